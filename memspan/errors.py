@@ -1,0 +1,36 @@
+"""The errors a user can meet: one clear sentence with the cause and the way out.
+
+The command line prints the sentence and leaves with `exit_code`: 2 when the request was wrong, 1 when it failed.
+"""
+
+
+class MemspanError(Exception):
+    """Something failed although the request was right (a full disk, a damaged file)."""
+
+    exit_code = 1
+
+
+class UsageError(MemspanError):
+    """The request itself cannot be carried out as it stands (a missing file, an unknown name, a wrong value)."""
+
+    exit_code = 2
+
+
+class UnreadableSource(UsageError):
+    """A document that cannot be read as text: empty, binary, of another encoding, encrypted."""
+
+
+class ForeignMemory(UsageError):
+    """A memory made with another model, tokenizer, dtype, set of heads or format version."""
+
+
+class DamagedMemory(MemspanError):
+    """A memory whose files do not match their checksums. Nothing from it is used."""
+
+
+class MemoryLocked(MemspanError):
+    """Another process is writing to the memory and did not finish in time."""
+
+
+class UnsupportedModel(UsageError):
+    """A model whose attention cannot be given a memory through the public seams of transformers."""
