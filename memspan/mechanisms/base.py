@@ -1,0 +1,55 @@
+"""The two things a pretrained transformer lets you touch: hidden states, and keys and values.
+
+Letters: B batch, S tokens of the segment, N keys recalled, D model width, H heads, K head size.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from memspan.state import State
+
+
+class Mechanism(nn.Module, ABC):
+    """The rule `(x, state) -> (y, state)` over hidden states."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """x (B, S, D) -> y (B, S, D) and the state after the segment. `state=None` means that nothing was read yet."""
+
+
+class Recalled(NamedTuple):
+    """The keys and values that the queries of one piece may attend to, and where everything stands.
+
+    Keys carry no position of their own: the attention rotates them at `key_positions`, which the mechanism assigns anew
+    so that they stay inside the window the model was trained on.
+    """
+
+    k: Tensor  # (B, H, N, K) un-rotated
+    v: Tensor  # (B, H, N, K)
+    mask: Tensor | None  # (B, S, N) bool, true = visible; None = every query sees every key
+    key_positions: Tensor  # (B, N) int64
+    query_positions: Tensor  # (B, S) int64
+
+
+class KVMechanism(nn.Module, ABC):
+    """The rule that turns the keys and values of a segment, and the state, into what its queries attend to."""
+
+    @abstractmethod
+    def recall(
+        self, q: Tensor, k: Tensor, v: Tensor, state: State = None, valid: Tensor | None = None
+    ) -> tuple[Recalled, State]:
+        """q (B, Hq, S, K), k and v (B, H, S, K), all un-rotated -> what these queries see, and the state after them.
+
+        `valid` (B, S) bool is false at padding, which is neither seen nor kept; None means that all is text.
+        The segment must be one that `pieces` allows.
+        """
+
+    def pieces(self, length: int, state: State = None, valid: Tensor | None = None) -> list[int]:
+        """Lengths, summing to `length`, of the consecutive pieces in which `recall` must be given a segment."""
+        return [length]
+
+    def capacity(self) -> int | None:
+        """The largest position it ever assigns, plus one; None when it grows with the stream."""
+        return None
