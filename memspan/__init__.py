@@ -1,0 +1,37 @@
+"""memspan gives a language model a long-range memory.
+
+    import memspan
+    lm = memspan.load_model("smollm2")
+    memory = lm.read(open("book.txt").read())
+    print(lm.ask(memory, "Where was the treasure buried?").text)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memspan.language_model import Answer, LanguageModel, Recollection, load_model
+    from memspan.memory import Memory, load_memory
+    from memspan.models.huggingface import attached
+
+__version__ = "0.1.0"
+__all__ = ["Answer", "LanguageModel", "Memory", "Recollection", "attached", "load_memory", "load_model"]
+
+_HOMES = {
+    "memspan.language_model": ("Answer", "LanguageModel", "Recollection", "load_model"),
+    "memspan.memory": ("Memory", "load_memory"),
+    "memspan.models.huggingface": ("attached",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports torch and transformers only when something of theirs is used: `memspan --help` must be quick."""
+    from importlib import import_module
+
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'memspan' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,154 @@
+"""Text -> passages: where a text may be cut so that what belongs together stays together.
+
+A passage is what recall finds and shows, so it should be something a reader would quote: a paragraph with its heading,
+a run of dialogue, some whole sentences of a long paragraph. Everything here counts characters of a Python string.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator
+
+_CLOSING = r"""["'”’»」』）)\]】》〉]"""
+_ABBREVIATION = r"(?<!\b[A-Z])(?<!\b(?:Mr|Ms|Dr|St|No|vs))(?<!\b(?:Mrs|etc))"
+_SENTENCE = (
+    rf"(?:{_ABBREVIATION}\.|[!?]){_CLOSING}*+\s++(?![a-z])"  # a lower-case letter goes on with the sentence
+    rf"|[。！？；…]{_CLOSING}*+(?![。！？；…])\s*+"
+)
+_PARAGRAPH_BREAK = re.compile(r"\n(?:[^\S\n]*+\n)++|\n(?=#{1,6}[ \t])")
+_SENTENCE_END = re.compile(_SENTENCE)
+# A line end that is more than the wrapping of prose: after a whole sentence, or before an indent, a bullet, a number.
+_LINE_OF_ITS_OWN = re.compile(rf"[.!?:。！？；：…]{_CLOSING}*+[^\S\n]*+\n|\n(?=[^\w\n\"'“‘「『（(]|\d)")
+_LINE_END = re.compile(r"\n")
+_CLAUSE_END = re.compile(rf"[,;:]{_CLOSING}*+\s++|[，、：]{_CLOSING}*+\s*+| [–—] ")
+_WHITE_SPACE = re.compile(r"\s++")
+_INSIDE_PARAGRAPH = (_LINE_OF_ITS_OWN, _SENTENCE_END, _LINE_END, _CLAUSE_END, _WHITE_SPACE)  # best first
+
+_HEADING = re.compile(r"\s*+(?:#{1,6}[ \t][^\n]*|[^\n]{0,79}[^\n.!?,;。！？，；…\"'”’»」』）)\]】》〉])\s*")
+_SHORT = 4  # a paragraph under 1/4 of the limit is short
+_FULL = 0.9  # parts of a long paragraph aim at this share of the limit, which leaves room for a good cut
+_EXTENDERS = re.compile("[\u200d\ufe00-\ufe0f\u1160-\u11ff\U0001f3fb-\U0001f3ff\udc00-\udfff]")
+
+
+def split_passages(text: str, limit: int) -> list[tuple[int, int]]:
+    """Cut `text` into passages of at most `limit` characters.
+
+    Returns the half-open spans `(start, end)` of the passages in order; they tile the text, and none is empty. An
+    ordinary paragraph is one passage. Short ones (under a quarter of the limit: headings, lines of dialogue) join their
+    neighbours while the sum stays within the limit, a heading with what follows it. A paragraph over the limit becomes
+    roughly equal parts, cut at the best of: a line of its own, sentence end, line end, clause end, white space.
+
+    Raises ValueError if `limit` is not positive.
+    """
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1 character, not {limit}")
+    return list(_merged(text, _units(text, limit), limit))
+
+
+def sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
+    """Positions in `(start, end]` right after a sentence, its closing quotes and the white space behind it."""
+    return _ends(_SENTENCE_END, text, start, end)
+
+
+def word_ends(text: str, start: int, end: int) -> Iterator[int]:
+    """Positions in `(start, end]` right after a run of white space."""
+    return _ends(_WHITE_SPACE, text, start, end)
+
+
+def is_joined(text: str, position: int) -> bool:
+    """Whether a cut before `text[position]` would tear a letter from its accent, or an emoji or a line end apart."""
+    if not 0 < position < len(text):
+        return False
+    before, after = text[position - 1], text[position]
+    if after < "\u0300":
+        return before == "\r" and after == "\n"
+    if before in "\r\n":
+        return False
+    return unicodedata.category(after).startswith("M") or _EXTENDERS.match(after) is not None or before == "\u200d"
+
+
+def hard_cut(text: str, start: int, end: int) -> int:
+    """The last position in `(start, end]` that tears nothing apart; `end` where there is none."""
+    for position in range(end, start, -1):
+        if not is_joined(text, position):
+            return position
+    return end
+
+
+def _ends(pattern: re.Pattern[str], text: str, start: int, end: int) -> Iterator[int]:
+    """Where the matches of `pattern` end within `(start, end]`, without those that would tear a character apart."""
+    look_ahead = 32  # what stands just behind `end` decides whether a match ends there
+    for match in pattern.finditer(text, start, end + look_ahead):
+        if match.end() > end:
+            return
+        if not is_joined(text, match.end()):
+            yield match.end()
+
+
+def _units(text: str, limit: int) -> Iterator[tuple[int, int]]:
+    """Spans of the paragraphs, in order and tiling the text; those over `limit` already cut into parts."""
+    for start, end in _tiles(_PARAGRAPH_BREAK, text, 0, len(text)):
+        if end - start > limit and _has_paragraph_lines(text, start, end):
+            for line_start, line_end in _tiles(_LINE_OF_ITS_OWN, text, start, end):
+                yield from _parts(text, line_start, line_end, limit)
+        else:
+            yield from _parts(text, start, end, limit)
+
+
+def _tiles(pattern: re.Pattern[str], text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """`text[start:end]` cut after every match of `pattern`."""
+    for match in pattern.finditer(text, start, end):
+        if start < match.end() < end:
+            yield start, match.end()
+            start = match.end()
+    if start < end:
+        yield start, end
+
+
+def _has_paragraph_lines(text: str, start: int, end: int) -> bool:
+    """Whether lines are the paragraphs here, as in texts without blank lines; in wrapped prose few lines are."""
+    own = sum(1 for _ in _LINE_OF_ITS_OWN.finditer(text, start, end))
+    return 2 * own >= text.count("\n", start, end) > 0
+
+
+def _parts(text: str, start: int, end: int, limit: int) -> Iterator[tuple[int, int]]:
+    """`text[start:end]` in as many roughly equal parts as `limit` asks for: one, if it is within the limit."""
+    while end - start > limit:
+        count = math.ceil((end - start) / (limit * _FULL))
+        cut = _best_cut(text, start, start + limit, (end - start) / count)
+        yield start, cut
+        start = cut
+    yield start, end
+
+
+def _best_cut(text: str, start: int, end: int, length: float) -> int:
+    """The best place in `(start, end]` to end a part of about `length` characters."""
+    ideal = start + length
+    low, high = int(start + 0.6 * length), min(end, int(start + 1.4 * length))
+    for pattern in _INSIDE_PARAGRAPH:
+        near = min(_ends(pattern, text, low, high), key=lambda cut: abs(cut - ideal), default=None)
+        if near is not None:
+            return near
+    space = max(word_ends(text, start, end), default=None)
+    if space is not None:
+        return space
+    middle = hard_cut(text, start, max(start + 1, round(ideal)))
+    return middle if not is_joined(text, middle) else hard_cut(text, start, end)
+
+
+def _merged(text: str, units: Iterator[tuple[int, int]], limit: int) -> Iterator[tuple[int, int]]:
+    """Join short units with their neighbours: a passage holds at most one unit that is not short."""
+    start = end = 0
+    open_ended = True  # all units of the passage so far are short
+    only_headings = True
+    for unit_start, unit_end in units:
+        short = (unit_end - unit_start) * _SHORT < limit
+        heading = short and _HEADING.fullmatch(text, unit_start, unit_end) is not None
+        fits = unit_end - start <= limit and (short or open_ended) and (only_headings or not heading)
+        if end > start and not fits:
+            yield start, end
+            start, open_ended, only_headings = unit_start, True, True
+        end = unit_end
+        open_ended, only_headings = open_ended and short, only_headings and heading
+    if end > start:
+        yield start, end

