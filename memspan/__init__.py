@@ -9,15 +9,15 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memspan.language_model import Answer, LanguageModel, Recollection, load_model
+    from memspan.language_model import Answer, LanguageModel, Progress, Recollection, load_model
     from memspan.memory import Memory, load_memory
     from memspan.models.huggingface import attached
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "LanguageModel", "Memory", "Recollection", "attached", "load_memory", "load_model"]
+__all__ = ["Answer", "LanguageModel", "Memory", "Progress", "Recollection", "attached", "load_memory", "load_model"]
 
 _HOMES = {
-    "memspan.language_model": ("Answer", "LanguageModel", "Recollection", "load_model"),
+    "memspan.language_model": ("Answer", "LanguageModel", "Progress", "Recollection", "load_model"),
     "memspan.memory": ("Memory", "load_memory"),
     "memspan.models.huggingface": ("attached",),
 }

@@ -10,6 +10,7 @@ from transformers import DynamicCache, LogitsProcessorList, StaticCache, Tempera
 from transformers.cache_utils import Cache
 
 from memspan.errors import UsageError
+from memspan.models.decoding import for_decoding
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Decoder:
     """Runs one model token by token; `window` is the most tokens it may hold at once."""
 
     def __init__(self, model: Any, stop: Sequence[int]) -> None:
-        self.model, self.stop = model, frozenset(stop)
+        self.model, self.stop = for_decoding(model), frozenset(stop)
         self.window: int = model.config.get_text_config().max_position_embeddings
 
     def new_cache(self) -> Cache:

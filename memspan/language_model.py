@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from memspan.generate import CompiledDecoder, Decoder, Sampling
 from memspan.memory import Fingerprint, Memory, Passage, Piece
 from memspan.memory.folder import refuse_foreign
 from memspan.memory.calibration import RetrievalHeads, calibrate
-from memspan.memory.reading import CONTEXT, Encoder
+from memspan.memory.reading import CONTEXT, Encoded, Encoder
 from memspan.memory.recall import best, fuse, head_scores
 from memspan.models import sources
 from memspan.models.heads import HeadReader
@@ -43,7 +43,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class Recollection:
-    """A recalled passage, where it stands, and how much better than an average passage it fits (standard deviations)."""
+    """A recalled passage and where it stands.
+
+    Attributes:
+        start, end: character offsets in the source.
+        score: what passages are ranked by: how far it stands out from all passages of the memory, in standard deviations
+            summed over the rankers, plus the weighted gain.
+        gain: by how many nats per token it makes the question likelier than no text does; None if that was not computed.
+        number: of the passage in the memory.
+    """
 
     source: str
     start: int
@@ -52,6 +60,7 @@ class Recollection:
     text: str
     tokens: int
     number: int
+    gain: float | None = None
 
 
 @dataclass(frozen=True)
@@ -154,23 +163,21 @@ class LanguageModel:
         while current is not None:
             following = next(fresh, None)
             encoded = self._encoder.encode(current, before)
-            piece = Piece(
-                source=name,
-                start=done,
-                text=current,
-                ids=encoded.ids,
-                terms=encoded.ids,
-                keys=encoded.keys,
-                scales=encoded.scales,
-                passages=encoded.passages,
-                complete=following is None,
-            )
-            memory.append([piece])
+            memory.append([_piece(encoded, current, source=name, start=done, complete=following is None)])
             before = [*before, *encoded.ids.tolist()][-CONTEXT:]
             done, tokens, current = done + len(current), tokens + len(encoded.ids), following
             if progress is not None:
                 progress(Progress(name, tokens, done, size))
         return memory
+
+    def remember(self, memory: Memory, text: str, *, source: str, kind: str = "exchange", **meta: Any) -> None:
+        """Reads one short text that is complete in itself and adds it to the memory in one commit: whole or not at all.
+
+        `meta` are JSON values kept with the source. Raises UsageError if there is a source of this name.
+        """
+        self._check_fingerprint(memory)
+        encoded = self._encoder.encode(text)
+        memory.append([_piece(encoded, text, source=source, start=0, complete=True, kind=kind, meta=meta)])
 
     # ---- recalling
 
@@ -196,16 +203,19 @@ class LanguageModel:
         numbers = best(scores, max(top, rerank) if among is None else len(scores))
         if among is not None:
             numbers = [number for number in numbers if among(memory.passage(number))][: max(top, rerank)]
-        passages = [memory.passage(number) for number in numbers]
-        values = [float(scores[number]) for number in numbers]
-        if rerank > 0 and passages:
-            gains = self._likelihood_gains(question, [passage.text for passage in passages[:rerank]])
-            values = [
-                value + LIKELIHOOD_WEIGHT * (gains[place] if place < len(gains) else min(gains))
-                for place, value in enumerate(values)
-            ]
-        order = sorted(range(len(passages)), key=lambda place: -values[place])[:top]
-        return [_recollection(passages[place], values[place]) for place in order]
+        found = [_recollection(memory.passage(number), float(scores[number])) for number in numbers]
+        if rerank > 0 and found:
+            found = self._reranked(question, found, rerank)
+        return found[:top]
+
+    def _reranked(self, question: str, found: list[Recollection], count: int) -> list[Recollection]:
+        """The first `count` in a new order, by likelihood too, and behind them the others as they were."""
+        gains = self._likelihood_gains(question, [one.text for one in found[:count]])
+        weighed = [
+            replace(one, gain=gain, score=one.score + LIKELIHOOD_WEIGHT * gain)
+            for one, gain in zip(found, gains, strict=False)
+        ]
+        return sorted(weighed, key=lambda one: -one.score) + found[count:]
 
     @torch.inference_mode()
     def _likelihood_gains(self, question: str, texts: Sequence[str]) -> list[float]:
@@ -359,6 +369,18 @@ def _lead(text: str) -> str:
 def _recollection(passage: Passage, score: float) -> Recollection:
     return Recollection(
         passage.source, passage.start, passage.end, score, passage.text, passage.tokens, passage.number
+    )
+
+
+def _piece(encoded: Encoded, text: str, **record: Any) -> Piece:
+    return Piece(
+        text=text,
+        ids=encoded.ids,
+        terms=encoded.ids,
+        keys=encoded.keys,
+        scales=encoded.scales,
+        passages=encoded.passages,
+        **record,
     )
 
 

@@ -1,7 +1,8 @@
 """A state is a value: what a mechanism carries from one segment to the next.
 
-A state is a pytree (tensors in dicts, tuples, lists or named tuples, or `None` for "nothing yet") whose tensors all have
-the batch as their first dimension, B. Nothing here changes a state in place: every function returns a new one.
+A state is a pytree (tensors in dicts, tuples, lists or named tuples, or `None` for "nothing yet") whose tensors all
+have the batch as their first dimension, B. Nothing changes a state in place: every function here returns a new one, and
+so does every mechanism.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,11 @@ from torch.utils import _pytree as pytree  # the one tree library that torch its
 State = Any  # a pytree of tensors, batch first
 
 
+def tensors(state: State) -> list[Tensor]:
+    """The tensors of `state`, in a fixed order."""
+    return [leaf for leaf in pytree.tree_leaves(state) if isinstance(leaf, Tensor)]
+
+
 def _map(function: Callable[[Tensor], Tensor], state: State) -> State:
     return pytree.tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, state)
 
@@ -24,12 +30,12 @@ def detach(state: State) -> State:
 
 
 def select(state: State, rows: Tensor) -> State:
-    """The batch rows `rows` (R,) int64, in that order and with repeats allowed: beam search, forks of a conversation."""
+    """The batch rows `rows` (R,) int64, in that order, repeats allowed: beam search, forks of a conversation."""
     return _map(lambda leaf: leaf.index_select(0, rows.to(leaf.device)), state)
 
 
 def reset(state: State, initial: State, fresh: Tensor) -> State:
-    """`state` with the rows where `fresh` (B,) bool is true replaced by those of `initial`: a new document begins there.
+    """`state` with the rows where `fresh` (B,) bool is true taken from `initial`: a new document begins there.
 
     Both states must have the same shapes.
     """
@@ -37,11 +43,38 @@ def reset(state: State, initial: State, fresh: Tensor) -> State:
     def blend(old: Any, new: Any) -> Any:
         if not isinstance(old, Tensor):
             return old
-        return torch.where(fresh.view(-1, *[1] * (old.dim() - 1)), new, old)
+        return torch.where(fresh.to(old.device).view(-1, *[1] * (old.dim() - 1)), new, old)
 
     return pytree.tree_map(blend, state, initial)
 
 
+def share(state: State) -> State:
+    """The same values, but an integer tensor equal to the last one of its shape becomes that very tensor.
+
+    Layers that read the same tokens count them alike. Sharing the counts saves their memory, and lets a mechanism work
+    out once for all layers what follows from them.
+    """
+    last: dict[tuple[Any, ...], Tensor] = {}
+
+    def known(leaf: Tensor) -> Tensor:
+        kind = (leaf.shape, leaf.dtype, leaf.device)
+        other = last.get(kind)
+        if leaf.is_floating_point() or other is leaf:
+            return leaf
+        if other is not None and torch.equal(other, leaf):
+            return other
+        last[kind] = leaf
+        return leaf
+
+    return _map(known, state)
+
+
+def batch_size(state: State) -> int | None:
+    """The number of rows B; None for a state without tensors."""
+    return next((leaf.shape[0] for leaf in tensors(state)), None)
+
+
 def nbytes(state: State) -> int:
-    """Bytes held by the tensors of `state`; a storage shared by two tensors is counted for each view's own elements."""
-    return sum(leaf.numel() * leaf.element_size() for leaf in pytree.tree_leaves(state) if isinstance(leaf, Tensor))
+    """Bytes of memory that `state` holds: a storage counts once and whole, also where a tensor views a part of it."""
+    storages = [leaf.untyped_storage() for leaf in tensors(state)]
+    return sum({(storage.device, storage.data_ptr()): storage.nbytes() for storage in storages}.values())

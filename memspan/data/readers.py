@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import posixpath
 import re
 import shutil
 import sys
@@ -26,12 +27,15 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
 from memspan.data.passages import hard_cut, sentence_ends, word_ends
 from memspan.errors import MemspanError, UnreadableSource, UsageError
 
 PIECE = 64 * 1024  # characters in a piece, at most
 LONGEST_LINE = 16 * 1024 * 1024  # characters; more is no text for reading, and a bound keeps memory bounded
+LARGEST_MEMBER = 64 * 1024 * 1024  # bytes that one file within a docx or epub may unpack to
+LARGEST_ARCHIVE = 16 * LARGEST_MEMBER  # bytes that a docx, which is unpacked as a whole, may unpack to
 _BLOCK = 64 * 1024  # bytes read at a time
 
 
@@ -540,6 +544,8 @@ def read_docx(source: Source) -> Iterator[str]:
             raise source.refused(f"is {_SIGNATURES[_OFFICE_CONTAINER]}")
         from docx import Document as open_docx
 
+        with zipfile.ZipFile(file) as archive:
+            _check_unpacked_size(source, archive.infolist())
         docx = open_docx(file)
         blocks = [_docx_block(block) for block in docx.iter_inner_content()]
     yield "\n\n".join(block for block in blocks if block)
@@ -569,30 +575,77 @@ def read_epub(source: Source) -> Iterator[str]:
 
     Raises UnreadableSource if it is damaged or copy-protected.
     """
-    with _open(source) as file, _parsing(source, "epub"):
-        from ebooklib import epub
-
-        protected = _protected_names(file)
-        book = epub.read_epub(file, options={"ignore_ncx": True})
-        items = [book.get_item_with_id(name) for name, _ in book.spine]
-    empty = True
-    for item in items:
-        if item is None or isinstance(item, epub.EpubNav):
-            continue
-        if item.get_name() in protected:
-            raise source.refused("is copy-protected (DRM): only a copy without protection can be read")
+    with _open(source) as file:
         with _parsing(source, "epub"):
-            text = html_text(_html_markup(Source(source.path, source.name), item.content))  # chapters declare encodings
-        if text:
-            yield text if empty else f"\n\n{text}"
-            empty = False
+            book = zipfile.ZipFile(file)
+            chapters = _chapters(source, book)
+            protected = _protected(source, book)
+        empty = True
+        for chapter in chapters:
+            if chapter in protected:
+                raise source.refused("is copy-protected (DRM): only a copy without protection can be read")
+            with _parsing(source, "epub"):
+                data = _unpacked(source, book, chapter)
+                text = html_text(_html_markup(Source(source.path, source.name), data))  # chapters declare encodings
+            if text:
+                yield text if empty else f"\n\n{text}"
+                empty = False
 
 
-def _protected_names(file: BinaryIO) -> str:
-    """The list of encrypted parts that an e-book carries, as it stands; empty if there is none."""
-    with zipfile.ZipFile(file) as archive:
-        listing = "META-INF/encryption.xml"
-        return archive.read(listing).decode("utf-8", "replace") if listing in archive.namelist() else ""
+def _chapters(source: Source, book: zipfile.ZipFile) -> list[str]:
+    """The members of an e-book that hold its chapters, in the order of its spine.
+
+    META-INF/container.xml names the package file; its manifest gives every file an id, and its spine lists the ids.
+    """
+    container = _xml(source, book, "META-INF/container.xml")
+    package_name = next(container.iter("{*}rootfile")).get("full-path")
+    package = _xml(source, book, package_name)
+    items = {item.get("id"): item for item in package.iter("{*}item")}
+    spine = [items.get(entry.get("idref")) for entry in package.iter("{*}itemref")]
+    return [
+        posixpath.normpath(posixpath.join(posixpath.dirname(package_name), unquote(item.get("href"))))
+        for item in spine
+        if item is not None and _is_chapter(item)
+    ]
+
+
+def _is_chapter(item: Any) -> bool:
+    """Whether an entry of the manifest is a page of text and not the table of contents."""
+    media_type = item.get("media-type", "html")
+    is_page = "html" in media_type or "oeb1" in media_type  # what pages were called before EPUB 2
+    return is_page and "nav" not in item.get("properties", "").split()
+
+
+def _protected(source: Source, book: zipfile.ZipFile) -> set[str]:
+    """The members of an e-book that are encrypted; often these are only its fonts."""
+    listing = "META-INF/encryption.xml"
+    if listing not in book.namelist():
+        return set()
+    return {unquote(entry.get("URI", "")) for entry in _xml(source, book, listing).iter("{*}CipherReference")}
+
+
+def _xml(source: Source, book: zipfile.ZipFile, member: str) -> Any:
+    """The root of an XML file within an archive. Entities stay unexpanded and nothing is fetched."""
+    from lxml import etree
+
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
+    return etree.fromstring(_unpacked(source, book, member), parser)
+
+
+def _unpacked(source: Source, archive: zipfile.ZipFile, member: str) -> bytes:
+    """One member of an archive; zipfile never gives more than the size that was checked."""
+    _check_unpacked_size(source, [archive.getinfo(member)])
+    return archive.read(member)
+
+
+def _check_unpacked_size(source: Source, members: Sequence[zipfile.ZipInfo]) -> None:
+    """Raise UnreadableSource if a few packed bytes would fill the memory of the machine."""
+    largest = max(members, key=lambda member: member.file_size)
+    if largest.file_size > LARGEST_MEMBER or sum(member.file_size for member in members) > LARGEST_ARCHIVE:
+        raise source.refused(
+            f"unpacks to more than is sound for a text ({largest.filename} alone to {largest.file_size:,} bytes; up to "
+            f"{LARGEST_MEMBER:,} are read): save its text as .txt"
+        )
 
 
 def read_html(source: Source) -> Iterator[str]:

@@ -23,12 +23,15 @@ class Recalled(NamedTuple):
     """The keys and values that the queries of one piece may attend to, and where everything stands.
 
     Keys carry no position of their own: the attention rotates them at `key_positions`, which the mechanism assigns anew
-    so that they stay inside the window the model was trained on.
+    so that they stay inside the window the model was trained on. Where all rows stand alike, the batch size of the mask
+    and of the positions may be 1.
     """
 
     k: Tensor  # (B, H, N, K) un-rotated
     v: Tensor  # (B, H, N, K)
-    mask: Tensor | None  # (B, S, N) bool, true = visible; None = every query sees every key
+    mask: (
+        Tensor | None
+    )  # (B, S, N) bool, true = visible; None = the last S keys are the piece, and a query sees all to its own
     key_positions: Tensor  # (B, N) int64
     query_positions: Tensor  # (B, S) int64
 
@@ -51,5 +54,5 @@ class KVMechanism(nn.Module, ABC):
         return [length]
 
     def capacity(self) -> int | None:
-        """The largest position it ever assigns, plus one; None when it grows with the stream."""
+        """The largest position it ever assigns, plus one; None when only the length of the stream bounds it."""
         return None

@@ -29,23 +29,21 @@ class _Tap(MemoryCache):
         self.wanted, self.last = wanted, max(wanted)
         self.noted: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def begin(self, length: int) -> Step:
-        return _TapStep(self, length)
+    def begin(self, length: int, valid: Tensor | None) -> Step:
+        return _TapStep(self, length, valid)
 
 
 class _TapStep(Step):
-    def __init__(self, tap: _Tap, length: int) -> None:
-        super().__init__(tap, length)
+    def __init__(self, tap: _Tap, length: int, valid: Tensor | None) -> None:
+        super().__init__(tap, length, valid)
         self._tap = tap
 
-    def recall(
-        self, layer: int, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None
-    ) -> Iterator[tuple[slice, Recalled]]:
+    def recall(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[slice, Recalled]]:
         if layer in self._tap.wanted:
             self._tap.noted[layer] = (q, k)
         if layer == self._tap.last:
             raise _Enough
-        yield from super().recall(layer, q, k, v, valid)
+        yield from super().recall(layer, q, k, v)
 
 
 class HeadReader:
@@ -60,8 +58,16 @@ class HeadReader:
         self.query_heads: int = config.num_attention_heads
         self.key_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         self.head_size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self._attachment = Attachment(self._model, lambda: None)
+        attention = next((module for module in self._model.modules() if hasattr(module, "scaling")), None)
+        self.scale = float(self.head_size**-0.5 if attention is None else attention.scaling)
+        self._attachment = Attachment(self._model, lambda: MemoryCache([SinkWindow(window=None)] * self.layers))
         self._attachment.attach()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the segments are to be."""
+        first: Tensor = next(self._model.parameters())
+        return first.device
 
     def key_head(self, head: Head) -> Head:
         """The (layer, key-value head) whose keys the query head `head` reads."""
@@ -72,7 +78,7 @@ class HeadReader:
     def _noted(self, ids: Tensor, wanted: frozenset[int], valid: Tensor | None) -> dict[int, tuple[Tensor, Tensor]]:
         tap = _Tap(self.layers, wanted)
         try:
-            self._model.base_model(input_ids=ids, attention_mask=valid, past_key_values=tap, use_cache=True)
+            self._attachment.base(input_ids=ids, attention_mask=valid, past_key_values=tap, use_cache=True)
         except _Enough:
             return tap.noted
         raise AssertionError("the forward never reached the last layer that was asked for")

@@ -2,35 +2,43 @@
 
 1. A `Cache` that hands back only the keys and values of the current segment and counts what was seen.
 2. An identity rotary embedding, so that keys reach the cache un-rotated and can be placed anew at every use.
-3. One name registered with both `AttentionInterface` and `AttentionMaskInterface`, whose function asks the mechanism what
-   the queries may see, rotates it to positions inside the trained window, and attends.
-4. A forward pre-hook that gives each forward its own `Step`: a snapshot of the states before it. The states after it are
-   stored by a forward hook once the whole forward has succeeded, so a failed forward, or one replayed by activation
-   checkpointing, changes nothing.
+3. One name registered with `AttentionInterface`, whose function asks the mechanism what the queries may see, rotates it
+   to positions inside the trained window, and attends; and with `AttentionMaskInterface`, to make no mask at all.
+4. A forward pre-hook that gives each forward its own `Step`: a snapshot of the states before it, and which tokens are
+   padding. The states after it are stored by a forward hook once the whole forward has succeeded, so a failed forward,
+   or one replayed by activation checkpointing, changes nothing.
 
 The state of a request lives in its cache, never on the model.
+
+Letters: B batch, S tokens of a forward, N keys, H heads, K head size.
 """
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
+from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from memspan import state as states
 from memspan.errors import UnsupportedModel, UsageError
-from memspan.mechanisms import KVMechanism, Recalled, mechanism_class
-from memspan.mechanisms.attention import attend
+from memspan.mechanisms import KVMechanism, Recalled, SinkWindow, mechanism_class
+from memspan.mechanisms.attention import Rotate, attend
+from memspan.models.families import FAMILIES, Tier
 
 _NAME = "memspan"
+PARITY = 1e-4  # what a memory that holds everything may change in a logit, beyond rounding
+_SHORTEST_TABLE = 1024  # positions of the smallest table of cos and sin; longer ones are made as texts grow
 
 
-class _Layer(CacheLayerMixin):
+class _Layer(CacheLayerMixin):  # type: ignore[misc]
     """Hands the current segment through; what is remembered of it is the mechanism's business."""
 
     is_sliding = False
@@ -56,38 +64,46 @@ class _Layer(CacheLayerMixin):
         return -1
 
 
-class MemoryCache(Cache):
-    """The memory of one request: a state per layer, and how many tokens (padding included) it was given.
+class MemoryCache(Cache):  # type: ignore[misc]
+    """The memory of one request: a state per layer, and how many tokens it was given.
 
-    Takes the place of `DynamicCache` in `forward` and `generate`. It cannot be cropped, so assisted decoding refuses it;
-    beam search and `num_return_sequences` work.
+    Takes the place of `DynamicCache` in `forward` and `generate`. Beam search and `num_return_sequences` work; it
+    cannot be cropped, so decoding with an assistant does not.
+
+    Attributes:
+        states: what each layer's mechanism remembers.
+        seen: how many tokens went in, padding included, as transformers counts them.
+        text: how many of them were text: a number, or (B, 1) int64 once rows differ.
     """
 
     def __init__(self, mechanisms: Sequence[KVMechanism]) -> None:
         super().__init__(layers=[_Layer(self) for _ in mechanisms])
         self.mechanisms = tuple(mechanisms)
-        self.states: tuple[states.State, ...] = (None,) * len(self.mechanisms)
-        self.seen = 0
+        self.reset()
 
-    def begin(self, length: int) -> "Step":
-        return Step(self, length)
+    def begin(self, length: int, valid: Tensor | None) -> "Step":
+        """A forward over `length` tokens, of which `valid` (B, S) are text; None means all."""
+        return Step(self, length, valid)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all the states."""
-        return sum(states.nbytes(state) for state in self.states)
+        return states.nbytes(self.states)
 
     def reset(self) -> None:
-        self.states, self.seen = (None,) * len(self.mechanisms), 0
+        self.states: tuple[states.State, ...] = (None,) * len(self.mechanisms)
+        self.seen = 0
+        self.text: int | Tensor = 0
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        self.states = tuple(states.select(state, beam_idx) for state in self.states)
+        self.states = states.share(states.select(self.states, beam_idx))
+        self.text = states.select(self.text, beam_idx)
 
     def batch_select_indices(self, indices: Tensor) -> None:
         self.reorder_cache(indices)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        rows = next((leaf.shape[0] for leaf in states.pytree.tree_leaves(self.states)), None)
+        rows = states.batch_size(self.states)
         if rows is not None:
             self.reorder_cache(torch.arange(rows).repeat_interleave(repeats))
 
@@ -103,59 +119,88 @@ class Step:
     Reading `before` and writing `after` by layer makes a replay by activation checkpointing harmless.
     """
 
-    def __init__(self, cache: MemoryCache, length: int) -> None:
-        self._cache, self._length = cache, length
+    def __init__(self, cache: MemoryCache, length: int, valid: Tensor | None) -> None:
+        self.length, self.valid = length, valid
+        self._cache = cache
         self._before = cache.states
         self._after: dict[int, states.State] = {}
+        self._tables: dict[Any, tuple[Tensor, Tensor]] = {}
 
-    def recall(
-        self, layer: int, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None
-    ) -> Iterator[tuple[slice, Recalled]]:
+    def recall(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[slice, Recalled]]:
         """What the queries of each piece of the segment see, piece by piece."""
         mechanism, state, start = self._cache.mechanisms[layer], self._before[layer], 0
-        for length in mechanism.pieces(k.shape[2], state, valid):
+        for length in mechanism.pieces(self.length, state, self.valid):
             piece = slice(start, start + length)
-            recalled, state = mechanism.recall(
-                q[:, :, piece], k[:, :, piece], v[:, :, piece], state, None if valid is None else valid[:, piece]
-            )
+            valid = None if self.valid is None else self.valid[:, piece]
+            recalled, state = mechanism.recall(q[:, :, piece], k[:, :, piece], v[:, :, piece], state, valid)
             yield piece, recalled
             start += length
         self._after[layer] = state
 
+    def reach(self, layer: int) -> int:
+        """All positions that this layer's mechanism assigns in this forward lie below this bound."""
+        everything, capacity = self._cache.seen + self.length, self._cache.mechanisms[layer].capacity()
+        return everything if capacity is None else min(capacity, everything)
+
+    def table(
+        self, rotary: "_Rotary", x: Tensor, positions: Tensor, layer_type: str | None, reach: int
+    ) -> tuple[Tensor, Tensor]:
+        """cos and sin of `positions`; when decoding, what one layer asked for is kept for the next."""
+        if self.length > 1:
+            return rotary.at(x, positions, layer_type, reach)
+        key = (positions, x.dtype, layer_type, reach)  # a tensor is told apart by identity
+        if key not in self._tables:
+            self._tables[key] = rotary.at(x, positions, layer_type, reach)
+        return self._tables[key]
+
     def commit(self) -> None:
         cache = self._cache
-        cache.states = tuple(self._after.get(layer, state) for layer, state in enumerate(self._before))
-        cache.seen += self._length
+        cache.states = states.share(tuple(self._after.get(layer, state) for layer, state in enumerate(self._before)))
+        cache.seen += self.length
+        cache.text = cache.text + (self.length if self.valid is None else self.valid.sum(1, keepdim=True))
+
+
+_making_tables = Lock()  # some rotary embeddings change themselves while they are asked
 
 
 class _Rotary(nn.Module):
-    """In the place of the model's rotary embedding: the model itself rotates nothing, the attention function asks `at`."""
+    """In the place of the model's rotary embedding: the model itself rotates nothing, the attention asks `at`.
 
-    def __init__(self, real: nn.Module) -> None:
+    cos and sin come from tables made by the model's own embedding for texts of some length. Positions stay inside the
+    trained window, so scaled variants (YaRN, NTK, long rope) behave as they do on a text of that length.
+    """
+
+    def __init__(self, real: nn.Module, trained: int) -> None:
         super().__init__()
         self.real = real
         self.config = getattr(real, "config", None)
         self.by_layer_type = "layer_type" in inspect.signature(real.forward).parameters
-        self._tables: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
+        self._trained = trained
+        self._tables: dict[Any, tuple[Tensor, Tensor]] = {}
 
-    def forward(self, x: Tensor, position_ids: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        cos, sin = self.real(x, position_ids[:1, :1] * 0, *args, **kwargs)
-        shape = (*position_ids.shape, cos.shape[-1])
-        return cos.new_ones(shape), sin.new_zeros(shape)
+    def forward(self, x: Tensor, position_ids: Tensor, layer_type: str | None = None) -> tuple[Tensor, Tensor]:
+        cos, _ = self._table(x, layer_type, 1)
+        ones = cos.new_ones(*position_ids.shape, cos.shape[-1])
+        return ones, torch.zeros_like(ones)
 
-    def at(self, x: Tensor, positions: Tensor, layer_type: str | None, longest: int) -> tuple[Tensor, Tensor]:
-        """cos and sin (B, N, rotary size) of `positions` (B, N), all below `longest`.
+    def at(self, x: Tensor, positions: Tensor, layer_type: str | None, reach: int) -> tuple[Tensor, Tensor]:
+        """cos and sin (B, N, rotary size) of `positions` (B, N), all below `reach`, in the precision of `x`."""
+        cos, sin = self._table(x, layer_type, reach)
+        return cos[positions], sin[positions]
 
-        Looked up in a table made once by the model's own embedding: positions stay inside the trained window, so scaled
-        variants (YaRN, NTK, long rope) behave as they do on a text of that length.
-        """
-        key = (layer_type, longest, x.dtype, x.device)
+    def _table(self, x: Tensor, layer_type: str | None, reach: int) -> tuple[Tensor, Tensor]:
+        length = _SHORTEST_TABLE
+        while length < reach:
+            length *= 2
+        if reach <= self._trained:
+            length = min(length, self._trained)
+        key = (layer_type, length, x.dtype, x.device)
         if key not in self._tables:
             extra = (layer_type,) if self.by_layer_type else ()
-            cos, sin = self.real(x, torch.arange(longest, device=x.device)[None], *extra)
+            with _making_tables, torch.inference_mode(False), torch.no_grad():
+                cos, sin = self.real(x.new_empty(1), torch.arange(length, device=x.device)[None], *extra)
             self._tables[key] = (cos[0], sin[0])
-        cos, sin = self._tables[key]
-        return cos[positions], sin[positions]
+        return self._tables[key]
 
 
 def _attention(
@@ -169,14 +214,17 @@ def _attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    memspan: tuple["Step", "Attachment"] | None = None,
+    memspan: tuple[Step, "Attachment"] | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """The attention function of an attached model. `attention_mask` is `valid` (B, S) bool, see `_mask`."""
+    """The attention function of an attached model. `attention_mask` is always None: the step knows what is padding."""
     if memspan is None:
         raise UsageError("This model has a memory attached, but was called around it: call the whole model.")
     step, attachment = memspan
-    rotate = attachment.rotation(module)
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    rotate = attachment.rotation(module, layer, step)
+    if sliding_window is not None and step.reach(layer) <= sliding_window:
+        sliding_window = None  # everything is near
     outputs = [
         attend(
             query[:, :, piece],
@@ -188,45 +236,48 @@ def _attention(
             softcap=softcap,
             sink_logits=s_aux,
         )
-        for piece, recalled in step.recall(module.layer_idx, query, key, value, attention_mask)
+        for piece, recalled in step.recall(layer, query, key, value)
     ]
-    return torch.cat(outputs, 2).transpose(1, 2).contiguous(), None
+    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
+    return output.transpose(1, 2).contiguous(), None
 
 
-def _mask(
-    batch_size: int, q_length: int, kv_length: int, attention_mask: Tensor | None = None, **_: Any
-) -> Tensor | None:
-    """What transformers passes to `_attention` as its mask: which of the current tokens are text, (B, S) bool or None."""
-    if attention_mask is None:
-        return None
-    valid = attention_mask[:, -q_length:].bool()
-    return None if bool(valid.all()) else valid
+def _no_mask(*_: Any, **__: Any) -> None:
+    """What transformers makes as the mask of an attached model: the mechanism says what is visible."""
 
 
 AttentionInterface.register(_NAME, _attention)
-AttentionMaskInterface.register(_NAME, _mask)
+AttentionMaskInterface.register(_NAME, _no_mask)
 
 
 class Attachment:
-    """The hooks on one model, from `attach` to `detach`. After `detach` the model is what it was, to the bit."""
+    """The hooks on one model, from `attach` to `detach`. After `detach` the model is what it was, to the bit.
 
-    def __init__(self, model: nn.Module, new_cache: Any) -> None:
+    Raises:
+        UnsupportedModel: the model's attention cannot be given a memory; the message says why.
+        UsageError: it has one already.
+    """
+
+    def __init__(self, model: nn.Module, new_cache: Callable[[], MemoryCache]) -> None:
         self.causal_lm = find_causal_lm(model)
-        self.base = self.causal_lm.base_model
-        self._new_cache = new_cache
-        self._attention_before = self.causal_lm.config._attn_implementation
-        if self._attention_before == _NAME:
-            raise UsageError("This model already has a memory attached; leave the first `with` before entering another.")
-        self._rotary: _Rotary | None = None
-        self._position_limit = self.causal_lm.config.get_text_config().max_position_embeddings
-        rope = getattr(self.causal_lm.config.get_text_config(), "rope_parameters", None) or {}
-        self._table_limit = int(rope.get("original_max_position_embeddings") or self._position_limit)
-        self._handles: list[Any] = []
-
-    def attach(self) -> None:
         unsupported = why_unsupported(self.causal_lm)
         if unsupported is not None:
             raise UnsupportedModel(unsupported)
+        self.base: Any = self.causal_lm.base_model.get_decoder()
+        self._new_cache = new_cache
+        self.config = self.causal_lm.config.get_text_config(decoder=True)
+        self._attention_before = self.causal_lm.config._attn_implementation
+        if self._attention_before == _NAME:
+            raise UsageError(
+                "This model already has a memory attached; leave the first `with` before entering another."
+            )
+        self._argument_names = list(inspect.signature(self.base.forward).parameters)
+        self._rotary: _Rotary | None = None
+        self._replaced: WeakSet[Any] = WeakSet()
+        self._handles: list[Any] = []
+
+    def attach(self) -> None:
+        """Raises UnsupportedModel if the model cannot be given a memory; it is then left as it was."""
         self.causal_lm.set_attn_implementation(_NAME)
         if self.causal_lm.config._attn_implementation != _NAME:
             raise UnsupportedModel(
@@ -234,7 +285,7 @@ class Attachment:
                 "AttentionInterface), so it cannot be given a memory; `memspan models --families` lists those that can."
             )
         if hasattr(self.base, "rotary_emb"):
-            self._rotary = _Rotary(self.base.rotary_emb)
+            self._rotary = _Rotary(self.base.rotary_emb, _trained_positions(self.config))
             self.base.rotary_emb = self._rotary
         self._handles = [
             self.base.register_forward_pre_hook(self._before_forward, with_kwargs=True),
@@ -249,116 +300,192 @@ class Attachment:
             self._rotary = None
         self.causal_lm.set_attn_implementation(self._attention_before)
 
-    def rotation(self, module: nn.Module) -> Any:
-        """The function that rotates (x, positions) for this attention module, or None if its layer has no rotary."""
+    def rotation(self, module: nn.Module, layer: int, step: Step) -> Rotate | None:
+        """What rotates (x, positions) for this attention module in this step; None if its keys are not rotated."""
         rotary = self._rotary
-        if rotary is None or getattr(module, "use_rope", True) in (False, 0):
+        if rotary is None or not _rotates(module, layer, self.config):
             return None
-        apply = sys.modules[type(module).__module__].apply_rotary_pos_emb
-        layer_type = getattr(module, "layer_type", None) if rotary.by_layer_type else None
+        turn, size = _turn(type(module).__module__), getattr(module, "rotary_ndims", None)
+        layer_type = self.config.layer_types[layer] if rotary.by_layer_type else None
+        reach = step.reach(layer)
 
         def rotate(x: Tensor, positions: Tensor) -> Tensor:
-            longest = self._table_limit
-            while longest <= int(positions.max()):
-                longest *= 2
-            cos, sin = rotary.at(x, positions, layer_type, longest)
-            return apply(x, x, cos, sin)[0]
+            cos, sin = step.table(rotary, x, positions, layer_type, reach)
+            if size is None or size == x.shape[-1]:
+                return turn(x, cos, sin)
+            return torch.cat([turn(x[..., :size], cos, sin), x[..., size:]], -1)
 
         return rotate
 
-    def _before_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        cache = kwargs.get("past_key_values")
-        if not hasattr(cache, "begin"):
-            if cache is not None and cache.get_seq_length() > 0:
-                raise UsageError(
-                    f"The {type(cache).__name__} passed as past_key_values was filled without a memory; start from an "
-                    "empty one, or pass the one that an attached model returned."
-                )
-            cache = self._new_cache()
-        tokens = next(x for x in (*args, kwargs.get("input_ids"), kwargs.get("inputs_embeds")) if x is not None)
-        length, seen = tokens.shape[1], cache.get_seq_length()
-        kwargs = {**kwargs, "past_key_values": cache, "memspan": (cache.begin(length), self)}
-        mask = kwargs.get("attention_mask")
-        if mask is not None:
-            if mask.dim() != 2:
-                raise UsageError("An attached model takes a 2D attention_mask (batch, tokens): the memory makes its own.")
-            if mask.shape[1] == length and seen > 0:  # only the new tokens were described: all before them was text
-                kwargs["attention_mask"] = torch.cat([mask.new_ones(mask.shape[0], seen), mask], 1)
+    def _before_forward(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        kwargs = {**dict(zip(self._argument_names, args, strict=False)), **kwargs}
+        if self.causal_lm.config._attn_implementation != _NAME:
+            raise UsageError(
+                "The attention implementation was changed while a memory is attached; leave the `with` first."
+            )
+        if kwargs.get("output_attentions") or getattr(self.config, "output_attentions", False):
+            raise UsageError("An attached model has no attention weights to return; call it without output_attentions.")
+        tokens = kwargs["input_ids"] if kwargs.get("input_ids") is not None else kwargs["inputs_embeds"]
+        rows, length = tokens.shape[:2]
+        cache = self._cache_for(kwargs.get("past_key_values"), rows)
+        valid = _valid(kwargs.get("attention_mask"), rows, length, cache.seen)
+        step = cache.begin(length, valid)
+        kwargs |= {"past_key_values": cache, "attention_mask": None, "memspan": (step, self)}
         if self._rotary is None:
-            kwargs["position_ids"] = self._learned_positions(seen, length, tokens.device)
-        return args, kwargs
+            places = torch.arange(length, device=tokens.device)[None] if valid is None else valid.long().cumsum(1) - 1
+            kwargs["position_ids"] = self._learned_positions(places.clamp_min(0) + cache.text)
+        return (), kwargs
 
-    def _after_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        kwargs["memspan"][0].commit()
+    def _after_forward(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        step, _attachment = kwargs["memspan"]
+        step.commit()
 
-    def _learned_positions(self, seen: int, length: int, device: torch.device) -> Tensor:
-        """Positions for models that bake them into the hidden states: the trained ones, then its second half again."""
-        position = torch.arange(seen, seen + length, device=device)
-        half = self._position_limit // 2
-        again = half + (position - self._position_limit) % (self._position_limit - half)
-        return torch.where(position < self._position_limit, position, again)[None]
+    def _cache_for(self, cache: Any, rows: int) -> MemoryCache:
+        """The cache that the forward shall use when it was given `cache`."""
+        if isinstance(cache, MemoryCache):
+            known = states.batch_size(cache.states)
+            if len(cache.mechanisms) != self.config.num_hidden_layers or known not in (None, rows):
+                raise UsageError(
+                    f"The memory passed as past_key_values is of {known} rows and {len(cache.mechanisms)} layers; "
+                    f"this call has {rows} rows and {self.config.num_hidden_layers} layers."
+                )
+            return cache
+        if cache is not None:
+            if not isinstance(cache, DynamicCache) or cache.get_seq_length() > 0 or cache in self._replaced:
+                raise UsageError(
+                    f"The {type(cache).__name__} passed as past_key_values does not hold this memory; pass the "
+                    "past_key_values that the attached model returned, or none to start anew."
+                )
+            self._replaced.add(
+                cache
+            )  # `generate` makes an empty one; whoever passes it again believes that it was filled
+        return self._new_cache()
+
+    def _learned_positions(self, places: Tensor) -> Tensor:
+        """Positions for models that bake them into the hidden states: the trained ones, then their 2nd half again."""
+        limit: int = self.config.max_position_embeddings
+        half = limit // 2
+        return torch.where(places < limit, places, half + (places - limit) % (limit - half))
+
+
+def _valid(mask: Any, rows: int, length: int, seen: int) -> Tensor | None:
+    """Which of a forward's tokens are text, (B, S) bool; None if all are. `mask` is the attention_mask it was given."""
+    if mask is None:
+        return None
+    if getattr(mask, "ndim", None) != 2:
+        raise UsageError("An attached model takes a 2D attention_mask (batch, tokens): the memory makes its own.")
+    if mask.shape[1] not in (length, seen + length):  # either the new tokens, or all of them
+        raise UsageError(
+            f"The attention_mask describes {mask.shape[1]} tokens, but {length} are new and {seen} were read before."
+        )
+    valid = mask[:, -length:].bool().expand(rows, -1)
+    return None if bool(valid.all()) else valid
+
+
+@cache
+def _turn(module_name: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The rotation (x, cos, sin) -> x of a modeling file."""
+    apply = sys.modules[module_name].apply_rotary_pos_emb
+    if "k" not in inspect.signature(apply).parameters:
+        return lambda x, cos, sin: apply(x, cos, sin)
+    return lambda x, cos, sin: apply(x, x[:, :0], cos, sin)[0]  # it rotates a pair: x and no heads at all
+
+
+def _rotates(attention: nn.Module, layer: int, config: Any) -> bool:
+    """Whether this layer rotates its keys at all."""
+    family = FAMILIES.get(config.model_type)
+    if family is not None and family.rotary_layers in (getattr(config, "layer_types", None) or ()):
+        return bool(config.layer_types[layer] == family.rotary_layers)
+    return bool(getattr(attention, "use_rope", True))
+
+
+def _trained_positions(config: Any) -> int:
+    """How many positions the model's rotary embedding serves before it is scaled for longer texts."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    by_layer_type = [kind for kind in rope.values() if isinstance(kind, Mapping)]
+    originals = [kind.get("original_max_position_embeddings") for kind in (rope, *by_layer_type)]
+    return min((int(one) for one in originals if one is not None), default=int(config.max_position_embeddings))
 
 
 def find_causal_lm(model: nn.Module) -> PreTrainedModel:
     """The transformers model inside `model` (itself, or what PEFT wraps). Raises UsageError if there is none."""
     for module in model.modules():
-        if isinstance(module, PreTrainedModel) and module.base_model is not module:
+        if isinstance(module, PreTrainedModel) and (
+            module.base_model is not module or getattr(module.config, "is_encoder_decoder", False)
+        ):
             return module
     raise UsageError(f"{type(model).__name__} is not a transformers model with a language-modelling head.")
 
 
 def why_unsupported(model: PreTrainedModel) -> str | None:
     """One sentence saying why this model cannot be given a memory, or None if nothing speaks against trying."""
-    config, name = model.config.get_text_config(), type(model).__name__
-    if getattr(config, "is_encoder_decoder", False):
+    name, family = type(model).__name__, FAMILIES.get(model.config.model_type)
+    if family is not None:
+        return f"{name} cannot be given a memory: {family.notes}." if family.tier is Tier.UNSUPPORTED else None
+    if getattr(model.config, "is_encoder_decoder", False):
         return f"{name} is an encoder-decoder; only decoder-only language models can be given a memory."
+    config = model.config.get_text_config(decoder=True)
+    if config is not model.config:
+        return f"{name} reads more than text; load its language model alone to give it a memory."
     if getattr(config, "kv_lora_rank", None) is not None:
         return f"{name} keeps compressed keys (multi-head latent attention), which cannot be placed anew."
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if kinds:
-        return f"{name} has layers without keys and values ({', '.join(sorted(kinds))}), which already carry their own state."
-    base = model.base_model
+        return f"{name} has layers of another kind than attention over all or recent keys: {', '.join(sorted(kinds))}."
+    base = model.base_model.get_decoder()
     if hasattr(base, "rotary_emb"):
         if not hasattr(sys.modules[type(base).__module__], "apply_rotary_pos_emb"):
             return f"{name} rotates keys in a way of its own, so they cannot be placed anew."
         return None
-    if getattr(config, "max_position_embeddings", None) is None or not _has_learned_positions(base):
+    learned = any(part.endswith(("wpe", "embed_positions")) for part, _ in base.named_modules())
+    if not learned or getattr(config, "max_position_embeddings", None) is None:
         return f"{name} has neither rotary nor learned positions (ALiBi, or a state-space model)."
     return None
 
 
-def _has_learned_positions(base: nn.Module) -> bool:
-    """Whether the model adds an embedding of absolute positions to its input."""
-    return any(name.endswith(("wpe", "embed_positions")) for name, _ in base.named_modules())
-
-
 def repositions(model: nn.Module) -> bool:
     """Whether recalled keys can be given new positions (rotary models), rather than keep those they were read at."""
-    base = find_causal_lm(model).base_model
-    return hasattr(base, "rotary_emb")
+    return hasattr(find_causal_lm(model).base_model.get_decoder(), "rotary_emb")
 
 
 def _mechanisms(
     model: PreTrainedModel, mechanism: str | KVMechanism | Sequence[KVMechanism], settings: Mapping[str, Any]
 ) -> list[KVMechanism]:
-    layers = model.config.get_text_config().num_hidden_layers
+    """One mechanism per layer."""
+    config = model.config.get_text_config(decoder=True)
     if isinstance(mechanism, str):
         made = mechanism_class(mechanism)(**settings)
         if not isinstance(made, KVMechanism):
-            raise UsageError(f"'{mechanism}' works on hidden states; a pretrained model takes one over keys and values.")
+            raise UsageError(
+                f"'{mechanism}' works on hidden states; a pretrained model takes one over keys and values."
+            )
         mechanism = made
+    elif settings:
+        raise UsageError(
+            f"Settings ({', '.join(settings)}) go with the name of a mechanism, not with one made already."
+        )
+    layers, limit = config.num_hidden_layers, config.max_position_embeddings
     chosen = [mechanism] * layers if isinstance(mechanism, KVMechanism) else list(mechanism)
     if len(chosen) != layers:
         raise UsageError(f"The model has {layers} layers, but {len(chosen)} mechanisms were given.")
-    limit = model.config.get_text_config().max_position_embeddings
-    for one in chosen:
-        capacity = one.capacity()
-        if capacity is not None and capacity > limit:
-            raise UsageError(
-                f"This memory places {capacity} tokens side by side, more than the {limit} positions the model was trained "
-                f"on; make its window {limit} or less."
-            )
+    most = max((one.capacity() or 0 for one in chosen), default=0)
+    if most > limit:
+        raise UsageError(
+            f"This memory places {most} tokens side by side, more than the {limit} positions the model was trained on; "
+            "make its window smaller."
+        )
     return chosen
+
+
+def _verify(causal_lm: PreTrainedModel) -> None:
+    """Tries out a model of a family that no test of ours has seen."""
+    try:
+        check_parity(causal_lm)
+    except UnsupportedModel:
+        raise
+    except Exception as error:
+        name = type(causal_lm).__name__
+        raise UnsupportedModel(f"{name} is of no verified family and fails with a memory attached: {error}") from error
 
 
 @contextmanager
@@ -368,7 +495,10 @@ def attached(
     """Gives a transformers causal LM (or a PEFT-wrapped one) a memory inside the `with`; yields the same model.
 
     Inside, `model(ids)` and `model.generate(...)` work unmodified; the cache they return is a `MemoryCache`, which can
-    be passed on as `past_key_values` with the next segment. Outside, the model is what it was, to the bit.
+    be passed on as `past_key_values` with the next segment. Outside, the model is what it was, to the bit. Positions
+    are the memory's own: `position_ids` are not read.
+
+    A model of a family that is not in `FAMILIES` is first compared with itself without a memory on a few tokens.
 
     Args:
         mechanism: a registered name with its `settings`, one mechanism for all layers, or one per layer.
@@ -377,9 +507,10 @@ def attached(
         UnsupportedModel: the model's attention cannot be given a memory; the message says why.
         UsageError: unknown mechanism, settings that cannot be, a window beyond the trained positions.
     """
-    causal_lm = find_causal_lm(model)
-    chosen = _mechanisms(causal_lm, mechanism, settings)
     attachment = Attachment(model, lambda: MemoryCache(chosen))
+    chosen = _mechanisms(attachment.causal_lm, mechanism, settings)
+    if attachment.causal_lm.config.model_type not in FAMILIES:
+        _verify(attachment.causal_lm)
     attachment.attach()
     try:
         yield model
@@ -387,20 +518,55 @@ def attached(
         attachment.detach()
 
 
-@torch.inference_mode()
 def parity_difference(model: nn.Module, length: int = 32) -> float:
     """The largest difference, in logits, between the plain model and the attached one with nothing evicted.
 
-    `length` tokens are read whole by the plain model and in three pieces by the attached one.
+    `length` made-up tokens are read whole by the plain model and in three pieces by the attached one.
     """
+    attachment = Attachment(model, lambda: MemoryCache([SinkWindow(window=None)] * layers))
+    layers = attachment.config.num_hidden_layers
+    plain = _logits(model, length, pieces=1)
+    attachment.attach()
+    try:
+        return float((_logits(model, length, pieces=3) - plain).abs().max())
+    finally:
+        attachment.detach()
+
+
+def rounding_difference(model: nn.Module, length: int = 32) -> float:
+    """The same difference between the plain model and itself with its own cache: what rounding alone does."""
+    return float((_logits(model, length, pieces=3) - _logits(model, length, pieces=1)).abs().max())
+
+
+def check_parity(model: nn.Module) -> None:
+    """Raises UnsupportedModel if the model with a memory that holds everything does not say what it says without.
+
+    What counts as different is measured on the model itself: how far its own cache moves its logits by rounding.
+    """
+    difference, rounding = parity_difference(model), rounding_difference(model)
+    if not difference <= PARITY + 4 * rounding:
+        raise UnsupportedModel(
+            f"{type(find_causal_lm(model)).__name__} fails the self-test: with a memory attached its logits differ by "
+            f"{difference:.2g} although nothing was evicted (its own cache: {rounding:.2g}). "
+            "`memspan models --families` lists the families that pass."
+        )
+
+
+@torch.inference_mode()
+def _logits(model: nn.Module, length: int, pieces: int) -> Tensor:
+    """The logits (1, length, V) of made-up ids, read in so many pieces, without dropout."""
     causal_lm = find_causal_lm(model)
-    vocabulary = causal_lm.config.get_text_config().vocab_size
+    vocabulary = causal_lm.config.get_text_config(decoder=True).vocab_size
     ids = (torch.arange(length, device=causal_lm.device) * 7919 + 11)[None] % vocabulary
-    plain = causal_lm(ids, use_cache=False).logits
-    with attached(causal_lm, "sink_window", window=None):
+    training = [module for module in causal_lm.modules() if module.training]
+    causal_lm.eval()
+    try:
         cache, logits = None, []
-        for piece in ids.split([length // 2, length // 2 - 1, length - length // 2 * 2 + 1], dim=1):
-            output = causal_lm(piece, past_key_values=cache)
+        for piece in ids.tensor_split(pieces, dim=1):
+            output = causal_lm(piece, past_key_values=cache, use_cache=True)
             cache = output.past_key_values
             logits.append(output.logits)
-    return float((torch.cat(logits, 1) - plain).abs().max())
+    finally:
+        for module in training:
+            module.training = True
+    return torch.cat(logits, 1)

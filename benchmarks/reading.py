@@ -1,0 +1,105 @@
+"""How fast a memory is read, as ratios in one run.
+
+    python -m benchmarks.reading [--tokens 100000] [--full 16384 32768]
+
+1. `read` against the plain model's forward over separate 2,048-token windows of the same text, interleaved, same dtype.
+2. the last tenth of a reading against its first tenth.
+3. `read` against one full-attention forward of 16k and 32k tokens (logits of the last token only).
+"""
+
+import argparse
+import time
+
+import numpy as np
+import torch
+
+from benchmarks import report
+from benchmarks.report import DATA, needs
+
+WINDOW = 2048
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, default=100_000)
+    parser.add_argument("--full", type=int, nargs="*", default=[16_384, 32_768])
+    options = parser.parse_args()
+
+    import memspan
+
+    lm = memspan.load_model("smollm2")
+    text = needs(DATA / "gutenberg_en" / "pg2600.txt").read_text("utf-8")
+    encoding = lm.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids, offsets = encoding["input_ids"], encoding["offset_mapping"]
+
+    def cut(start: int, end: int) -> str:
+        return text[offsets[start][0] : offsets[end][0]]
+
+    @torch.inference_mode()
+    def plain(start: int, end: int) -> float:
+        begun = time.perf_counter()
+        for first in range(start, end, WINDOW):
+            lm.causal_lm(torch.tensor([ids[first : min(first + WINDOW, end)]]), use_cache=False)
+        return time.perf_counter() - begun
+
+    lm.read(cut(0, 4096))  # both warm
+    plain(0, 4096)
+    part = options.tokens // 10
+    memory, reading, windows = lm.new_memory(), [], []
+    for number in range(10):
+        start = number * part
+        begun = time.perf_counter()
+        lm.read(cut(start, start + part), memory, source=f"part {number}")
+        reading.append(time.perf_counter() - begun)
+        windows.append(plain(start, start + part))
+        print(f"{memory.tokens} tokens: read {part / reading[-1]:.0f}, plain {part / windows[-1]:.0f} tokens/s", flush=True)
+    rows = [
+        {
+            "what": f"read over plain {WINDOW}-token windows",
+            "tokens": memory.tokens,
+            "read tok/s": memory.tokens / sum(reading),
+            "other tok/s": options.tokens / sum(windows),
+            "ratio": sum(windows) / sum(reading),
+        },
+        {
+            "what": "last tenth over first (against plain)",
+            "tokens": memory.tokens,
+            "read tok/s": part / reading[-1],
+            "other tok/s": part / reading[0],
+            # both tenths against the plain model beside them, so that a machine that slows down does not count
+            "ratio": (windows[-1] / reading[-1]) / (windows[0] / reading[0]),
+        },
+    ]
+    for length in options.full:
+        begun = time.perf_counter()
+        short = lm.read(cut(0, length))
+        read = time.perf_counter() - begun
+        begun = time.perf_counter()
+        with torch.inference_mode():
+            lm.causal_lm(torch.tensor([ids[:length]]), use_cache=False, logits_to_keep=1)
+        full = time.perf_counter() - begun
+        rows.append(
+            {
+                "what": f"read over one full-attention forward of {length}",
+                "tokens": short.tokens,
+                "read tok/s": short.tokens / read,
+                "other tok/s": length / full,
+                "ratio": full / read,
+            }
+        )
+        print(rows[-1], flush=True)
+    report.table(rows)
+    report.save("reading", {"rows": rows, "seconds a tenth": {"read": reading, "plain": windows}})
+
+    def draw(axes):
+        x = (np.arange(10) + 1) * part
+        axes.plot(x, part / np.array(reading), marker="o", label="memspan read")
+        axes.plot(x, part / np.array(windows), marker="o", label=f"plain forward, {WINDOW}-token windows")
+        axes.set(xlabel="tokens read so far", ylabel="tokens/s", ylim=(0, None))
+        axes.legend()
+
+    report.plot("reading", draw)
+
+
+if __name__ == "__main__":
+    main()
