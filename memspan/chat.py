@@ -31,8 +31,8 @@ class Exchange:
 class Chat:
     """A conversation in a memory. The exchanges of the memory are the transcript; the chat keeps no other.
 
-    Each turn sees the most recent exchanges word for word, as many as the window holds. Of everything else in the memory,
-    older exchanges and documents alike, it sees the passages that make the user's message likelier.
+    Each turn sees the most recent exchanges word for word, as many as the window holds. Of everything else in the
+    memory, older exchanges and documents alike, it sees the passages that make the user's message likelier.
     """
 
     def __init__(
@@ -89,8 +89,11 @@ class Chat:
         """The ids of all that the model sees in this turn."""
         window = self.lm.decoder.window
         room = window - min(self.sampling.max_new_tokens, window // 2)
-        recall_room = min(self.budget, room // 2)
-        recent = self._most_recent(room - recall_room - len(self._ids([], text)))
+        alone = len(self._ids([], text))
+        if alone > room:
+            raise UsageError(f"The message takes {alone} tokens, but the window has room for {room}: shorten it.")
+        recall_room = min(self.budget, (room - alone) // 2)
+        recent = self._most_recent(room - recall_room - alone)
         names = {exchange.source for exchange in recent}
         found = self.lm.search(self.memory, text, among=lambda passage: passage.source not in names)
         matter = [one for one in found if one.gain is not None and one.gain > MATTERS and one.tokens <= recall_room]

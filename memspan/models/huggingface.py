@@ -281,8 +281,8 @@ class Attachment:
         self.causal_lm.set_attn_implementation(_NAME)
         if self.causal_lm.config._attn_implementation != _NAME:
             raise UnsupportedModel(
-                f"The attention of {type(self.causal_lm).__name__} cannot be replaced (it does not use transformers' "
-                "AttentionInterface), so it cannot be given a memory; `memspan models --families` lists those that can."
+                f"{type(self.causal_lm).__name__} cannot be given a memory: its attention does not go through "
+                "transformers' AttentionInterface; `memspan models --families` lists those that can."
             )
         if hasattr(self.base, "rotary_emb"):
             self._rotary = _Rotary(self.base.rotary_emb, _trained_positions(self.config))
@@ -330,6 +330,7 @@ class Attachment:
         cache = self._cache_for(kwargs.get("past_key_values"), rows)
         valid = _valid(kwargs.get("attention_mask"), rows, length, cache.seen)
         step = cache.begin(length, valid)
+        kwargs.pop("logits_to_keep", None)  # a decoder that drops the other tokens early would not remember them
         kwargs |= {"past_key_values": cache, "attention_mask": None, "memspan": (step, self)}
         if self._rotary is None:
             places = torch.arange(length, device=tokens.device)[None] if valid is None else valid.long().cumsum(1) - 1
@@ -339,6 +340,8 @@ class Attachment:
     def _after_forward(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         step, _attachment = kwargs["memspan"]
         step.commit()
+        if kwargs.get("use_cache") is False and step.cache.seen == step.length:
+            output["past_key_values"] = None  # it was not asked for, and `generate` would pass it on with all ids again
 
     def _cache_for(self, cache: Any, rows: int) -> MemoryCache:
         """The cache that the forward shall use when it was given `cache`."""
@@ -410,9 +413,7 @@ def _trained_positions(config: Any) -> int:
 def find_causal_lm(model: nn.Module) -> PreTrainedModel:
     """The transformers model inside `model` (itself, or what PEFT wraps). Raises UsageError if there is none."""
     for module in model.modules():
-        if isinstance(module, PreTrainedModel) and (
-            module.base_model is not module or getattr(module.config, "is_encoder_decoder", False)
-        ):
+        if isinstance(module, PreTrainedModel) and module.get_output_embeddings() is not None:
             return module
     raise UsageError(f"{type(model).__name__} is not a transformers model with a language-modelling head.")
 
@@ -420,8 +421,12 @@ def find_causal_lm(model: nn.Module) -> PreTrainedModel:
 def why_unsupported(model: PreTrainedModel) -> str | None:
     """One sentence saying why this model cannot be given a memory, or None if nothing speaks against trying."""
     name, family = type(model).__name__, FAMILIES.get(model.config.model_type)
+    if family is not None and family.tier is Tier.UNSUPPORTED:
+        return f"{name} cannot be given a memory: {family.notes}."
+    if not getattr(model.config, "is_causal", True):
+        return f"{name} attends both ways in a text; only models that read from left to right can be given a memory."
     if family is not None:
-        return f"{name} cannot be given a memory: {family.notes}." if family.tier is Tier.UNSUPPORTED else None
+        return None
     if getattr(model.config, "is_encoder_decoder", False):
         return f"{name} is an encoder-decoder; only decoder-only language models can be given a memory."
     config = model.config.get_text_config(decoder=True)
@@ -541,10 +546,12 @@ def rounding_difference(model: nn.Module, length: int = 32) -> float:
 def check_parity(model: nn.Module) -> None:
     """Raises UnsupportedModel if the model with a memory that holds everything does not say what it says without.
 
-    What counts as different is measured on the model itself: how far its own cache moves its logits by rounding.
+    What counts as different is measured on the model itself: how far its own cache, or the last bit of its precision,
+    moves its logits.
     """
     difference, rounding = parity_difference(model), rounding_difference(model)
-    if not difference <= PARITY + 4 * rounding:
+    least = float(_logits(model, 32, pieces=1).abs().max()) * torch.finfo(find_causal_lm(model).dtype).eps
+    if not difference <= PARITY + 4 * max(rounding, least):
         raise UnsupportedModel(
             f"{type(find_causal_lm(model)).__name__} fails the self-test: with a memory attached its logits differ by "
             f"{difference:.2g} although nothing was evicted (its own cache: {rounding:.2g}). "

@@ -95,6 +95,7 @@ def test_passages_that_do_not_exist(memory: Memory) -> None:
 
 def test_blocks_number_their_passages_and_are_read_only(memory: Memory) -> None:
     memory.append([piece_of("", source="nothing")])
+    assert list(memory.blocks()) == []
     for n in range(20):
         memory.append([piece_of("x y z " * (n + 1), source=str(n))])
     first = 0

@@ -57,7 +57,11 @@ _PARTICULAR: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 8},
     "dots1": {"n_shared_experts": 1, "routed_scaling_factor": 1.0},
     "gemma4_text": {"layer_types": _ALTERNATE, "global_head_dim": 16},
-    "gemma3n_text": {"intermediate_size": [48] * 4, "num_kv_shared_layers": 2, "activation_sparsity_pattern": [0.0] * 4},
+    "gemma3n_text": {
+        "intermediate_size": [48] * 4,
+        "num_kv_shared_layers": 2,
+        "activation_sparsity_pattern": [0.0] * 4,
+    },
 }
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama (llama3 rope)": (
@@ -113,7 +117,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def tiny_config(name: str) -> Any:
-    """A small configuration of a family or variant. Raises KeyError where this transformers does not know the family."""
+    """A small configuration of a family or variant. Raises KeyError if this transformers does not know the family."""
     family, particular = VARIANTS.get(name, (name, {}))
     make = CONFIG_MAPPING[family]
     default = make()
@@ -125,7 +129,9 @@ def tiny_config(name: str) -> Any:
 
 def _has(config: Any, key: str) -> bool:
     """Whether `key` can be set."""
-    return key in config.to_dict() or (hasattr(config, key) and not isinstance(getattr(type(config), key, None), property))
+    return key in config.to_dict() or (
+        hasattr(config, key) and not isinstance(getattr(type(config), key, None), property)
+    )
 
 
 @cache
@@ -135,7 +141,9 @@ def _made(name: str) -> PreTrainedModel:
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     model = auto.from_config(config).eval()
     with torch.no_grad():
-        for parameter in model.parameters():  # also norms and biases: where they come before or after a rotation matters
+        for (
+            parameter
+        ) in model.parameters():  # also norms and biases: where they come before or after a rotation matters
             parameter.add_(torch.randn_like(parameter) * 0.1)
     return model.requires_grad_(False)
 

@@ -1,0 +1,123 @@
+"""The README's table of measured numbers, made from the newest result files: numbers and text cannot drift apart."""
+
+import json
+from typing import Any
+
+from benchmarks.report import RESULTS
+
+
+def newest(name: str) -> tuple[str, Any] | None:
+    """The date and the figures of the newest result called `name`."""
+    paths = [path for path in sorted(RESULTS.glob(f"*-{name}.json")) if path.stem[11:] == name]
+    if not paths:
+        return None
+    record = json.loads(paths[-1].read_text("utf-8"))
+    return record["date"][:10], record["figures"]
+
+
+def rows(chinese: bool) -> list[tuple[str, str, str]]:
+    """(what, figure, command) for every result that is there."""
+
+    def say(english: str, other: str) -> str:
+        return other if chinese else english
+
+    found = []
+
+    def add(name: str, command: str, tell: Any) -> None:
+        result = newest(name)
+        if result is not None:
+            for what, figure in tell(result[1]):
+                found.append((what, figure, f"`{command}`"))
+
+    def recall(figures: Any, data: str) -> list[tuple[str, str]]:
+        by_name = {row["ranker"]: row for row in figures["rankers"]}
+        shown = ["memspan", "BM25 alone", "MiniLM alone", "MiniLM + BM25"]
+        parts = [f"{name} {by_name[name]['R@1']:.2f} / {by_name[name]['R@8']:.2f}" for name in shown]
+        what = say(
+            f"right paragraph of 300 ({data}) at rank 1 / within 8, {figures['questions']} questions",
+            f"从 300 段（{data}）中找对段落：第 1 名 / 前 8 名，{figures['questions']} 个问题",
+        )
+        return [(what, ", ".join(parts))]
+
+    add("recall-squad", "python -m benchmarks.recall", lambda f: recall(f, "SQuAD"))
+    add("recall-cmrc", "python -m benchmarks.recall --data cmrc", lambda f: recall(f, "CMRC2018"))
+    add(
+        "answers",
+        "python -m benchmarks.answers",
+        lambda f: [
+            (
+                say("answers from memory over answers handed the right paragraph", "凭记忆作答与直接给出正确段落之比"),
+                f"{f['ratio']:.2f} ({f['memory']:.3f} / {f['oracle']:.3f})",
+            )
+        ],
+    )
+    add(
+        "needles",
+        "python -m benchmarks.needles",
+        lambda f: [
+            (
+                say(
+                    f"8 facts hidden in {row['tokens']:,} tokens: found first / answered / answered by the oracle",
+                    f"藏在 {row['tokens']:,} 个 token 中的 8 个事实：排第一 / 答对 / 直接给段落时答对",
+                ),
+                f"{row['first of 8']} / {row['answers']} / {row['oracle']}",
+            )
+            for row in f["rows"]
+        ],
+    )
+    reading = {
+        "read over plain": say("reading over the plain model on 2,048-token windows", "阅读速度与原模型逐窗前向之比（2,048）"),
+        "last tenth": say("last tenth of 100,000 tokens over the first", "10 万 token 中最后一成与第一成速度之比"),
+        "forward of 16384": say("reading 16k tokens over one full-attention forward", "读 16k token 与一次全注意力前向之比"),
+        "forward of 32768": say("reading 32k tokens over one full-attention forward", "读 32k token 与一次全注意力前向之比"),
+    }
+    add(
+        "reading",
+        "python -m benchmarks.reading",
+        lambda f: [
+            (what, f"{row['ratio']:.2f}") for row in f["rows"] for part, what in reading.items() if part in row["what"]
+        ],
+    )
+    add(
+        "flat-memory",
+        "python -m benchmarks.flat_memory",
+        lambda f: [
+            (
+                say(
+                    f"host memory while {row['model']} reads {row['tokens']:,} tokens",
+                    f"{row['model']} 读 {row['tokens']:,} 个 token 时主机内存增长",
+                ),
+                f"{row['host B/token']:.0f} B/token",
+            )
+            for row in f["reading"]
+        ],
+    )
+    add(
+        "decoding",
+        "python -m benchmarks.decoding",
+        lambda f: [(row["what"] if not chinese else f"写作速度：{row['what']}", f"{row['ratio']:.2f}") for row in f["ratios"]],
+    )
+    add(
+        "durability",
+        "python benchmarks/durability.py --kills 200",
+        lambda f: [(say("kill -9 during append: acknowledged and lost", "追加时 kill -9：已确认而丢失"), durability(f))],
+    )
+    return found
+
+
+def durability(figures: Any) -> str:
+    return f"{figures.get('lost', '?')} of {figures.get('kills', '?')} kills"
+
+
+def _table(heads: tuple[str, str, str], chinese: bool) -> str:
+    lines = [f"| {' | '.join(heads)} |", "| --- | --- | --- |"]
+    lines += [f"| {' | '.join(row)} |" for row in rows(chinese)]
+    return "\n".join(lines)
+
+
+def english() -> str:
+    return _table(("what", "measured", "command"), chinese=False)
+
+
+def chinese() -> str:
+    return _table(("测什么", "结果", "命令"), chinese=True)

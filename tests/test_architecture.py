@@ -1,0 +1,104 @@
+"""The design as a test: rooms import only from their left, nobody knows a mechanism's name, nothing executes data."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import memspan
+from memspan.mechanisms import MECHANISMS
+
+PACKAGE = Path(memspan.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# From left to right; a room is the first name below memspan. Adding a room means deciding where it stands.
+ROOMS = [
+    "errors",
+    "state",
+    "mechanisms",
+    "data",
+    "metrics",
+    "models",
+    "memory",
+    "generate",
+    "language_model",
+    "chat",
+    "tasks",
+    "config",
+    "train",
+    "evaluate",
+    "compare",
+    "serve",
+    "cli",
+    "__main__",
+]
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The rooms that a file imports from, wherever in the file, type checking included."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.startswith("memspan."):
+                yield name.split(".")[1]
+
+
+def test_every_room_has_a_place() -> None:
+    assert {room(path) for path in FILES} - {"__init__"} <= set(ROOMS)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room(path) != "__init__"], ids=lambda path: path.name)
+def test_rooms_import_from_their_left_only(path: Path) -> None:
+    own = ROOMS.index(room(path))
+    for name in imports(path):
+        if name in ROOMS:
+            assert ROOMS.index(name) <= own, f"{path.name} imports {name}, which stands to the right of {room(path)}"
+
+
+def test_no_room_is_called_by_what_it_is_not() -> None:
+    stems = {part.removesuffix(".py") for path in FILES for part in path.relative_to(PACKAGE).parts}
+    assert not stems & {"utils", "util", "common", "core", "helpers", "misc"}
+
+
+@pytest.mark.parametrize("name", sorted(MECHANISMS))
+def test_nobody_else_knows_a_mechanism(name: str) -> None:
+    """Neither its registered name nor its class stands in the code of another file of the package."""
+    cls = MECHANISMS[name]
+    home = {Path(__import__(cls.__module__, fromlist=["_"]).__file__ or ""), PACKAGE / "mechanisms" / "__init__.py"}
+    for path in set(FILES) - home:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            known = (
+                (isinstance(node, ast.Name) and node.id == cls.__name__)
+                or (isinstance(node, ast.Attribute) and node.attr == cls.__name__)
+                or (isinstance(node, ast.alias) and node.name == cls.__name__)
+                or (isinstance(node, ast.Constant) and node.value == name)
+            )
+            assert not known, f"{path.relative_to(PACKAGE)}:{getattr(node, 'lineno', '?')} knows {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_data_is_never_executed(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {alias.name.split(".")[0] for alias in node.names} | {getattr(node, "module", None) or ""}
+            assert not names & {"pickle", "dill", "joblib", "shelve", "marshal"}, path
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in {"eval", "exec", "torch.load", "yaml.load"}, f"{path}: {called}"
+
+
+def test_public_names() -> None:
+    assert memspan.__all__ == sorted(memspan.__all__)
+    for name in memspan.__all__:
+        assert getattr(memspan, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = memspan.nothing
