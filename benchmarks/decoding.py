@@ -100,7 +100,10 @@ def main() -> None:
         return statistics.median(a / b for a, b in zip(speeds[one], speeds[other], strict=True))
 
     rows = [
-        {"what": "memory of 128k tokens over an almost empty one", "ratio": ratio("memspan, large memory", "memspan, small memory")},
+        {
+            "what": "memory of 128k tokens over an almost empty one",
+            "ratio": ratio("memspan, large memory", "memspan, small memory"),
+        },
         {"what": "memspan over plain generate", "ratio": ratio("memspan", "plain generate")},
         {"what": "memspan compiled over plain generate", "ratio": ratio("memspan, compiled", "plain generate")},
     ]

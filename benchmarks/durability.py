@@ -92,7 +92,7 @@ def piece_of(name: str, start: int, text: str) -> Piece:
     edges = np.array([*range(0, len(ids), 64), len(ids)], np.int64)
     passages = np.column_stack([edges[:-1], edges[1:], edges[:-1], edges[1:]])
     scales = np.ones((len(ids), len(FINGERPRINT.heads)), np.float16)
-    return Piece(name, start, text, ids, ids, keys_of(ids), scales, passages, complete=name != "document")
+    return Piece(name, start, text, ids, keys_of(ids), scales, passages, complete=name != "document")
 
 
 def change(memory: Memory, number: int) -> None:

@@ -12,14 +12,38 @@ from benchmarks.questions import contained
 from benchmarks.report import DATA, needs
 
 FACTS = [
-    ("The combination of the safe in the harbour office is 7-31-44.", "What is the combination of the safe in the harbour office?", "7-31-44"),
-    ("Professor Ilse Brandt keeps her violin in a locker at the railway station.", "Where does Professor Ilse Brandt keep her violin?", "railway station"),
+    (
+        "The combination of the safe in the harbour office is 7-31-44.",
+        "What is the combination of the safe in the harbour office?",
+        "7-31-44",
+    ),
+    (
+        "Professor Ilse Brandt keeps her violin in a locker at the railway station.",
+        "Where does Professor Ilse Brandt keep her violin?",
+        "railway station",
+    ),
     ("The best coffee in Tallinn is sold by a man called Joosep.", "Who sells the best coffee in Tallinn?", "Joosep"),
     ("The meteorite of 1911 weighed exactly 62 kilograms.", "How much did the meteorite of 1911 weigh?", "62"),
-    ("Captain Moreau's parrot answers only to the name Zephyr.", "What is the name of Captain Moreau's parrot?", "Zephyr"),
-    ("The committee agreed to paint the lighthouse green.", "Which colour did the committee agree to paint the lighthouse?", "green"),
-    ("Anselm's grandmother was born in the village of Okehampton.", "In which village was Anselm's grandmother born?", "Okehampton"),
-    ("The secret ingredient of the bakery's rye bread is fennel.", "What is the secret ingredient of the bakery's rye bread?", "fennel"),
+    (
+        "Captain Moreau's parrot answers only to the name Zephyr.",
+        "What is the name of Captain Moreau's parrot?",
+        "Zephyr",
+    ),
+    (
+        "The committee agreed to paint the lighthouse green.",
+        "Which colour did the committee agree to paint the lighthouse?",
+        "green",
+    ),
+    (
+        "Anselm's grandmother was born in the village of Okehampton.",
+        "In which village was Anselm's grandmother born?",
+        "Okehampton",
+    ),
+    (
+        "The secret ingredient of the bakery's rye bread is fennel.",
+        "What is the secret ingredient of the bakery's rye bread?",
+        "fennel",
+    ),
 ]
 
 
@@ -70,7 +94,13 @@ def main() -> None:
             oracle += contained(said, (gold,))
             if not contained(answer.text, (gold,)):
                 misses.append({"tokens": length, "question": question, "answer": answer.text, "oracle": said})
-        row = {"tokens": memory.tokens, "passages": len(memory), "first of 8": first, "answers": found, "oracle": oracle}
+        row = {
+            "tokens": memory.tokens,
+            "passages": len(memory),
+            "first of 8": first,
+            "answers": found,
+            "oracle": oracle,
+        }
         rows.append(row)
         print(row, flush=True)
     report.table(rows)
@@ -80,7 +110,9 @@ def main() -> None:
         x = range(len(rows))
         axes.bar([place - 0.25 for place in x], [row["first of 8"] for row in rows], 0.25, label="right passage first")
         axes.bar(list(x), [row["answers"] for row in rows], 0.25, label="answered from memory")
-        axes.bar([place + 0.25 for place in x], [row["oracle"] for row in rows], 0.25, label="answered, handed the passage")
+        axes.bar(
+            [place + 0.25 for place in x], [row["oracle"] for row in rows], 0.25, label="answered, handed the passage"
+        )
         axes.set_xticks(list(x), [f"{row['tokens']:,}" for row in rows])
         axes.set(xlabel="tokens read", ylabel="facts of 8")
         axes.legend(fontsize=8, loc="lower right")

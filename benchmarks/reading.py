@@ -52,7 +52,10 @@ def main() -> None:
         lm.read(cut(start, start + part), memory, source=f"part {number}")
         reading.append(time.perf_counter() - begun)
         windows.append(plain(start, start + part))
-        print(f"{memory.tokens} tokens: read {part / reading[-1]:.0f}, plain {part / windows[-1]:.0f} tokens/s", flush=True)
+        print(
+            f"{memory.tokens} tokens: read {part / reading[-1]:.0f}, plain {part / windows[-1]:.0f} tokens/s",
+            flush=True,
+        )
     rows = [
         {
             "what": f"read over plain {WINDOW}-token windows",

@@ -1,11 +1,14 @@
 """Does the right paragraph come first? 300 shuffled paragraphs read as one document, 200 questions about them.
 
-    python -m benchmarks.recall [--data squad|cmrc] [--questions 200] [--no-minilm]
+    python -m benchmarks.recall [--data squad|cmrc] [--questions 200] [--answers]
 
 Rankers, all in one run: memspan (retrieval heads + BM25, then the likelihood of the question), its parts, BM25 (SQLite FTS5
 with stemming, over the paragraphs), MiniLM (all-MiniLM-L6-v2, over the paragraphs) and both fused. memspan ranks its own
 passages, cut without knowing the paragraphs; a paragraph has the rank of its first passage. Heads are calibrated on
 invented needles; weights were chosen on the articles of the other half.
+
+`--answers` also lets the model answer from what was recalled, and, as the oracle, from the right paragraph with the same
+prompt. An answer is right if it contains one of the gold answers. Prompt and budget were chosen with `--half choosing`.
 """
 
 import argparse
@@ -19,13 +22,18 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import report
-from benchmarks.questions import Asked, load
+from benchmarks.questions import Asked, contained, load
 
 K = (1, 4, 8, 16)
 
 
 def ranks(order: Sequence[Sequence[int]], asked: Sequence[Asked]) -> np.ndarray:
-    return np.array([list(row).index(one.paragraph) + 1 if one.paragraph in row else 10**6 for row, one in zip(order, asked)])
+    return np.array(
+        [
+            list(row).index(one.paragraph) + 1 if one.paragraph in row else 10**6
+            for row, one in zip(order, asked, strict=False)
+        ]
+    )
 
 
 def figures(name: str, order: Sequence[Sequence[int]], asked: Sequence[Asked]) -> dict:
@@ -89,10 +97,42 @@ def by_paragraph(numbers: Sequence[int], paragraph: np.ndarray) -> list[int]:
     return list(dict.fromkeys(int(paragraph[number]) for number in numbers))
 
 
+def answers(lm, paragraphs: Sequence[str], asked: Sequence[Asked], searched: Sequence[Sequence], half: str) -> None:
+    """Answers from memory beside answers of the oracle."""
+    from memspan.generate import Sampling
+    from memspan.language_model import BUDGET, question_message, within_budget
+
+    def says(question: str, texts: Sequence[str]) -> str:
+        ids = lm.prompt_ids(question_message(question, texts))
+        return lm.tokenizer.decode(
+            list(lm.decoder.generate(ids, Sampling(max_new_tokens=32))), skip_special_tokens=True
+        )
+
+    right: dict[str, list[bool]] = {"memory": [], "oracle": []}
+    for count, (one, found) in enumerate(zip(asked, searched, strict=True), 1):
+        recalled = [passage.text for passage in within_budget(found, BUDGET)]
+        right["memory"].append(contained(says(one.question, recalled), one.answers))
+        right["oracle"].append(contained(says(one.question, [paragraphs[one.paragraph]]), one.answers))
+        if count % 50 == 0:
+            print(count, {name: float(np.mean(values)) for name, values in right.items()}, flush=True)
+    shares = {name: float(np.mean(values)) for name, values in right.items()}
+    figures = {**shares, "ratio": shares["memory"] / shares["oracle"], "questions": len(asked), "budget": BUDGET}
+    report.table([figures])
+    name = "answers" if half == "test" else "answers-choosing"
+    report.save(name, figures)
+
+    def draw(axes):
+        axes.bar(["handed the right paragraph", "from 300 paragraphs in memory"], [shares["oracle"], shares["memory"]])
+        axes.set(ylabel="answer contained", title=f"{len(asked)} SQuAD questions, ratio {figures['ratio']:.2f}")
+
+    report.plot(name, draw)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="squad", choices=["squad", "cmrc"])
     parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--answers", action="store_true")
     parser.add_argument("--half", default="test", choices=["test", "choosing"])
     options = parser.parse_args()
 
@@ -111,7 +151,8 @@ def main() -> None:
 
     heads = np.stack([head_scores(lm._encoder.question(question), memory.blocks()) for question in questions])
     plain = [[one.number for one in lm.search(memory, question, top=64, rerank=0)] for question in questions]
-    weighed = [[one.number for one in lm.search(memory, question, top=64)] for question in questions]
+    searched = [lm.search(memory, question, top=64) for question in questions]
+    weighed = [[one.number for one in found] for found in searched]
     words, meaning = bm25(paragraphs, questions), minilm(paragraphs, questions)
     rows = [
         figures("memspan", [by_paragraph(row, paragraph) for row in weighed], asked),
@@ -136,6 +177,8 @@ def main() -> None:
         axes.legend(fontsize=8)
 
     report.plot(name, draw)
+    if options.answers:
+        answers(lm, paragraphs, asked, searched, options.half)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ def machine() -> dict[str, Any]:
 def needs(path: Path) -> Path:
     """`path`, or the end of the program with a sentence saying what is missing."""
     if not path.exists():
-        sys.exit(f"This benchmark reads {path}, which is not here. Set MEMSPAN_DATA to the folder that holds the data sets.")
+        sys.exit(
+            f"This benchmark reads {path}, which is not here. Set MEMSPAN_DATA to the folder that holds the data sets."
+        )
     return path
 
 

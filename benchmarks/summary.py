@@ -43,7 +43,7 @@ def rows(chinese: bool) -> list[tuple[str, str, str]]:
     add("recall-cmrc", "python -m benchmarks.recall --data cmrc", lambda f: recall(f, "CMRC2018"))
     add(
         "answers",
-        "python -m benchmarks.answers",
+        "python -m benchmarks.recall --answers",
         lambda f: [
             (
                 say("answers from memory over answers handed the right paragraph", "凭记忆作答与直接给出正确段落之比"),
@@ -66,10 +66,16 @@ def rows(chinese: bool) -> list[tuple[str, str, str]]:
         ],
     )
     reading = {
-        "read over plain": say("reading over the plain model on 2,048-token windows", "阅读速度与原模型逐窗前向之比（2,048）"),
+        "read over plain": say(
+            "reading over the plain model on 2,048-token windows", "阅读速度与原模型逐窗前向之比（2,048）"
+        ),
         "last tenth": say("last tenth of 100,000 tokens over the first", "10 万 token 中最后一成与第一成速度之比"),
-        "forward of 16384": say("reading 16k tokens over one full-attention forward", "读 16k token 与一次全注意力前向之比"),
-        "forward of 32768": say("reading 32k tokens over one full-attention forward", "读 32k token 与一次全注意力前向之比"),
+        "forward of 16384": say(
+            "reading 16k tokens over one full-attention forward", "读 16k token 与一次全注意力前向之比"
+        ),
+        "forward of 32768": say(
+            "reading 32k tokens over one full-attention forward", "读 32k token 与一次全注意力前向之比"
+        ),
     }
     add(
         "reading",
@@ -95,12 +101,16 @@ def rows(chinese: bool) -> list[tuple[str, str, str]]:
     add(
         "decoding",
         "python -m benchmarks.decoding",
-        lambda f: [(row["what"] if not chinese else f"写作速度：{row['what']}", f"{row['ratio']:.2f}") for row in f["ratios"]],
+        lambda f: [
+            (row["what"] if not chinese else f"写作速度：{row['what']}", f"{row['ratio']:.2f}") for row in f["ratios"]
+        ],
     )
     add(
         "durability",
         "python benchmarks/durability.py --kills 200",
-        lambda f: [(say("kill -9 during append: acknowledged and lost", "追加时 kill -9：已确认而丢失"), durability(f))],
+        lambda f: [
+            (say("kill -9 during append: acknowledged and lost", "追加时 kill -9：已确认而丢失"), durability(f))
+        ],
     )
     return found
 

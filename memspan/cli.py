@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -150,7 +151,7 @@ NO_RERANK = Annotated[
     bool, typer.Option("--no-rerank", help="Leave out the weighing by the model: faster, a little less exact.")
 ]
 BUDGET = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Tokens of recalled text in the prompt at most (default: 512).")
+    int | None, typer.Option(min=1, metavar="N", help="Tokens of recalled text in the prompt at most (default: 256).")
 ]
 MAX_NEW_TOKENS = Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of an answer at most.")]
 TEMPERATURE = Annotated[float, typer.Option(min=0, metavar="T", help="0 takes the likeliest token, more is livelier.")]
@@ -227,7 +228,7 @@ def read(
     begun, passages, tokens = time.perf_counter(), len(memory), memory.tokens
     with _progress_bar() as bar:
         try:
-            for document in _chained(first, documents):
+            for document in chain([first], documents):
                 _read_one(lm, memory, document, name or document.source, bar, report)
         except KeyboardInterrupt:
             kept = f"{memory.tokens - tokens:,} tokens read and kept; the same command goes on from there"
@@ -300,12 +301,6 @@ def _documents(paths: Sequence[str], encoding: str | None, report: _Report) -> "
                 report.failed.append(error)
 
     return in_turn()
-
-
-def _chained(first: "Document | None", others: "Iterator[Document]") -> "Iterator[Document]":
-    if first is not None:
-        yield first
-    yield from others
 
 
 def _read_one(

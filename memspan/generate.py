@@ -63,7 +63,9 @@ class Decoder:
         if prefix is None:
             return self.new_cache(), 0
         pairs = zip(prefix.ids, ids[:-1], strict=False)
-        shared = next((place for place, (old, new) in enumerate(pairs) if old != new), min(len(prefix.ids), len(ids) - 1))
+        shared = next(
+            (place for place, (old, new) in enumerate(pairs) if old != new), min(len(prefix.ids), len(ids) - 1)
+        )
         if shared == 0:
             return self.new_cache(), 0
         if shared < len(prefix.ids):

@@ -15,8 +15,8 @@ from memspan.data.readers import Document, in_pieces
 from memspan.errors import MemspanError, UnsupportedModel, UsageError
 from memspan.generate import CompiledDecoder, Decoder, Sampling
 from memspan.memory import Fingerprint, Memory, Passage, Piece
-from memspan.memory.folder import refuse_foreign
 from memspan.memory.calibration import RetrievalHeads, calibrate
+from memspan.memory.folder import refuse_foreign
 from memspan.memory.reading import CONTEXT, Encoded, Encoder
 from memspan.memory.recall import best, fuse, head_scores
 from memspan.models import sources
@@ -24,7 +24,7 @@ from memspan.models.heads import HeadReader
 from memspan.models.huggingface import find_causal_lm, parity_difference, rounding_difference, why_unsupported
 
 # Each measured on questions outside the benchmarks, see LOG.md.
-BUDGET = 512  # tokens of recalled text in a prompt
+BUDGET = 256  # tokens of recalled text in a prompt
 RERANKED = 8  # passages whose likelihood is computed
 LIKELIHOOD_WEIGHT = 4.0  # of a nat per token, against a standard deviation of the other rankers
 
@@ -199,7 +199,7 @@ class LanguageModel:
         if len(memory) == 0:
             return []
         asked = self._encoder.question(question)
-        scores = fuse(head_scores(asked, memory.blocks()), memory.word_scores(self._terms(question)))
+        scores = fuse(head_scores(asked, memory.blocks()), memory.word_scores(question))
         numbers = best(scores, max(top, rerank) if among is None else len(scores))
         if among is not None:
             numbers = [number for number in numbers if among(memory.passage(number))][: max(top, rerank)]
@@ -287,9 +287,6 @@ class LanguageModel:
 
     # ---- inner workings
 
-    def _terms(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
     def _stop_tokens(self) -> list[int]:
         configured = self.causal_lm.generation_config.eos_token_id if self.causal_lm.generation_config else None
         stop = configured if isinstance(configured, list) else [configured]
@@ -367,16 +364,13 @@ def _lead(text: str) -> str:
 
 
 def _recollection(passage: Passage, score: float) -> Recollection:
-    return Recollection(
-        passage.source, passage.start, passage.end, score, passage.text, passage.tokens, passage.number
-    )
+    return Recollection(passage.source, passage.start, passage.end, score, passage.text, passage.tokens, passage.number)
 
 
 def _piece(encoded: Encoded, text: str, **record: Any) -> Piece:
     return Piece(
         text=text,
         ids=encoded.ids,
-        terms=encoded.ids,
         keys=encoded.keys,
         scales=encoded.scales,
         passages=encoded.passages,

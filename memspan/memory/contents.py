@@ -118,11 +118,11 @@ class Contents:
             if len(part.passages) > 0:
                 yield Block(first, part.keys, part.scales, part.passages[:, TOKEN_END])
 
-    def terms(self, first: int) -> Iterator[Ids]:
-        """The terms, int32 (T,), of passage `first` and of each after it."""
+    def texts(self, first: int) -> Iterator[str]:
+        """The text of passage `first` and of each after it."""
         for start, part in zip(self._firsts, self.parts, strict=False):
             for row in range(max(0, first - start), len(part.passages)):
-                yield part.terms[part.passages[row, TOKEN] : part.passages[row, TOKEN_END]]
+                yield part.characters(row).decode()
 
     def _rows_of(self, source: str) -> Places:
         """The numbers of a source's passages, ascending, which is the order of its text."""

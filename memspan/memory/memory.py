@@ -33,7 +33,7 @@ from memspan.memory.words import WordIndex
 
 
 class Memory:
-    """Text with its provenance, token ids, search terms, and the keys of the model's retrieval heads.
+    """Text with its provenance, token ids, and the keys of the model's retrieval heads.
 
     A new memory lives in RAM. `save` binds it to a folder; from then on every change is on disk when the call that
     makes it returns. Several processes may use one folder: changes are put one behind the other, and an object sees
@@ -364,10 +364,10 @@ class Memory:
         """All passages in order, in blocks for scoring; on disk their arrays are mapped, never loaded as a whole."""
         return self._contents.blocks()
 
-    def word_scores(self, terms: Sequence[int]) -> NDArray[np.float32]:
-        """The BM25 score of every passage, float32 (P,), for a passage with any of these terms; 0 without a match."""
+    def word_scores(self, text: str) -> NDArray[np.float32]:
+        """The BM25 score of every passage, float32 (P,), for any of the words of `text`; 0 without a match."""
         with self._mutex:
-            return self._current_index().scores(terms)
+            return self._current_index().scores(text)
 
     def inspect(self) -> dict[str, Any]:
         """What there is to know about it, as JSON values."""
@@ -398,7 +398,7 @@ class Memory:
         if index.passages < contents.passages:
             if self._index_is_shared:
                 index, self._index_is_shared = index.copy(), False
-            index.extend(contents.terms(index.passages))
+            index.extend(contents.texts(index.passages))
         self._index = index
         if self._is_behind(contents.passages) and self._manifest is not None and self._folder is not None:
             stored = self._folder.store_index(index, self._manifest)

@@ -5,7 +5,6 @@ Shapes: T tokens, P passages, G retrieval heads, K numbers per key, N bytes of t
     passages  int64    (P, 7)      where each passage lies, see the columns below
     added     float64  (P,)        when it was added, unix seconds
     ids       int32    (T,)        token ids
-    terms     int32    (T,)        token ids folded for word search
     scales    float16  (T, G)      a key is keys * scales[..., None]
     keys      int8     (T, G, K)
     text      uint8    (N,)        UTF-8
@@ -43,7 +42,6 @@ _ARRAYS: dict[str, tuple[str, np.dtype[Any]]] = {
     "passages": ("I64", np.dtype("<i8")),
     "added": ("F64", np.dtype("<f8")),
     "ids": ("I32", np.dtype("<i4")),
-    "terms": ("I32", np.dtype("<i4")),
     "scales": ("F16", np.dtype("<f2")),
     "keys": ("I8", np.dtype("<i1")),
     "text": ("U8", np.dtype("<u1")),
@@ -74,7 +72,6 @@ class Piece:
         start: the character of the source at which `text` begins.
         text: may be empty, with no tokens and no passages, to mark a source as complete.
         ids: int32 (T,), the token ids.
-        terms: int32 (T,), the ids folded for word search.
         keys: int8 (T, G, K), the keys of the retrieval heads.
         scales: float16 (T, G); a key is `keys * scales[..., None]`.
         passages: int64 (P, 4): first token, end token, first character, end character, relative to this piece. They
@@ -89,7 +86,6 @@ class Piece:
     start: int
     text: str
     ids: Ids
-    terms: Ids
     keys: Keys
     scales: Scales
     passages: Places
@@ -114,7 +110,6 @@ class Part:
     passages: Places
     added: NDArray[np.float64]
     ids: Ids
-    terms: Ids
     scales: Scales
     keys: Keys
     text: NDArray[np.uint8]
@@ -127,7 +122,7 @@ class Part:
         """The bytes this part takes, or will take, encoded (without its header and sources for a view)."""
         if self.raw is not None:
             return len(self.raw)
-        arrays = (self.passages, self.added, self.ids, self.terms, self.scales, self.keys, self.text)
+        arrays = (self.passages, self.added, self.ids, self.scales, self.keys, self.text)
         return sum(array.nbytes for array in arrays)
 
     @cached_property
@@ -158,7 +153,6 @@ def check(piece: Piece, heads: int, head_size: int) -> None:
     tokens = len(piece.ids)
     expected = {
         "ids": (np.int32, (tokens,)),
-        "terms": (np.int32, (tokens,)),
         "keys": (np.int8, (tokens, heads, head_size)),
         "scales": (np.float16, (tokens, heads)),
         "passages": (np.int64, (len(piece.passages), 4)),
@@ -186,8 +180,8 @@ def _check_words(piece: Piece) -> None:
             raise UsageError(f"{piece.source!r}: its {name} cannot be written as UTF-8: {error.reason}") from error
     if not piece.source:
         raise UsageError("a source needs a name; it is empty")
-    if len(piece.ids) > 0 and min(piece.ids.min(), piece.terms.min()) < 0:
-        raise UsageError(f"{piece.source!r}: token ids and terms cannot be negative")
+    if len(piece.ids) > 0 and piece.ids.min() < 0:
+        raise UsageError(f"{piece.source!r}: token ids cannot be negative")
     try:
         json.dumps({"meta": dict(piece.meta), "added": piece.added}, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -225,7 +219,6 @@ def of_piece(piece: Piece, record: Source, added: float) -> Part:
         passages=passages,
         added=np.full(rows, added, np.float64),
         ids=piece.ids,
-        terms=piece.terms,
         scales=piece.scales,
         keys=piece.keys,
         text=np.frombuffer(b"".join(texts), np.uint8),
@@ -263,7 +256,6 @@ def _run(part: Part, first: int, end: int, records: Mapping[str, Source]) -> Par
         passages=passages,
         added=part.added[first:end],
         ids=part.ids[tokens],
-        terms=part.terms[tokens],
         scales=part.scales[tokens],
         keys=part.keys[tokens],
         text=part.text[characters],
@@ -287,7 +279,7 @@ def encode(parts: Sequence[Part]) -> Iterator[Bytes]:
         "passages": _joined_passages(parts, {name: row for row, name in enumerate(sources)}),
         "sources": [np.frombuffer(records, np.uint8)],
     }
-    for name in ("added", "ids", "terms", "scales", "keys", "text"):
+    for name in ("added", "ids", "scales", "keys", "text"):
         columns[name] = [getattr(part, name) for part in parts]
     yield _header(columns)
     for name, (_, dtype) in _ARRAYS.items():
@@ -368,7 +360,7 @@ def _check_consistent(part: Part) -> None:
     tokens, rows = len(part.ids), len(part.passages)
     if part.passages.shape != (rows, 7) or part.added.shape != (rows,):
         raise ValueError("its passages have the wrong shape")
-    if part.terms.shape != (tokens,) or part.scales.shape[:1] != (tokens,) or part.keys.shape[:2] != part.scales.shape:
+    if part.scales.shape[:1] != (tokens,) or part.keys.shape[:2] != part.scales.shape:
         raise ValueError("its arrays differ in length")
     for first, end, length in ((TOKEN, TOKEN_END, tokens), (BYTE, BYTE_END, len(part.text))):
         edges = np.concatenate([[0], part.passages[:, end]])

@@ -18,7 +18,7 @@ from memspan.models.heads import Head, HeadReader
 SEGMENT = 512
 CONTEXT = 64  # tokens of a segment that only give its first words a past; their keys come from the segment before
 SEGMENTS_AT_ONCE = 4
-PASSAGE = 192  # tokens at most, by the average of the text at hand
+PASSAGE = 256  # tokens at most, by the average of the text at hand
 
 
 @dataclass(frozen=True)

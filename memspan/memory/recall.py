@@ -49,7 +49,8 @@ def head_scores(question: Question, blocks: Iterable[Block]) -> Floats:
     mass = np.exp(log_mass - top)
     mass /= mass.sum(axis=1, keepdims=True)
     shares = mass.shape[1] * EVEN_SHARES
-    return np.log1p(mass * shares).sum(axis=0, dtype=np.float32)
+    scores: Floats = np.log1p(mass * shares).sum(axis=0, dtype=np.float32)
+    return scores
 
 
 def _log_mass(question: Question, block: Block) -> Floats:

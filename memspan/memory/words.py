@@ -1,23 +1,35 @@
-"""Word search: the BM25 scores of all passages for a set of terms, by SQLite's full-text index.
+"""Word search: the BM25 scores of all passages for the words of a question, by SQLite's full-text index.
 
-The index is derived from the terms in the parts and can be thrown away at any time. It holds the terms only, no text.
+SQLite splits and stems the words (Porter's stemmer, which leaves other languages than English nearly alone). Scripts that
+are written without spaces are indexed by overlapping pairs of characters. The index is derived from the text in the parts
+and can be thrown away at any time; it holds the words, not the text.
 """
 
+import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import closing
 
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_WORDS = 1000  # of a question: SQLite bounds the depth of an expression
+
+_WORD = re.compile(r"\w+")
+# Chinese characters and their extensions, kana, Thai, Lao, Khmer, Burmese.
+_UNSPACED = re.compile(
+    "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\u0e00-\u0eff"
+    "\u1780-\u17ff\u1000-\u109f\U00020000-\U000323af]+"
+)
+
 
 class WordIndex:
-    """The terms of passages 0 to `passages`, in an SQLite database in RAM."""
+    """The words of passages 0 to `passages`, in an SQLite database in RAM."""
 
     def __init__(self) -> None:
         self._database = sqlite3.connect(":memory:", check_same_thread=False)
-        # Without content: the terms are looked up, never read back.
-        self._database.execute("CREATE VIRTUAL TABLE words USING fts5(terms, content='', tokenize='ascii')")
+        # Without content: the words are looked up, never read back.
+        self._database.execute("CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='porter unicode61')")
         self.passages = 0
 
     def __del__(self) -> None:
@@ -54,23 +66,31 @@ class WordIndex:
         (page_size,) = self._database.execute("PRAGMA page_size").fetchone()
         return int(pages) * int(page_size)
 
-    def extend(self, passages: Iterable[NDArray[np.int32]]) -> None:
-        """Add the terms of the passages that follow; all of them or, after an exception, none."""
-        rows = ((row, _words(terms.tolist())) for row, terms in enumerate(passages, start=self.passages))
+    def extend(self, passages: Iterable[str]) -> None:
+        """Add the words of the passages that follow; all of them or, after an exception, none."""
+        rows = ((row, _spaced(text)) for row, text in enumerate(passages, start=self.passages))
         with self._database:
-            self._database.executemany("INSERT INTO words(rowid, terms) VALUES (?, ?)", rows)
+            self._database.executemany("INSERT INTO words(rowid, text) VALUES (?, ?)", rows)
         (self.passages,) = self._database.execute("SELECT count(*) FROM words").fetchone()
 
-    def scores(self, terms: Sequence[int]) -> NDArray[np.float32]:
-        """The BM25 score of every passage, float32 (P,), for any of the terms; higher is better, 0 without a match."""
+    def scores(self, text: str) -> NDArray[np.float32]:
+        """The BM25 score of every passage, float32 (P,), for any word of `text`; higher is better, 0 without a match."""
         scores = np.zeros(self.passages, np.float32)
-        if len(terms) > 0:
-            query = _words(sorted(set(terms))).replace(" ", " OR ")
+        words = sorted(set(_WORD.findall(_spaced(text.casefold()))))[:MOST_WORDS]
+        if words:
+            query = " OR ".join(f'"{word}"' for word in words)
             found = self._database.execute("SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?", (query,))
             rows = np.array(found.fetchall(), np.float64).reshape(-1, 2)
             scores[rows[:, 0].astype(np.int64)] = rows[:, 1]
         return scores
 
 
-def _words(terms: Iterable[int]) -> str:
-    return " ".join(f"t{term:x}" for term in terms)
+def _spaced(text: str) -> str:
+    """`text` with every run of characters written without spaces replaced by its overlapping pairs."""
+    return _UNSPACED.sub(_pairs, text)
+
+
+def _pairs(run: re.Match[str]) -> str:
+    characters = run.group()
+    pairs = [characters[place : place + 2] for place in range(max(1, len(characters) - 1))]
+    return f" {' '.join(pairs)} "

@@ -120,15 +120,14 @@ class Step:
     """
 
     def __init__(self, cache: MemoryCache, length: int, valid: Tensor | None) -> None:
-        self.length, self.valid = length, valid
-        self._cache = cache
+        self.cache, self.length, self.valid = cache, length, valid
         self._before = cache.states
         self._after: dict[int, states.State] = {}
         self._tables: dict[Any, tuple[Tensor, Tensor]] = {}
 
     def recall(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[slice, Recalled]]:
         """What the queries of each piece of the segment see, piece by piece."""
-        mechanism, state, start = self._cache.mechanisms[layer], self._before[layer], 0
+        mechanism, state, start = self.cache.mechanisms[layer], self._before[layer], 0
         for length in mechanism.pieces(self.length, state, self.valid):
             piece = slice(start, start + length)
             valid = None if self.valid is None else self.valid[:, piece]
@@ -139,7 +138,7 @@ class Step:
 
     def reach(self, layer: int) -> int:
         """All positions that this layer's mechanism assigns in this forward lie below this bound."""
-        everything, capacity = self._cache.seen + self.length, self._cache.mechanisms[layer].capacity()
+        everything, capacity = self.cache.seen + self.length, self.cache.mechanisms[layer].capacity()
         return everything if capacity is None else min(capacity, everything)
 
     def table(
@@ -154,7 +153,7 @@ class Step:
         return self._tables[key]
 
     def commit(self) -> None:
-        cache = self._cache
+        cache = self.cache
         cache.states = states.share(tuple(self._after.get(layer, state) for layer, state in enumerate(self._before)))
         cache.seen += self.length
         cache.text = cache.text + (self.length if self.valid is None else self.valid.sum(1, keepdim=True))
@@ -340,8 +339,10 @@ class Attachment:
     def _after_forward(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         step, _attachment = kwargs["memspan"]
         step.commit()
-        if kwargs.get("use_cache") is False and step.cache.seen == step.length:
-            output["past_key_values"] = None  # it was not asked for, and `generate` would pass it on with all ids again
+        if hasattr(output, "past_key_values"):
+            # Some models drop it while checkpointing activations; and `generate` without a cache must not be given one.
+            unwanted = kwargs.get("use_cache") is False and step.cache.seen == step.length
+            output.past_key_values = None if unwanted else step.cache
 
     def _cache_for(self, cache: Any, rows: int) -> MemoryCache:
         """The cache that the forward shall use when it was given `cache`."""

@@ -28,7 +28,7 @@ def piece_of(text: str, source: str = "a", start: int = 0, words_per_passage: in
     character_ends = np.cumsum([0, *map(len, words)])
     edges = np.array([(token, character_ends[token]) for token in token_edges], np.int64)
     passages = np.column_stack([edges[:-1, 0], edges[1:, 0], edges[:-1, 1], edges[1:, 1]])
-    return Piece(source, start, text, ids, ids.copy(), keys, scales, passages, **fields)
+    return Piece(source, start, text, ids, keys, scales, passages, **fields)
 
 
 def contents_of(memory: Memory) -> dict[str, Any]:
@@ -49,4 +49,4 @@ def contents_of(memory: Memory) -> dict[str, Any]:
 
 def found(memory: Memory, words: Sequence[str]) -> list[float]:
     """The scores of a word search."""
-    return memory.word_scores([term_of(word) for word in words]).tolist()
+    return memory.word_scores(" ".join(words)).tolist()

@@ -276,13 +276,13 @@ def forged_headers() -> Iterator[bytes]:
 def forged_contents() -> Iterator[bytes]:
     """Parts whose arrays contradict each other, though each is well formed."""
     part = decode(part_bytes())
-    arrays = {name: getattr(part, name) for name in ("passages", "added", "ids", "terms", "scales", "keys", "text")}
+    arrays = {name: getattr(part, name) for name in ("passages", "added", "ids", "scales", "keys", "text")}
     records = safetensors.numpy.load(part_bytes())["sources"].tobytes()
 
     def forge(sources: bytes = records, **changed: np.ndarray) -> bytes:
         everything = {**arrays, "sources": np.frombuffer(sources, np.uint8), **changed}
         header, position = {}, 0
-        for name, (code) in zip(everything, ("I64", "F64", "I32", "I32", "F16", "I8", "U8", "U8"), strict=True):
+        for name, (code) in zip(everything, ("I64", "F64", "I32", "F16", "I8", "U8", "U8"), strict=True):
             array = everything[name]
             header[name] = {"dtype": code, "shape": array.shape, "data_offsets": [position, position + array.nbytes]}
             position += array.nbytes
@@ -301,10 +301,9 @@ def forged_contents() -> Iterator[bytes]:
     yield forge(passages=part.passages[:-1], added=part.added[:-1])
     yield forge(passages=part.passages[:, :6])
     yield forge(added=part.added[:-1])
-    yield forge(terms=part.terms[:-1])
     yield forge(scales=part.scales[:-1])
     yield forge(keys=part.keys[:, :1])
-    yield forge(ids=part.ids[:-1], terms=part.terms[:-1], scales=part.scales[:-1], keys=part.keys[:-1])
+    yield forge(ids=part.ids[:-1], scales=part.scales[:-1], keys=part.keys[:-1])
     yield forge(text=part.text[:-1])
     for sources in (b"", b"{", b"[]", b"5", b"[5]", b"[{}]", b'[{"name": "a"}]', b"\xff", b"[" * 100_000):
         yield forge(sources=sources)
@@ -330,7 +329,7 @@ def test_a_part_is_a_safetensors_file_like_any_other(path: Path) -> None:
     memory = load_memory(path)
     for part in memory._contents.parts:
         arrays = safetensors.numpy.load_file(part.stored.path)
-        assert sorted(arrays) == ["added", "ids", "keys", "passages", "scales", "sources", "terms", "text"]
+        assert sorted(arrays) == ["added", "ids", "keys", "passages", "scales", "sources", "text"]
         for name in arrays.keys() - {"sources"}:
             assert arrays[name].dtype == getattr(part, name).dtype
             assert arrays[name].tobytes() == getattr(part, name).tobytes()

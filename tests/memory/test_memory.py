@@ -133,8 +133,6 @@ BAD_PIECES = {
     "ids of another type": altered(ids=GOOD.ids.astype(np.int64)),
     "ids of another shape": altered(ids=GOOD.ids[None]),
     "negative ids": altered(ids=-GOOD.ids - 1),
-    "negative terms": altered(terms=-GOOD.terms - 1),
-    "too few terms": altered(terms=GOOD.terms[1:]),
     "keys of another head size": altered(keys=GOOD.keys[..., 1:]),
     "keys of fewer heads": altered(keys=GOOD.keys[:, :1], scales=GOOD.scales[:, :1]),
     "keys of another type": altered(keys=GOOD.keys.astype(np.int16)),
@@ -446,7 +444,7 @@ def test_forgotten_is_gone_from_every_file_and_index(memory: Memory) -> None:
     traces = [canary.encode(), b"abcdef1", number.to_bytes(4, "little")]  # as text, in the index, in the arrays
     keep = [piece_of(f"{when} it all", source=f"keep {when}", added=1.0) for when in ("before", "amid", "after")]
     secret = piece_of(f"say {canary} twice {canary}", source="secret/1", meta={"by": canary}, added=1.0)
-    secret = dataclasses.replace(secret, ids=np.full_like(secret.ids, number), terms=np.full_like(secret.terms, number))
+    secret = dataclasses.replace(secret, ids=np.full_like(secret.ids, number))
     memory.append(keep[:1])
     memory.append([secret, keep[1], piece_of(canary, source="secret/2", added=1.0)])
     memory.append(keep[2:])

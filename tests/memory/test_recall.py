@@ -1,5 +1,7 @@
 """Scoring of passages by attention: against a naive reference, whatever the blocks."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -40,7 +42,7 @@ def test_scores_equal_the_naive_ones_however_the_memory_is_cut_into_blocks(seed:
     question, keys, scales, ends = make(seed)
     bounds = sorted({0, len(ends), *cuts})
     blocks = []
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in itertools.pairwise(bounds):
         begin, end = (0 if first == 0 else ends[first - 1]), ends[last - 1]
         blocks.append(Block(first, keys[begin:end], scales[begin:end], ends[first:last] - begin))
     np.testing.assert_allclose(head_scores(question, blocks), naive(question, keys, scales, ends), rtol=1e-3, atol=1e-4)

@@ -22,7 +22,6 @@ from memspan.models.huggingface import (
     check_parity,
     parity_difference,
     repositions,
-    rounding_difference,
     why_unsupported,
 )
 from tests.models.tiny import SLIDING, VARIANTS, VOCABULARY, random_ids, tiny_config, tiny_model
@@ -210,10 +209,12 @@ def test_the_decoder_may_be_called_by_position(name: str) -> None:
         assert torch.equal(base(*inputs).last_hidden_state, by_name)
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")  # of peft about transformers
 @pytest.mark.parametrize("name", DIFFERENT)
 @torch.no_grad()
 def test_a_lora_wrapped_model(name: str) -> None:
-    model = get_peft_model(tiny_model(name), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", fan_in_fan_out=name == "gpt2")
+    model = get_peft_model(tiny_model(name), lora)
     generator = torch.Generator().manual_seed(1)
     for key, parameter in model.named_parameters():
         if "lora_B" in key:
@@ -235,7 +236,6 @@ def test_a_lora_wrapped_model(name: str) -> None:
 def test_in_bfloat16(name: str) -> None:
     model = tiny_model(name, torch.bfloat16)
     check_parity(model)
-    assert parity_difference(model) <= 4 * rounding_difference(model) + 0.02
     with attached(model, **NARROW), torch.inference_mode():
         logits, cache = read(model, random_ids(2, 100), [50, 50])
     assert logits.isfinite().all()
@@ -279,14 +279,18 @@ def test_with_a_narrow_window_padding_does_not_matter(name: str) -> None:
 
 @torch.no_grad()
 def test_one_mechanism_per_layer() -> None:
-    model, ids = tiny_model("llama"), random_ids(1, 90)
-    narrow = SinkWindow(2, 16, 8)
-    with attached(model, [SinkWindow(window=None)] * 3 + [narrow]):
-        _, cache = read(model, ids, [40, 50])
-    assert [state["k"].shape[2] for state in cache.states] == [90, 90, 90, narrow.capacity()]
+    model, ids = tiny_model("llama"), random_ids(1, 88)
+    with attached(model, [SinkWindow(window=None)] * 3 + [SinkWindow(2, 16, 8)]):
+        _, cache = read(model, ids, [40, 48])
+    assert [state["k"].shape[2] for state in cache.states] == [88, 88, 88, 2 + 16]
 
 
 # ---- training
+
+
+def checkpointing(model: PreTrainedModel, on: bool) -> None:
+    kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"  # its older name
+    getattr(model, f"{kind}_checkpointing_{'enable' if on else 'disable'}")()
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
@@ -304,9 +308,9 @@ def test_gradients_equal_the_plain_models_also_with_activation_checkpointing(nam
     for settings, expected in ((EVERYTHING, plain), (NARROW, None)):
         with attached(model, **settings):
             through_pieces = gradients(model, [25, 35])
-            model.gradient_checkpointing_enable()
+            checkpointing(model, True)
             checkpointed = gradients(model, [25, 35])
-            model.gradient_checkpointing_disable()
+            checkpointing(model, False)
         for one, other in zip(checkpointed, through_pieces, strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
         for one, other in zip(through_pieces, expected or through_pieces, strict=True):
@@ -431,12 +435,12 @@ def test_unsupported_families_are_refused_in_one_sentence(name: str) -> None:
     ("name", "reason"),
     [
         ("bloom", "neither rotary nor learned positions"),
-        ("mamba", "recurrent"),
+        ("mamba", "another kind"),
         ("deepseek_v3", "compressed keys"),
         ("jamba", "another kind"),
         ("llama4_text", "chunked"),
         ("t5", "encoder-decoder"),
-        ("gpt_neo", "cannot be replaced"),
+        ("gpt_neo", "AttentionInterface"),
         ("stablelm", "fails with a memory attached"),
         ("cohere2", "logits differ"),
         ("hunyuan_v1_dense", "logits differ"),
@@ -464,7 +468,10 @@ def test_bidirectional_decoders_are_refused() -> None:
 
 @pytest.mark.parametrize("model", [torch.nn.Linear(2, 2), tiny_model("llama").model], ids=["no transformer", "no head"])
 def test_what_is_no_language_model_is_refused(model: torch.nn.Module) -> None:
-    with pytest.raises(UsageError, match="is not a transformers model with a language-modelling head"), attached(model, **NARROW):
+    with (
+        pytest.raises(UsageError, match="is not a transformers model with a language-modelling head"),
+        attached(model, **NARROW),
+    ):
         pass
 
 
@@ -585,6 +592,15 @@ def test_layers_share_what_they_count_alike() -> None:
                 ids, attention_mask=mask, max_new_tokens=5, do_sample=False, return_dict_in_generate=True, **options
             )
             assert len({id(state["place"]) for state in turn.past_key_values.states}) == 1
+
+
+def test_parity_difference_sees_a_model_that_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    assert parity_difference(model) < 1e-5
+    monkeypatch.setattr(huggingface, "_turn", lambda _: lambda x, cos, sin: x)
+    assert parity_difference(model) > 1e-2
+    with pytest.raises(UnsupportedModel, match="fails the self-test"):
+        check_parity(model)
 
 
 def test_the_table_of_families_is_sorted_and_says_why() -> None:

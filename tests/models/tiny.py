@@ -54,10 +54,13 @@ _SIZES: dict[str, Any] = {  # whichever of these names a family's configuration 
 _ALTERNATE = ["sliding_attention", "full_attention"] * 2
 _PARTICULAR: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
+    "ministral": {"layer_types": _ALTERNATE},
     "mamba2": {"num_heads": 8},
     "dots1": {"n_shared_experts": 1, "routed_scaling_factor": 1.0},
+    "gemma3_text": {"layer_types": _ALTERNATE},
     "gemma4_text": {"layer_types": _ALTERNATE, "global_head_dim": 16},
     "gemma3n_text": {
+        "layer_types": _ALTERNATE,
         "intermediate_size": [48] * 4,
         "num_kv_shared_layers": 2,
         "activation_sparsity_pattern": [0.0] * 4,

@@ -1,0 +1,132 @@
+"""The laws, over the registry. A new mechanism changes nothing here: its own test names its `EXAMPLE`."""
+
+from importlib import import_module
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from memspan.errors import UsageError
+from memspan.mechanisms import MECHANISMS, KVMechanism, mechanism_class
+from tests.mechanisms import laws
+from tests.mechanisms.laws import Example
+
+NAMES = sorted(MECHANISMS)
+OVER_KEYS = [name for name in NAMES if issubclass(MECHANISMS[name], KVMechanism)]
+few = settings(max_examples=25, deadline=None, derandomize=True)
+counts = st.lists(st.integers(1, 40), min_size=2, max_size=6)
+
+
+def example_of(name: str) -> Example:
+    """Each registered mechanism has its naive reference, and in the same file its example for the laws."""
+    example: Example = import_module(f"tests.mechanisms.test_{name}").EXAMPLE
+    assert isinstance(example.make(), MECHANISMS[name])
+    return example
+
+
+def on_grid(example: Example, cuts: list[int]) -> list[int]:
+    return [count * example.grid for count in cuts]
+
+
+@st.composite
+def ragged(draw: st.DrawFn) -> tuple[list[int], Tensor]:
+    """Segments, and which of their tokens are text in each of three rows: padded left, right, between, or all of it."""
+    cuts = draw(st.lists(st.integers(1, 25), min_size=1, max_size=4))
+    rows = []
+    for _ in range(3):
+        row: list[bool] = []
+        for length in cuts:
+            first = draw(st.integers(0, length))
+            last = draw(st.integers(first, length))
+            row += [first <= place < last for place in range(length)]
+        rows.append(row)
+    return cuts, torch.tensor(rows)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(cuts=counts)
+@few
+def test_the_whole_stream_equals_the_stream_in_pieces(name: str, cuts: list[int]) -> None:
+    example = example_of(name)
+    laws.whole_equals_pieces(example, on_grid(example, cuts))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if example_of(name).causal])
+@given(cuts=counts, place=st.floats(0.1, 0.9))
+@few
+def test_a_causal_mechanism_never_sees_ahead(name: str, cuts: list[int], place: float) -> None:
+    example = example_of(name)
+    cuts = on_grid(example, cuts)
+    laws.never_sees_ahead(example, cuts, int(place * sum(cuts)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_state_carries_information(name: str) -> None:
+    laws.state_carries_information(example_of(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(cuts=counts)
+@few
+def test_a_state_is_a_value(name: str, cuts: list[int]) -> None:
+    example = example_of(name)
+    laws.state_is_a_value(example, on_grid(example, cuts))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(cuts=counts)
+@few
+def test_batch_rows_are_strangers(name: str, cuts: list[int]) -> None:
+    example = example_of(name)
+    laws.rows_are_strangers(example, on_grid(example, cuts))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_reach_earlier_segments(name: str) -> None:
+    laws.gradients_reach_earlier_segments(example_of(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("length", [1, 7, 64])
+def test_a_bounded_state_stops_growing(name: str, length: int) -> None:
+    example = example_of(name)
+    laws.bounded_state_stops_growing(example, on_grid(example, laws.segments(640 if length > 1 else 200, length)))
+
+
+@pytest.mark.parametrize("name", OVER_KEYS)
+def test_a_bounded_state_stops_growing_however_ragged_the_rows(name: str) -> None:
+    cuts = laws.segments(640, 40)
+    valid = torch.zeros(3, 640, dtype=torch.bool)
+    for number in range(16):  # the rows take turns, and now and then all have something
+        valid[number % 3, number * 40 : number * 40 + 40] = True
+        valid[:, number * 40 + 40 - number % 4 : number * 40 + 40] = True
+    laws.bounded_state_stops_growing(example_of(name), cuts, valid)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(cuts=counts)
+@few
+def test_saving_and_loading_changes_nothing(name: str, cuts: list[int]) -> None:
+    example = example_of(name)
+    laws.saving_changes_nothing(example, on_grid(example, cuts))
+
+
+@pytest.mark.parametrize("name", OVER_KEYS)
+@given(cuts=counts)
+@few
+def test_with_an_unlimited_window_it_equals_plain_attention(name: str, cuts: list[int]) -> None:
+    laws.unlimited_equals_plain_attention(example_of(name), cuts)
+
+
+@pytest.mark.parametrize("name", OVER_KEYS)
+@given(drawn=ragged())
+@settings(few, max_examples=40)
+def test_padding_does_not_count(name: str, drawn: tuple[list[int], Tensor]) -> None:
+    laws.padding_does_not_count(example_of(name), *drawn)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=f"There is no mechanism 'none'. Known: .*{NAMES[0]}"):
+        mechanism_class("none")
