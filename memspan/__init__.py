@@ -1,23 +1,35 @@
 """memspan gives a language model a long-range memory.
 
-    import memspan
-    lm = memspan.load_model("smollm2")
-    memory = lm.read(open("book.txt").read())
-    print(lm.ask(memory, "Where was the treasure buried?").text)
+import memspan
+lm = memspan.load_model("smollm2")
+memory = lm.read(open("book.txt").read())
+print(lm.ask(memory, "Where was the treasure buried?").text)
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from memspan.generate import Sampling
     from memspan.language_model import Answer, LanguageModel, Progress, Recollection, load_model
     from memspan.memory import Memory, load_memory
     from memspan.models.huggingface import attached
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "LanguageModel", "Memory", "Progress", "Recollection", "attached", "load_memory", "load_model"]
+__all__ = [
+    "Answer",
+    "LanguageModel",
+    "Memory",
+    "Progress",
+    "Recollection",
+    "Sampling",
+    "attached",
+    "load_memory",
+    "load_model",
+]
 
 _HOMES = {
     "memspan.language_model": ("Answer", "LanguageModel", "Progress", "Recollection", "load_model"),
+    "memspan.generate": ("Sampling",),
     "memspan.memory": ("Memory", "load_memory"),
     "memspan.models.huggingface": ("attached",),
 }

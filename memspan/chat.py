@@ -10,7 +10,10 @@ from memspan.language_model import BUDGET, LanguageModel, Recollection, within_b
 from memspan.memory import Memory
 
 KIND = "exchange"
-MATTERS = 0.1  # nats per token by which a passage has to make the user's message likelier, to be recalled
+# Nats per token by which a passage has to make the user's message likelier, to be recalled. On ten turns with SmolLM2
+# passages that bore on the turn reached 0.5 to 2.3, and on turns that nothing bore on the best stayed below 0.3, but
+# for one at 0.7.
+MATTERS = 0.4
 MARKS = 8  # tokens that a chat template puts around a message, about
 
 

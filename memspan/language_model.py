@@ -161,8 +161,12 @@ class LanguageModel:
         before: list[int] = [] if old is None else _last_ids(memory, name)
         tokens, current = 0, next(fresh, None)
         while current is not None:
-            following = next(fresh, None)
             encoded = self._encoder.encode(current, before)
+            try:
+                following = next(fresh, None)
+            except BaseException:  # whatever stops the stream, also Ctrl-C: what was read is kept
+                memory.append([_piece(encoded, current, source=name, start=done, complete=False)])
+                raise
             memory.append([_piece(encoded, current, source=name, start=done, complete=following is None)])
             before = [*before, *encoded.ids.tolist()][-CONTEXT:]
             done, tokens, current = done + len(current), tokens + len(encoded.ids), following
@@ -196,6 +200,7 @@ class LanguageModel:
         question. 0 leaves that out: faster, and a little less exact.
         """
         self._check_fingerprint(memory)
+        self._check_length(question)
         if len(memory) == 0:
             return []
         asked = self._encoder.question(question)
@@ -294,6 +299,15 @@ class LanguageModel:
 
     def _check_fingerprint(self, memory: Memory) -> None:
         refuse_foreign("this memory" if memory.path is None else str(memory.path), memory.fingerprint, self.fingerprint)
+
+    def _check_length(self, question: str) -> None:
+        """A question takes at most half of the window; the rest is for what is recalled, and for the answer."""
+        length = len(self.tokenizer(question, add_special_tokens=False, verbose=False)["input_ids"])
+        if length > self.decoder.window // 2:
+            raise UsageError(
+                f"The question has {length} tokens, more than half of the model's window of {self.decoder.window}: shorten it, "
+                "or read the long part into the memory as a document and ask about it."
+            )
 
     def _source_name(self, text: str | Document | Iterable[str], source: str | None, memory: Memory) -> str:
         if source is not None:

@@ -91,34 +91,34 @@ def snapshot(folder: Path) -> list[tuple[str, str, list[int]]]:
 # ---- whole ways
 
 
-def test_a_memory_from_reading_to_merging(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_memory_from_reading_to_merging(run: Run, tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text(logbook(), "utf-8")
     (tmp_path / "secret.md").write_text(SECRET, "utf-8")
-    command = ["--model", str(tiny_model), "--threads", "1"]
-
-    def memspan(*arguments: str, stdin: str = "") -> Outcome:
-        outcome = run_apart(*arguments, stdin=stdin, cwd=tmp_path)
-        assert (outcome.code, outcome.err) == (0, "")
-        return outcome
-
-    assert "Read 1 document" in memspan("read", "log.txt", "--into", "library", *command).out
-    assert "2 sources" in memspan("read", "-", "--as", "secret.md", "--into", "library", stdin=SECRET).out
-    answered = memspan("ask", "library", "Where does the zinc trunk stand?", "--max-new-tokens", "8").out
-    assert "secret.md, characters 0-56, score" in answered
-    assert SECRET in answered
-    assert memspan("search", "library", "zinc trunk", "--top", "1", "--no-rerank").out.startswith("1. secret.md")
-    memspan("fork", "library", "copy")
-    assert memspan("forget", "library", "--source", "secret*", "--yes").out == "Forgot secret.md.\n"
-    assert "secret" not in memspan("inspect", "library").out
-    assert "secret" not in memspan("search", "library", "zinc trunk").out
-    assert "secret" not in memspan("ask", "library", "Where does the zinc trunk stand?", "--max-new-tokens", "2").out
+    question = "Where does the zinc trunk stand?"
+    arguments = ["--into", "library", "--model", str(tiny_model), "--threads", "1"]
+    first = run_apart("read", "log.txt", *arguments, cwd=tmp_path)
+    assert (first.code, first.err) == (0, "")
+    assert "Read 1 document" in first.out
+    second = run_apart("read", "-", "--as", "secret.md", "--into", "library", stdin=SECRET, cwd=tmp_path)
+    assert (second.code, second.err) == (0, "")
+    assert "2 sources" in second.out
+    answered = run_apart("ask", "library", question, "--max-new-tokens", "8", cwd=tmp_path)
+    assert (answered.code, answered.err) == (0, "")
+    assert "secret.md, characters 0-56, score" in answered.out
+    assert SECRET in answered.out
+    assert run("search", "library", "zinc trunk", "--top", "1", "--no-rerank").out.startswith("1. secret.md")
+    assert run("fork", "library", "copy").code == 0
+    assert run("forget", "library", "--source", "secret*", "--yes").out == "Forgot secret.md.\n"
+    assert "secret" not in run("inspect", "library").out
+    assert "secret" not in run("search", "library", "zinc trunk").out
+    assert "secret" not in run("ask", "library", question, "--max-new-tokens", "2").out
     for file in (tmp_path / "library").rglob("*"):
         assert file.is_dir() or b"zinc trunk" not in file.read_bytes()
-    assert "Added 1 source: secret.md" in memspan("merge", "library", "copy").out
+    assert "Added 1 source: secret.md" in run("merge", "library", "copy").out
     assert snapshot(tmp_path / "library") == snapshot(tmp_path / "copy")
 
 
-def test_reading_that_was_interrupted_goes_on(tiny_model: Path, tmp_path: Path) -> None:
+def test_reading_that_was_interrupted_goes_on(run: Run, tiny_model: Path, tmp_path: Path) -> None:
     book = "\n\n".join(f"Volume {number}\n\n{logbook()}" for number in range(12))
     (tmp_path / "log.txt").write_text(book, "utf-8")
     arguments = ["read", "log.txt", "--model", str(tiny_model), "--threads", "1", "--into"]
@@ -136,9 +136,9 @@ def test_reading_that_was_interrupted_goes_on(tiny_model: Path, tmp_path: Path) 
     stopped = load_memory(tmp_path / "stopped")
     assert stopped.tokens > 0
     assert not stopped.sources["log.txt"].complete
-    assert "not read to its end" in run_apart("inspect", "stopped", cwd=tmp_path).out
-    assert run_apart(*arguments, "stopped", cwd=tmp_path).code == 0
-    assert run_apart(*arguments, "whole", cwd=tmp_path).code == 0
+    assert "not read to its end" in run("inspect", "stopped").out
+    assert run(*arguments, "stopped").code == 0
+    assert run(*arguments, "whole").code == 0
     assert snapshot(tmp_path / "stopped") == snapshot(tmp_path / "whole")
     for one, other in zip(
         load_memory(tmp_path / "stopped").blocks(), load_memory(tmp_path / "whole").blocks(), strict=False
@@ -401,7 +401,7 @@ def test_an_empty_memory(run: Run, tmp_path: Path) -> None:
     assert "is empty" in run("search", "library", "Who?").sentence
 
 
-def test_a_full_disk(library: Path, tmp_path: Path) -> None:
+def test_a_full_disk(run: Run, library: Path, tmp_path: Path) -> None:
     before = snapshot(library)
     (tmp_path / "long.txt").write_text(logbook() * 3, "utf-8")
 
@@ -412,7 +412,7 @@ def test_a_full_disk(library: Path, tmp_path: Path) -> None:
     assert outcome.code == 1
     assert "cannot write" in outcome.sentence
     assert snapshot(library) == before
-    assert run_apart("read", "long.txt", "--into", "library", cwd=tmp_path).code == 0
+    assert run("read", "long.txt", "--into", "library").code == 0
 
 
 def test_an_error_that_nobody_foresaw(run: Run, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """When parts are joined: few files, and no byte rewritten often.
 
-Part sizes fall into classes, each eight times the last. A new part takes in the smaller ones just before it, and eight
+Part sizes fall into classes, each eight times the last; the small ones share the first. A new part takes in the smaller ones just before it, and eight
 parts of one class become one of the next. So classes never rise along the list, each occurs at most seven times, and a
 byte is rewritten at most once per class: parts grow with the logarithm of the memory, and only the final class, whose
 parts are left alone, grows with it.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 FAN_IN = 8
+FIRST_CLASS = 4  # parts below 16 KiB
 FINAL_CLASS = 9  # parts from 64 MiB
 
 
@@ -22,7 +23,7 @@ class _Run:
 
     @property
     def size_class(self) -> int:
-        return min(self.size.bit_length() // 3, FINAL_CLASS)
+        return max(FIRST_CLASS, min(self.size.bit_length() // 3, FINAL_CLASS))
 
 
 def settle(sizes: Sequence[int]) -> list[slice]:

@@ -423,8 +423,6 @@ def _in_ram(group: Sequence[Part]) -> Part:
 def _check_continues(piece: Piece, source: Source) -> None:
     """Refuse a piece that is not the next one of its source."""
     name = source.name
-    if source.complete:
-        raise UsageError(f"{name!r} is complete already; forget it first, or give the new text another name.")
     if piece.kind != source.kind:
         raise UsageError(f"{name!r} is of kind {source.kind!r}, but this piece of it is of kind {piece.kind!r}.")
     if piece.start != source.characters:

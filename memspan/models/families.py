@@ -67,7 +67,7 @@ FAMILIES: dict[str, Family] = {
     "gemma2": Family(Tier.FULL, "caps its scores; every other layer sees a sliding window only"),
     "gemma3_text": Family(Tier.FULL, "rotates sliding and full layers with different frequencies"),
     "gemma3n_text": Family(Tier.FULL, "the last layers share the keys of earlier ones"),
-    "gemma4_text": Family(Tier.FULL, "full layers have larger heads; the last layers may share keys of earlier ones"),
+    "gemma4_text": Family(Tier.FULL, "full layers have larger heads, so its keys cannot be indexed; some sizes share keys"),
     "glm": Family(Tier.FULL, "rotates half of each head, pairs of neighbours"),
     "glm4": Family(Tier.FULL, "rotates half of each head, pairs of neighbours"),
     "glm4_moe": Family(Tier.FULL, "rotates half of each head"),

@@ -7,14 +7,25 @@ Letters: B batch, S tokens, G key-value heads kept, H query heads chosen, K head
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from itertools import chain
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from memspan.mechanisms import Recalled, SinkWindow
+from memspan.errors import UnsupportedModel
+from memspan.mechanisms import SinkWindow
+from memspan.mechanisms.attention import Rotate
 from memspan.models.huggingface import Attachment, MemoryCache, Step, find_causal_lm
 
 Head = tuple[int, int]
+
+
+class _Noted(NamedTuple):
+    """What went into the attention of a layer."""
+
+    q: Tensor  # (B, Hq, S, K) un-rotated
+    k: Tensor  # (B, H, S, K) un-rotated
+    scale: float  # of the scores
 
 
 class _Enough(Exception):
@@ -22,12 +33,12 @@ class _Enough(Exception):
 
 
 class _Tap(MemoryCache):
-    """A cache for one forward over independent segments that notes un-rotated queries and keys of some layers."""
+    """A cache for one forward over independent segments that notes what goes into the attention of some layers."""
 
     def __init__(self, layers: int, wanted: frozenset[int]) -> None:
-        super().__init__([SinkWindow(sinks=0, window=None)] * layers)
+        super().__init__([SinkWindow(window=None)] * layers)
         self.wanted, self.last = wanted, max(wanted)
-        self.noted: dict[int, tuple[Tensor, Tensor]] = {}
+        self.noted: dict[int, _Noted] = {}
 
     def begin(self, length: int, valid: Tensor | None) -> Step:
         return _TapStep(self, length, valid)
@@ -38,30 +49,44 @@ class _TapStep(Step):
         super().__init__(tap, length, valid)
         self._tap = tap
 
-    def recall(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[slice, Recalled]]:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rotate: Rotate | None, **how: Any) -> Tensor:
         if layer in self._tap.wanted:
-            self._tap.noted[layer] = (q, k)
+            scale = q.shape[3] ** -0.5 if how["scale"] is None else how["scale"]
+            self._tap.noted[layer] = _Noted(q, k, float(scale))
         if layer == self._tap.last:
             raise _Enough
-        yield from super().recall(layer, q, k, v)
+        output = super().attend(layer, q, k, v, rotate, **how)
+        self._after.clear()  # nothing of this segment is to be remembered
+        return output
 
 
 class HeadReader:
-    """Reads segments with a model whose hooks are its own: it shares the weights of `model` and leaves it untouched."""
+    """Reads segments with a model whose hooks are its own: it shares the weights of `model` and leaves it untouched.
+
+    Attributes:
+        layers, query_heads, key_heads, head_size: the shape of the model's attention, the same in every layer.
+        scale: what the model's attention multiplies the products of queries and keys by.
+
+    Raises:
+        UnsupportedModel: the model cannot be given a memory, or its layers have heads of different shapes.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         causal_lm = find_causal_lm(model)
         shared = {id(tensor): tensor for tensor in chain(causal_lm.parameters(), causal_lm.buffers())}
-        self._model = deepcopy(causal_lm, memo=shared)  # new modules, the same tensors
-        config = self._model.config.get_text_config()
-        self.layers: int = config.num_hidden_layers
-        self.query_heads: int = config.num_attention_heads
-        self.key_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        self.head_size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        attention = next((module for module in self._model.modules() if hasattr(module, "scaling")), None)
-        self.scale = float(self.head_size**-0.5 if attention is None else attention.scaling)
+        self._model = deepcopy(causal_lm, memo=shared).eval()  # new modules, the same tensors
         self._attachment = Attachment(self._model, lambda: MemoryCache([SinkWindow(window=None)] * self.layers))
         self._attachment.attach()
+        self.layers: int = self._attachment.config.num_hidden_layers
+        token = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
+        noted = self._noted(token, frozenset(range(self.layers)), None).values()
+        shapes = {(one.q.shape[1], *one.k.shape[1::2], one.scale) for one in noted}
+        if len(shapes) > 1:
+            raise UnsupportedModel(
+                f"The heads of {type(causal_lm).__name__} differ from layer to layer in number, size or scale, "
+                "so their keys cannot be kept side by side."
+            )
+        self.query_heads, self.key_heads, self.head_size, self.scale = shapes.pop()
 
     @property
     def device(self) -> torch.device:
@@ -75,7 +100,7 @@ class HeadReader:
         return layer, query_head // (self.query_heads // self.key_heads)
 
     @torch.inference_mode()
-    def _noted(self, ids: Tensor, wanted: frozenset[int], valid: Tensor | None) -> dict[int, tuple[Tensor, Tensor]]:
+    def _noted(self, ids: Tensor, wanted: frozenset[int], valid: Tensor | None) -> dict[int, _Noted]:
         tap = _Tap(self.layers, wanted)
         try:
             self._attachment.base(input_ids=ids, attention_mask=valid, past_key_values=tap, use_cache=True)
@@ -89,15 +114,15 @@ class HeadReader:
         `valid` (B, S) is zero at padding. Layers above the last of `heads` are not run.
         """
         noted = self._noted(ids, frozenset(layer for layer, _ in heads), valid)
-        return torch.stack([noted[layer][1][:, head] for layer, head in heads], 2)
+        return torch.stack([noted[layer].k[:, head] for layer, head in heads], 2)
 
     def queries(self, ids: Tensor, heads: Sequence[Head], valid: Tensor | None = None) -> Tensor:
         """Un-rotated queries (B, S, H, K) of the query heads `heads` for segments `ids` (B, S) int64."""
         noted = self._noted(ids, frozenset(layer for layer, _ in heads), valid)
-        return torch.stack([noted[layer][0][:, head] for layer, head in heads], 2)
+        return torch.stack([noted[layer].q[:, head] for layer, head in heads], 2)
 
     def all_layers(self, ids: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         """(layer, queries (B, S, Hq, K), keys (B, S, H, K)) of every layer: for calibration."""
         noted = self._noted(ids, frozenset(range(self.layers)), None)
-        for layer, (queries, keys) in sorted(noted.items()):
-            yield layer, queries.transpose(1, 2), keys.transpose(1, 2)
+        for layer, one in sorted(noted.items()):
+            yield layer, one.q.transpose(1, 2), one.k.transpose(1, 2)

@@ -29,7 +29,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from memspan import state as states
 from memspan.errors import UnsupportedModel, UsageError
-from memspan.mechanisms import KVMechanism, Recalled, SinkWindow, mechanism_class
+from memspan.mechanisms import KVMechanism, SinkWindow, mechanism_class
 from memspan.mechanisms.attention import Rotate, attend
 from memspan.models.families import FAMILIES, Tier
 
@@ -125,16 +125,17 @@ class Step:
         self._after: dict[int, states.State] = {}
         self._tables: dict[Any, tuple[Tensor, Tensor]] = {}
 
-    def recall(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[slice, Recalled]]:
-        """What the queries of each piece of the segment see, piece by piece."""
-        mechanism, state, start = self.cache.mechanisms[layer], self._before[layer], 0
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rotate: Rotate | None, **how: Any) -> Tensor:
+        """q (B, Hq, S, K), k, v (B, H, S, K) -> (B, Hq, S, K), piece by piece; `how` is passed on to `attend`."""
+        mechanism, state, start, outputs = self.cache.mechanisms[layer], self._before[layer], 0, []
         for length in mechanism.pieces(self.length, state, self.valid):
             piece = slice(start, start + length)
             valid = None if self.valid is None else self.valid[:, piece]
             recalled, state = mechanism.recall(q[:, :, piece], k[:, :, piece], v[:, :, piece], state, valid)
-            yield piece, recalled
+            outputs.append(attend(q[:, :, piece], recalled, rotate, **how))
             start += length
         self._after[layer] = state
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
 
     def reach(self, layer: int) -> int:
         """All positions that this layer's mechanism assigns in this forward lie below this bound."""
@@ -224,20 +225,18 @@ def _attention(
     rotate = attachment.rotation(module, layer, step)
     if sliding_window is not None and step.reach(layer) <= sliding_window:
         sliding_window = None  # everything is near
-    outputs = [
-        attend(
-            query[:, :, piece],
-            recalled,
-            rotate,
-            scale=scaling,
-            dropout=dropout,
-            sliding_window=sliding_window,
-            softcap=softcap,
-            sink_logits=s_aux,
-        )
-        for piece, recalled in step.recall(layer, query, key, value)
-    ]
-    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
+    output = step.attend(
+        layer,
+        query,
+        key,
+        value,
+        rotate,
+        scale=scaling,
+        dropout=dropout,
+        sliding_window=sliding_window,
+        softcap=softcap,
+        sink_logits=s_aux,
+    )
     return output.transpose(1, 2).contiguous(), None
 
 

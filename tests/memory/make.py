@@ -50,3 +50,10 @@ def contents_of(memory: Memory) -> dict[str, Any]:
 def found(memory: Memory, words: Sequence[str]) -> list[float]:
     """The scores of a word search."""
     return memory.word_scores(" ".join(words)).tolist()
+
+
+def found_afresh(memory: Memory, words: Sequence[str]) -> list[float]:
+    """The same, without any index that was made before."""
+    twin = memory.fork()
+    twin._index = None
+    return found(twin, words)

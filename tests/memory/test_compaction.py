@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memspan.memory import Memory, load_memory
-from memspan.memory.compaction import FAN_IN, FINAL_CLASS, settle
+from memspan.memory.compaction import FAN_IN, FINAL_CLASS, FIRST_CLASS, settle
 from tests.memory.make import FINGERPRINT, contents_of, found, piece_of
 
 
@@ -37,7 +37,7 @@ def test_runs_tile_the_list(sizes: list[int]) -> None:
 @settings(deadline=None)
 def test_classes_fall_and_none_but_the_last_has_more_than_seven(sizes: list[int]) -> None:
     parts, _ = grow(sizes)
-    classes = [min(size.bit_length() // 3, FINAL_CLASS) for size in parts]
+    classes = [max(FIRST_CLASS, min(size.bit_length() // 3, FINAL_CLASS)) for size in parts]
     assert classes == sorted(classes, reverse=True)
     assert all(classes.count(size_class) < FAN_IN for size_class in range(FINAL_CLASS))
 

@@ -19,7 +19,7 @@ import pytest
 from memspan.errors import MemoryLocked, MemspanError
 from memspan.memory import Memory, files, folder, load_memory
 from tests.memory.faults import Crash, Disk, System, calls_of, crashing, failing, system
-from tests.memory.make import FINGERPRINT, contents_of, found, piece_of
+from tests.memory.make import FINGERPRINT, contents_of, found, found_afresh, piece_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -152,6 +152,15 @@ def stray_files(path: Path) -> list[str]:
 
 
 # ---- crashes and power cuts
+
+
+def test_the_changes_do_what_their_names_say(quick_path: Path) -> None:
+    parts = {}
+    for name in ("append", "append that compacts"):
+        path, act = Trials(CHANGES[name], quick_path / name.split()[-1]).next()
+        act()
+        parts[name] = len(list(path.glob("parts/*")))
+    assert parts == {"append": 3, "append that compacts": 1}
 
 
 def test_a_crash_at_every_call_leaves_the_state_before_or_after(change: Change, quick_path: Path) -> None:
@@ -299,8 +308,8 @@ def test_others_go_on_after_a_commit_that_nobody_could_take_back(quick_path: Pat
         assert ("z" in other.sources, "s3" in other.sources) == ((next_change == "append"), (next_change == "append"))
         assert {"s0", "s1", "s2", "s4", "s5", "s6"} <= set(other.sources)
         assert contents_of(other) == contents_of(load_memory(path)) == contents_of(memory)
-        words = ["text", "storm", "3"]
-        assert found(other, words) == found(load_memory(path), words) == found(memory, words)
+        for each in (other, load_memory(path), memory):
+            assert found(each, ["text", "storm", "3"]) == found_afresh(memory, ["text", "storm", "3"])
 
 
 def looking_when_it_fails(fake: System, path: Path) -> list[Memory]:
@@ -335,8 +344,8 @@ def test_who_saw_a_commit_that_was_taken_back_does_not_go_on_from_it(quick_path:
         other.append([piece_of("number of other text", source="x"), piece_of("not so", source="w")])
         assert witness[0].refresh()
         assert contents_of(witness[0]) == contents_of(other)
-        assert found(witness[0], ["new", "other"]) == found(other, ["new", "other"])
-        assert found(load_memory(path), ["new", "other"]) == found(other, ["new", "other"])
+        for memory in (witness[0], other, load_memory(path)):
+            assert found(memory, ["new", "other"]) == found_afresh(other, ["new", "other"])
     assert seen == {2, 4}
 
 
