@@ -8,7 +8,9 @@ MECHANISMS: dict[str, type[KVMechanism] | type[Mechanism]] = {
     "sink_window": SinkWindow,
 }
 
-__all__ = ["MECHANISMS", "KVMechanism", "Mechanism", "Recalled", "SinkWindow", "mechanism_class"]
+DEFAULT = "sink_window"
+
+__all__ = ["DEFAULT", "MECHANISMS", "KVMechanism", "Mechanism", "Recalled", "keep_everything", "mechanism_class"]
 
 
 def mechanism_class(name: str) -> type[KVMechanism] | type[Mechanism]:
@@ -16,3 +18,8 @@ def mechanism_class(name: str) -> type[KVMechanism] | type[Mechanism]:
     if name not in MECHANISMS:
         raise UsageError(f"There is no mechanism '{name}'. Known: {', '.join(sorted(MECHANISMS))}.")
     return MECHANISMS[name]
+
+
+def keep_everything() -> KVMechanism:
+    """A mechanism that computes what the plain model computes: every token is seen by all that follow it."""
+    return SinkWindow(sinks=0, window=None)

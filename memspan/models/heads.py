@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from memspan.errors import UnsupportedModel
-from memspan.mechanisms import SinkWindow
+from memspan.mechanisms import keep_everything
 from memspan.mechanisms.attention import Rotate
 from memspan.models.huggingface import Attachment, MemoryCache, Step, find_causal_lm
 
@@ -36,7 +36,7 @@ class _Tap(MemoryCache):
     """A cache for one forward over independent segments that notes what goes into the attention of some layers."""
 
     def __init__(self, layers: int, wanted: frozenset[int]) -> None:
-        super().__init__([SinkWindow(window=None)] * layers)
+        super().__init__([keep_everything()] * layers)
         self.wanted, self.last = wanted, max(wanted)
         self.noted: dict[int, _Noted] = {}
 
@@ -75,7 +75,7 @@ class HeadReader:
         causal_lm = find_causal_lm(model)
         shared = {id(tensor): tensor for tensor in chain(causal_lm.parameters(), causal_lm.buffers())}
         self._model = deepcopy(causal_lm, memo=shared).eval()  # new modules, the same tensors
-        self._attachment = Attachment(self._model, lambda: MemoryCache([SinkWindow(window=None)] * self.layers))
+        self._attachment = Attachment(self._model, lambda: MemoryCache([keep_everything()] * self.layers))
         self._attachment.attach()
         self.layers: int = self._attachment.config.num_hidden_layers
         token = torch.zeros(1, 1, dtype=torch.int64, device=self.device)

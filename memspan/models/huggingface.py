@@ -29,7 +29,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from memspan import state as states
 from memspan.errors import UnsupportedModel, UsageError
-from memspan.mechanisms import KVMechanism, SinkWindow, mechanism_class
+from memspan.mechanisms import DEFAULT, KVMechanism, keep_everything, mechanism_class
 from memspan.mechanisms.attention import Rotate, attend
 from memspan.models.families import FAMILIES, Tier
 
@@ -495,7 +495,7 @@ def _verify(causal_lm: PreTrainedModel) -> None:
 
 @contextmanager
 def attached(
-    model: nn.Module, mechanism: str | KVMechanism | Sequence[KVMechanism] = "sink_window", **settings: Any
+    model: nn.Module, mechanism: str | KVMechanism | Sequence[KVMechanism] = DEFAULT, **settings: Any
 ) -> Iterator[nn.Module]:
     """Gives a transformers causal LM (or a PEFT-wrapped one) a memory inside the `with`; yields the same model.
 
@@ -528,7 +528,7 @@ def parity_difference(model: nn.Module, length: int = 32) -> float:
 
     `length` made-up tokens are read whole by the plain model and in three pieces by the attached one.
     """
-    attachment = Attachment(model, lambda: MemoryCache([SinkWindow(window=None)] * layers))
+    attachment = Attachment(model, lambda: MemoryCache([keep_everything()] * layers))
     layers = attachment.config.num_hidden_layers
     plain = _logits(model, length, pieces=1)
     attachment.attach()
