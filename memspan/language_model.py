@@ -27,6 +27,7 @@ from memspan.models.huggingface import find_causal_lm, parity_difference, roundi
 BUDGET = 256  # tokens of recalled text in a prompt
 RERANKED = 8  # passages whose likelihood is computed
 LIKELIHOOD_WEIGHT = 4.0  # of a nat per token, against a standard deviation of the other rankers
+OUT_OF_REACH = 6.0  # so far behind the first, a passage is not weighed: its likelihood would not make up for it
 
 PARITY = 1e-4  # what a memory that holds everything may change in a logit, beyond rounding
 
@@ -214,7 +215,8 @@ class LanguageModel:
         return found[:top]
 
     def _reranked(self, question: str, found: list[Recollection], count: int) -> list[Recollection]:
-        """The first `count` in a new order, by likelihood too, and behind them the others as they were."""
+        """Those of the first `count` that are within reach in a new order, by likelihood too; behind them the others."""
+        count = sum(one.score > found[0].score - OUT_OF_REACH for one in found[:count])
         gains = self._likelihood_gains(question, [one.text for one in found[:count]])
         weighed = [
             replace(one, gain=gain, score=one.score + LIKELIHOOD_WEIGHT * gain)

@@ -44,9 +44,10 @@ def attend(
     causal = mask is None and q.shape[2] > 1
     if causal and q.shape[2] != k.shape[2]:  # `is_causal` would align the first query, not the last, with the first key
         mask, causal = _causal(q.shape[2], k.shape[2], q.device), False
-    if grouped and q.shape[2] == 1 and mask is None:  # the queries that share a key head are queries of that head
-        q, shape = q.reshape(k.shape[0], k.shape[1], -1, q.shape[3]), (*q.shape[:3], v.shape[3])
-        return scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale).reshape(shape)
+    if grouped and q.shape[2] == 1:  # decoding: the query heads that share a key head are so many queries of that head
+        by_key_head = q.reshape(k.shape[0], k.shape[1], -1, q.shape[3])
+        output = scaled_dot_product_attention(by_key_head, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
+        return output.reshape(*q.shape[:3], v.shape[3])
     if grouped and mask is not None and q.is_cuda:  # no fast CUDA kernel takes both a mask and grouped heads
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
         grouped = False

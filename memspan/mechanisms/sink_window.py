@@ -123,7 +123,7 @@ def _count(
 
 
 # Tensors are told apart by identity: layers whose states share `place` and `seen` are counted once, not one by one.
-_count_once = lru_cache(maxsize=64)(_count)
+_count_once = lru_cache(maxsize=32)(_count)
 
 
 def _window_of(seen: Tensor, sinks: int, window: int | None, block: int) -> tuple[Tensor, Tensor]:

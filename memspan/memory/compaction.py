@@ -1,9 +1,9 @@
 """When parts are joined: few files, and no byte rewritten often.
 
-Part sizes fall into classes, each eight times the last; the small ones share the first. A new part takes in the smaller ones just before it, and eight
-parts of one class become one of the next. So classes never rise along the list, each occurs at most seven times, and a
-byte is rewritten at most once per class: parts grow with the logarithm of the memory, and only the final class, whose
-parts are left alone, grows with it.
+Part sizes fall into classes, each eight times the last; the small ones share the first. A new part takes in the smaller
+ones just before it, and eight parts of one class become one of the next. So classes never rise along the list, each
+occurs at most seven times, and a byte is rewritten at most once per class: parts grow with the logarithm of the memory,
+and only the final class, whose parts are left alone, grows with it.
 """
 
 from collections.abc import Sequence

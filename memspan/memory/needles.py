@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 
 _SYLLABLES = (
-    ["bar", "bel", "cor", "dan", "dor", "el", "fen", "gar", "hal", "is", "jor", "kal", "lin", "mar", "nor", "or", "pel", "quin", "ral", "sel", "tam", "ul", "ver", "wen", "yor", "zan"]
+    "bar,bel,cor,dan,dor,el,fen,gar,hal,is,jor,kal,lin,mar,nor,or,pel,quin,ral,sel,tam,ul,ver,wen,yor,zan".split(",")
 )
 _TRADES = "glassblower,beekeeper,cartographer,locksmith,bookbinder,piano tuner,stonemason,pastry cook,ferry pilot,vet"
 _PLACES = "the old brewery,a cellar by the canal,the bell tower,the second greenhouse,a shed behind the mill,the attic"
@@ -16,7 +16,20 @@ _THINGS = "brass telescope,blue ledger,silver whistle,walnut cabinet,violin,oil 
 _FOODS = "smoked trout,plum dumplings,barley soup,almond cake,pickled radish,rice with saffron,cold mutton,fig bread"
 _ANIMALS = "goat,parrot,greyhound,donkey,tortoise,ferret,falcon,cat"
 _COLOURS = "crimson,ochre,teal,ivory,violet,charcoal,amber,olive"
-_MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 
 # (what the text says, what is asked in other words, what the answer is)
 _FACTS = [
@@ -34,10 +47,66 @@ _FACTS = [
 
 FACTS_EACH = 3  # about one person
 
-_SUBJECTS = ["the council", "a cold wind", "the night train", "every second house", "the gardener", "an old map", "the choir", "a row of poplars", "the baker's boy", "the committee", "a flock of starlings", "the river", "one of the clerks", "the schoolroom", "the lamplighter"]
-_VERBS = ["waited for", "passed slowly by", "paid no attention to", "was reminded of", "stood opposite", "talked for hours about", "had always belonged to", "took its name from", "was never quite without", "leaned towards", "kept an eye on", "came back to"]
-_OBJECTS = ["the market square", "the broken bridge", "last year's harvest", "an empty warehouse", "the smell of tar", "the price of coal", "a long list of repairs", "the northern road", "the sound of the mill", "a quarrel nobody could explain", "the new timetable", "the orchard wall", "the first snow", "a half-finished letter", "the stairs to the quay"]
-_ENDINGS = ["as it did most evenings", "and nobody thought much of it", "until the lamps were lit", "which surprised the visitors", "while the rain went on", "for reasons of its own", "before the shops had opened", "and that was the end of the matter", "though the year was nearly over", "as far as anyone could tell"]
+_SUBJECTS = [
+    "the council",
+    "a cold wind",
+    "the night train",
+    "every second house",
+    "the gardener",
+    "an old map",
+    "the choir",
+    "a row of poplars",
+    "the baker's boy",
+    "the committee",
+    "a flock of starlings",
+    "the river",
+    "one of the clerks",
+    "the schoolroom",
+    "the lamplighter",
+]
+_VERBS = [
+    "waited for",
+    "passed slowly by",
+    "paid no attention to",
+    "was reminded of",
+    "stood opposite",
+    "talked for hours about",
+    "had always belonged to",
+    "took its name from",
+    "was never quite without",
+    "leaned towards",
+    "kept an eye on",
+    "came back to",
+]
+_OBJECTS = [
+    "the market square",
+    "the broken bridge",
+    "last year's harvest",
+    "an empty warehouse",
+    "the smell of tar",
+    "the price of coal",
+    "a long list of repairs",
+    "the northern road",
+    "the sound of the mill",
+    "a quarrel nobody could explain",
+    "the new timetable",
+    "the orchard wall",
+    "the first snow",
+    "a half-finished letter",
+    "the stairs to the quay",
+]
+_ENDINGS = [
+    "as it did most evenings",
+    "and nobody thought much of it",
+    "until the lamps were lit",
+    "which surprised the visitors",
+    "while the rain went on",
+    "for reasons of its own",
+    "before the shops had opened",
+    "and that was the end of the matter",
+    "though the year was nearly over",
+    "as far as anyone could tell",
+]
 
 
 @dataclass(frozen=True)

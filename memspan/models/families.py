@@ -36,7 +36,9 @@ _SLIDING = Family(Tier.FULL, "some layers see a sliding window only, inside what
 _ROTARY_IF_SLIDING = Family(Tier.FULL, "only the sliding layers rotate their keys", rotary_layers="sliding_attention")
 _LEARNED = Family(Tier.FIXED_POSITIONS, "learned absolute positions; beyond the trained ones their second half repeats")
 _ALIBI = Family(Tier.UNSUPPORTED, "it biases scores by distance (ALiBi), so recalled keys cannot be placed anew")
-_LATENT = Family(Tier.UNSUPPORTED, "it keeps compressed keys (multi-head latent attention), which cannot be placed anew")
+_LATENT = Family(
+    Tier.UNSUPPORTED, "it keeps compressed keys (multi-head latent attention), which cannot be placed anew"
+)
 _RECURRENT = Family(Tier.UNSUPPORTED, "it has no keys and values but a recurrent state, which is a memory already")
 _HYBRID = Family(Tier.UNSUPPORTED, "it mixes attention with layers that carry a state of their own")
 _ENCODER = Family(Tier.UNSUPPORTED, "it is an encoder-decoder; only decoder-only language models can")
@@ -67,7 +69,9 @@ FAMILIES: dict[str, Family] = {
     "gemma2": Family(Tier.FULL, "caps its scores; every other layer sees a sliding window only"),
     "gemma3_text": Family(Tier.FULL, "rotates sliding and full layers with different frequencies"),
     "gemma3n_text": Family(Tier.FULL, "the last layers share the keys of earlier ones"),
-    "gemma4_text": Family(Tier.FULL, "full layers have larger heads, so its keys cannot be indexed; some sizes share keys"),
+    "gemma4_text": Family(
+        Tier.FULL, "full layers have larger heads, so its keys cannot be indexed; some sizes share keys"
+    ),
     "glm": Family(Tier.FULL, "rotates half of each head, pairs of neighbours"),
     "glm4": Family(Tier.FULL, "rotates half of each head, pairs of neighbours"),
     "glm4_moe": Family(Tier.FULL, "rotates half of each head"),

@@ -121,7 +121,7 @@ class Step:
 
     def __init__(self, cache: MemoryCache, length: int, valid: Tensor | None) -> None:
         self.cache, self.length, self.valid = cache, length, valid
-        self._before = cache.states
+        self._before, self._everything = cache.states, cache.seen + length
         self._after: dict[int, states.State] = {}
         self._tables: dict[Any, tuple[Tensor, Tensor]] = {}
 
@@ -139,8 +139,8 @@ class Step:
 
     def reach(self, layer: int) -> int:
         """All positions that this layer's mechanism assigns in this forward lie below this bound."""
-        everything, capacity = self.cache.seen + self.length, self.cache.mechanisms[layer].capacity()
-        return everything if capacity is None else min(capacity, everything)
+        capacity = self.cache.mechanisms[layer].capacity()
+        return self._everything if capacity is None else min(capacity, self._everything)
 
     def table(
         self, rotary: "_Rotary", x: Tensor, positions: Tensor, layer_type: str | None, reach: int
@@ -323,7 +323,9 @@ class Attachment:
             )
         if kwargs.get("output_attentions") or getattr(self.config, "output_attentions", False):
             raise UsageError("An attached model has no attention weights to return; call it without output_attentions.")
-        tokens = kwargs["input_ids"] if kwargs.get("input_ids") is not None else kwargs["inputs_embeds"]
+        tokens = next((kwargs[name] for name in ("input_ids", "inputs_embeds") if kwargs.get(name) is not None), None)
+        if tokens is None:
+            raise UsageError("There is nothing to read: give input_ids or inputs_embeds.")
         rows, length = tokens.shape[:2]
         cache = self._cache_for(kwargs.get("past_key_values"), rows)
         valid = _valid(kwargs.get("attention_mask"), rows, length, cache.seen)
@@ -359,9 +361,8 @@ class Attachment:
                     f"The {type(cache).__name__} passed as past_key_values does not hold this memory; pass the "
                     "past_key_values that the attached model returned, or none to start anew."
                 )
-            self._replaced.add(
-                cache
-            )  # `generate` makes an empty one; whoever passes it again believes that it was filled
+            # `generate` makes an empty one; whoever passes it again believes that it was filled.
+            self._replaced.add(cache)
         return self._new_cache()
 
     def _learned_positions(self, places: Tensor) -> Tensor:
@@ -459,6 +460,10 @@ def _mechanisms(
     """One mechanism per layer."""
     config = model.config.get_text_config(decoder=True)
     if isinstance(mechanism, str):
+        known = inspect.signature(mechanism_class(mechanism)).parameters
+        unknown = [name for name in settings if name not in known]
+        if unknown:
+            raise UsageError(f"'{mechanism}' has no setting '{unknown[0]}'; it knows {', '.join(known)}.")
         made = mechanism_class(mechanism)(**settings)
         if not isinstance(made, KVMechanism):
             raise UsageError(
@@ -489,8 +494,10 @@ def _verify(causal_lm: PreTrainedModel) -> None:
     except UnsupportedModel:
         raise
     except Exception as error:
-        name = type(causal_lm).__name__
-        raise UnsupportedModel(f"{name} is of no verified family and fails with a memory attached: {error}") from error
+        raise UnsupportedModel(
+            f"{type(causal_lm).__name__} is of no verified family and fails with a memory attached: "
+            f"{str(error).partition(chr(10))[0]}"
+        ) from error
 
 
 @contextmanager

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from memspan import state as states
-from memspan.mechanisms import SinkWindow, attention, sink_window
+from memspan.mechanisms import attention, sink_window
+from memspan.mechanisms.sink_window import SinkWindow
 from tests.mechanisms import laws, test_sink_window
 from tests.mechanisms.test_sink_window import EXAMPLE
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from memspan import state as states
 from memspan.errors import UsageError
-from memspan.mechanisms import SinkWindow
+from memspan.mechanisms.sink_window import SinkWindow
 from tests.mechanisms.laws import (
     HEADS,
     QUERY_HEADS,

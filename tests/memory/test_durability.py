@@ -609,7 +609,7 @@ base = None
 for n in range(64):
     ids = np.arange(tokens, dtype=np.int32)
     keys = np.full((tokens, 16, 64), n, np.int8)
-    memory.append([Piece(str(n), 0, "x" * tokens, ids, ids, keys, np.ones((tokens, 16), np.float16),
+    memory.append([Piece(str(n), 0, "x" * tokens, ids, keys, np.ones((tokens, 16), np.float16),
                          np.array([[0, tokens, 0, tokens]]))])
     del keys
     if n == 8:

@@ -13,7 +13,7 @@ from transformers import DynamicCache, PreTrainedModel, StaticCache
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from memspan.errors import UnsupportedModel, UsageError
-from memspan.mechanisms import SinkWindow
+from memspan.mechanisms.sink_window import SinkWindow
 from memspan.models import huggingface
 from memspan.models.families import FAMILIES, Tier
 from memspan.models.huggingface import (
@@ -278,6 +278,15 @@ def test_with_a_narrow_window_padding_does_not_matter(name: str) -> None:
 
 
 @torch.no_grad()
+def test_long_rope_is_scaled_for_the_text_not_for_the_window() -> None:
+    """The window reaches beyond the first trained positions; a text that does not must not be read as one that does."""
+    model, ids = tiny_model("phi3 (long rope)"), random_ids(1, 100)
+    with attached(model, sinks=0, window=192, block=64):
+        logits, _ = read(model, ids, [*UNEVEN[:3], 42])
+    assert (logits - model(ids).logits).abs().max() < 1e-5
+
+
+@torch.no_grad()
 def test_one_mechanism_per_layer() -> None:
     model, ids = tiny_model("llama"), random_ids(1, 88)
     with attached(model, [SinkWindow(window=None)] * 3 + [SinkWindow(2, 16, 8)]):
@@ -315,6 +324,34 @@ def test_gradients_equal_the_plain_models_also_with_activation_checkpointing(nam
             torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
         for one, other in zip(through_pieces, expected or through_pieces, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_replayed_forward_rotates_as_it_did() -> None:
+    """By the time of the backward pass the cache has read on, beyond where long rope changes its frequencies."""
+    model, ids = tiny_model("phi3 (long rope)").requires_grad_(True).train(), random_ids(1, 160)
+    gradients = []
+    with attached(model, **EVERYTHING):
+        for on in (False, True):
+            checkpointing(model, on)
+            model.zero_grad()
+            read(model, ids, [100, 60])[0].square().mean().backward()
+            gradients.append(model.model.layers[0].self_attn.qkv_proj.weight.grad.clone())
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt_oss"])
+def test_dropout_of_the_attention_is_kept(name: str) -> None:
+    model, ids = tiny_model(name).train(), random_ids(1, 30)
+    for module in model.modules():
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.5
+    with attached(model, **EVERYTHING), torch.no_grad():
+        once, _ = read(model, ids, [29, 1])
+        again, _ = read(model, ids, [29, 1])
+        assert (once - again)[:, 1:-1].abs().max() > 1e-4
+        assert (once - again)[:, -1].abs().max() > 1e-4
+        model.eval()
+        assert torch.equal(read(model, ids, [29, 1])[0], read(model, ids, [29, 1])[0])
 
 
 def test_what_was_worked_out_in_inference_mode_serves_training() -> None:
@@ -537,6 +574,12 @@ def test_attention_weights_are_not_promised() -> None:
     assert model.config._attn_implementation == "sdpa"
 
 
+def test_something_must_be_given_to_read() -> None:
+    model = tiny_model("llama")
+    with attached(model, **NARROW), pytest.raises(UsageError, match="nothing to read"):
+        model(attention_mask=torch.ones(1, 3))
+
+
 @torch.no_grad()
 def test_a_part_of_the_model_called_alone_is_refused() -> None:
     model = tiny_model("llama")
@@ -549,6 +592,7 @@ def test_a_part_of_the_model_called_alone_is_refused() -> None:
     ("mechanism", "settings", "message"),
     [
         ("nothing", {}, "no mechanism 'nothing'"),
+        ("sink_window", {"widnow": 8}, "no setting 'widnow'; it knows sinks, window, block"),
         ("sink_window", {"window": 256}, "places 260 tokens side by side, more than the 256"),
         ("sink_window", {"window": 100, "block": 64}, "cannot be"),
         (SinkWindow(), {"window": 8}, "go with the name of a mechanism"),

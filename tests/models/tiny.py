@@ -1,5 +1,6 @@
 """Tiny random models of every family, from configurations alone: nothing is downloaded."""
 
+import warnings
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -142,7 +143,9 @@ def _made(name: str) -> PreTrainedModel:
     torch.manual_seed(0)
     config = tiny_config(name)
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    model = auto.from_config(config).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of transformers about torch, when it loads a family
+        model = auto.from_config(config).eval()
     with torch.no_grad():
         for (
             parameter
