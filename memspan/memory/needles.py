@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 
 _SYLLABLES = (
-    "bar,bel,cor,dan,dor,el,fen,gar,hal,is,jor,kal,lin,mar,nor,or,pel,quin,ral,sel,tam,ul,ver,wen,yor,zan".split(",")
+    ["bar", "bel", "cor", "dan", "dor", "el", "fen", "gar", "hal", "is", "jor", "kal", "lin", "mar", "nor", "or", "pel", "quin", "ral", "sel", "tam", "ul", "ver", "wen", "yor", "zan"]
 )
 _TRADES = "glassblower,beekeeper,cartographer,locksmith,bookbinder,piano tuner,stonemason,pastry cook,ferry pilot,vet"
 _PLACES = "the old brewery,a cellar by the canal,the bell tower,the second greenhouse,a shed behind the mill,the attic"
