@@ -7,9 +7,34 @@ on real text stays untouched by it.
 import random
 from dataclasses import dataclass
 
-_SYLLABLES = (
-    ["bar", "bel", "cor", "dan", "dor", "el", "fen", "gar", "hal", "is", "jor", "kal", "lin", "mar", "nor", "or", "pel", "quin", "ral", "sel", "tam", "ul", "ver", "wen", "yor", "zan"]
-)
+_SYLLABLES = [
+    "bar",
+    "bel",
+    "cor",
+    "dan",
+    "dor",
+    "el",
+    "fen",
+    "gar",
+    "hal",
+    "is",
+    "jor",
+    "kal",
+    "lin",
+    "mar",
+    "nor",
+    "or",
+    "pel",
+    "quin",
+    "ral",
+    "sel",
+    "tam",
+    "ul",
+    "ver",
+    "wen",
+    "yor",
+    "zan",
+]
 _TRADES = "glassblower,beekeeper,cartographer,locksmith,bookbinder,piano tuner,stonemason,pastry cook,ferry pilot,vet"
 _PLACES = "the old brewery,a cellar by the canal,the bell tower,the second greenhouse,a shed behind the mill,the attic"
 _THINGS = "brass telescope,blue ledger,silver whistle,walnut cabinet,violin,oil portrait,globe,music box,chess set,tent"
