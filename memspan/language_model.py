@@ -24,7 +24,8 @@ from memspan.models.heads import HeadReader
 from memspan.models.huggingface import find_causal_lm, parity_difference, rounding_difference, why_unsupported
 
 # Each measured on questions outside the benchmarks, see LOG.md.
-BUDGET = 256  # tokens of recalled text in a prompt
+BUDGET = 640  # tokens of recalled text in a prompt
+NEAR = 1.0  # a passage whose score is further behind the best one's distracts a small model more than it helps
 RERANKED = 8  # passages whose likelihood is computed
 LIKELIHOOD_WEIGHT = 4.0  # of a nat per token, against a standard deviation of the other rankers
 OUT_OF_REACH = 6.0  # so far behind the first, a passage is not weighed: its likelihood would not make up for it
@@ -360,12 +361,12 @@ def load_model(
 
 
 def within_budget(found: Sequence[Recollection], budget: int) -> list[Recollection]:
-    """The best first, as many as fit into `budget` tokens, and the first in any case."""
+    """The first, and those whose score comes near its own as far as they fit into `budget` tokens, best first."""
     chosen: list[Recollection] = []
     for one in found:
-        if chosen and sum(other.tokens for other in chosen) + one.tokens > budget:
-            continue
-        chosen.append(one)
+        near = one.score > found[0].score - NEAR
+        if not chosen or (near and sum(other.tokens for other in chosen) + one.tokens <= budget):
+            chosen.append(one)
     return chosen
 
 

@@ -148,6 +148,11 @@ def test_budget_counts_tokens_but_always_lets_the_best_in() -> None:
     assert [one.number for one in within_budget(found, 450)] == [0, 1, 3]
 
 
+def test_a_passage_far_behind_the_best_is_left_out() -> None:
+    found = [Recollection("s", 0, 1, score, "t", 10, number) for number, score in enumerate([5.0, 4.5, 3.9, 4.2])]
+    assert [one.number for one in within_budget(found, 1000)] == [0, 1, 3]
+
+
 def test_questions_that_cannot_be_asked(lm: LanguageModel) -> None:
     with pytest.raises(UsageError, match="empty"):
         lm.ask(lm.new_memory(), "Who?")
