@@ -151,7 +151,7 @@ NO_RERANK = Annotated[
     bool, typer.Option("--no-rerank", help="Leave out the weighing by the model: faster, a little less exact.")
 ]
 BUDGET = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Tokens of recalled text in the prompt at most (default: 256).")
+    int | None, typer.Option(min=1, metavar="N", help="Tokens of recalled text in the prompt at most (default: 640).")
 ]
 MAX_NEW_TOKENS = Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of an answer at most.")]
 TEMPERATURE = Annotated[float, typer.Option(min=0, metavar="T", help="0 takes the likeliest token, more is livelier.")]
