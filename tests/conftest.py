@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tests.tiny import save_tiny_model
 
 torch.set_num_threads(1)
+settings.register_profile("unhurried", deadline=None)  # a busy machine must not fail a test
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
