@@ -48,7 +48,7 @@ def main() -> None:
     from memspan.generate import CompiledDecoder, Decoder, Sampling
 
     lm = memspan.load_model("smollm2")
-    text = needs(DATA / "gutenberg_en" / "pg2600.txt").read_text("utf-8")
+    text = needs(DATA / "gutenberg_en" / "pg1184.txt").read_text("utf-8")
     large = lm.read(text[: int(options.memory * 4.2)], source="large")
     small = lm.read(text[:3000], source="small")
     print(f"{large.tokens} and {small.tokens} tokens in memory")
@@ -77,7 +77,7 @@ def main() -> None:
 
     def remembering(memory) -> float:
         """Tokens/s of an answer, written after recalling from this memory."""
-        answer = lm.ask(memory, "Who is Prince Vasili?", rerank=0, budget=PROMPT, sampling=sampling)
+        answer = lm.ask(memory, "Who is the Count of Monte Cristo?", rerank=0, budget=PROMPT, sampling=sampling)
         begun = time.perf_counter()
         count = len(list(eager.generate(ids, sampling)))
         return (answer.answer_tokens + count) / (answer.seconds["answer"] + time.perf_counter() - begun)

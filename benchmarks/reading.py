@@ -28,7 +28,7 @@ def main() -> None:
     import memspan
 
     lm = memspan.load_model("smollm2")
-    text = needs(DATA / "gutenberg_en" / "pg2600.txt").read_text("utf-8")
+    text = needs(DATA / "gutenberg_en" / "pg1184.txt").read_text("utf-8")
     encoding = lm.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ids, offsets = encoding["input_ids"], encoding["offset_mapping"]
 
