@@ -69,7 +69,7 @@ def rows(chinese: bool) -> list[tuple[str, str, str]]:
         "read over plain": say(
             "reading over the plain model on 2,048-token windows", "阅读速度与原模型逐窗前向之比（2,048）"
         ),
-        "last tenth": say("last tenth of 100,000 tokens over the first", "10 万 token 中最后一成与第一成速度之比"),
+        "last tenth": say("last tenth of a reading over its first", "一次阅读中最后一成与第一成速度之比"),
         "forward of 16384": say(
             "reading 16k tokens over one full-attention forward", "读 16k token 与一次全注意力前向之比"
         ),
