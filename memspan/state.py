@@ -69,6 +69,12 @@ def share(state: State) -> State:
     return _map(known, state)
 
 
+def losses(state: State) -> list[Tensor]:
+    """What mechanisms with an objective of their own left in `state` under the key "loss": tensors (B,)."""
+    found = pytree.tree_flatten_with_path(state)[0]
+    return [leaf for path, leaf in found if path and getattr(path[-1], "key", None) == "loss"]
+
+
 def batch_size(state: State) -> int | None:
     """The number of rows B; None for a state without tensors."""
     return next((leaf.shape[0] for leaf in tensors(state)), None)

@@ -1,16 +1,33 @@
 """What is remembered. One file is one mechanism; the only place that knows their names is this registry."""
 
+import inspect
+from typing import Any
+
 from memspan.errors import UsageError
+from memspan.mechanisms.attention import Attention
 from memspan.mechanisms.base import KVMechanism, Mechanism, Recalled
+from memspan.mechanisms.delta import Delta
 from memspan.mechanisms.sink_window import SinkWindow
 
 MECHANISMS: dict[str, type[KVMechanism] | type[Mechanism]] = {
+    "attention": Attention,
+    "delta": Delta,
     "sink_window": SinkWindow,
 }
 
 DEFAULT = "sink_window"
 
-__all__ = ["DEFAULT", "MECHANISMS", "KVMechanism", "Mechanism", "Recalled", "keep_everything", "mechanism_class"]
+__all__ = [
+    "DEFAULT",
+    "MECHANISMS",
+    "KVMechanism",
+    "Mechanism",
+    "Recalled",
+    "build",
+    "keep_everything",
+    "mechanism_class",
+    "window_only",
+]
 
 
 def mechanism_class(name: str) -> type[KVMechanism] | type[Mechanism]:
@@ -20,6 +37,30 @@ def mechanism_class(name: str) -> type[KVMechanism] | type[Mechanism]:
     return MECHANISMS[name]
 
 
+def build(width: int, name: str, **settings: Any) -> Mechanism:
+    """A mechanism over hidden states (B, S, width), by its registered name.
+
+    One over keys and values is read by multi-head attention, whose own settings (heads, positions, dropout) may stand
+    among the mechanism's. Raises UsageError for an unknown name or setting, or a value that cannot be.
+    """
+    cls, attention = mechanism_class(name), {}
+    if issubclass(cls, KVMechanism):
+        own = [known for known in inspect.signature(Attention).parameters if known not in ("width", "over")]
+        attention = {known: settings.pop(known) for known in own if known in settings}
+    known = [known for known in inspect.signature(cls).parameters if known not in ("width", "over")]
+    unknown = [setting for setting in settings if setting not in known]
+    if unknown:
+        raise UsageError(f"'{name}' has no setting '{unknown[0]}'; it knows {', '.join(known) or 'none'}.")
+    if issubclass(cls, KVMechanism):
+        return Attention(width, over=cls(**settings), **attention)
+    return cls(width, **settings)
+
+
 def keep_everything() -> KVMechanism:
     """A mechanism that computes what the plain model computes: every token is seen by all that follow it."""
     return SinkWindow(sinks=0, window=None)
+
+
+def window_only(window: int) -> dict[str, Any]:
+    """The part of a model that sees the current block of `window` tokens and nothing before it."""
+    return {"name": DEFAULT, "sinks": 0, "window": window, "block": window}

@@ -4,7 +4,7 @@ Letters: B batch, S tokens of the segment, N keys recalled, D model width, H hea
 """
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -12,11 +12,28 @@ from memspan.state import State
 
 
 class Mechanism(nn.Module, ABC):
-    """The rule `(x, state) -> (y, state)` over hidden states."""
+    """The rule `(x, state) -> (y, state)` over hidden states. The first argument of every constructor is the width D.
+
+    Attributes:
+        causal: no token sees a later one; only such a mechanism can model language from left to right.
+        grid: a stream may be cut at multiples of it without changing what is computed.
+    """
+
+    causal: ClassVar[bool] = True
+    grid: int = 1
 
     @abstractmethod
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """x (B, S, D) -> y (B, S, D) and the state after the segment. `state=None` means that nothing was read yet."""
+        """x (B, S, D) -> y (B, S, D) and the state after the segment. `state=None` means that nothing was read yet.
+
+        A mechanism with an objective of its own leaves its value in the state under the key "loss", (B,); the training
+        loop finds it there (`memspan.state.losses`).
+        """
+
+    def watch(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
+        """The same as `forward`, and what happened inside by name: gates, scores, weights, each batch first."""
+        y, state = self(x, state)
+        return y, state, {}
 
 
 class Recalled(NamedTuple):

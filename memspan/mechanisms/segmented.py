@@ -1,0 +1,62 @@
+"""What mechanisms that remember by whole segments have in common: the segment that is still open.
+
+Letters: B batch, S tokens of the call, L length of a segment, N segments completed by the call, D model width.
+"""
+
+from abc import abstractmethod
+from typing import final
+
+import torch
+from torch import Tensor
+
+from memspan.errors import UsageError
+from memspan.mechanisms.base import Mechanism
+from memspan.state import State
+
+
+class Segmented(Mechanism):
+    """Tokens read what was written before their segment began; a segment is written when it is complete.
+
+    The stream may be cut anywhere: a segment that is not complete waits in the state, at most L - 1 hidden states.
+    The state is {"memory": what `initial` and `write` make, "open": (B, < L, D)}.
+    """
+
+    def __init__(self, segment: int) -> None:
+        super().__init__()
+        if segment < 1:
+            raise UsageError(f"segment={segment} cannot be: a segment has at least one token.")
+        self.segment = segment
+
+    @abstractmethod
+    def initial(self, x: Tensor) -> State:
+        """The memory before anything was read; x (B, *, D) gives rows, dtype and device."""
+
+    @abstractmethod
+    def read(self, x: Tensor, memory: State) -> Tensor:
+        """x (B, <= L, D), the tokens of one segment so far -> y of the same shape. No token may see a later one."""
+
+    @abstractmethod
+    def write(self, code: Tensor, memory: State) -> State:
+        """The memory after a segment whose code, from `encode`, is (B, *, *)."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Complete segments (B, N, L, D), all at once, -> what of each is written, (B, N, *, *)."""
+        return x
+
+    @final
+    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        memory, waiting = (self.initial(x), 0) if state is None else (state["memory"], state["open"].shape[1])
+        tokens = x if waiting == 0 else torch.cat([state["open"], x], 1)
+        complete = tokens.shape[1] // self.segment
+        end = complete * self.segment
+        outputs = []
+        if complete:
+            segments = tokens[:, :end].unflatten(1, (complete, self.segment))
+            codes = self.encode(segments)
+            for number in range(complete):
+                outputs.append(self.read(segments[:, number], memory))
+                memory = self.write(codes[:, number], memory)
+        if end < tokens.shape[1]:
+            outputs.append(self.read(tokens[:, end:], memory))
+        y = torch.cat(outputs, 1)[:, waiting:]
+        return y, {"memory": memory, "open": tokens[:, end:].clone()}

@@ -1,0 +1,42 @@
+"""A task makes token streams and says what is asked of which token.
+
+Letters: B batch, T tokens, V vocabulary.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+NOT_ASKED = -100  # the target of a token of which nothing is asked; cross_entropy's own `ignore_index`
+
+
+class Batch(NamedTuple):
+    """Streams and what the logits at each of their tokens should say."""
+
+    ids: Tensor  # (B, T) int64
+    targets: Tensor  # (B, T) int64, NOT_ASKED where nothing is asked
+
+
+class Task(ABC):
+    """Streams of `segments` segments of `segment` tokens, generated from a seed.
+
+    Attributes:
+        vocabulary: V, ids in the streams and targets are below it.
+        segment: tokens of a segment; training cuts a stream there.
+        causal: it can be done from left to right.
+    """
+
+    causal: ClassVar[bool] = True
+    vocabulary: int
+    segment: int
+
+    @abstractmethod
+    def batch(self, rows: int, segments: int, generator: torch.Generator) -> Batch:
+        """`rows` streams of `segments` segments. The same state of `generator` makes the same batch."""
+
+
+def choose(options: int, count: int, rows: int, generator: torch.Generator) -> Tensor:
+    """For each row `count` different numbers below `options`, in random order: (rows, count) int64."""
+    return torch.rand(rows, options, generator=generator).argsort(1)[:, :count]
