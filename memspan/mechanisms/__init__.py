@@ -6,12 +6,30 @@ from typing import Any
 from memspan.errors import UsageError
 from memspan.mechanisms.attention import Attention
 from memspan.mechanisms.base import KVMechanism, Mechanism, Recalled
+from memspan.mechanisms.bidirectional import Bidirectional
+from memspan.mechanisms.compressed import Compressed
 from memspan.mechanisms.delta import Delta
+from memspan.mechanisms.gru import GRU
+from memspan.mechanisms.hierarchical import Hierarchical
+from memspan.mechanisms.lstm import LSTM
+from memspan.mechanisms.ltm import LTM
+from memspan.mechanisms.retrieval import Retrieval
+from memspan.mechanisms.rnn import RNN
+from memspan.mechanisms.segment import Segment
 from memspan.mechanisms.sink_window import SinkWindow
 
 MECHANISMS: dict[str, type[KVMechanism] | type[Mechanism]] = {
     "attention": Attention,
+    "bidirectional": Bidirectional,
     "delta": Delta,
+    "gru": GRU,
+    "hierarchical": Hierarchical,
+    "lstm": LSTM,
+    "ltm": LTM,
+    "rnn": RNN,
+    "compressed": Compressed,
+    "retrieval": Retrieval,
+    "segment": Segment,
     "sink_window": SinkWindow,
 }
 
