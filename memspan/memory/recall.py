@@ -18,6 +18,7 @@ Floats = NDArray[np.float32]
 SHARPNESS = 1.5
 # A question token counts for a passage when its attention there is well above an even share of the whole memory.
 EVEN_SHARES = 0.1
+FAR_OUT = np.float32(6.0)  # standard deviations
 TOKENS_AT_ONCE = 16_384
 
 
@@ -78,14 +79,19 @@ def _log_mass(question: Question, block: Block) -> Floats:
     return np.concatenate(out, axis=1).astype(np.float32)
 
 
-def fuse(*scores: Floats) -> Floats:
-    """The sum of the standard scores, (P,): each ranker counts by how far a passage stands out in it."""
-    total = np.zeros_like(scores[0])
-    for one in scores:
-        spread = one.std()
-        if spread > 0:
-            total += (one - one.mean()) / spread
-    return total
+def fuse(heads: Floats, words: Floats) -> Floats:
+    """The sum of the standard scores, (P,): each ranker counts by how far a passage stands out in it.
+
+    What stands out to the heads by more than `FAR_OUT` counts no more than that: some tokens draw attention whatever is
+    asked, and no passage may win by them against the words.
+    """
+    return np.minimum(_standard(heads), FAR_OUT) + _standard(words)
+
+
+def _standard(scores: Floats) -> Floats:
+    spread = scores.std()
+    standard: Floats = (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
+    return standard
 
 
 def best(scores: Floats, count: int) -> list[int]:

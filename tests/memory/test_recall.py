@@ -73,7 +73,14 @@ def test_fuse_counts_every_ranker_by_its_spread() -> None:
     fused = fuse(small, large)
     assert fused[0] == pytest.approx(fused[2])
     assert fused[1] < fused[0]
-    np.testing.assert_array_equal(fuse(small, np.full(3, 7, np.float32)), fuse(small))
+    silent = np.full(3, 7, np.float32)  # says nothing about any passage
+    np.testing.assert_array_equal(fuse(small, silent), fuse(silent, small))
+
+
+def test_a_passage_that_draws_all_attention_does_not_win_against_the_words() -> None:
+    heads, words = np.zeros((2, 1000), np.float32)
+    heads[0], words[1] = 1e6, 1  # both stand out by thirty standard deviations
+    assert best(fuse(heads, words), 2) == [1, 0]
 
 
 def test_best_takes_the_earlier_of_equals() -> None:
