@@ -10,19 +10,20 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import Field, asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from memspan import __version__
+from memspan.config import TrainConfig, default_of, parse_settings, read_yaml
 from memspan.errors import MemspanError, UsageError
 
 if TYPE_CHECKING:
@@ -760,6 +761,235 @@ def _open(lm: "LanguageModel", folder: Path) -> "Memory":
     from memspan.memory import load_memory
 
     return load_memory(folder, expect=lm.fingerprint)
+
+
+# ---- training
+
+
+def configures(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the fields of `TrainConfig` as options, and hand it those that were given, as `given`."""
+    types = get_type_hints(TrainConfig)
+    own = list(inspect.signature(function).parameters.values())
+    options = [_option(one, types[one.name]) for one in fields(TrainConfig)]
+
+    def collected(**arguments: Any) -> None:
+        given = {one.name: arguments.pop(one.name) for one in options}
+        function(**arguments, given={name: value for name, value in given.items() if value not in (None, [])})
+
+    at = next(place for place, one in enumerate(own) if one.name == "given")
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own[:at], *options, *own[at + 1 :])]
+    collected.__name__, collected.__doc__ = function.__name__, function.__doc__
+    collected.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    collected.__annotations__ = {one.name: one.annotation for one in parameters}
+    return collected
+
+
+def _option(one: Field[Any], wanted: Any) -> inspect.Parameter:
+    """The option for a field. It is absent unless given, so that what a file says is not overruled by a default."""
+    arguments = [option for option in get_args(wanted) if option is not type(None)]
+    kind = arguments[0] if type(None) in get_args(wanted) else wanted
+    origin, metavar, default = get_origin(kind) or kind, None, default_of(one)
+    if origin is Mapping:
+        kind, metavar = list[str], "NAME=VALUE"
+    elif one.name == "layers":
+        kind, metavar = str, "YAML"
+    elif origin is Sequence:
+        kind, metavar = list[str], "PATH"
+    text = one.metadata["help"]
+    if default not in (None, {}, []) and not isinstance(default, bool):
+        shown = " ".join(str(part) for part in default) if isinstance(default, tuple) else default
+        text = f"{text.removesuffix('.')} (default: {shown})."
+    option = typer.Option(metavar=metavar, help=text, rich_help_panel=one.metadata["panel"], show_default=False)
+    return inspect.Parameter(
+        one.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+@command("train", cls=_Command)
+@configures
+def train_model(
+    given: dict[str, Any],
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file with these fields.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the output.")] = False,
+    as_json: AS_JSON = False,
+) -> None:
+    """Train a small model with any memory mechanism, from nothing.
+
+    The options are the fields of the YAML file; what is given here goes before what stands there.
+
+    Example: memspan train --task recall --mechanism delta --seconds 60 --output runs/delta
+    """
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    settings = _run_settings(config, given, resume)
+    run = TrainConfig.from_mapping(settings)
+    from memspan.train import train
+
+    console = _console(stderr=True)
+    told = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*told, console=console, disable=not console.is_terminal or _is_plain()) as bar:
+        shown = bar.add_task("step 0", total=1.0)
+
+        def advance(at: Any) -> None:
+            text = f"step {at.step:,}  segments {at.segments}  loss {at.loss:.3f}  accuracy {at.accuracy:.1%}"
+            bar.update(shown, completed=at.part, description=text)
+
+        try:
+            report = train(run, advance, resume)
+        except KeyboardInterrupt:
+            kept = "" if run.output is None else "; --resume goes on from the last checkpoint"
+            raise KeyboardInterrupt(f"interrupted{kept}") from None
+    if as_json:
+        _print_json(report.to_dict())
+        return
+    _print(
+        f"{_count(report.step, 'step')} on {_count(report.tokens, 'token')} in {report.seconds:.1f} s of CPU time, "
+        f"stopped by {report.stopped}: accuracy {report.score.accuracy:.1%}, loss {report.score.loss:.4f} held out; "
+        f"lowest loss {report.best_loss:.4f} at step {report.best_step:,}."
+    )
+    if report.folder is not None:
+        _print(f"{report.folder} holds the models `best` and `last`, and the report.")
+
+
+def _run_settings(config: Path | None, given: dict[str, Any], resume: bool) -> dict[str, Any]:
+    """The fields from the file, or of the run to resume, and what was given on the command line."""
+    values: dict[str, Any] = {}
+    if config is not None:
+        values = read_yaml(config)
+    elif resume and "output" in given and (Path(given["output"]) / "last" / "config.yaml").is_file():
+        values = {**read_yaml(Path(given["output"]) / "last" / "config.yaml"), "output": given["output"]}
+    for name, value in given.items():
+        if name in ("settings", "task_settings"):
+            before = values.get(name)
+            values[name] = {**(before if isinstance(before, dict) else {}), **parse_settings(value)}
+        elif name == "layers":
+            values[name] = parse_settings([f"layers={value}"])["layers"]
+        else:
+            values[name] = value
+    return values
+
+
+@command("eval", cls=_Command)
+def evaluate_model(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A model's folder: `best` of a run.")],
+    task: Annotated[str | None, typer.Option(help="What is asked; by default what the model was trained for.")] = None,
+    task_settings: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Settings of the task, in place of the training's.")
+    ] = None,
+    segments: Annotated[
+        str, typer.Option(metavar="N,N,...", help="How many segments the streams have.")
+    ] = "5,16,64,256",
+    rows: Annotated[int, typer.Option(min=1, metavar="N", help="Streams read at once.")] = 64,
+    batches: Annotated[int, typer.Option(min=1, metavar="N", help="How often.")] = 1,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the streams.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw a picture: png, svg, pdf.")] = None,
+    as_json: AS_JSON = False,
+) -> None:
+    """Measure a trained model: accuracy against distance, and the bytes of its state.
+
+    Example: memspan eval runs/delta/best --task recall --segments 5,16,64,256
+    """
+    lengths = _whole_numbers(segments)
+    from memspan import evaluate
+
+    seeded = {} if seed is None else {"seed": seed}
+    scores = evaluate.evaluate(
+        checkpoint, task, parse_settings(task_settings or []), lengths, rows=rows, batches=batches, **seeded
+    )
+    if plot is not None:
+        evaluate.plot(scores, plot)
+    if as_json:
+        _print_json({"checkpoint": str(checkpoint), "scores": evaluate.to_dict(scores)})
+        return
+    from rich.table import Table
+
+    table = Table(box=None)
+    for name in ("segments", "distance", "accuracy", "loss", "bits", "state", "tokens/s"):
+        table.add_column(name, justify="right")
+    for one in scores:
+        measured = (f"{one.accuracy:.1%}", f"{one.loss:.4f}", f"{one.bits:.4f}", _size(one.state_bytes))
+        table.add_row(f"{one.segments:,}", f"{one.distance:,}", *measured, f"{one.tokens_per_second:,.0f}")
+    _console().print(table)
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"'{text}' is no list of whole numbers like 5,16,64.") from error
+
+
+# ---- looking inside
+
+
+@command("trace", cls=_Command)
+def show_steps(
+    mechanism: Annotated[
+        str | None, typer.Argument(metavar="MECHANISM", help="Its name, e.g. lstm, or transformer for attention.")
+    ] = None,
+    numbers: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            metavar="N,N,...",
+            help="What it reads, a number a step (default: 1,0,1,0,1); token ids of a model.",
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="DIR", help="A trained model instead: `best` of a run.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(metavar="TEXT", help="What the model reads.")] = None,
+    hidden: Annotated[int, typer.Option(min=1, metavar="N", help="Hidden size of the mechanism.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of its random weights.")] = 0,
+    settings: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Settings of the mechanism.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Also draw a picture: png or svg.")
+    ] = None,
+    as_json: AS_JSON = False,
+) -> None:
+    """Show step by step what happens inside a memory mechanism: gates, cells, scores, weights, outputs.
+
+    By itself it has random weights; of a trained model every mechanism is shown, one after the other.
+
+    Example: memspan trace lstm --input 1,0,1,0,1 --plot lstm.svg
+    """
+    if (mechanism is None) == (model is None):
+        raise UsageError("Name either a mechanism, like lstm, or a trained model with --model.")
+    if mechanism is not None and text is not None:
+        raise UsageError("A mechanism by itself reads numbers: give --input, or a trained model with --model.")
+    if model is not None and settings:
+        raise UsageError("A trained model has its settings: leave out --settings.")
+    from memspan import trace
+
+    if picture is not None:
+        trace.check_picture(picture)
+    if mechanism is not None:
+        read = {} if numbers is None else {"numbers": _decimals(numbers)}
+        chosen = parse_settings(settings or [])
+        traces = [trace.trace_mechanism(mechanism, hidden=hidden, seed=seed, settings=chosen, **read)]
+        about = {"mechanism": mechanism, "hidden": hidden, "seed": seed}
+    else:
+        assert model is not None
+        traces = trace.trace_model(model, text, None if numbers is None else _whole_numbers(numbers))
+        about = {"model": str(model)}
+    if picture is not None:
+        trace.plot(traces, picture)
+    if as_json:
+        _print_json({**about, "traces": [one.to_dict() for one in traces]})
+        return
+    console = _console()
+    if not console.is_terminal:
+        console.width = 10_000  # a pipe or file is as wide as need be
+    for one in traces:
+        console.print(one.table())
+        console.print(f"carried on: {_size(one.state_bytes)}\n")
+
+
+def _decimals(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"'{text}' is no list of numbers like 1,0,1,0,1.") from error
 
 
 # ---- showing

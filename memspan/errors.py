@@ -34,3 +34,7 @@ class MemoryLocked(MemspanError):
 
 class UnsupportedModel(UsageError):
     """A model whose attention cannot be given a memory through the public seams of transformers."""
+
+
+class Diverged(MemspanError):
+    """Training whose loss is no longer a number. The sentence names the step and the last good checkpoint."""

@@ -1,16 +1,17 @@
 """(model, ids, state) -> tokens, state."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache, LogitsProcessorList, StaticCache, TemperatureLogitsWarper, TopPLogitsWarper
 from transformers.cache_utils import Cache
 
 from memspan.errors import UsageError
 from memspan.models.decoding import for_decoding
+from memspan.state import State
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Decoder:
         held = list(ids)
         logits = self.step(torch.tensor([held[read:]], device=self.model.device), cache, read)
         for count in range(min(sampling.max_new_tokens, room)):
-            token = choose(logits)
+            token = int(choose(logits))
             if token in self.stop:
                 break
             yield token
@@ -144,10 +145,50 @@ class CompiledDecoder(Decoder):
         return logits
 
 
-def _chooser(sampling: Sampling, device: torch.device) -> Callable[[Tensor], int]:
-    """logits (1, V) -> a token."""
+@torch.no_grad()
+def continue_text(
+    model: nn.Module,
+    ids: Tensor,
+    state: State = None,
+    sampling: Sampling | None = None,
+    stop: Collection[int] = (),
+) -> tuple[Tensor, State]:
+    """What a model says after `ids`, and the state after that: hand it to the next call, and the conversation goes on.
+
+    Args:
+        model: `(ids, state) -> (logits, state)`.
+        ids: (B, S) int64, at least one a row.
+        state: after all that was read and said before; None, or the model's `init_hidden()`, is nothing.
+        sampling: how tokens are chosen; by default the likeliest 128.
+        stop: tokens that end a row. It then repeats its last token until the other rows have ended too.
+
+    Returns the tokens (B, N), N at most `sampling.max_new_tokens`. The state has read them all, the last one too.
+    """
+    if ids.dim() != 2 or not ids.shape[1]:
+        raise UsageError("There is nothing to go on from: give at least one token.")
+    sampling = Sampling() if sampling is None else sampling
+    choose = _chooser(sampling, ids.device)
+    ends = torch.tensor(sorted(stop), dtype=torch.int64, device=ids.device)
+    ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    tokens: list[Tensor] = []
+    logits, state = model(ids, state)
+    for _ in range(sampling.max_new_tokens):
+        token = choose(logits[:, -1])
+        if tokens and len(ends):
+            token = torch.where(ended, tokens[-1], token)
+        tokens.append(token)
+        logits, state = model(token[:, None], state)
+        if len(ends):
+            ended = ended | torch.isin(token, ends)
+            if ended.all():
+                break
+    return torch.stack(tokens, 1), state
+
+
+def _chooser(sampling: Sampling, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """logits (B, V) -> tokens (B,)."""
     if sampling.temperature == 0:
-        return lambda logits: int(logits.argmax(-1))
+        return lambda logits: logits.argmax(-1)
     warpers = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
     if sampling.top_p < 1:
         warpers.append(TopPLogitsWarper(sampling.top_p))
@@ -157,8 +198,8 @@ def _chooser(sampling: Sampling, device: torch.device) -> Callable[[Tensor], int
     else:
         generator.manual_seed(sampling.seed)
 
-    def draw(logits: Tensor) -> int:
+    def draw(logits: Tensor) -> Tensor:
         probabilities = warpers(None, logits.float()).softmax(-1)
-        return int(torch.multinomial(probabilities, 1, generator=generator))
+        return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
 
     return draw

@@ -5,6 +5,7 @@ from typing import Any
 
 from memspan.errors import UsageError
 from memspan.mechanisms.attention import Attention
+from memspan.mechanisms.autoencoder import Autoencoder
 from memspan.mechanisms.base import KVMechanism, Mechanism, Recalled
 from memspan.mechanisms.bidirectional import Bidirectional
 from memspan.mechanisms.compressed import Compressed
@@ -13,6 +14,8 @@ from memspan.mechanisms.gru import GRU
 from memspan.mechanisms.hierarchical import Hierarchical
 from memspan.mechanisms.lstm import LSTM
 from memspan.mechanisms.ltm import LTM
+from memspan.mechanisms.memory_tokens import MemoryTokens
+from memspan.mechanisms.neural import Neural
 from memspan.mechanisms.retrieval import Retrieval
 from memspan.mechanisms.rnn import RNN
 from memspan.mechanisms.segment import Segment
@@ -20,22 +23,28 @@ from memspan.mechanisms.sink_window import SinkWindow
 
 MECHANISMS: dict[str, type[KVMechanism] | type[Mechanism]] = {
     "attention": Attention,
+    "autoencoder": Autoencoder,
     "bidirectional": Bidirectional,
+    "compressed": Compressed,
     "delta": Delta,
     "gru": GRU,
     "hierarchical": Hierarchical,
     "lstm": LSTM,
     "ltm": LTM,
-    "rnn": RNN,
-    "compressed": Compressed,
+    "memory_tokens": MemoryTokens,
+    "neural": Neural,
     "retrieval": Retrieval,
+    "rnn": RNN,
     "segment": Segment,
     "sink_window": SinkWindow,
 }
 
+ALIASES = {"transformer": "attention"}  # what else one may be called
+
 DEFAULT = "sink_window"
 
 __all__ = [
+    "ALIASES",
     "DEFAULT",
     "MECHANISMS",
     "KVMechanism",
@@ -44,15 +53,25 @@ __all__ = [
     "build",
     "keep_everything",
     "mechanism_class",
+    "settings_of",
     "window_only",
 ]
 
 
 def mechanism_class(name: str) -> type[KVMechanism] | type[Mechanism]:
-    """The class registered as `name`. Raises UsageError listing the known names."""
+    """The class registered as `name`, or under the name that it stands for. Raises UsageError listing the known names."""
+    name = ALIASES.get(name, name)
     if name not in MECHANISMS:
         raise UsageError(f"There is no mechanism '{name}'. Known: {', '.join(sorted(MECHANISMS))}.")
     return MECHANISMS[name]
+
+
+def settings_of(name: str) -> list[str]:
+    """What `build` can be told about a mechanism besides its name and width."""
+    cls = mechanism_class(name)
+    constructors = (cls, Attention) if issubclass(cls, KVMechanism) else (cls,)
+    known = [setting for one in constructors for setting in inspect.signature(one).parameters]
+    return [setting for setting in known if setting not in ("width", "over")]
 
 
 def build(width: int, name: str, **settings: Any) -> Mechanism:

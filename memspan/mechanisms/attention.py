@@ -201,7 +201,7 @@ class Attention(Mechanism):
         table = self.distance(sinusoids(steps, self.heads * self.size).to(q.dtype)).unflatten(
             1, (self.heads, self.size)
         )
-        scores = torch.einsum("bhsk,mhk->bhsm", q + self.position_bias, table) * self.size**-0.5
+        scores: Tensor = torch.einsum("bhsk,mhk->bhsm", q + self.position_bias, table) * self.size**-0.5
         return scores.gather(3, distances[:, None].expand(q.shape[0], self.heads, -1, -1))
 
 

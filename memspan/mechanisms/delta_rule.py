@@ -51,7 +51,8 @@ def gated_delta_rule(
     if correct:
         system = (rate[..., None] * between * (k @ k.transpose(-1, -2))).tril(-1)  # the unit diagonal is implied
         known = torch.cat([u, (rate * total.exp())[..., None] * k], -1)
-        solved = torch.linalg.solve_triangular(system, known, upper=False, unitriangular=True)
+        exact = torch.promote_types(k.dtype, torch.float32)  # no solver takes half precision
+        solved = torch.linalg.solve_triangular(system.to(exact), known.to(exact), upper=False, unitriangular=True)
         u, w = solved.split([v.shape[-1], k.shape[-1]], -1)
     within = q @ k.transpose(-1, -2) * between
     q = q * total.exp()[..., None]

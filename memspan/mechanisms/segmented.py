@@ -4,7 +4,6 @@ Letters: B batch, S tokens of the call, L length of a segment, N segments comple
 """
 
 from abc import abstractmethod
-from typing import final
 
 import torch
 from torch import Tensor
@@ -43,7 +42,10 @@ class Segmented(Mechanism):
         """Complete segments (B, N, L, D), all at once, -> what of each is written, (B, N, *, *)."""
         return x
 
-    @final
+    def turn(self, x: Tensor, code: Tensor, memory: State) -> tuple[Tensor, State]:
+        """A complete segment is read, then written: for mechanisms where the two share their work."""
+        return self.read(x, memory), self.write(code, memory)
+
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         memory, waiting = (self.initial(x), 0) if state is None else (state["memory"], state["open"].shape[1])
         tokens = x if waiting == 0 else torch.cat([state["open"], x], 1)
@@ -51,11 +53,11 @@ class Segmented(Mechanism):
         end = complete * self.segment
         outputs = []
         if complete:
-            segments = tokens[:, :end].unflatten(1, (complete, self.segment))
+            segments = tokens[:, :end].reshape(len(x), complete, self.segment, -1)
             codes = self.encode(segments)
             for number in range(complete):
-                outputs.append(self.read(segments[:, number], memory))
-                memory = self.write(codes[:, number], memory)
+                y, memory = self.turn(segments[:, number], codes[:, number], memory)
+                outputs.append(y)
         if end < tokens.shape[1]:
             outputs.append(self.read(tokens[:, end:], memory))
         y = torch.cat(outputs, 1)[:, waiting:]

@@ -3,18 +3,18 @@
 Letters: B batch, S tokens, D width, V vocabulary.
 """
 
-import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 
 from memspan.errors import UsageError
 from memspan.mechanisms import Mechanism, build
+from memspan.models.saved import SavedModel
 from memspan.state import State
 
 Part = Mapping[str, Any]  # {"name": a registered mechanism, and its settings}
@@ -52,44 +52,32 @@ class ScratchConfig:
             raise UsageError(f"There is no residual '{self.residual}'. Known: prenorm, rezero.")
 
 
-class Branch(nn.Module):
-    """One residual branch around a mechanism or a feed-forward network."""
+class FeedForward(Mechanism):
+    """Every token by itself, through a wider layer; it remembers nothing."""
 
-    def __init__(self, inner: nn.Module, config: ScratchConfig) -> None:
+    def __init__(self, width: int, inner: int) -> None:
         super().__init__()
-        self.inner = inner
+        self.up, self.down = nn.Linear(width, inner), nn.Linear(inner, width)
+
+    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        return self.down(gelu(self.up(x))), None
+
+
+class Branch(nn.Module):
+    """A residual branch around a mechanism: x (B, S, D), state -> x + what the mechanism adds, state."""
+
+    def __init__(self, mechanism: Mechanism, config: ScratchConfig) -> None:
+        super().__init__()
+        self.mechanism = mechanism
         rezero = config.residual == "rezero"
         self.norm = nn.Identity() if rezero else nn.RMSNorm(config.width, eps=1e-5)
         self.scale = nn.Parameter(torch.zeros(())) if rezero else None
         self.dropout = nn.Dropout(config.dropout)
 
-    def add(self, x: Tensor, y: Tensor) -> Tensor:
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        y, state = self.mechanism(self.norm(x), state)
         y = self.dropout(y)
-        return x + (y if self.scale is None else self.scale * y)
-
-
-class Layer(nn.Module):
-    """Residual branches, one for each mechanism, and a feed-forward one."""
-
-    def __init__(self, mechanisms: Sequence[Mechanism], config: ScratchConfig) -> None:
-        super().__init__()
-        self.branches = nn.ModuleList(Branch(mechanism, config) for mechanism in mechanisms)
-        inner = int(config.width * config.feedforward)
-        self.feedforward = (
-            Branch(nn.Sequential(nn.Linear(config.width, inner), nn.GELU(), nn.Linear(inner, config.width)), config)
-            if inner
-            else None
-        )
-
-    def forward(self, x: Tensor, states: Sequence[State]) -> tuple[Tensor, tuple[State, ...]]:
-        after = []
-        for branch, state in zip(self.branches, states, strict=True):
-            y, state = branch.inner(branch.norm(x), state)
-            x = branch.add(x, y)
-            after.append(state)
-        if self.feedforward is not None:
-            x = self.feedforward.add(x, self.feedforward.inner(self.feedforward.norm(x)))
-        return x, tuple(after)
+        return x + (y if self.scale is None else self.scale * y), state
 
 
 class Backbone(nn.Module):
@@ -107,29 +95,36 @@ class Backbone(nn.Module):
                     f"{type(made).__name__} sees later tokens, so it cannot model language from left to right; "
                     "use it in an encoder, or choose a causal mechanism."
                 )
-        self.layers = nn.ModuleList(Layer(parts, config) for parts in layers)
+        inner = int(config.width * config.feedforward)
+        wide = [[FeedForward(config.width, inner)] if inner else [] for _ in layers]
+        self.layers = nn.ModuleList(
+            nn.ModuleList(Branch(mechanism, config) for mechanism in [*parts, *last])
+            for parts, last in zip(layers, wide, strict=True)
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.RMSNorm(config.width, eps=1e-5)
 
     def forward(self, ids: Tensor, state: State = None) -> tuple[Tensor, State]:
         x = self.dropout(self.embedding(ids) * self.config.width**0.5)
-        before = state if state is not None else tuple((None,) * len(layer.branches) for layer in self.layers)
+        branches = [branch for layer in self.layers for branch in layer.children()]
+        before = (None,) * len(branches) if state is None else state
         after = []
-        for layer, states in zip(self.layers, before, strict=True):
-            x, states = layer(x, states)
-            after.append(states)
+        for branch, known in zip(branches, before, strict=True):
+            x, known = branch(x, known)
+            after.append(known)
         return self.norm(x), tuple(after)
 
 
-class ScratchModel(nn.Module):
+class ScratchModel(SavedModel):
     """A causal language model with any mechanism in every layer: `(ids, state) -> (logits, state)`.
 
     `state=None` means that nothing was read yet. The state is a value: keep it, copy it, hand it to the next call.
     """
 
+    kind, config_class = "scratch", ScratchConfig
+
     def __init__(self, config: ScratchConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.backbone = Backbone(config)
         self.head = nn.Linear(config.width, config.vocabulary, bias=False)
         if config.tied:
@@ -138,35 +133,14 @@ class ScratchModel(nn.Module):
     def forward(self, ids: Tensor, state: State = None) -> tuple[Tensor, State]:
         """ids (B, S) int64 -> logits (B, S, V) and the state after them."""
         hidden, state = self.backbone(ids, state)
-        return self.head(hidden), state
+        logits: Tensor = self.head(hidden)
+        return logits, state
 
     def init_hidden(self) -> State:
         """The state before the first turn, to be carried from call to call."""
         return None
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes config.json and model.safetensors into `folder`, which is made if need be."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {"model": "scratch", **asdict(self.config)}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        if self.config.tied:
-            weights.pop("head.weight")
-        save_file(weights, folder / "model.safetensors")
 
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
-        """The model that `save_pretrained` wrote. Raises UsageError where there is none, or one of another kind."""
-        folder = Path(folder)
-        if not (folder / "config.json").is_file():
-            raise UsageError(f"{folder} holds no config.json, so no model was saved there.")
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        if config.pop("model", None) != "scratch":
-            raise UsageError(f"{folder} holds another kind of model than a scratch one.")
-        model = cls(ScratchConfig(**config))
-        weights = load_file(folder / "model.safetensors")
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-        if unexpected or set(missing) - {"head.weight"}:
-            raise UsageError(f"The weights in {folder} are of another configuration than its config.json.")
-        return model
+def grid(model: nn.Module) -> int:
+    """A stream may be cut at multiples of so many tokens without changing what `model` computes."""
+    return math.lcm(*(module.grid for module in model.modules() if isinstance(module, Mechanism)))

@@ -17,6 +17,7 @@ class Batch(NamedTuple):
 
     ids: Tensor  # (B, T) int64
     targets: Tensor  # (B, T) int64, NOT_ASKED where nothing is asked
+    fresh: bool = True  # nothing came before; false where the streams of the batch before go on
 
 
 class Task(ABC):
@@ -35,6 +36,18 @@ class Task(ABC):
     @abstractmethod
     def batch(self, rows: int, segments: int, generator: torch.Generator) -> Batch:
         """`rows` streams of `segments` segments. The same state of `generator` makes the same batch."""
+
+    def follow(self, place: int, rows: int, segments: int, generator: torch.Generator) -> tuple[Batch, int]:
+        """The batch at `place`, 0 being the beginning, and the place of the one after it.
+
+        A task whose streams do not end with a batch goes on in each row where the batch before ended, and says so by
+        `Batch.fresh`; whoever reads them carries the state along. By default every batch is on its own.
+        """
+        return self.batch(rows, segments, generator), 0
+
+    def held_out(self) -> "Task":
+        """The task on text that no other batch shows, to measure on. By default the task: its streams never repeat."""
+        return self
 
 
 def choose(options: int, count: int, rows: int, generator: torch.Generator) -> Tensor:

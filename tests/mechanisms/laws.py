@@ -59,10 +59,10 @@ def part(stream: Stream, start: int, stop: int) -> Stream:
 
 def rotate(x: Tensor, positions: Tensor) -> Tensor:
     """The rotary embedding, from its definition: x (B, H, N, K) at positions (B or 1, N)."""
-    angles = positions[:, None, :, None] / 100.0 ** (torch.arange(0, SIZE, 2) / SIZE)
+    angles = positions[:, None, :, None] / 100.0 ** (torch.arange(0, SIZE, 2, dtype=torch.float64) / SIZE)
     real, imaginary = x[..., : SIZE // 2], x[..., SIZE // 2 :]
     turned = [real * angles.cos() - imaginary * angles.sin(), real * angles.sin() + imaginary * angles.cos()]
-    return torch.cat(turned, -1)
+    return torch.cat(turned, -1).to(x.dtype)
 
 
 def read(
@@ -243,3 +243,22 @@ def padding_does_not_count(example: Example, cuts: Sequence[int], valid: Tensor)
             state_alone = None
         said, _ = read(mechanism, tuple(x[row : row + 1] for x in following), [10], state_alone)
         torch.testing.assert_close(continued[row : row + 1], said, rtol=1e-9, atol=1e-9)
+
+
+# ---- the reference
+
+
+def equals_reference(mechanism: Mechanism, reference: Callable[[Tensor], Tensor], cuts: Sequence[int]) -> None:
+    """Over hidden states: outputs, and the gradients of the input and of every parameter, whatever the cuts."""
+    (x,) = (one.requires_grad_() for one in random_stream(mechanism, 2, sum(cuts)))
+    output, _ = read(mechanism, (x,), cuts)
+    expected = reference(x)
+    torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
+    direction = torch.randn_like(output)
+    sources = [x, *mechanism.parameters()]
+    for one, other in zip(
+        torch.autograd.grad((output * direction).sum(), sources),
+        torch.autograd.grad((expected * direction).sum(), sources),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)

@@ -6,11 +6,27 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from memspan import state as states
-from memspan.mechanisms import attention, sink_window
+from memspan.mechanisms import attention, autoencoder, blocks, delta, memory_tokens, neural
+from memspan.mechanisms.autoencoder import Autoencoder
+from memspan.mechanisms.compressed import Compressed
+from memspan.mechanisms.delta import Delta
+from memspan.mechanisms.memory_tokens import MemoryTokens
+from memspan.mechanisms.retrieval import Retrieval
+from memspan.mechanisms.segmented import Segmented
 from memspan.mechanisms.sink_window import SinkWindow
-from tests.mechanisms import laws, test_sink_window
+from tests.mechanisms import (
+    laws,
+    test_autoencoder,
+    test_compressed,
+    test_delta,
+    test_memory_tokens,
+    test_neural,
+    test_retrieval,
+    test_sink_window,
+)
 from tests.mechanisms.test_sink_window import EXAMPLE
 
 Patch = Callable[[Any, str, Any], None]
@@ -25,9 +41,9 @@ def ragged() -> Tensor:
 
 def after_count(patch: Patch, change: Callable[[Any], dict[str, Any]]) -> None:
     """Lets the mechanism work with a count that is changed."""
-    count = sink_window._count
-    patch(sink_window, "_count", lambda *args: (one := count(*args))._replace(**change(one)))
-    patch(sink_window, "_count_once", lambda *args: (one := count(*args))._replace(**change(one)))
+    count = blocks.count
+    patch(blocks, "count", lambda *args: (one := count(*args))._replace(**change(one)))
+    patch(blocks, "count_once", lambda *args: (one := count(*args))._replace(**change(one)))
 
 
 def after_recall(patch: Patch, change: Callable[[Any, Any], tuple[Any, Any]]) -> None:
@@ -42,7 +58,7 @@ def tokens_leave_one_by_one(patch: Patch) -> None:
         (seen[:, None] - window).clamp_min(0),
         (seen[:, None] - window - sinks).clamp_min(0),
     )
-    patch(sink_window, "_window_of", slides)
+    patch(blocks, "window_of", slides)
 
 
 def segments_are_not_cut(patch: Patch) -> None:
@@ -50,15 +66,15 @@ def segments_are_not_cut(patch: Patch) -> None:
 
 
 def sinks_are_dropped(patch: Patch) -> None:
-    count = sink_window._count
+    count = blocks.count
     without = lambda rule, *args: count((0, *rule[1:]), *args)  # noqa: E731
-    patch(sink_window, "_count", without)
-    patch(sink_window, "_count_once", without)
+    patch(blocks, "count", without)
+    patch(blocks, "count_once", without)
 
 
 def the_window_is_a_block_too_long(patch: Patch) -> None:
-    window_of = sink_window._window_of
-    patch(sink_window, "_window_of", lambda seen, sinks, window, block: window_of(seen, sinks, window + block, block))
+    window_of = blocks.window_of
+    patch(blocks, "window_of", lambda seen, sinks, window, block: window_of(seen, sinks, window + block, block))
 
 
 def a_query_sees_the_next_token(patch: Patch) -> None:
@@ -90,8 +106,8 @@ def keys_stay_where_they_were(patch: Patch) -> None:
 
 
 def padding_counts(patch: Patch) -> None:
-    places = sink_window._places
-    patch(sink_window, "_places", lambda length, seen, valid: places(length, seen, None))
+    places = blocks.places
+    patch(blocks, "places", lambda length, seen, valid: places(length, seen, None))
 
 
 def padding_is_seen(patch: Patch) -> None:
@@ -99,13 +115,13 @@ def padding_is_seen(patch: Patch) -> None:
 
 
 def nothing_leaves(patch: Patch) -> None:
-    patch(sink_window, "_window_of", lambda seen, *_: (torch.zeros(1, 1).long(), torch.zeros(1, 1).long()))
+    patch(blocks, "window_of", lambda seen, *_: (torch.zeros(1, 1).long(), torch.zeros(1, 1).long()))
 
 
 def what_left_is_held(patch: Patch) -> None:
     """Right answers, but the state is a view of everything it was taken from."""
-    take = sink_window._take
-    patch(sink_window, "_take", lambda x, kept: torch.cat([x, take(x, kept)], 2)[:, :, x.shape[2] :])
+    take = blocks.take
+    patch(blocks, "take", lambda x, kept: torch.cat([x, take(x, kept)], 2)[:, :, x.shape[2] :])
 
 
 def the_state_is_wiped(patch: Patch) -> None:
@@ -204,10 +220,242 @@ MISTAKES: list[tuple[Callable[[Patch], None], Callable[[laws.Example], None]]] =
 ]
 
 
+# ---- the same for mechanisms over hidden states, and for those that choose or pool
+
+
+def after_forward(patch: Patch, cls: Any, change: Callable[[Tensor, Any], tuple[Tensor, Any]]) -> None:
+    forward = cls.forward
+    patch(cls, "forward", lambda *args: change(*forward(*args)))
+
+
+def what_is_corrected_is_added(patch: Patch) -> None:
+    """M = a (I + b k k^T) M + b k v^T."""
+    rule = delta.gated_delta_rule
+    patch(delta, "gated_delta_rule", lambda q, k, v, decay, rate, *rest: rule(q, k, -v, decay, -rate, *rest))
+
+
+def nothing_is_corrected(patch: Patch) -> None:
+    rule = delta.gated_delta_rule
+    patch(delta, "gated_delta_rule", lambda *args: rule(*args[:-1], False))
+
+
+def a_chunk_begins_without_decay(patch: Patch) -> None:
+    rule = delta.gated_delta_rule
+
+    def forgets_to_forget(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, rate: Tensor, *rest: Any) -> Any:
+        decay = decay.clone()
+        decay[:, :, :: rest[1]] = 0
+        return rule(q, k, v, decay, rate, *rest)
+
+    patch(delta, "gated_delta_rule", forgets_to_forget)
+
+
+def keys_are_not_normalised(patch: Patch) -> None:
+    patch(delta, "normalize", lambda x, dim: x)
+
+
+def the_convolution_begins_anew(patch: Patch) -> None:
+    after_forward(patch, Delta, lambda y, state: (y, {**state, "recent": torch.zeros_like(state["recent"])}))
+
+
+def the_matrix_is_wiped(patch: Patch) -> None:
+    after_forward(patch, Delta, lambda y, state: (y, None))
+
+
+def the_matrix_is_detached(patch: Patch) -> None:
+    after_forward(patch, Delta, lambda y, state: (y, states.detach(state)))
+
+
+def the_matrix_is_that_of_the_first_row(patch: Patch) -> None:
+    after_forward(
+        patch, Delta, lambda y, state: (y, {**state, "memory": state["memory"][:1].expand_as(state["memory"])})
+    )
+
+
+def open_tokens_are_lost(patch: Patch) -> None:
+    after_forward(patch, Segmented, lambda y, state: (y, {**state, "open": state["open"][:, :0]}))
+
+
+def open_tokens_are_kept_too_long(patch: Patch) -> None:
+    """Nothing is written: all tokens wait for ever."""
+
+    def waits(self: Segmented, x: Tensor, state: Any = None) -> Any:
+        tokens = x.clone() if state is None else torch.cat([state["open"], x], 1)
+        return x, {"memory": self.initial(x), "open": tokens}
+
+    patch(Segmented, "forward", waits)
+
+
+def a_segment_is_written_before_it_is_read(patch: Patch) -> None:
+    def turn(self: Segmented, x: Tensor, code: Tensor, memory: Any) -> Any:
+        memory = self.write(code, memory)
+        return self.read(x, memory), memory
+
+    patch(Segmented, "turn", turn)
+
+
+def every_segment_finds_the_first_memory(patch: Patch) -> None:
+    after_forward(
+        patch, Segmented, lambda y, state: (y, {**state, "memory": pytree.tree_map(torch.zeros_like, state["memory"])})
+    )
+
+
+def the_memory_is_detached(patch: Patch) -> None:
+    after_forward(patch, Segmented, lambda y, state: (y, states.detach(state)))
+
+
+def tokens_see_all_of_their_segment(patch: Patch) -> None:
+    attend = memory_tokens.scaled_dot_product_attention
+    patch(memory_tokens, "scaled_dot_product_attention", lambda q, k, v, attn_mask: attend(q, k, v))
+
+
+def write_tokens_do_not_see_the_segment(patch: Patch) -> None:
+    """They see the memory and one another, so that it never changes with what was read."""
+    run = MemoryTokens._run
+
+    def blind(self: MemoryTokens, x: Tensor) -> Tensor:
+        y = run(self, x)
+        if x.shape[1] <= self.tokens + self.segment:
+            return y
+        unread = torch.cat([x[:, : self.tokens], torch.zeros_like(x[:, : self.segment]), x[:, -self.tokens :]], 1)
+        return torch.cat([y[:, : -self.tokens], run(self, unread)[:, -self.tokens :]], 1)
+
+    patch(MemoryTokens, "_run", blind)
+
+
+def empty_latents_are_seen(patch: Patch) -> None:
+    attend = autoencoder.scaled_dot_product_attention
+    patch(autoencoder, "scaled_dot_product_attention", lambda q, k, v, attn_mask: attend(q, k, v))
+
+
+def the_loss_is_that_of_the_last_segment(patch: Patch) -> None:
+    write = Autoencoder.write
+
+    def forgets(self: Autoencoder, code: Tensor, memory: Any) -> Any:
+        return {**write(self, code, memory), "loss": code[..., -1].mean(1)}
+
+    patch(Autoencoder, "write", forgets)
+
+
+def the_inner_step_goes_uphill(patch: Patch) -> None:
+    gradient = neural.gradient
+    patch(neural, "gradient", lambda *args: tuple(-g for g in gradient(*args)))
+
+
+def the_inner_step_is_not_differentiable(patch: Patch) -> None:
+    gradient = neural.gradient
+    patch(neural, "gradient", lambda *args: tuple(g.detach() for g in gradient(*args)))
+
+
+def the_inner_step_is_as_long_as_it_likes(patch: Patch) -> None:
+    patch(neural, "shortened", lambda x: x)
+
+
+def the_own_block_is_seen_to_its_end(patch: Patch) -> None:
+    patch(blocks, "up_to", lambda key, query: (key >= 0)[:, None].expand(-1, query.shape[1], -1))
+
+
+def a_query_reads_what_another_chose(patch: Patch) -> None:
+    choose = Retrieval._choose
+
+    def shares(*args: Any) -> tuple[Tensor, Tensor]:
+        columns, chosen = choose(*args)
+        return columns, chosen.any(1, keepdim=True).expand_as(chosen)
+
+    patch(Retrieval, "_choose", shares)
+
+
+def the_worst_blocks_are_read(patch: Patch) -> None:
+    choose = Retrieval._choose
+    patch(Retrieval, "_choose", lambda self, q, *rest: choose(self, -q, *rest))
+
+
+def retrieved_keys_are_detached(patch: Patch) -> None:
+    keep = blocks.keep
+
+    def cut_off(rule: Any, k: Tensor, v: Tensor, state: Any, valid: Any) -> Any:
+        return keep(rule, k, v, None if state is None else states.detach(state), valid)
+
+    patch(blocks, "keep", cut_off)
+
+
+def the_newest_slots_are_dropped(patch: Patch) -> None:
+    patch(
+        Compressed,
+        "_push",
+        lambda self, slots, gone: torch.cat([self._pool(gone), slots], 2)[:, :, : self.slots],
+    )
+
+
+def what_leaves_is_pooled_for_every_row(patch: Patch) -> None:
+    """Also for a row from which nothing left."""
+    patch(torch.Tensor, "any", lambda x, *dim: torch.ones_like(x[:, 0]) if dim == (1,) else torch.any(x, *dim))
+
+
+def delta_reference(_: laws.Example) -> None:
+    test_delta.test_outputs_memory_and_gradients_equal_the_recurrence.hypothesis.inner_test("delta", 4, 4, 1.0, CUTS)
+
+
+def tokens_reference(_: laws.Example) -> None:
+    test_memory_tokens.test_outputs_memory_and_gradients_equal_the_naive_reference.hypothesis.inner_test([7, 8])
+
+
+def autoencoder_reference(_: laws.Example) -> None:
+    test_autoencoder.test_outputs_loss_and_gradients_equal_the_naive_reference.hypothesis.inner_test(5, [7, 1, 13])
+
+
+def neural_reference(_: laws.Example) -> None:
+    test_neural.test_outputs_and_gradients_equal_the_naive_reference.hypothesis.inner_test([7, 1, 13])
+
+
+def overflow(_: laws.Example) -> None:
+    test_neural.test_nothing_overflows_in_5_000_steps(1e3)
+
+
+def retrieval_reference(_: laws.Example) -> None:
+    test_retrieval.test_outputs_and_gradients_equal_the_naive_reference.hypothesis.inner_test((3, 2, 1, None), CUTS[:4])
+
+
+def compressed_reference(_: laws.Example) -> None:
+    test_compressed.test_outputs_loss_and_gradients_equal_the_naive_reference.hypothesis.inner_test(
+        (4, 1, 2, 8), CUTS[:4]
+    )
+
+
+ELSEWHERE: list[tuple[Callable[[Patch], None], Callable[[laws.Example], None], laws.Example]] = [
+    (what_is_corrected_is_added, delta_reference, test_delta.EXAMPLE),
+    (nothing_is_corrected, delta_reference, test_delta.EXAMPLE),
+    (a_chunk_begins_without_decay, whole, test_delta.EXAMPLE),
+    (keys_are_not_normalised, delta_reference, test_delta.EXAMPLE),
+    (the_convolution_begins_anew, whole, test_delta.EXAMPLE),
+    (the_matrix_is_wiped, laws.state_carries_information, test_delta.EXAMPLE),
+    (the_matrix_is_detached, laws.gradients_reach_earlier_segments, test_delta.EXAMPLE),
+    (the_matrix_is_that_of_the_first_row, strangers, test_delta.EXAMPLE),
+    (open_tokens_are_lost, whole, test_neural.EXAMPLE),
+    (open_tokens_are_kept_too_long, bounded, test_neural.EXAMPLE),
+    (a_segment_is_written_before_it_is_read, ahead, test_neural.EXAMPLE),
+    (every_segment_finds_the_first_memory, laws.state_carries_information, test_neural.EXAMPLE),
+    (the_memory_is_detached, laws.gradients_reach_earlier_segments, test_memory_tokens.EXAMPLE),
+    (tokens_see_all_of_their_segment, whole, test_memory_tokens.EXAMPLE),
+    (write_tokens_do_not_see_the_segment, laws.gradients_reach_earlier_segments, test_memory_tokens.EXAMPLE),
+    (empty_latents_are_seen, autoencoder_reference, test_autoencoder.EXAMPLE),
+    (the_loss_is_that_of_the_last_segment, autoencoder_reference, test_autoencoder.EXAMPLE),
+    (the_inner_step_goes_uphill, neural_reference, test_neural.EXAMPLE),
+    (the_inner_step_is_not_differentiable, neural_reference, test_neural.EXAMPLE),
+    (the_inner_step_is_as_long_as_it_likes, overflow, test_neural.EXAMPLE),
+    (the_own_block_is_seen_to_its_end, ahead, test_retrieval.EXAMPLE),
+    (a_query_reads_what_another_chose, whole, test_retrieval.EXAMPLE),
+    (the_worst_blocks_are_read, retrieval_reference, test_retrieval.EXAMPLE),
+    (retrieved_keys_are_detached, laws.gradients_reach_earlier_segments, test_retrieval.EXAMPLE),
+    (the_newest_slots_are_dropped, compressed_reference, test_compressed.EXAMPLE),
+    (what_leaves_is_pooled_for_every_row, padding, test_compressed.EXAMPLE),
+]
+
+
 @pytest.fixture(autouse=True)
 def _counted_anew() -> Iterator[None]:
     """What was counted without a mistake must not stand in for what is counted with one, nor the other way round."""
-    remembered = sink_window._count_once
+    remembered = blocks.count_once
     remembered.cache_clear()
     yield
     remembered.cache_clear()
@@ -225,3 +473,16 @@ def test_a_mistake_breaks_its_law(
     mistake(monkeypatch.setattr)
     with pytest.raises(AssertionError):
         law(EXAMPLE)
+
+
+@pytest.mark.parametrize(("mistake", "law", "example"), ELSEWHERE, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_mistake_elsewhere_breaks_its_law(
+    mistake: Callable[[Patch], None],
+    law: Callable[[laws.Example], None],
+    example: laws.Example,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    law(example)
+    mistake(monkeypatch.setattr)
+    with pytest.raises(AssertionError):
+        law(example)

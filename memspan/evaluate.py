@@ -1,0 +1,179 @@
+"""How much of what was asked a model says rightly, how far back it lay, and what remembering it took.
+
+Letters: B batch, T tokens.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from memspan.config import TrainConfig, read_yaml
+from memspan.errors import UsageError
+from memspan.models.scratch import ScratchModel, grid
+from memspan.state import detach, nbytes
+from memspan.tasks import NOT_ASKED, Task, build
+
+CONFIG = "config.yaml"  # the configuration of the run, beside the model that came of it
+SEED = 2**31  # streams to measure on begin far from those to train on
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model made of streams of one length.
+
+    Attributes:
+        segments: of a stream.
+        distance: tokens of a stream, which is how far back what is asked for may lie.
+        accuracy: the part of what was asked that the likeliest token answers rightly.
+        loss: mean cross-entropy of what was asked, in nats.
+        bits: the same in bits; per byte, where a token is a byte.
+        asked: how many tokens that is the mean of.
+        state_bytes: of the state of one stream after its end.
+        tokens_per_second: read, all rows together.
+    """
+
+    segments: int
+    distance: int
+    accuracy: float
+    loss: float
+    bits: float
+    asked: int
+    state_bytes: int
+    tokens_per_second: float
+
+
+def tally(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Summed loss and number of right answers, both (), over the tokens asked; None where nothing is asked.
+
+    logits (B, T, V) on any device; targets (B, T) int64 on the CPU, so that finding what is asked waits for no device.
+    """
+    places = (targets.flatten() != NOT_ASKED).nonzero().flatten()
+    if not len(places):
+        return None
+    wanted = targets.flatten()[places].to(logits.device, non_blocking=True)
+    said = logits.flatten(0, 1)
+    if len(places) < len(said):
+        said = said[places.to(logits.device, non_blocking=True)]
+    said = said.float()
+    return cross_entropy(said, wanted, reduction="sum"), (said.detach().argmax(1) == wanted).sum()
+
+
+@torch.no_grad()
+def measure(model: nn.Module, task: Task, segments: int, rows: int = 64, batches: int = 1, seed: int = SEED) -> Score:
+    """Reads `batches` batches of `rows` streams segment by segment, so that memory does not grow with their length.
+
+    `model` is `(ids, state) -> (logits, state)`. Raises UsageError for a task with more tokens than the model knows.
+    """
+    generator, task = torch.Generator().manual_seed(seed), task.held_out()
+    device = next(model.parameters()).device
+    length = math.lcm(task.segment, grid(model))
+    was_training, place, state = model.training, 0, None
+    loss, right = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
+    asked = read = 0
+    begun = time.perf_counter()
+    model.eval()
+    try:
+        for _ in range(batches):
+            batch, place = task.follow(place, rows, segments, generator)
+            state = None if batch.fresh else state
+            for ids, targets in zip(*(torch.split(one, length, 1) for one in (batch.ids, batch.targets)), strict=True):
+                logits, state = model(ids.to(device), state)
+                state = detach(state)
+                counts = tally(logits, targets)
+                if counts is not None:
+                    loss, right = loss + counts[0], right + counts[1]
+            asked += int((batch.targets != NOT_ASKED).sum())
+            read += batch.ids.numel()
+    finally:
+        model.train(was_training)
+    if not asked:
+        raise UsageError(f"In streams of {segments} segments this task asks nothing.")
+    mean, seconds = loss.item() / asked, time.perf_counter() - begun
+    return Score(
+        segments=segments,
+        distance=segments * task.segment,
+        accuracy=right.item() / asked,
+        loss=mean,
+        bits=mean / math.log(2),
+        asked=asked,
+        state_bytes=nbytes(state) // rows,
+        tokens_per_second=read / seconds,
+    )
+
+
+def evaluate(
+    checkpoint: str | Path,
+    task: str | None = None,
+    settings: dict[str, Any] | None = None,
+    segments: Sequence[int] = (5, 16, 64, 256),
+    rows: int = 64,
+    batches: int = 1,
+    seed: int = SEED,
+) -> list[Score]:
+    """A trained model's scores on streams of each of these lengths.
+
+    Args:
+        checkpoint: a folder that training wrote, or `ScratchModel.save_pretrained`.
+        task: its name; by default the one that the model was trained for.
+        settings: of the task; by default those of the training, if it is the same task.
+
+    Raises:
+        UsageError: no such model, task or setting, or a task with more tokens than the model knows.
+    """
+    if not segments or min(segments) < 1:
+        raise UsageError("Streams have at least 1 segment: give lengths like 5,16,64.")
+    if rows < 1 or batches < 1:
+        raise UsageError(f"rows={rows}, batches={batches} cannot be: both are at least 1.")
+    model = ScratchModel.from_pretrained(checkpoint)
+    asked = make_task(Path(checkpoint), task, settings)
+    if asked.vocabulary > model.config.vocabulary:
+        raise UsageError(
+            f"The task has {asked.vocabulary} different tokens, but the model knows {model.config.vocabulary}: "
+            "it was trained for another task."
+        )
+    return [measure(model, asked, length, rows, batches, seed) for length in segments]
+
+
+def make_task(checkpoint: Path, name: str | None = None, settings: dict[str, Any] | None = None) -> Task:
+    """The task that the model in `checkpoint` was trained for, or the named one; `settings` replace single ones."""
+    if not (checkpoint / CONFIG).is_file():
+        if name is None:
+            raise UsageError(f"{checkpoint} does not say what the model was trained for: name a task.")
+        return build(name, **(settings or {}))
+    values = read_yaml(checkpoint / CONFIG)
+    if name is not None and name != values.get("task"):
+        return build(name, **(settings or {}))
+    config = TrainConfig.from_mapping(values)
+    return config.replace(task_settings={**config.task_settings, **(settings or {})}).make_task()
+
+
+def to_dict(scores: Sequence[Score]) -> list[dict[str, Any]]:
+    return [asdict(score) for score in scores]
+
+
+def plot(scores: Sequence[Score], path: str | Path) -> None:
+    """Accuracy, and the bytes of the state, against distance: a picture. Raises UsageError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError("A plot needs matplotlib: pip install 'memspan[train]'.") from error
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    distances = [score.distance for score in scores]
+    left.plot(distances, [score.accuracy for score in scores], marker="o")
+    left.set(xlabel="distance, tokens", ylabel="accuracy", ylim=(-0.03, 1.03), xscale="log")
+    right.plot(distances, [score.state_bytes for score in scores], marker="o")
+    right.set(xlabel="distance, tokens", ylabel="bytes of the state", xscale="log", yscale="log")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"The plot cannot be written to {path}: {error}.") from error

@@ -1,0 +1,38 @@
+"""Two gates between the old hidden state and a new one.
+
+Letters: B batch, S tokens, H hidden size, D model width.
+"""
+
+from torch import Tensor, nn
+
+from memspan.mechanisms.recurrent import Carried, Recurrent, check
+
+
+class GRU(Recurrent):
+    """The gated recurrent unit (Cho et al. 2014, arXiv 1406.1078).
+
+        r_t = sigmoid(W_r x_t + U_r h_{t-1} + b_r)            how much of the past the candidate sees
+        z_t = sigmoid(W_z x_t + U_z h_{t-1} + b_z)            how much of the past stays
+        n_t = tanh(W_n x_t + b_n + r_t (U_n h_{t-1} + c_n))   the candidate
+        h_t = (1 - z_t) n_t + z_t h_{t-1}                     y_t = h_t, projected to D if H is another
+
+    Deviation from the paper: r_t is applied after the product with U_n, as cuDNN and torch do, not before it.
+
+    Args:
+        width: D.
+        hidden: H, D if not given.
+        layers: how many, each reading the one below.
+        dropout: variational (Gal and Ghahramani 2016), see `Recurrent`.
+    """
+
+    def __init__(self, width: int, hidden: int | None = None, layers: int = 1, dropout: float = 0.0) -> None:
+        hidden = width if hidden is None else hidden
+        check(hidden, layers)
+        super().__init__(nn.GRU(width, hidden, layers, batch_first=True), width, dropout)
+
+    def step(self, from_input: Tensor, from_hidden: Tensor, before: Carried) -> dict[str, Tensor]:
+        (r_input, z_input, n_input), (r_hidden, z_hidden, n_hidden) = from_input.chunk(3, 1), from_hidden.chunk(3, 1)
+        r = (r_input + r_hidden).sigmoid()
+        z = (z_input + z_hidden).sigmoid()
+        n = (n_input + r * n_hidden).tanh()
+        return {"r": r, "z": z, "n": n, "h": (1 - z) * n + z * before["h"]}

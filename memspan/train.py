@@ -1,0 +1,484 @@
+"""One training loop for every mechanism and every task.
+
+A step is one change of the weights: `accumulate` batches of streams, each read in pieces of `truncate` segments. The state
+goes from piece to piece, and on to the next batch where the task's streams do; gradients end with the piece.
+
+Everything that a step depends on is in the checkpoint, so a run that was killed anywhere and resumed ends with the same
+weights, bit for bit, as one that was not.
+"""
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_file
+from torch import Tensor
+from torch.optim import AdamW
+from torch.utils import _pytree as pytree
+from transformers import get_cosine_schedule_with_warmup
+
+from memspan.config import TrainConfig
+from memspan.errors import Diverged, MemspanError, UsageError
+from memspan.evaluate import CONFIG, Score, measure, tally
+from memspan.models.saved import WEIGHTS
+from memspan.models.scratch import ScratchModel
+from memspan.state import State, losses
+from memspan.tasks import NOT_ASKED, Batch
+
+LAST, BEST = "last", "best"  # folders in the output: where the run stands, and the model of the lowest loss
+PROGRESS, TENSORS = "training.json", "training.safetensors"  # what a checkpoint holds beside a model
+REPORT, PLOT = "report.json", "report.png"
+SETTLE = 10  # steps whose losses are brought from the device at once: each time, the device has to be waited for
+FINE = 10_000  # how finely the learning rate's schedule is divided
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: changes of the weights so far.
+        part: of the whole run, 0 to 1; it may end earlier.
+        segments: of a stream now.
+        loss, accuracy: of the last steps, on the streams trained on.
+        seconds: of CPU time.
+    """
+
+    step: int
+    part: float
+    segments: int
+    loss: float
+    accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a run.
+
+    Attributes:
+        config: of the run.
+        stopped: why it ended: "steps", "seconds", "patience" or "stop_at".
+        step: changes of the weights.
+        tokens: read for them.
+        seconds: of CPU time.
+        score: of the model at the end, on streams held out.
+        best_step, best_loss: of the lowest loss on streams held out.
+        history: a record for every measurement.
+        folder: the output; its `last` and `best` can be opened by `ScratchModel.from_pretrained`. None without one.
+        model: the model at the end.
+    """
+
+    config: TrainConfig
+    stopped: str
+    step: int
+    tokens: int
+    seconds: float
+    score: Score
+    best_step: int
+    best_loss: float
+    history: list[dict[str, float]]
+    folder: Path | None
+    model: ScratchModel = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the model, as JSON knows it."""
+        names = ("stopped", "step", "tokens", "seconds", "best_step", "best_loss", "history")
+        rest = {name: getattr(self, name) for name in names}
+        return {"config": self.config.to_dict(), **rest, "score": asdict(self.score)}
+
+
+def train(config: TrainConfig, on_progress: Callable[[Progress], None] | None = None, resume: bool = False) -> Report:
+    """Trains a model from nothing, or goes on where the run in the output folder stopped.
+
+    Args:
+        config: all there is to say about the run.
+        on_progress: called every few steps.
+        resume: go on from the last checkpoint, if there is one already.
+
+    Raises:
+        UsageError: the output folder holds another run, or one that is not to be resumed; a tracker is not installed;
+            the data do not suffice.
+        Diverged: the loss is no number any more.
+        MemspanError: a checkpoint cannot be written or read.
+    """
+    checkpoint = None if config.output is None else _find(Path(config.output) / LAST)
+    if checkpoint is not None and not resume:
+        raise UsageError(f"{config.output} holds a run already: resume it, or choose another folder.")
+    if resume and config.output is None:
+        raise UsageError("Only a run with an output folder can be resumed: name it.")
+    accelerator = _accelerator(config)
+    with torch.random.fork_rng([] if accelerator.device.type == "cpu" else None, device_type="cuda"):
+        run = _Run(config, accelerator)
+        if checkpoint is not None:
+            run.load(checkpoint)
+        try:
+            return run.to_the_end(on_progress)
+        finally:
+            accelerator.end_training()
+
+
+@dataclass
+class _Place:
+    """Where a run stands, apart from tensors; JSON."""
+
+    step: int = 0
+    segments: int = 0  # of a stream now
+    place: int = 0  # in the task's streams, for `Task.follow`
+    tokens: int = 0
+    seconds: float = 0.0
+    best_step: int = 0
+    best_loss: float = math.inf
+    worse: int = 0  # measurements since the best
+    stopped: str | None = None
+    loss: float = math.nan  # of the last steps
+    accuracy: float = math.nan
+    history: list[dict[str, float]] = field(default_factory=list)
+    score: dict[str, Any] = field(default_factory=dict)
+
+
+class _Run:
+    def __init__(self, config: TrainConfig, accelerator: Accelerator) -> None:
+        self.config, self.accelerator, self.device = config, accelerator, accelerator.device
+        self.task = config.make_task()
+        torch.manual_seed(config.seed)
+        self.model = ScratchModel(config.make_model_config(self.task))
+        matrices = [one for one in self.model.parameters() if one.dim() >= 2]
+        vectors = [one for one in self.model.parameters() if one.dim() < 2]
+        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        optimizer = AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+        schedule = get_cosine_schedule_with_warmup(optimizer, round(FINE * config.warmup), FINE)
+        self.rate: Callable[[float], float] = schedule.lr_lambdas[0]  # a function of the part done: nothing to keep
+        self.prepared, self.optimizer = accelerator.prepare(self.model, optimizer)
+        self.parameters = list(self.model.parameters())
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.state: State = None
+        self.at = _Place(segments=config.segments if config.curriculum is None else config.curriculum)
+        self.pending: list[tuple[Tensor, int]] = []  # (loss, right answers) on the device, tokens asked; one a step
+        self.begun = 0.0
+
+    def to_the_end(self, on_progress: Callable[[Progress], None] | None) -> Report:
+        config, at = self.config, self.at
+        self.begun = time.process_time() - at.seconds
+        self._start_tracker()
+        if not at.history:
+            self._measure()
+        self.prepared.train()
+        while at.stopped is None:
+            self._step()
+            at.seconds = time.process_time() - self.begun
+            if config.steps is not None and at.step >= config.steps:
+                at.stopped = "steps"
+            elif config.seconds is not None and at.seconds >= config.seconds:
+                at.stopped = "seconds"
+            due = at.stopped is not None or at.step % config.eval_every == 0
+            if due or at.step % SETTLE == 0:
+                self._settle()
+                if due:
+                    self._measure()
+                if on_progress is not None:
+                    on_progress(
+                        Progress(at.step, min(1.0, self._part()), at.segments, at.loss, at.accuracy, at.seconds)
+                    )
+        return self._report()
+
+    def _part(self) -> float:
+        """Of the run that is done, by steps or by time."""
+        steps, seconds = self.config.steps, self.config.seconds
+        done = 0.0 if steps is None else self.at.step / steps
+        return done if seconds is None else max(done, self.at.seconds / seconds)
+
+    # ---- a step
+
+    def _step(self) -> None:
+        config, at = self.config, self.at
+        rate = config.learning_rate * self.rate(min(1.0, self._part()) * FINE)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batches = []
+        for _ in range(config.accumulate):
+            batch, at.place = self.task.follow(at.place, config.rows, at.segments, self.generator)
+            batches.append(batch)
+        asked = sum(int((batch.targets != NOT_ASKED).sum()) for batch in batches)
+        if not asked:
+            raise UsageError(f"In streams of {at.segments} segments this task asks nothing.")
+        told = torch.zeros(2, device=self.device)
+        for batch in batches:
+            with self.accelerator.accumulate(self.prepared):
+                told = told + self._learn(batch, asked)
+                if self.accelerator.sync_gradients and config.clip is not None:
+                    self.accelerator.clip_grad_norm_(self.parameters, config.clip)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+        self.pending.append((told, asked))
+        at.step += 1
+
+    def _learn(self, batch: Batch, asked: int) -> Tensor:
+        """Adds the gradients of one batch; its part of the step's loss and its right answers, (2,)."""
+        config = self.config
+        length = batch.ids.shape[1] if config.truncate is None else config.truncate * self.task.segment
+        state: State = None if batch.fresh else self.state
+        told = torch.zeros(2, device=self.device)
+        for ids, targets in zip(*(torch.split(one, length, 1) for one in (batch.ids, batch.targets)), strict=True):
+            logits, state = self.prepared(ids.to(self.device, non_blocking=True), state)
+            counts = tally(logits, targets)
+            loss = logits.new_zeros(()) if counts is None else counts[0] / asked
+            own = [one for one in losses(state) if one.requires_grad] if config.loss_weight else []
+            if own:
+                share = config.loss_weight * ids.shape[1] / (batch.ids.shape[1] * config.accumulate)
+                loss = loss + share * torch.stack([one.float().mean() for one in own]).sum()
+            if loss.requires_grad:
+                self.accelerator.backward(loss * config.accumulate)  # which divides by it
+            told = told + torch.stack([loss.detach(), logits.new_zeros(()) if counts is None else counts[1].float()])
+            state = _settled(state)
+        self.state = state if self.at.place else None  # from place 0 on the streams begin anew
+        return told
+
+    def _settle(self) -> None:
+        """Brings the losses of the last steps from the device; the curriculum goes on if they were mastered."""
+        at, config = self.at, self.config
+        if not self.pending:
+            return
+        told = torch.stack([one for one, _ in self.pending]).tolist()
+        for number, (loss, _) in enumerate(told, start=at.step - len(told) + 1):
+            if not math.isfinite(loss):
+                raise self._diverged(number, loss)
+        at.loss = sum(loss for loss, _ in told) / len(told)
+        at.accuracy = sum(right for _, right in told) / sum(asked for _, asked in self.pending)
+        at.tokens += len(told) * config.accumulate * config.rows * at.segments * self.task.segment
+        self.pending.clear()
+        if at.segments < config.segments and at.accuracy >= config.mastered:
+            at.segments += 1
+        self.accelerator.log(
+            {"train/loss": at.loss, "train/accuracy": at.accuracy, "train/segments": at.segments}, step=at.step
+        )
+
+    def _diverged(self, step: int, loss: float) -> Diverged:
+        output = self.config.output
+        last = None if output is None else _find(Path(output) / LAST)
+        kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint without an output folder"
+        return Diverged(
+            f"The loss of step {step} is {loss}; {kept}. A lower learning rate or a longer warm-up may help."
+        )
+
+    # ---- measurements and checkpoints
+
+    def _measure(self) -> None:
+        """Measures on streams held out, decides whether to stop, and leaves a checkpoint."""
+        at, config = self.at, self.config
+        rows = config.rows if config.eval_rows is None else config.eval_rows
+        score = measure(self.prepared, self.task, config.segments, rows, config.eval_batches)
+        if not math.isfinite(score.loss):
+            raise self._diverged(at.step, score.loss)
+        at.score = asdict(score)
+        at.seconds = time.process_time() - self.begun
+        record = {"step": at.step, "segments": at.segments, "seconds": at.seconds}
+        record |= {"loss": at.loss, "accuracy": at.accuracy} if at.step else {}
+        at.history.append({**record, "held_out_loss": score.loss, "held_out_accuracy": score.accuracy})
+        values = {"loss": score.loss, "accuracy": score.accuracy, "bits": score.bits}
+        self.accelerator.log({f"held_out/{name}": value for name, value in values.items()}, step=at.step)
+        better = score.loss < at.best_loss
+        at.worse = 0 if better else at.worse + 1
+        if better:
+            at.best_step, at.best_loss = at.step, score.loss
+        if config.stop_at is not None and score.accuracy >= config.stop_at:
+            at.stopped = at.stopped or "stop_at"
+        if config.patience is not None and at.worse >= config.patience and at.segments == config.segments:
+            at.stopped = at.stopped or "patience"
+        if config.output is not None:
+            if better:  # first, so that a run killed in between finds a best that it will find again
+                with _replaced(Path(config.output) / BEST) as folder:
+                    self._save_model(folder)
+            with _replaced(Path(config.output) / LAST) as folder:
+                self._save_model(folder)
+                self._save_run(folder)
+
+    def _save_model(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        self.config.save(folder / CONFIG)
+
+    def _save_run(self, folder: Path) -> None:
+        tensors, form = pack(self._tree())
+        save_file(tensors, folder / TENSORS)
+        (folder / PROGRESS).write_text(json.dumps({"at": asdict(self.at), "form": form}, indent=1) + "\n", "utf-8")
+
+    def _tree(self) -> dict[str, Any]:
+        """All that the next step depends on beside the weights and the place."""
+        on_gpu = self.device.type == "cuda"
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
+            "state": self.state,
+            "random": torch.get_rng_state(),
+            "random_gpu": torch.cuda.get_rng_state(self.device) if on_gpu else None,
+            "streams": self.generator.get_state(),
+        }
+
+    def load(self, folder: Path) -> None:
+        """Goes back to a checkpoint. Raises UsageError for one of another configuration, or a damaged one."""
+        other = TrainConfig.load(folder / CONFIG)
+        if not self.config.same_run(other):
+            mine, theirs = self.config.to_dict(), other.to_dict()
+            names = [
+                name for name in mine if mine[name] != theirs[name] and name not in ("output", "tracker", "device")
+            ]
+            raise UsageError(f"{folder} is a checkpoint of another configuration: {', '.join(names)} differ.")
+        try:
+            kept = json.loads((folder / PROGRESS).read_text("utf-8"))
+            tree = unpack(load_file(folder / TENSORS), kept["form"])
+            load_model(self.model, str(folder / WEIGHTS))
+            self.at = _Place(**kept["at"])
+            self.optimizer.load_state_dict(tree["optimizer"])
+            if self.accelerator.scaler is not None and tree["scaler"] is not None:
+                self.accelerator.scaler.load_state_dict(tree["scaler"])
+            self.state = pytree.tree_map(
+                lambda leaf: leaf.to(self.device) if isinstance(leaf, Tensor) else leaf, tree["state"]
+            )
+            torch.set_rng_state(tree["random"])
+            if tree["random_gpu"] is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(tree["random_gpu"], self.device)
+            self.generator.set_state(tree["streams"])
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise UsageError(f"The checkpoint {folder} cannot be read: {error}.") from error
+
+    def _start_tracker(self) -> None:
+        if self.config.tracker is not None:
+            shown = {
+                name: value for name, value in self.config.to_dict().items() if isinstance(value, int | float | str)
+            }
+            self.accelerator.init_trackers("memspan", config=shown)
+
+    def _report(self) -> Report:
+        at, config = self.at, self.config
+        folder = None if config.output is None else Path(config.output)
+        assert at.stopped is not None
+        report = Report(
+            config=config,
+            stopped=at.stopped,
+            step=at.step,
+            tokens=at.tokens,
+            seconds=at.seconds,
+            score=Score(**at.score),
+            best_step=at.best_step,
+            best_loss=at.best_loss,
+            history=at.history,
+            folder=folder,
+            model=self.accelerator.unwrap_model(self.prepared, keep_fp32_wrapper=False).eval(),
+        )
+        if folder is not None:
+            try:
+                (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=2) + "\n", "utf-8")
+                if find_spec("matplotlib") is not None:
+                    plot(report, folder / PLOT)
+            except OSError as error:
+                raise MemspanError(f"The report cannot be written to {folder}: {error}.") from error
+        return report
+
+
+def plot(report: Report, path: Path) -> None:
+    """Loss and accuracy against steps: a picture. Needs matplotlib."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for key, label in ((name, "trained on"), (f"held_out_{name}", "held out")):
+            points = [(record["step"], record[key]) for record in report.history if key in record]
+            axes.plot(*zip(*points, strict=True), label=label)
+        axes.set(xlabel="step", ylabel=name)
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.savefig(path)
+
+
+def pack(tree: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Any pytree as named tensors and JSON: its form, and those of its leaves that are no tensors."""
+    leaves, form = pytree.tree_flatten(tree)
+    tensors = {str(place): leaf.detach().contiguous().clone() for place, leaf in enumerate(leaves) if _is_tensor(leaf)}
+    values = {str(place): leaf for place, leaf in enumerate(leaves) if not _is_tensor(leaf)}
+    return tensors, {"tree": pytree.treespec_dumps(form), "values": values}
+
+
+def unpack(tensors: dict[str, Tensor], form: dict[str, Any]) -> Any:
+    """The pytree that `pack` took apart."""
+    leaves = {**tensors, **form["values"]}
+    tree = pytree.treespec_loads(form["tree"])
+    return pytree.tree_unflatten([leaves[str(place)] for place in range(len(leaves))], tree)
+
+
+def _is_tensor(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor)
+
+
+def _settled(state: State) -> State:
+    """The same values without gradients, each tensor as a checkpoint would restore it: not a view of a larger one."""
+    return pytree.tree_map(lambda leaf: leaf.detach().contiguous() if isinstance(leaf, Tensor) else leaf, state)
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    if config.precision == "fp16" and (config.device == "cpu" or not torch.cuda.is_available()):
+        raise UsageError("fp16 needs a CUDA GPU: choose fp32 or bf16.")
+    if config.tracker is not None:
+        if find_spec(config.tracker) is None:
+            raise UsageError(f"{config.tracker} is not installed: pip install {config.tracker}.")
+        if config.output is None:
+            raise UsageError("A tracker needs an output folder.")
+    options: dict[str, Any] = {
+        "mixed_precision": "no" if config.precision == "fp32" else config.precision,
+        "gradient_accumulation_steps": config.accumulate,
+        "cpu": config.device == "cpu",
+        "log_with": config.tracker,
+        "project_dir": config.output,
+        "step_scheduler_with_optimizer": False,
+    }
+    AcceleratorState._reset_state(reset_partial_state=True)  # its settings are those of the process, not of a run
+    accelerator = Accelerator(**options)
+    if accelerator.num_processes > 1:
+        raise UsageError("A run is one process: streams and their states are not divided among several.")
+    return accelerator
+
+
+def _find(folder: Path) -> Path | None:
+    """The checkpoint at `folder`, also where replacing it was interrupted; None if there is none."""
+    return next((one for one in (folder, _retired(folder)) if one.is_dir()), None)
+
+
+def _retired(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, which then takes the place of `folder`: at any moment one of them is there and whole."""
+    new, old = folder.with_name(f".{folder.name}.new"), _retired(folder)
+    try:
+        if folder.is_dir() or new.is_dir():
+            shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        yield new
+        for path in new.iterdir():
+            _flush(path)
+        if folder.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise MemspanError(f"The checkpoint {folder} cannot be written: {error}.") from error
+
+
+def _flush(path: Path) -> None:
+    """What was written survives a power cut."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,104 @@
+"""Delta against the recurrence, one token after the other."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import silu
+
+from memspan.errors import UsageError
+from memspan.mechanisms.delta import Delta
+from memspan.mechanisms.delta_rule import gated_delta_rule
+from tests.mechanisms.laws import WIDTH, Example, random_stream, read
+
+EXAMPLE = Example(bounded=lambda: Delta(WIDTH, heads=2, size=3, chunk=4))
+
+
+def recurrence(
+    q: Tensor, k: Tensor, v: Tensor, decay: Tensor, rate: Tensor, memory: Tensor, correct: bool
+) -> tuple[Tensor, Tensor]:
+    """M_t = a_t (I - b_t k_t k_t^T) M_{t-1} + b_t k_t v_t^T, y_t = M_t^T q_t; without the correction, a_t M_{t-1}."""
+    outputs = []
+    for t in range(q.shape[2]):
+        a, b = decay[:, :, t, None, None], rate[:, :, t, None, None]
+        column, row = k[:, :, t, :, None], v[:, :, t, None, :]
+        identity = torch.eye(k.shape[3], dtype=k.dtype)
+        kept = identity - b * column @ column.transpose(2, 3) if correct else identity
+        memory = a * kept @ memory + b * column @ row
+        outputs.append((memory.transpose(2, 3) @ q[:, :, t, :, None])[..., 0])
+    return torch.stack(outputs, 2), memory
+
+
+def naive(mechanism: Delta, x: Tensor) -> tuple[Tensor, Tensor]:
+    rows, heads, size = len(x), mechanism.heads, mechanism.size
+    taps = mechanism.convolution.shape[2]
+    mixed = torch.zeros_like(x)
+    for place in range(x.shape[1]):
+        for back in range(min(taps, place + 1)):
+            mixed[:, place] = mixed[:, place] + mechanism.convolution[:, 0, taps - 1 - back] * x[:, place - back]
+    q, k, v = mechanism.project(mixed).view(rows, -1, 3, heads, size).transpose(1, 3).unbind(2)
+    q, k = (silu(y) / silu(y).square().sum(-1, keepdim=True).sqrt() for y in (q, k))
+    decay, rate = mechanism.rates(x).sigmoid().view(rows, -1, 2, heads).transpose(1, 3).unbind(2)
+    memory = torch.zeros(rows, heads, size, size, dtype=x.dtype)
+    found, memory = recurrence(q, k, v, decay, rate, memory, mechanism.rule == "delta")
+    heads_side_by_side = mechanism.norm(found).transpose(1, 2).flatten(2)
+    return mechanism.out(heads_side_by_side * mechanism.gate(x).sigmoid()), memory
+
+
+@pytest.mark.parametrize("rule", ["delta", "additive"])
+@given(
+    chunk=st.integers(1, 9),
+    convolution=st.integers(1, 5),
+    decay=st.sampled_from([-2.0, 5.0]),
+    cuts=st.lists(st.integers(1, 20), min_size=1, max_size=4),
+)
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_outputs_memory_and_gradients_equal_the_recurrence(
+    rule: str, chunk: int, convolution: int, decay: float, cuts: list[int]
+) -> None:
+    torch.manual_seed(0)
+    mechanism = Delta(WIDTH, 2, 3, rule, chunk, convolution, decay).double()
+    x = random_stream(mechanism, 2, sum(cuts))[0].requires_grad_()
+    output, state = read(mechanism, (x,), cuts)
+    expected, memory = naive(mechanism, x)
+    torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(state["memory"], memory, rtol=1e-9, atol=1e-9)
+    direction, inputs = torch.randn_like(output), [x, *mechanism.parameters()]
+    for one, other in zip(
+        torch.autograd.grad((output * direction).sum() + state["memory"].sum(), inputs),
+        torch.autograd.grad((expected * direction).sum() + memory.sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("correct", [True, False])
+@pytest.mark.parametrize("chunk", [1, 2, 5, 7, 31, 32, 64])
+def test_chunks_change_no_result(chunk: int, correct: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 2, 31, size, generator=generator, dtype=torch.float64) for size in (4, 4, 5))
+    k = k / k.norm(dim=-1, keepdim=True)
+    decay, rate = (torch.rand(2, 2, 31, generator=generator, dtype=torch.float64) for _ in range(2))
+    memory = torch.randn(2, 2, 4, 5, generator=generator, dtype=torch.float64)
+    found, after = gated_delta_rule(q, k, v, decay.log(), rate, memory, chunk, correct)
+    expected, memory = recurrence(q, k, v, decay, rate, memory, correct)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(after, memory, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("correct", "said"), [(True, 2.0), (False, 3.0)])
+def test_only_correcting_replaces_what_was_said_before(correct: bool, said: float) -> None:
+    """The key holds 1 and is then said to hold 2: the delta rule says 2, the additive rule their sum."""
+    k = torch.tensor([[0.6, 0.8], [0.6, 0.8]]).view(1, 1, 2, 2)
+    v = torch.tensor([1.0, 2.0]).view(1, 1, 2, 1)
+    found, _ = gated_delta_rule(k, k, v, torch.zeros(1, 1, 2), torch.ones(1, 1, 2), torch.zeros(1, 1, 2, 1), 2, correct)
+    torch.testing.assert_close(found[0, 0, 1, 0], torch.tensor(said))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"), [({"rule": "hebb"}, "There is no rule 'hebb'"), ({"heads": 3}, "cannot be shared")], ids=str
+)
+def test_settings_that_cannot_be(wrong: dict[str, object], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        Delta(WIDTH, **wrong)

@@ -1,0 +1,105 @@
+"""Scratch models: a conversation turn by turn is the whole one, and what is saved is what is loaded."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from memspan.errors import UsageError
+from memspan.generate import Sampling, continue_text
+from memspan.mechanisms import window_only
+from memspan.models.saved import open_model
+from memspan.models.scratch import ScratchConfig, ScratchModel
+from memspan.state import tensors
+
+LAYERS = [[window_only(8), {"name": "delta"}], [{"name": "lstm"}]]
+
+
+def make(**changes: object) -> ScratchModel:
+    torch.manual_seed(0)
+    return ScratchModel(ScratchConfig(**{"vocabulary": 20, "width": 16, "layers": LAYERS, **changes})).eval()
+
+
+def turns(*lengths: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(20, (1, length), generator=generator) for length in lengths]
+
+
+def test_a_conversation_turn_by_turn_is_the_whole_one() -> None:
+    model, state, said = make(), make().init_hidden(), []
+    for turn in turns(5, 1, 9):
+        answer, state = continue_text(model, turn, state, Sampling(max_new_tokens=6))
+        assert answer.shape == (1, 6)
+        said += [turn, answer]
+    whole = torch.cat(said, 1)
+    logits, after = model(whole)
+    for one, other in zip(tensors(state), tensors(after), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    likeliest = logits.argmax(2)[0, :-1]
+    start = 0
+    for turn, answer in zip(said[::2], said[1::2], strict=True):
+        start += turn.shape[1]
+        assert torch.equal(likeliest[start - 1 : start + 5], answer[0])
+        start += answer.shape[1]
+    forgetful, _ = model(said[-2])
+    assert not torch.allclose(forgetful[:, -1], logits[:, -7], atol=1e-3)
+
+
+def test_generation_stops_and_is_repeatable() -> None:
+    model, (ids,) = make(), turns(5)
+    rows = torch.cat([ids, ids.flip(1), ids + 1 - ids], 0)
+    free, _ = continue_text(model, rows, None, Sampling(max_new_tokens=8, temperature=1.0, seed=3))
+    again, _ = continue_text(model, rows, None, Sampling(max_new_tokens=8, temperature=1.0, seed=3))
+    assert torch.equal(free, again)
+    assert len({tuple(row) for row in free.tolist()}) == 3
+    stop = int(free[0, 2])
+    alone, state = continue_text(model, ids, None, Sampling(max_new_tokens=8), stop=range(20))
+    assert alone.shape == (1, 1)
+    stopped, _ = continue_text(model, rows, None, Sampling(max_new_tokens=8, temperature=1.0, seed=3), stop=[stop])
+    first = free[0].tolist().index(stop)
+    assert stopped[0, : first + 1].tolist() == free[0, : first + 1].tolist()
+    assert set(stopped[0, first:].tolist()) == {stop}
+    with pytest.raises(UsageError, match="at least one token"):
+        continue_text(model, ids[:, :0], state)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_saving_changes_nothing(tied: bool, tmp_path: Path) -> None:
+    model = make(tied=tied)
+    model.save_pretrained(tmp_path)
+    for again in (ScratchModel.from_pretrained(tmp_path), open_model(tmp_path)):
+        ids = torch.arange(12)[None]
+        assert torch.equal(again.eval()(ids)[0], model(ids)[0])
+    assert (again.head.weight is again.backbone.embedding.weight) == tied
+
+
+def test_wrong_folders(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no model was saved there"):
+        ScratchModel.from_pretrained(tmp_path)
+    make().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    for change, sentence in (
+        ({"model": "encoder"}, r"another kind \(encoder\) than the one asked for \(scratch\)"),
+        ({"width": 32}, "another configuration"),
+        ({"depth": 1}, "does not describe a model of this version"),
+    ):
+        path.write_text(json.dumps({**config, **change}))
+        with pytest.raises(UsageError, match=sentence):
+            ScratchModel.from_pretrained(tmp_path)
+    path.write_text(json.dumps({**config, "model": "oracle"}))
+    with pytest.raises(UsageError, match=r"unknown kind \(oracle\). Known: encoder, scratch, seq2seq"):
+        open_model(tmp_path)
+    path.write_text("{")
+    with pytest.raises(UsageError, match="damaged"):
+        open_model(tmp_path)
+    path.write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(UsageError, match="cannot be read"):
+        ScratchModel.from_pretrained(tmp_path)
+
+
+def test_language_is_modelled_from_left_to_right() -> None:
+    with pytest.raises(UsageError, match="cannot model language from left to right"):
+        make(layers=[[{"name": "bidirectional"}]])

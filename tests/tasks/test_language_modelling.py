@@ -1,0 +1,64 @@
+"""Language modelling: lanes through one long text, every byte once, and the end held out."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from memspan.errors import UsageError
+from memspan.tasks.language_modelling import LanguageModelling
+
+CONTENT = bytes(place * 31 % 256 for place in range(1000))
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> LanguageModelling:
+    paths = [tmp_path / "one.txt", tmp_path / "two.txt"]
+    paths[0].write_bytes(CONTENT[:400])
+    paths[1].write_bytes(CONTENT[400:])
+    return LanguageModelling([str(path) for path in paths], segment=10, valid=0.2)
+
+
+def test_lanes_go_on_where_they_ended(task: LanguageModelling) -> None:
+    place, lanes, asked, marks, generator = 0, [b"", b""], [b"", b""], [], torch.Generator()
+    for _ in range(13):
+        batch, place = task.follow(place, 2, 3, generator)
+        marks.append(batch.fresh)
+        for row in range(2):
+            lanes[row] += bytes(batch.ids[row].tolist())
+            asked[row] += bytes(batch.targets[row].tolist())
+    assert marks == [True] + 12 * [False]  # 13 batches of 30 bytes in 399
+    assert lanes[0] == CONTENT[:390]
+    assert lanes[1] == CONTENT[399:789]
+    assert asked[0] == CONTENT[1:391]
+    batch, _ = task.follow(place, 2, 3, generator)
+    assert batch.fresh
+    assert bytes(batch.ids[0].tolist()) == CONTENT[:30]
+
+
+def test_excerpts(task: LanguageModelling) -> None:
+    batch = task.batch(20, 2, torch.Generator().manual_seed(0))
+    starts = {CONTENT.index(bytes(row.tolist())) for row in batch.ids}
+    assert len(starts) > 10
+    assert torch.equal(batch.ids[:, 1:], batch.targets[:, :-1])
+
+
+def test_the_end_is_held_out(task: LanguageModelling) -> None:
+    held_out = task.held_out()
+    assert bytes(task.text.tolist()) == CONTENT[:800]
+    assert bytes(held_out.text.tolist()) == CONTENT[800:]
+    assert bytes(held_out.follow(0, 1, 2, torch.Generator())[0].ids[0].tolist()) == CONTENT[800:820]
+
+
+def test_what_cannot_be_read(task: LanguageModelling, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="name at least one file"):
+        LanguageModelling()
+    with pytest.raises(UsageError, match=r"none\.txt cannot be read: No such file"):
+        LanguageModelling(str(tmp_path / "none.txt"))
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(UsageError, match="is empty"):
+        LanguageModelling(str(tmp_path / "empty.txt"))
+    with pytest.raises(UsageError, match=r"too short: 9 rows of 9 segments.* needs more than 810 bytes"):
+        task.follow(0, 9, 9, torch.Generator())
+    with pytest.raises(UsageError, match="too short"):
+        task.batch(1, 80, torch.Generator())

@@ -1,0 +1,258 @@
+"""Looking inside, as users do it: the numbers shown are those that the equations give."""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from memspan.cli import main
+from memspan.mechanisms import MECHANISMS
+from memspan.models.encoder import Encoder, EncoderConfig
+from memspan.models.scratch import ScratchConfig, ScratchModel
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run `memspan trace` in this process; gives the exit code and what was printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+    def run_here(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            main(["trace", *arguments])
+        captured = capsys.readouterr()
+        return int(leaving.value.code or 0), captured.out, captured.err
+
+    return run_here
+
+
+def traces(run: Run, *arguments: str) -> list[dict[str, Any]]:
+    code, out, err = run(*arguments, "--json")
+    assert (code, err) == (0, "")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(out, parse_constant=refuse)["traces"]
+
+
+def refused(run: Run, *arguments: str) -> str:
+    """The one sentence in which a request is refused."""
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1, err
+    assert "unexpected" not in err
+    return err
+
+
+def sigmoid(number: float) -> float:
+    return 1 / (1 + math.exp(-number))
+
+
+# ---- a mechanism by itself
+
+
+def test_the_lstm_of_the_example_by_hand(run: Run) -> None:
+    """Gates, cell and hidden state at each step of 1, 0, 1, 0, 1, from the weights that are shown beside them."""
+    (trace,) = traces(run, "lstm", "--input", "1,0,1,0,1", "--hidden", "2", "--seed", "3")
+    w, u, b, b_hidden = (
+        trace["parameters"][f"network.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    h, c = [0.0, 0.0], [0.0, 0.0]
+    assert [step["input"] for step in trace["steps"]] == [1, 0, 1, 0, 1]
+    for step in trace["steps"]:
+        # 4 gates of 2 units, in torch's order: i, f, g, o
+        sums = [
+            w[row][0] * step["input"] + u[row][0] * h[0] + u[row][1] * h[1] + b[row] + b_hidden[row] for row in range(8)
+        ]
+        i, f = [sigmoid(one) for one in sums[0:2]], [sigmoid(one) for one in sums[2:4]]
+        g, o = [math.tanh(one) for one in sums[4:6]], [sigmoid(one) for one in sums[6:8]]
+        c = [f[unit] * c[unit] + i[unit] * g[unit] for unit in range(2)]
+        h = [o[unit] * math.tanh(c[unit]) for unit in range(2)]
+        for name, expected in zip("ifgoch", (i, f, g, o, c, h), strict=True):
+            assert step[name] == [pytest.approx(expected, abs=1e-6)], name  # of the one layer
+    assert trace["state_bytes"] == 4 * 4
+
+
+def test_the_transformer_of_the_example_by_hand(run: Run) -> None:
+    """Scores, weights and outputs; positions are left out, so that a score is q . k and nothing else."""
+    (trace,) = traces(run, "transformer", "--settings", "positions=none")
+    weights = {name: torch.tensor(value) for name, value in trace["parameters"].items()}
+    x = torch.tensor([1.0, 0, 1, 0, 1])[:, None] * weights["embedding.weight"].T + weights["embedding.bias"]
+    q, k, v = (x @ weights["project.weight"].T).split(2, 1)
+    for place, step in enumerate(trace["steps"]):
+        scores = (k[: place + 1] @ q[place]) / math.sqrt(2)
+        alpha = scores.softmax(0)
+        unseen = 4 - place
+        assert step["scores"][0] == [*[pytest.approx(one, abs=1e-6) for one in scores.tolist()], *[None] * unseen]
+        assert step["weights"][0] == pytest.approx([*alpha.tolist(), *[0.0] * unseen], abs=1e-6)
+        assert step["y"] == pytest.approx((weights["out.weight"] @ (alpha @ v[: place + 1])).tolist(), abs=1e-6)
+
+
+def test_the_transformer_is_attention_by_another_name(run: Run) -> None:
+    assert traces(run, "transformer")[0]["steps"] == traces(run, "attention")[0]["steps"]
+
+
+def test_a_seed_makes_it_repeatable(run: Run) -> None:
+    assert traces(run, "lstm", "--seed", "1") == traces(run, "lstm", "--seed", "1")
+    assert traces(run, "lstm", "--seed", "1") != traces(run, "lstm", "--seed", "2")
+
+
+def test_the_table_has_a_row_for_each_step(run: Run) -> None:
+    code, out, _ = run("lstm", "--input", "1,0.5,-2")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[1].split() == ["step", "input", "i", "f", "g", "o", "c", "h", "y"]
+    assert [line.split()[:2] for line in lines[2:5]] == [["1", "1"], ["2", "0.5"], ["3", "-2"]]
+    (trace,) = traces(run, "lstm", "--input", "1,0.5,-2")
+    assert " ".join(f"{number:.3f}" for number in trace["steps"][2]["c"][0]) in lines[4]
+    assert lines[5] == "carried on: 16 bytes"
+
+
+def test_many_numbers_are_summarised(run: Run) -> None:
+    _, out, _ = run("lstm", "--hidden", "20", "--input", "1,2")
+    (trace,) = traces(run, "lstm", "--hidden", "20", "--input", "1,2")
+    cell = trace["steps"][1]["c"][0]
+    assert len(cell) == 20
+    assert f"{sum(cell) / 20:.3f} [{min(cell):.3f}, {max(cell):.3f}]" in out
+
+
+@pytest.mark.parametrize("name", sorted(MECHANISMS))
+def test_every_mechanism_can_be_looked_into(run: Run, name: str) -> None:
+    (trace,) = traces(run, name)
+    assert len(trace["steps"]) == 5
+    assert all("y" in step for step in trace["steps"])
+    assert trace["parameters"]
+
+
+@pytest.mark.parametrize(("file", "begins"), [("lstm.png", b"\x89PNG"), ("lstm.SVG", b"<?xml")])
+def test_a_picture(run: Run, tmp_path: Path, file: str, begins: bytes) -> None:
+    code, _, err = run("lstm", "--plot", file)
+    assert (code, err) == (0, "")
+    content = (tmp_path / file).read_bytes()
+    assert content.startswith(begins)
+    assert len(content) > 10_000
+
+
+@pytest.mark.parametrize(
+    "arguments", [["transformer"], ["hierarchical", "--settings", "segment=2"]], ids=lambda a: a[0]
+)
+def test_a_picture_of_what_has_more_dimensions_or_fewer(run: Run, tmp_path: Path, arguments: list[str]) -> None:
+    assert run(*arguments, "--input", "1,0,1,0,1,0", "--plot", "seen.svg")[0] == 0
+    assert (tmp_path / "seen.svg").stat().st_size > 10_000
+
+
+# ---- a trained model
+
+TEXT = "Zoe, né à Ur"
+
+
+def save(folder: Path, vocabulary: int = 256) -> Path:
+    torch.manual_seed(0)
+    layers = [[{"name": "lstm", "hidden": 3}, {"name": "attention", "heads": 2}], [{"name": "delta"}]]
+    ScratchModel(ScratchConfig(vocabulary, width=8, layers=layers)).save_pretrained(folder)
+    return folder
+
+
+def test_a_trained_model_and_a_sentence(run: Run, tmp_path: Path) -> None:
+    """Every mechanism, in its order, with what it has to show; the feed-forward layers between remember nothing."""
+    save(tmp_path / "model")
+    one, two, three = traces(run, "--model", "model", "--text", TEXT)
+    assert [trace["title"].split()[:2] for trace in (one, two, three)] == [
+        ["1.", "LSTM"],
+        ["2.", "Attention"],
+        ["4.", "Delta"],
+    ]
+    shown = [step["input"] for step in one["steps"]]
+    assert len(shown) == len(TEXT.encode())
+    assert shown[:4] == ["Z", "o", "e", ","]
+    assert shown[4:8] == ["20", "n", "c3", "a9"]  # what cannot be shown is written in hexadecimal
+    assert set(one["steps"][0]) == {"input", *"ifgochy"}
+    assert [len(row) for row in two["steps"][0]["weights"]] == [len(shown)] * 2  # of each head
+    assert "parameters" not in one
+
+
+def test_what_is_shown_is_what_the_model_computes(run: Run, tmp_path: Path) -> None:
+    model = ScratchModel.from_pretrained(save(tmp_path / "model")).eval()
+    ids = [5, 250, 5, 7]
+    with torch.no_grad():
+        _, state = model(torch.tensor([ids]))
+    first, *_ = traces(run, "--model", "model", "--input", ",".join(map(str, ids)))
+    for name in "hc":
+        assert first["steps"][-1][name][0] == pytest.approx(state[0][name][0, 0].tolist(), abs=1e-6)
+    assert [step["input"] for step in first["steps"]] == ids
+
+
+def test_a_model_with_a_tokenizer_is_shown_in_its_tokens(run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "model", vocabulary=4)
+    tokenizer = Tokenizer(models.WordLevel({"the": 0, "sea": 1, "is": 2, "[UNK]": 3}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "model" / "tokenizer.json"))
+    first, *_ = traces(run, "--model", "model", "--text", "the sea is vast")
+    assert [step["input"] for step in first["steps"]] == ["the", "sea", "is", "[UNK]"]
+
+
+def test_an_encoder_that_sees_later_tokens(run: Run, tmp_path: Path) -> None:
+    layers = [[{"name": "hierarchical", "segment": 4}], [{"name": "bidirectional", "segment": 4, "heads": 2}]]
+    Encoder(EncoderConfig(256, 2, width=8, layers=layers)).save_pretrained(tmp_path / "model")
+    first, second = traces(run, "--model", "model", "--text", TEXT)
+    assert sum(step["words"] for step in first["steps"][:4]) == pytest.approx(1)
+    assert {"forward", "backward"} < set(second["steps"][0])
+
+
+def test_a_picture_of_a_model(run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "model")
+    code, out, _ = run("--model", "model", "--text", "a $ b", "--plot", "model.svg")
+    assert code == 0
+    assert [line for line in out.splitlines() if "LSTM" in line] == ["1. LSTM (backbone.layers.0.0.mechanism)"]
+    assert (tmp_path / "model.svg").stat().st_size > 10_000
+
+
+# ---- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "Name either a mechanism"),
+        (["lstm", "--model", "model"], "Name either a mechanism"),
+        (["lstmm"], "There is no mechanism 'lstmm'. Known: attention,"),
+        (["lstm", "--text", "a"], "reads numbers"),
+        (["lstm", "--input", "1,a"], "'1,a' is no list of numbers"),
+        (["lstm", "--input", "nan"], "give numbers like"),
+        (["lstm", "--settings", "gates=5"], "has no setting 'gates'"),
+        (["lstm", "--settings", "layers=0"], "cannot be"),
+        (["attention", "--hidden", "3"], "cannot be shared"),
+        (["lstm", "--plot", "lstm.txt"], "must end with .png or .svg"),
+        (["lstm", "--plot", "nowhere/lstm.png"], "cannot be written to nowhere/lstm.png"),
+        (["--model", "nowhere", "--text", "a"], "holds no config.json"),
+        (["--model", "model"], "give one of them"),
+        (["--model", "model", "--text", "a", "--input", "1"], "give one of them"),
+        (["--model", "model", "--text", ""], "the text is empty"),
+        (["--model", "model", "--input", "1,256"], "does not know the token 256: its ids are 0 to 255"),
+        (["--model", "model", "--input", "1,-1"], "does not know the token -1"),
+        (["--model", "model", "--input", "1.5"], "no list of whole numbers"),
+        (["--model", "model", "--text", "a", "--settings", "layers=2"], "leave out --settings"),
+        (["--model", "words", "--text", "a"], "give their ids with --input"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_said_in_a_sentence(run: Run, tmp_path: Path, arguments: list[str], told: str) -> None:
+    if {"model", "words"} & set(arguments):
+        save(tmp_path / "model")
+        save(tmp_path / "words", vocabulary=100)
+    assert told in refused(run, *arguments)
+
+
+def test_without_matplotlib_there_is_a_way_to_get_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "pip install 'memspan[plots]'" in refused(run, "lstm", "--plot", "lstm.png")
