@@ -70,23 +70,23 @@ TESTS: dict[str, Test] = {
     "later-recurrent": Test(
         "gru", "later_text", 60, settings={"hidden": 102}, lengths=(5, 80), most={5: 0.30}, rest={"depth": 1}
     ),
-    "recall-lstm-1": Test("lstm", "recall", 90, settings={"forget_bias": 1.0}),
-    "recall-lstm-4": Test("lstm", "recall", 90, settings={"forget_bias": 4.0}),
+    "recall-lstm-1": Test("lstm", "recall", 60, settings={"forget_bias": 1.0}),
+    "recall-lstm-4": Test("lstm", "recall", 60, settings={"forget_bias": 4.0}),
     "recall-segment": Test(
-        "segment", "recall", 90, settings={"segment": 32, "memory": 1, "positions": "relative"}, rest=KV
+        "segment", "recall", 60, settings={"segment": 32, "memory": 1, "positions": "relative"}, rest=KV
     ),
     "recall-memory_tokens": Test(
-        "memory_tokens", "recall", 90, settings={"tokens": 8, "depth": 2}, rest={"depth": 1, **KV}
+        "memory_tokens", "recall", 60, settings={"tokens": 8, "depth": 2}, rest={"depth": 1, **KV}
     ),
-    "recall-neural": Test("neural", "recall", 90),
-    "recall-compressed": Test("compressed", "recall", 90, settings={"block": 32}, rest=KV),
-    "recall-autoencoder": Test("autoencoder", "recall", 90),
-    "ablation-ltm": Test("ltm", "recall", 75, 5, {}, MISALIGNED),
-    "ablation-causal": Test("ltm", "recall", 75, 5, {"bidirectional": False}, MISALIGNED),
-    "ablation-no-autoencoder": Test("ltm", "recall", 75, 5, {"autoencoder": False}, MISALIGNED),
-    "ablation-additive": Test("ltm", "recall", 75, 5, {"write": "additive"}, MISALIGNED),
-    "ablation-slots": Test("ltm", "recall", 75, 5, {"write": "slots"}, MISALIGNED),
-    "ablation-one-layer": Test("ltm", "recall", 75, 5, {}, MISALIGNED, rest={"last_layer_only": True}),
+    "recall-neural": Test("neural", "recall", 60),
+    "recall-compressed": Test("compressed", "recall", 60, settings={"block": 32}, rest=KV),
+    "recall-autoencoder": Test("autoencoder", "recall", 60),
+    "ablation-ltm": Test("ltm", "recall", 60, 5, {}, MISALIGNED),
+    "ablation-causal": Test("ltm", "recall", 60, 5, {"bidirectional": False}, MISALIGNED),
+    "ablation-no-autoencoder": Test("ltm", "recall", 60, 5, {"autoencoder": False}, MISALIGNED),
+    "ablation-additive": Test("ltm", "recall", 60, 5, {"write": "additive"}, MISALIGNED),
+    "ablation-slots": Test("ltm", "recall", 60, 5, {"write": "slots"}, MISALIGNED),
+    "ablation-one-layer": Test("ltm", "recall", 60, 5, {}, MISALIGNED, rest={"last_layer_only": True}),
 }
 
 
@@ -124,7 +124,7 @@ def train_and_measure(name: str, seed: int) -> dict[str, Any]:
     )
     report = train(config)
     task = config.make_task()
-    scores = [measure(report.model, task, length, 64, 4 if length < 100 else 2) for length in test.lengths]
+    scores = [measure(report.model, task, length, 64, 4 if length < 100 else 1) for length in test.lengths]
     return {
         "accuracy": {score.segments: score.accuracy for score in scores},
         "state bytes": {score.segments: score.state_bytes for score in scores},

@@ -112,7 +112,67 @@ def rows(chinese: bool) -> list[tuple[str, str, str]]:
             (say("kill -9 during append: acknowledged and lost", "追加时 kill -9：已确认而丢失"), durability(f))
         ],
     )
+    add("remember", "python -m benchmarks.remember", lambda f: remembered(f, chinese))
+    add(
+        "autoencode",
+        "python -m benchmarks.autoencode",
+        lambda f: [
+            (
+                say("tokens rebuilt from latents of 64 floats", "由 64 维潜变量重建的 token 比例"),
+                ", ".join(f"{row['tokens']} {row['rate']} {row['rebuilt']:.4f}" for row in f["rows"]),
+            )
+        ],
+    )
+    add(
+        "language",
+        "python -m benchmarks.language",
+        lambda f: [
+            (
+                say(
+                    "wikitext-2, bits per byte, and the part of the gap between window and full attention closed",
+                    "wikitext-2 每字节比特数，以及弥合窗口与全注意力之差的比例",
+                ),
+                ", ".join(f"{row['model']} {row['bits per byte']:.3f} ({row['gap closed']:.2f})" for row in f["table"]),
+            )
+        ],
+    )
+    add(
+        "speed",
+        "python -m benchmarks.speed",
+        lambda f: [
+            (
+                say("training tokens/s over torch's LSTM of the same width", "训练速度与同宽度 torch LSTM 之比"),
+                ", ".join(f"{row['mechanism']} {row['of nn.LSTM']:.2f}" for row in f["rows"]),
+            )
+        ],
+    )
     return found
+
+
+def remembered(figures: Any, chinese: bool) -> list[tuple[str, str]]:
+    """The tests with a bar, and beside them the others, each with its accuracy by segments."""
+
+    def tell(name: str) -> str:
+        return " ".join(f"{value:.2f}@{length}" for length, value in figures[name]["median"].items())
+
+    groups = {
+        "recall": (
+            "4 facts among noise, trained on 5 segments, accuracy@segments",
+            "噪声中的 4 个事实，训练长度 5 段，准确率@段数",
+        ),
+        "far": ("the same at any place, trained on 12 segments", "同上，位置不限，训练长度 12 段"),
+        "overwrites": ("the last of several values", "多次改写后的最新值"),
+        "capacity": ("16, 32, 64 pairs in one matrix of 4,096 floats", "4096 个浮点数的一个矩阵存 16、32、64 对"),
+        "later": ("tags decided by later text", "由后文决定的标签"),
+        "ablation": ("ltm without one of its parts", "ltm 去掉一个部件"),
+    }
+    rows = []
+    for group, (english, other) in groups.items():
+        names = [name for name in figures if name == group or name.startswith(f"{group}-")]
+        if names:
+            told = ", ".join(f"{name.removeprefix(group).lstrip('-') or 'delta'} {tell(name)}" for name in names)
+            rows.append((other if chinese else english, told))
+    return rows
 
 
 def durability(figures: Any) -> str:

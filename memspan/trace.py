@@ -18,7 +18,7 @@ from memspan.mechanisms import Mechanism, build, settings_of
 from memspan.models.encoder import Encoder
 from memspan.models.saved import open_model
 from memspan.models.scratch import ScratchModel
-from memspan.state import State, nbytes
+from memspan.state import nbytes
 
 TOKENIZER = "tokenizer.json"
 BYTES = 256  # a vocabulary of so many is the bytes of UTF-8
@@ -98,7 +98,7 @@ def trace_mechanism(
     if hidden < 1:
         raise UsageError(f"hidden={hidden} cannot be: it is at least 1.")
     known, chosen = settings_of(name), dict(settings or {})
-    pass
+    torch.manual_seed(seed)
     x = torch.tensor(numbers, dtype=torch.float32)[None, :, None]  # (1, S, 1)
     parameters = {}
     if "hidden" in known and "heads" not in known:
@@ -109,13 +109,15 @@ def trace_mechanism(
         x = embedding(x)
         parameters = {f"embedding.{part}": value for part, value in embedding.named_parameters()}
     mechanism.eval()
-    trace = _watch(mechanism, x, None, name, [float(number) for number in numbers])
+    trace = _watch(mechanism, x, name, [float(number) for number in numbers])
     return replace(trace, parameters={**parameters, **dict(mechanism.named_parameters())})
 
 
-def _watch(mechanism: Mechanism, x: Tensor, state: State, title: str, steps: list[Any]) -> Trace:
-    y, state, inside = mechanism.watch(x, state)
-    watched, beside = {}, {}
+def _watch(mechanism: Mechanism, x: Tensor, title: str, steps: list[Any]) -> Trace:
+    """What it makes of x (1, S, D), before which it read nothing."""
+    y, state, inside = mechanism.watch(x)
+    watched: dict[str, Tensor] = {}
+    beside: dict[str, Tensor] = {}
     for name, value in inside.items():
         of_steps = value.dim() > 1 and value.shape[1] == len(steps)
         (watched if of_steps else beside)[name] = value[0]
@@ -146,28 +148,22 @@ def trace_model(folder: Path, text: str | None = None, ids: Sequence[int] | None
     model.eval()
     with torch.no_grad():
         traces = []
-        for number, (path, mechanism, x, state) in enumerate(_calls(model, torch.tensor([tokens])), start=1):
+        for number, (path, mechanism, x) in enumerate(_calls(model, torch.tensor([tokens])), start=1):
             title = f"{number}. {type(mechanism).__name__} ({path})"
-            trace = _watch(mechanism, x, state, title, steps)
+            trace = _watch(mechanism, x, title, steps)
             if trace.state_bytes or len(trace.watched) > 1:  # what neither remembers nor shows anything is passed over
                 traces.append(trace)
     return traces
 
 
-def _calls(model: nn.Module, ids: Tensor) -> list[tuple[str, Mechanism, Tensor, State]]:
-    """Each mechanism that is not part of another one, and what the model hands to it."""
-    outer: dict[str, Mechanism] = {}
-    for path, module in model.named_modules():  # a part comes after the whole
-        if isinstance(module, Mechanism) and not any(path.startswith(f"{whole}.") for whole in outer):
-            outer[path] = module
-    calls: list[tuple[str, Mechanism, Tensor, State]] = []
+def _calls(model: nn.Module, ids: Tensor) -> list[tuple[str, Mechanism, Tensor]]:
+    """Each mechanism at work, where it stands, and what the model gives it to read."""
+    calls: list[tuple[str, Mechanism, Tensor]] = []
 
     def listen(path: str, mechanism: Mechanism) -> Any:
-        return mechanism.register_forward_pre_hook(
-            lambda _, given: calls.append((path, mechanism, given[0], given[1] if len(given) > 1 else None))
-        )
+        return mechanism.register_forward_pre_hook(lambda _, given: calls.append((path, mechanism, given[0])))
 
-    handles = [listen(path, mechanism) for path, mechanism in outer.items()]
+    handles = [listen(path, module) for path, module in model.named_modules() if isinstance(module, Mechanism)]
     try:
         model(ids)
     finally:

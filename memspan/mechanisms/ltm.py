@@ -23,7 +23,7 @@ class LTM(Segmented):
     - `bidirectional`: one transformer block without a mask over the segment; else the block is causal.
     - `autoencoder`: each chunk of C tokens becomes one latent, from which an objective of its own (state key "loss")
       rebuilds the chunk's hidden states; else every token is written as it is.
-    - `write`: "delta", the gated delta rule over latents (as ARMT writes its memory tokens, Rodkin et al. 2024, arXiv
+    - `write`: "delta_rule", the gated delta rule over latents (as ARMT writes its memory tokens, Rodkin et al. 2024, arXiv
       2407.04841, here with a decay and per latent); "additive", the same without correction; "slots", J vectors that
       attend to the latents and take in what they find by the gates of an LSTM.
     - the read, in every layer that has this mechanism: q^T M for a matrix, attention for slots.
@@ -47,15 +47,15 @@ class LTM(Segmented):
         size: int | None = None,
         bidirectional: bool = True,
         autoencoder: bool = True,
-        write: str = "delta",
+        write: str = "delta_rule",
         slots: int = 16,
         decay: float = 5.0,
     ) -> None:
         super().__init__(segment)
         if segment % latents:
             raise UsageError(f"A segment of {segment} tokens cannot be cut into {latents} chunks of equal length.")
-        if write not in ("additive", "delta", "slots"):
-            raise UsageError(f"There is no write '{write}'. Known: additive, delta, slots.")
+        if write not in ("additive", "delta_rule", "slots"):
+            raise UsageError(f"There is no write '{write}'. Known: additive, delta_rule, slots.")
         if size is None and width % heads:
             raise UsageError(f"A width of {width} cannot be shared by {heads} heads: give `size`.")
         self.encoder = _Encoder(width, bidirectional)
@@ -70,7 +70,7 @@ class LTM(Segmented):
         self.store = (
             _Slots(width, heads, size, slots)
             if write == "slots"
-            else _Matrix(width, heads, size, write == "delta", decay)
+            else _Matrix(width, heads, size, write == "delta_rule", decay)
         )
 
     def initial(self, x: Tensor) -> State:

@@ -91,9 +91,8 @@ class Retrieval(KVMechanism):
         Returns their columns (B, U * C) and which of them each query chose, (B, S, U * C) bool.
         """
         rows, heads, _, size = k.shape
-        queries = q.reshape(rows, heads, -1, q.shape[2], size).sum(
-            2
-        )  # heads that share keys: the sum of q . k is that of the sum
+        # for heads that share their keys the sum of q . k is that of the summed q
+        queries = q.reshape(rows, heads, -1, q.shape[2], size).sum(2)  # (B, H, S, K)
         keys = k[:, :, : most * self.block]
         scores = queries.transpose(1, 2).flatten(2) @ keys.permute(0, 1, 3, 2).flatten(1, 2)  # (B, S, M * C)
         scores = scores.reshape(rows, -1, most, self.block).amax(3)  # (B, S, M)

@@ -21,7 +21,7 @@ class EncoderConfig:
 
     Attributes:
         classes: C.
-        pooling: "mean" over the tokens, or "attention", a mean whose weights are learned.
+        pooling: "mean" over the tokens, or "weighted", a mean whose weights are learned (attention with one query).
         padding: the token that only fills rows up; None if there is none. It is not pooled.
     """
 
@@ -32,14 +32,14 @@ class EncoderConfig:
     feedforward: float = 4.0
     residual: str = "prenorm"
     dropout: float = 0.0
-    pooling: str = "attention"
+    pooling: str = "weighted"
     padding: int | None = None
 
     def __post_init__(self) -> None:
         if self.classes < 2:
             raise UsageError(f"classes={self.classes} cannot be: there are at least 2.")
-        if self.pooling not in ("attention", "mean"):
-            raise UsageError(f"There is no pooling '{self.pooling}'. Known: attention, mean.")
+        if self.pooling not in ("weighted", "mean"):
+            raise UsageError(f"There is no pooling '{self.pooling}'. Known: mean, weighted.")
 
 
 class Pool(nn.Module):
@@ -91,7 +91,7 @@ class Encoder(SavedModel):
             causal=False,
         )
         self.backbone = Backbone(shape)
-        self.pool = Pool(config.width, config.pooling == "attention")
+        self.pool = Pool(config.width, config.pooling == "weighted")
         self.head = nn.Linear(config.width, config.classes)
 
     def forward(self, ids: Tensor, state: State = None) -> tuple[Tensor, State]:

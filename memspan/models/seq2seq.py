@@ -26,7 +26,7 @@ class Seq2SeqConfig:
         layers: of the encoder.
         decoder_layers: of the decoder; as the encoder's if there are none.
         bridge: what the decoder knows of the source. "state": it begins with the encoder's state, and nothing else is
-            handed on (Sutskever et al. 2014). "attention": every layer attends to the encoder's outputs (Vaswani et al.
+            handed on (Sutskever et al. 2014). "outputs": every layer attends to the encoder's outputs (Vaswani et al.
             2017).
         heads: of the attention to the source.
         reverse: the source is read backwards, which puts its beginning near that of the target (Sutskever et al. 2014).
@@ -38,7 +38,7 @@ class Seq2SeqConfig:
     width: int = 64
     layers: Sequence[Sequence[Part]] = field(default_factory=list)
     decoder_layers: Sequence[Sequence[Part]] = field(default_factory=list)
-    bridge: str = "attention"
+    bridge: str = "outputs"
     heads: int = 4
     reverse: bool = False
     padding: int | None = None
@@ -48,12 +48,12 @@ class Seq2SeqConfig:
     causal: bool = False
 
     def __post_init__(self) -> None:
-        if self.bridge not in ("attention", "state"):
-            raise UsageError(f"There is no bridge '{self.bridge}'. Known: attention, state.")
+        if self.bridge not in ("outputs", "state"):
+            raise UsageError(f"There is no bridge '{self.bridge}'. Known: outputs, state.")
         same = not self.decoder_layers or _plain(self.decoder_layers) == _plain(self.layers)
         if self.bridge == "state" and not same:
             raise UsageError("A decoder that begins with the encoder's state has the encoder's layers.")
-        if self.bridge == "attention" and self.width % self.heads:
+        if self.bridge == "outputs" and self.width % self.heads:
             raise UsageError(f"A width of {self.width} cannot be shared by {self.heads} heads.")
 
 
@@ -92,7 +92,7 @@ class Seq2Seq(SavedModel):
         super().__init__(config)
         self.encoder = Backbone(_shape(config, config.layers, causal=config.causal))
         self.decoder = Backbone(_shape(config, config.decoder_layers or config.layers, causal=True))
-        if config.bridge == "attention":
+        if config.bridge == "outputs":
             for layer in cast(Sequence[nn.ModuleList], self.decoder.layers):  # between what remembers and what thinks
                 place = len(layer) - (int(config.width * config.feedforward) > 0)
                 layer.insert(place, Branch(CrossAttention(config.width, config.heads), self.decoder.config))
@@ -108,7 +108,7 @@ class Seq2Seq(SavedModel):
         ids = ids.flip(1) if self.config.reverse else ids
         hidden, encoder = self.encoder(ids, None if state is None else state["encoder"])
         source = None
-        if self.config.bridge == "attention":
+        if self.config.bridge == "outputs":
             padding = self.config.padding
             valid = torch.ones_like(ids, dtype=torch.bool) if padding is None else ids != padding
             source = {"source": hidden, "valid": valid}

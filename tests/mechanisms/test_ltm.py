@@ -134,7 +134,7 @@ def test_without_an_autoencoder_it_has_no_objective() -> None:
     [
         ({"segment": 8, "latents": 3}, "cannot be cut into 3 chunks"),
         ({"segment": 0}, "at least one token"),
-        ({"write": "none"}, "Known: additive, delta, slots"),
+        ({"write": "none"}, "Known: additive, delta_rule, slots"),
         ({"heads": 3}, "cannot be shared by 3 heads"),
     ],
 )

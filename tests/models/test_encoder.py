@@ -21,7 +21,7 @@ def make(**changes: object) -> Encoder:
 IDS = torch.randint(1, 12, (3, 20), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("pooling", ["attention", "mean"])
+@pytest.mark.parametrize("pooling", ["weighted", "mean"])
 def test_segments_are_the_whole_text(pooling: str) -> None:
     model = make(pooling=pooling)
     whole, after = model(IDS)
