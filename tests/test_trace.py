@@ -158,8 +158,8 @@ TEXT = "Zoe, né à Ur"
 
 def save(folder: Path, vocabulary: int = 256) -> Path:
     torch.manual_seed(0)
-    layers = [[{"name": "lstm", "hidden": 3}, {"name": "attention", "heads": 2}], [{"name": "delta"}]]
-    ScratchModel(ScratchConfig(vocabulary, width=8, layers=layers)).save_pretrained(folder)
+    layers = [[{"name": "lstm", "hidden": 3, "dropout": 0.5}, {"name": "attention", "heads": 2}], [{"name": "delta"}]]
+    ScratchModel(ScratchConfig(vocabulary, width=8, layers=layers, dropout=0.5)).save_pretrained(folder)
     return folder
 
 
