@@ -130,8 +130,9 @@ def whole_equals_pieces(example: Example, cuts: Sequence[int]) -> None:
 
 
 def never_sees_ahead(example: Example, cuts: Sequence[int], place: int) -> None:
-    """What comes before `place` does not depend on what comes from there on."""
+    """What comes before `place` does not depend on what comes from there on; what comes after does, once there is a memory."""
     mechanism = example.make()
+    cuts, place = [16, *cuts], 16 + place
     stream, other = (random_stream(mechanism, 2, sum(cuts), seed) for seed in (0, 1))
     changed = tuple(torch.cat([x[..., :place, :], y[..., place:, :]], -2) for x, y in zip(stream, other, strict=True))
     before, after = (read(mechanism, one, cuts)[0] for one in (stream, changed))
