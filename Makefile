@@ -35,10 +35,10 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed
-	$(BIN)/cog -r README.md README.zh-CN.md docs/cli.md
+	$(BIN)/cog -r README.md README.zh-CN.md docs/cli.md docs/mechanisms.md
 
 docs-check: $(VENV)/.installed
-	$(BIN)/cog --check README.md README.zh-CN.md docs/cli.md
+	$(BIN)/cog --check README.md README.zh-CN.md docs/cli.md docs/mechanisms.md
 
 bench: $(VENV)/.installed
 	for name in parity reading flat_memory needles decoding; do $(BIN)/python -m benchmarks.$$name || exit 1; done

@@ -150,29 +150,41 @@ def rows(chinese: bool) -> list[tuple[str, str, str]]:
 
 
 def remembered(figures: Any, chinese: bool) -> list[tuple[str, str]]:
-    """The tests with a bar, and beside them the others, each with its accuracy by segments."""
+    """The two rows that tell most; the others stand in docs/mechanisms.md."""
 
-    def tell(name: str) -> str:
-        return " ".join(f"{value:.2f}@{length}" for length, value in figures[name]["median"].items())
+    def tell(names: dict[str, str], length: str) -> str:
+        known = {shown: figures[name]["median"] for name, shown in names.items() if name in figures}
+        return ", ".join(f"{shown} {median[length]:.2f}" for shown, median in known.items())
 
-    groups = {
-        "recall": (
-            "4 facts among noise, trained on 5 segments, accuracy@segments",
-            "噪声中的 4 个事实，训练长度 5 段，准确率@段数",
+    near = {f"recall-{name}": name for name in ("window-only", "lstm-4", "neural", "delta", "ltm", "retrieval")}
+    far = {"far-delta": "delta", "far-ltm": "ltm"}
+    rows = [
+        (
+            "4 facts among noise recalled 64 segments later, trained on 5 segments for 60 to 150 s",
+            "噪声中的 4 个事实在 64 段之后的准确率（训练长度 5 段，60 至 150 秒）",
+            tell(near, "64"),
         ),
-        "far": ("the same at any place, trained on 12 segments", "同上，位置不限，训练长度 12 段"),
-        "overwrites": ("the last of several values", "多次改写后的最新值"),
-        "capacity": ("16, 32, 64 pairs in one matrix of 4,096 floats", "4096 个浮点数的一个矩阵存 16、32、64 对"),
-        "later": ("tags decided by later text", "由后文决定的标签"),
-        "ablation": ("ltm without one of its parts", "ltm 去掉一个部件"),
-    }
-    rows = []
-    for group, (english, other) in groups.items():
-        names = [name for name in figures if name == group or name.startswith(f"{group}-")]
-        if names:
-            told = ", ".join(f"{name.removeprefix(group).lstrip('-') or 'delta'} {tell(name)}" for name in names)
-            rows.append((other if chinese else english, told))
-    return rows
+        (
+            "the same 256 segments later, trained on 12 for 220 s",
+            "同上，256 段之后（训练长度 12 段，220 秒）",
+            tell(far, "256"),
+        ),
+    ]
+    return [(other if chinese else english, told) for english, other, told in rows]
+
+
+def mechanisms() -> str:
+    """docs/mechanisms.md: every test of `benchmarks.remember`."""
+    result = newest("remember")
+    if result is None:
+        return ""
+    lines = ["| test | accuracy at so many segments | state bytes | bar |", "| --- | --- | --- | --- |"]
+    for name, shown in result[1].items():
+        told = ", ".join(f"{length}: {value:.3f}" for length, value in shown["median"].items())
+        bars = ", ".join(f"{length}: {bar}" for length, bar in shown["bars"].items())
+        met = {True: f"{bars}: met", False: f"{bars}: not met", None: ""}[shown["met"]]
+        lines.append(f"| {name} | {told} | {list(shown['state bytes'].values())[-1]:,} | {met} |")
+    return "\n".join(lines)
 
 
 def durability(figures: Any) -> str:
