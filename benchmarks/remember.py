@@ -193,13 +193,22 @@ def main() -> None:
     report.table([row(name, figures[name]) for name in TESTS if name in figures])
 
     def draw(axes: Any) -> None:
-        for name, shown in figures.items():
-            if TESTS[name].task == "recall" and name.startswith(("recall", "far")):
-                lengths = [int(key) for key in shown["median"]]
-                bounded = name not in ("recall-window-only",)
-                axes.plot(lengths, list(shown["median"].values()), marker="o", label=name, lw=1.5 if bounded else 1)
+        shown = [name for name in figures if TESTS[name].task == "recall" and name.startswith(("recall", "far"))]
+        shown.sort(key=lambda name: -sum(figures[name]["median"].values()))
+        for place, name in enumerate(shown):
+            median = figures[name]["median"]
+            axes.plot(
+                [int(length) for length in median],
+                list(median.values()),
+                marker="osD^v"[place % 5],
+                color=f"C{place % 10}",
+                ls="-" if place < 10 else "--",
+                label=name.removeprefix("recall-").replace("far-", "at any place: "),
+            )
         axes.set(xscale="log", xlabel="segments of 32 tokens", ylabel="right values of 4 facts", ylim=(-0.03, 1.03))
-        axes.legend(fontsize=6, ncol=2)
+        axes.set_xticks(FAR, [str(length) for length in FAR])
+        axes.minorticks_off()
+        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
     report.plot("remember", draw)
 
