@@ -120,11 +120,11 @@ def test_a_memory_from_reading_to_merging(run: Run, tiny_model: Path, tmp_path: 
 
 
 def test_reading_that_was_interrupted_goes_on(run: Run, tiny_model: Path, tmp_path: Path) -> None:
-    book = "\n\n".join(f"Volume {number}\n\n{logbook()}" for number in range(12))
-    (tmp_path / "log.txt").write_text(book, "utf-8")
     arguments = ["read", "log.txt", "--model", str(tiny_model), "--threads", "1", "--into"]
     manifest = tmp_path / "stopped" / "manifest.json"
-    for _ in range(10):  # on a busy machine the reading may be over before the signal is sent
+    for volumes in (12, 24, 48, 96):  # the reading may be over before the signal is sent
+        book = "\n\n".join(f"Volume {number}\n\n{logbook()}" for number in range(volumes))
+        (tmp_path / "log.txt").write_text(book, "utf-8")
         interrupted = subprocess.Popen(
             [sys.executable, "-m", "memspan", *arguments, "stopped"],
             cwd=tmp_path,
@@ -132,7 +132,7 @@ def test_reading_that_was_interrupted_goes_on(run: Run, tiny_model: Path, tmp_pa
             encoding="utf-8",
         )
         while interrupted.poll() is None and not (manifest.exists() and '"tokens":' in manifest.read_text("utf-8")):
-            time.sleep(0.02)
+            time.sleep(0.005)
         interrupted.send_signal(signal.SIGINT)
         _, told = interrupted.communicate()
         if interrupted.returncode != 0:
