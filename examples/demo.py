@@ -8,6 +8,7 @@ The document is one that make_logbook.py wrote; its questions lie beside it.
 import json
 import sys
 from pathlib import Path
+from textwrap import shorten
 
 import memspan
 from memspan.data.readers import open_documents
@@ -29,13 +30,24 @@ def main(document: str, folder: str) -> None:
     questions = Path(document).with_suffix(".questions.jsonl")
     if not questions.exists():
         questions = Path(document + ".questions.jsonl")
-    for line in questions.read_text("utf-8").splitlines()[:6]:
-        asked = json.loads(line)
-        answer = lm.ask(memory, asked["question"])
-        place = answer.passages[0]
-        print(f"Q: {asked['question']}\nA: {answer.text}")
+    asked = [json.loads(line) for line in questions.read_text("utf-8").splitlines()]
+    found = said = 0
+    for one in asked:
+        answer = lm.ask(memory, one["question"])
+        wanted = one["answer"].lower()
+        holding = [passage for passage in answer.passages if wanted in passage.text.lower()]
+        found, said = found + bool(holding), said + (wanted in answer.text.lower())
+        place = (holding or answer.passages)[0]
+        print(f"Q: {one['question']}\nA: {shorten(answer.text, 200)}")
         print(f"   from {place.source}, characters {place.start:,}-{place.end:,}, score {place.score:.1f}")
-        print(f"   the logbook says: {asked['answer']} ({asked['date']})\n")
+        if holding:  # what stands there, as far as it matters here
+            at = place.text.lower().index(wanted)
+            print(f"   > {shorten(place.text[max(0, at - 120) : at + 60], 200)}")
+        print(f"   the logbook says: {one['answer']} ({one['date']})\n")
+    print(
+        f"Of {len(asked)} questions, what was recalled held the answer to {found}, and the answer said it in {said}. The "
+        "embedded model is\nsmall, 135 million parameters; a larger one makes more of the same passages: memspan ask --model."
+    )
 
 
 if __name__ == "__main__":

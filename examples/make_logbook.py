@@ -1681,7 +1681,7 @@ class Fact:
 
 FACTS = [
     Fact(
-        "Where was the captain's chest buried?",
+        "Where was <captain>'s chest buried?",
         ["Mercy Gully", "Gallows Knoll", "the Friar's Chair", "Hob's Kitchen", "the Weeping Stone", "Lantern Hollow"],
         before=_templates("""
 <captain> is uneasy about the iron-bound chest under his bunk, which came with him from his last command. He had it out
@@ -1724,7 +1724,7 @@ One cannot tell it from its neighbours.
 """),
     ),
     Fact(
-        "What is the name of the doctor's dog?",
+        "What is the proper name of <doctor>'s dog?",
         ["Marmaduke", "Tuppence", "Caliban", "Boswell", "Gulliver", "Archimedes"],
         before=_templates("""
 The doctor's dog, which answers to a whistle and to anything fried, has dug up the bean row. <doctor> says it is looking
@@ -1746,7 +1746,7 @@ The doctor's dog has taken to sleeping across the foot of <A>'s bed, and <doctor
 """),
     ),
     Fact(
-        "What is the combination of the strongroom?",
+        "At which combination does the dial lock of the strongroom open?",
         ["##-##-##"],
         before=_templates("""
 The old padlock of the strongroom has rusted solid. <smith> cut it off, and <captain> has sent for a lock with dials,
@@ -1765,7 +1765,7 @@ counted his twice.
 """),
     ),
     Fact(
-        "What is the boat called that the carpenter built?",
+        "What is the name of the boat that <carpenter> built?",
         ["Second Thoughts", "Plain Dealing", "Borrowed Time", "Honest Opinion", "Better Late", "Sober Judgement"],
         before=_templates("""
 <carpenter> has laid the keel of a new boat in the old kelp shed, sixteen feet, larch on oak. He says three months.
@@ -1787,7 +1787,7 @@ contrary.
         earliest=0.3,
     ),
     Fact(
-        "How deep is the hole that the surveyor found in the sea bed?",
+        "How deep is the hole that <surveyor> found in the sea bed?",
         ["1## fathoms"],
         before=_templates("""
 <surveyor> talks of a place to the west where his lead finds no bottom. He has spliced two lines together, and waits for
@@ -1805,7 +1805,7 @@ A day for the chart. West of the reef, where the sea bed simply opens, <surveyor
 """),
     ),
     Fact(
-        "Where was the cook born?",
+        "Where was <cook> born?",
         ["Marrowby", "Skelding", "Ottery Bank", "Thornwick", "Pennyghast", "Little Hexley"],
         before=_templates("""
 <A> tried to guess from <cook>'s way of speaking where she comes from. She let him try nine counties, and said no.
@@ -1868,7 +1868,7 @@ A message from the Board, the first since the new rule. <signalman> looked for t
 """),
     ),
     Fact(
-        "Which rare bird did the naturalist see?",
+        "Which bird, never seen on the island before, did <naturalist> see?",
         ["hoopoe", "waxwing", "ivory gull", "snowy owl", "bee-eater", "gyrfalcon"],
         before=_templates("""
 <naturalist> says that she would give a year of her life for one rarity before we leave. So far she has sparrows.
@@ -2363,7 +2363,8 @@ class Author:
 
     def _ask(self, fact: Fact, answer: str) -> None:
         """Note the question that today's entry answers."""
-        question = {"question": fact.question, "answer": answer, "date": self.station.today.isoformat()}
+        asked = _SLOT.sub(lambda match: self.station.people[match[1]], fact.question)
+        question = {"question": asked, "answer": answer, "date": self.station.today.isoformat()}
         self.questions.append(question)
 
 
