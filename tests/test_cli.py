@@ -130,6 +130,7 @@ def test_reading_that_was_interrupted_goes_on(run: Run, tiny_model: Path, tmp_pa
             cwd=tmp_path,
             stderr=subprocess.PIPE,
             encoding="utf-8",
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's children ignore it
         )
         while interrupted.poll() is None and not (manifest.exists() and '"tokens":' in manifest.read_text("utf-8")):
             time.sleep(0.005)
