@@ -5,7 +5,7 @@ Letters: B batch, S tokens, C tokens of a chunk, N chunks, H heads, K key size, 
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, logsigmoid, normalize, silu
+from torch.nn.functional import conv1d, logsigmoid, silu
 
 from memspan.errors import UsageError
 from memspan.mechanisms.base import Mechanism
@@ -68,11 +68,18 @@ class Delta(Mechanism):
         memory = x.new_zeros(rows, self.heads, self.size, self.size) if state is None else state["memory"]
         tokens = torch.cat([before, x], 1)
         mixed = conv1d(tokens.transpose(1, 2), self.convolution, groups=width).transpose(1, 2)
-        q, k, v = self.project(mixed).unflatten(2, (3, self.heads, self.size)).permute(2, 0, 3, 1, 4)
-        q, k = normalize(silu(q), dim=-1), normalize(silu(k), dim=-1)
+        inner = self.heads * self.size
+        qk, v = self.project(mixed).split([2 * inner, inner], 2)
+        q, k = unit(silu(qk).unflatten(2, (2, self.heads, self.size))).permute(2, 0, 3, 1, 4)
+        v = v.unflatten(2, (self.heads, self.size)).transpose(1, 2)
         decay, rate = self.rates(x).unflatten(2, (2, self.heads)).permute(2, 0, 3, 1)
         read, memory = gated_delta_rule(
             q, k, v, logsigmoid(decay), rate.sigmoid(), memory, self.chunk, self.rule == "delta"
         )
         y = self.out((self.norm(read).transpose(1, 2).flatten(2)) * self.gate(x).sigmoid())
         return y, {"memory": memory, "recent": tokens[:, length:].clone()}
+
+
+def unit(x: Tensor) -> Tensor:
+    """x (*, K) with length one; a product with the inverse, as the gradient of a quotient takes twice as long."""
+    return x * torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12).reciprocal()

@@ -32,7 +32,8 @@ def gated_delta_rule(
 
     Within a chunk M_t = g_t M_0 + sum_{i<=t} (g_t / g_i) k_i u_i^T with g_t the product of the decays so far, and
     u_t = b_t (v_t - M'_t^T k_t), M'_t being the decayed memory before t. That is a triangular system in u, whose solution
-    is U - W M_0 with U and W known before any memory: only three matrix products a chunk have to wait for one another.
+    is A (v - g k M_0) with A (C, C) known before any memory. So all that has to wait for the chunk before is one product
+    with M_0, for queries and keys together, and two with what the memory did not know yet, v - g k M_0.
     """
     length = q.shape[2]
     chunk = min(chunk, length)
@@ -46,21 +47,26 @@ def gated_delta_rule(
     total = log_decay.cumsum(-1)  # log g_t, (B, H, N, C)
     below = torch.ones(chunk, chunk, dtype=torch.bool, device=q.device).tril()
     between = (total[..., :, None] - total[..., None, :]).masked_fill(~below, -torch.inf).exp()  # g_t / g_i for i <= t
-    u = rate[..., None] * v
-    w = torch.zeros_like(k)
+    solved = torch.diag_embed(rate)
     if correct:
         system = (rate[..., None] * between * (k @ k.transpose(-1, -2))).tril(-1)  # the unit diagonal is implied
-        known = torch.cat([u, (rate * total.exp())[..., None] * k], -1)
         exact = torch.promote_types(k.dtype, torch.float32)  # no solver takes half precision
-        solved = torch.linalg.solve_triangular(system.to(exact), known.to(exact), upper=False, unitriangular=True)
-        u, w = solved.split([v.shape[-1], k.shape[-1]], -1)
-    within = q @ k.transpose(-1, -2) * between
-    q = q * total.exp()[..., None]
-    kept = k * (total[..., -1:] - total).exp()[..., None]
+        solved = torch.linalg.solve_triangular(system.to(exact), solved.to(exact), upper=False, unitriangular=True).to(
+            k.dtype
+        )
+    within = (q @ k.transpose(-1, -2) * between) @ solved
+    kept = k.transpose(-1, -2) @ ((total[..., -1:] - total).exp()[..., None] * solved)
+    asked = torch.cat([q, k] if correct else [q], -2) * total.exp().repeat(1, 1, 1, 2 if correct else 1)[..., None]
     last = total[..., -1].exp()[..., None, None]
     outputs = []
-    for number in range(q.shape[2]):
-        write = u[:, :, number] - w[:, :, number] @ memory if correct else u[:, :, number]
-        outputs.append(q[:, :, number] @ memory + within[:, :, number] @ write)
-        memory = last[:, :, number] * memory + kept[:, :, number].transpose(-1, -2) @ write
+    # unbind rather than an index: the gradient of an index is a whole tensor of zeros for every chunk
+    for asked_c, new, within_c, kept_c, last_c in zip(
+        *(tensor.unbind(2) for tensor in (asked, v, within, kept, last)), strict=True
+    ):
+        answer = asked_c @ memory
+        if correct:
+            answer, known = answer.split(chunk, -2)
+            new = new - known
+        outputs.append(answer + within_c @ new)
+        memory = last_c * memory + kept_c @ new
     return torch.cat(outputs, 2)[:, :, :length], memory

@@ -251,7 +251,7 @@ def a_chunk_begins_without_decay(patch: Patch) -> None:
 
 
 def keys_are_not_normalised(patch: Patch) -> None:
-    patch(delta, "normalize", lambda x, dim: x)
+    patch(delta, "unit", lambda x: x)
 
 
 def the_convolution_begins_anew(patch: Patch) -> None:
