@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks import report
 from benchmarks.summary import newest
 
-WINDOW, SEGMENT, SEGMENTS, ROWS, WIDTH, DEPTH = 256, 256, 8, 8, 128, 2
+WINDOW, SEGMENT, SEGMENTS, ROWS, WIDTH, DEPTH = 256, 256, 8, 2, 128, 2
 PARAMETERS = 600_000
 MODELS: dict[str, list[dict[str, Any]]] = {
     "window": [],
@@ -143,7 +143,7 @@ def table(figures: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=list(MODELS), default=list(MODELS), metavar="MODEL")
-    parser.add_argument("--steps", type=int, default=100, help="of 16,384 bytes each")
+    parser.add_argument("--steps", type=int, default=500, help="of 4,096 bytes each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--run", choices=list(MODELS), help=argparse.SUPPRESS)
