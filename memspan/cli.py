@@ -847,6 +847,8 @@ def train_model(
         f"stopped by {report.stopped}: accuracy {report.score.accuracy:.1%}, loss {report.score.loss:.4f} held out; "
         f"lowest loss {report.best_loss:.4f} at step {report.best_step:,}."
     )
+    for name, value in report.metrics.items():
+        _print(f"{name}: {value:.4f}")
     if report.folder is not None:
         _print(f"{report.folder} holds the models `best` and `last`, and the report.")
 
@@ -906,10 +908,85 @@ def evaluate_model(
     table = Table(box=None)
     for name in ("segments", "distance", "accuracy", "loss", "bits", "state", "tokens/s"):
         table.add_column(name, justify="right")
+    for name in scores[0].metrics:
+        table.add_column(name, justify="right")
     for one in scores:
         measured = (f"{one.accuracy:.1%}", f"{one.loss:.4f}", f"{one.bits:.4f}", _size(one.state_bytes))
-        table.add_row(f"{one.segments:,}", f"{one.distance:,}", *measured, f"{one.tokens_per_second:,.0f}")
+        own = [f"{value:.4f}" for value in one.metrics.values()]
+        table.add_row(f"{one.segments:,}", f"{one.distance:,}", *measured, f"{one.tokens_per_second:,.0f}", *own)
     _console().print(table)
+
+
+@command("predict", cls=_Command)
+def predict_texts(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A model's folder: `best` of a run.")],
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="TEXT", help="What it reads; - is standard input, a text a line.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(metavar="FILE", help="One long text, in a file.")] = None,
+    question: Annotated[str, typer.Option(metavar="TEXT", help="Asked behind each text.")] = "",
+    task: Annotated[str | None, typer.Option(help="Refuse a model that was trained for another task.")] = None,
+    as_json: AS_JSON = False,
+) -> None:
+    """Let a trained model say what it was trained to say: a label, an answer, a summary, a translation.
+
+    Example: memspan predict runs/letters/best "We cannot come on Friday after all."
+    """
+    from memspan import evaluate
+
+    given = list(texts or [])
+    if file is not None:
+        try:
+            given.append(file.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file} cannot be read as UTF-8 text: {error}.") from error
+    if "-" in given:
+        place = given.index("-")
+        given[place : place + 1] = [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    if not given:
+        raise UsageError("There is nothing to read: give a text, --file, or - for standard input.")
+    said = evaluate.predict(checkpoint, given, question, task)
+    if as_json:
+        pairs = [{"text": text, "said": one} for text, one in zip(given, said, strict=True)]
+        _print_json({"checkpoint": str(checkpoint), "predictions": pairs})
+        return
+    for one in said:
+        _print(one)
+
+
+@command("compare", cls=_Command)
+@configures
+def compare_memories(
+    given: dict[str, Any],
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file with these fields.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="How often each is trained.")] = 3,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Records held out that are measured on.")] = 200,
+    as_json: AS_JSON = False,
+) -> None:
+    """Train with a memory and without one, as long and with as many parameters, and say what each reaches.
+
+    Without means: the same model, but every layer sees the current window alone.
+
+    Example: memspan compare --task classification --mechanism delta --seconds 30
+    """
+    from memspan.compare import compare
+
+    run = TrainConfig.from_mapping(_run_settings(config, given, resume=False))
+    told = compare(run, range(run.seed, run.seed + seeds), limit, None if as_json else _note)
+    if as_json:
+        _print_json(told.to_dict())
+        return
+    from rich.table import Table
+
+    table = Table(box=None)
+    for name in (told.task, told.metric, "spread", "parameters", "memory"):
+        table.add_column(name, justify="left" if name == told.task else "right")
+    for one in told.contenders:
+        table.add_row(one.name, f"{one.mean:.4f}", f"{one.spread:.4f}", f"{one.parameters:,}", _size(one.state_bytes))
+    for name, value in told.baselines.items():
+        table.add_row(name, f"{value:.4f}", "", "", "")
+    _console().print(table)
+    _print(told.verdict())
 
 
 def _whole_numbers(text: str) -> list[int]:

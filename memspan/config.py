@@ -14,9 +14,11 @@ import yaml
 from memspan.errors import UsageError
 
 if TYPE_CHECKING:
+    from memspan.models.saved import SavedModel
     from memspan.models.scratch import ScratchConfig
     from memspan.tasks import Task
 
+SCRATCH = "scratch"
 PRECISIONS = ("fp32", "bf16", "fp16")
 TRACKERS = ("tensorboard", "wandb")
 DEVICES = ("auto", "cpu")
@@ -47,6 +49,10 @@ class TrainConfig:
     )
     mastered: float = _field(0.9, "Task", "Accuracy at which the curriculum goes on.")
 
+    model: str = _field(SCRATCH, "Model", "scratch, or a pretrained model: a Hugging Face id, a folder, or smollm2.")
+    lora: int | None = _field(
+        None, "Model", "Rank of the low-rank changes that a pretrained model learns; 0 leaves it as it is."
+    )
     width: int = _field(64, "Model", "Width of the hidden states.")
     depth: int = _field(2, "Model", "Layers, all alike.")
     mechanism: str | None = _field(None, "Model", "The memory mechanism of every layer; none at all by default.")
@@ -128,10 +134,29 @@ class TrainConfig:
         return self.replace(**elsewhere).to_dict() == other.replace(**elsewhere).to_dict()
 
     def make_task(self) -> "Task":
+        """The task, always the same one: what it learned from its data, it learned once."""
+        if not hasattr(self, "_task"):
+            object.__setattr__(self, "_task", self._new_task())
+        task: Task = self._task  # type: ignore[attr-defined]
+        return task
+
+    def _new_task(self) -> "Task":
         from memspan.tasks import build
 
-        data = {"data": list(self.data)} if self.data else {}
-        return build(self.task, **{**self.task_settings, **data})
+        given: dict[str, Any] = {"data": list(self.data)} if self.data else {}
+        if self.model != SCRATCH:
+            given["tokenizer"] = self.model
+        return build(self.task, **{**self.task_settings, **given})
+
+    def make_model(self, task: "Task") -> "SavedModel":
+        """The model before training; its weights come from torch's random numbers, or are pretrained ones."""
+        if self.model == SCRATCH:
+            from memspan.models.scratch import ScratchModel
+
+            return ScratchModel(self.make_model_config(task))
+        from memspan.models.pretrained import adapt
+
+        return adapt(self.model, task.vocabulary, self.lora)
 
     def make_model_config(self, task: "Task") -> "ScratchConfig":
         from memspan.mechanisms import window_only
@@ -199,6 +224,8 @@ class TrainConfig:
         from memspan.models.scratch import ScratchModel, grid
 
         task = self.make_task()
+        if self.model != SCRATCH:
+            return
         if any("name" not in part for layer in self.layers for part in layer):
             raise UsageError("Every part of `layers` names its mechanism: {name: ..., and its settings}.")
         try:

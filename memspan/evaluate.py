@@ -6,7 +6,7 @@ Letters: B batch, T tokens.
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from memspan.config import TrainConfig, read_yaml
+from memspan.data.tokenizer import FILE as TOKENIZER
 from memspan.errors import UsageError
-from memspan.models.scratch import ScratchModel, grid
+from memspan.models.saved import open_model
+from memspan.models.scratch import grid
 from memspan.state import detach, nbytes
 from memspan.tasks import NOT_ASKED, Task, build
 
@@ -37,6 +39,7 @@ class Score:
         asked: how many tokens that is the mean of.
         state_bytes: of the state of one stream after its end.
         tokens_per_second: read, all rows together.
+        metrics: of the task's own, on records held out.
     """
 
     segments: int
@@ -47,6 +50,13 @@ class Score:
     asked: int
     state_bytes: int
     tokens_per_second: float
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def asked_from(targets: Tensor) -> int:
+    """How many of the last tokens are needed, so that all that is asked is among them. targets (B, T) int64."""
+    columns = (targets != NOT_ASKED).any(0).nonzero()
+    return targets.shape[1] - int(columns[0]) if len(columns) else 0
 
 
 def tally(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -69,7 +79,7 @@ def tally(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
 def measure(model: nn.Module, task: Task, segments: int, rows: int = 64, batches: int = 1, seed: int = SEED) -> Score:
     """Reads `batches` batches of `rows` streams segment by segment, so that memory does not grow with their length.
 
-    `model` is `(ids, state) -> (logits, state)`. Raises UsageError for a task with more tokens than the model knows.
+    `model` is `(ids, state, keep) -> (logits of the last keep tokens, state)`. Raises UsageError for a task with more tokens than the model knows.
     """
     generator, task = torch.Generator().manual_seed(seed), task.held_out()
     device = next(model.parameters()).device
@@ -84,9 +94,10 @@ def measure(model: nn.Module, task: Task, segments: int, rows: int = 64, batches
             batch, place = task.follow(place, rows, segments, generator)
             state = None if batch.fresh else state
             for ids, targets in zip(*(torch.split(one, length, 1) for one in (batch.ids, batch.targets)), strict=True):
-                logits, state = model(ids.to(device), state)
+                keep = asked_from(targets)
+                logits, state = model(ids.to(device), state, keep)
                 state = detach(state)
-                counts = tally(logits, targets)
+                counts = tally(logits, targets[:, targets.shape[1] - keep :])
                 if counts is not None:
                     loss, right = loss + counts[0], right + counts[1]
             asked += int((batch.targets != NOT_ASKED).sum())
@@ -131,14 +142,17 @@ def evaluate(
         raise UsageError("Streams have at least 1 segment: give lengths like 5,16,64.")
     if rows < 1 or batches < 1:
         raise UsageError(f"rows={rows}, batches={batches} cannot be: both are at least 1.")
-    model = ScratchModel.from_pretrained(checkpoint)
+    model: Any = open_model(checkpoint)
     asked = make_task(Path(checkpoint), task, settings)
     if asked.vocabulary > model.config.vocabulary:
         raise UsageError(
             f"The task has {asked.vocabulary} different tokens, but the model knows {model.config.vocabulary}: "
             "it was trained for another task."
         )
-    return [measure(model, asked, length, rows, batches, seed) for length in segments]
+    return [
+        replace(measure(model, asked, length, rows, batches, seed), metrics=asked.score(model, length))
+        for length in segments
+    ]
 
 
 def make_task(checkpoint: Path, name: str | None = None, settings: dict[str, Any] | None = None) -> Task:
@@ -151,7 +165,30 @@ def make_task(checkpoint: Path, name: str | None = None, settings: dict[str, Any
     if name is not None and name != values.get("task"):
         return build(name, **(settings or {}))
     config = TrainConfig.from_mapping(values)
-    return config.replace(task_settings={**config.task_settings, **(settings or {})}).make_task()
+    learned = {"saved": str(checkpoint)} if (checkpoint / TOKENIZER).is_file() else {}
+    return config.replace(task_settings={**config.task_settings, **(settings or {}), **learned}).make_task()
+
+
+def predict(checkpoint: str | Path, texts: Sequence[str], question: str = "", task: str | None = None) -> list[str]:
+    """What a trained model says to each of these texts.
+
+    Args:
+        checkpoint: a folder that training wrote.
+        question: asked after each text, for tasks that have one.
+        task: the task it should have been trained for, if that matters.
+
+    Raises UsageError for a model that was trained for another task, or one that says nothing to texts.
+    """
+    checkpoint = Path(checkpoint)
+    values = read_yaml(checkpoint / CONFIG)
+    if task is not None and task != values.get("task"):
+        raise UsageError(f"{checkpoint} was trained for {values.get('task')}, not for {task}.")
+    if not (checkpoint / TOKENIZER).is_file():
+        raise UsageError(f"{checkpoint} was trained for {values.get('task')}, which says nothing to texts.")
+    config = TrainConfig.from_mapping({name: value for name, value in values.items() if name != "data"})
+    made: Any = build(config.task, **{**config.task_settings, "data": None, "test": [], "saved": str(checkpoint)})
+    said: list[str] = made.predict(open_model(checkpoint).eval(), list(texts), config.segments, question)
+    return said
 
 
 def to_dict(scores: Sequence[Score]) -> list[dict[str, Any]]:

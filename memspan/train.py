@@ -31,7 +31,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from memspan.config import TrainConfig
 from memspan.errors import Diverged, MemspanError, UsageError
-from memspan.evaluate import CONFIG, Score, measure, tally
+from memspan.evaluate import CONFIG, Score, asked_from, measure, tally
 from memspan.models.saved import WEIGHTS
 from memspan.models.scratch import ScratchModel
 from memspan.state import State, losses
@@ -75,6 +75,7 @@ class Report:
         tokens: read for them.
         seconds: of CPU time.
         score: of the model at the end, on streams held out.
+        metrics: of the task's own, on records held out.
         best_step, best_loss: of the lowest loss on streams held out.
         history: a record for every measurement.
         folder: the output; its `last` and `best` can be opened by `ScratchModel.from_pretrained`. None without one.
@@ -87,6 +88,7 @@ class Report:
     tokens: int
     seconds: float
     score: Score
+    metrics: dict[str, float]
     best_step: int
     best_loss: float
     history: list[dict[str, float]]
@@ -95,7 +97,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the model, as JSON knows it."""
-        names = ("stopped", "step", "tokens", "seconds", "best_step", "best_loss", "history")
+        names = ("stopped", "step", "tokens", "seconds", "metrics", "best_step", "best_loss", "history")
         rest = {name: getattr(self, name) for name in names}
         return {"config": self.config.to_dict(), **rest, "score": asdict(self.score)}
 
@@ -154,7 +156,7 @@ class _Run:
         self.config, self.accelerator, self.device = config, accelerator, accelerator.device
         self.task = config.make_task()
         torch.manual_seed(config.seed)
-        self.model = ScratchModel(config.make_model_config(self.task))
+        self.model = config.make_model(self.task)
         matrices = [one for one in self.model.parameters() if one.dim() >= 2]
         vectors = [one for one in self.model.parameters() if one.dim() < 2]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -166,7 +168,7 @@ class _Run:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.state: State = None
         self.at = _Place(segments=config.segments if config.curriculum is None else config.curriculum)
-        self.pending: list[tuple[Tensor, int]] = []  # (loss, right answers) on the device, tokens asked; one a step
+        self.pending: list[tuple[Tensor, int, int]] = []  # (loss, right answers) on the device, tokens asked and read
         self.begun = 0.0
 
     def to_the_end(self, on_progress: Callable[[Progress], None] | None) -> Report:
@@ -222,7 +224,7 @@ class _Run:
                     self.accelerator.clip_grad_norm_(self.parameters, config.clip)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-        self.pending.append((told, asked))
+        self.pending.append((told, asked, sum(batch.ids.numel() for batch in batches)))
         at.step += 1
 
     def _learn(self, batch: Batch, asked: int) -> Tensor:
@@ -232,8 +234,9 @@ class _Run:
         state: State = None if batch.fresh else self.state
         told = torch.zeros(2, device=self.device)
         for ids, targets in zip(*(torch.split(one, length, 1) for one in (batch.ids, batch.targets)), strict=True):
-            logits, state = self.prepared(ids.to(self.device, non_blocking=True), state)
-            counts = tally(logits, targets)
+            keep = asked_from(targets)
+            logits, state = self.prepared(ids.to(self.device, non_blocking=True), state, keep)
+            counts = tally(logits, targets[:, targets.shape[1] - keep :])
             loss = logits.new_zeros(()) if counts is None else counts[0] / asked
             own = [one for one in losses(state) if one.requires_grad] if config.loss_weight else []
             if own:
@@ -251,13 +254,13 @@ class _Run:
         at, config = self.at, self.config
         if not self.pending:
             return
-        told = torch.stack([one for one, _ in self.pending]).tolist()
+        told = torch.stack([one for one, _, _ in self.pending]).tolist()
         for number, (loss, _) in enumerate(told, start=at.step - len(told) + 1):
             if not math.isfinite(loss):
                 raise self._diverged(number, loss)
         at.loss = sum(loss for loss, _ in told) / len(told)
-        at.accuracy = sum(right for _, right in told) / sum(asked for _, asked in self.pending)
-        at.tokens += len(told) * config.accumulate * config.rows * at.segments * self.task.segment
+        at.accuracy = sum(right for _, right in told) / sum(asked for _, asked, _ in self.pending)
+        at.tokens += sum(read for _, _, read in self.pending)
         self.pending.clear()
         if at.segments < config.segments and at.accuracy >= config.mastered:
             at.segments += 1
@@ -308,6 +311,7 @@ class _Run:
     def _save_model(self, folder: Path) -> None:
         self.model.save_pretrained(folder)
         self.config.save(folder / CONFIG)
+        self.task.save(folder)
 
     def _save_run(self, folder: Path) -> None:
         tensors, form = pack(self._tree())
@@ -364,6 +368,7 @@ class _Run:
         at, config = self.at, self.config
         folder = None if config.output is None else Path(config.output)
         assert at.stopped is not None
+        model = self.accelerator.unwrap_model(self.prepared, keep_fp32_wrapper=False).eval()
         report = Report(
             config=config,
             stopped=at.stopped,
@@ -371,11 +376,12 @@ class _Run:
             tokens=at.tokens,
             seconds=at.seconds,
             score=Score(**at.score),
+            metrics=self.task.score(model, config.segments),
             best_step=at.best_step,
             best_loss=at.best_loss,
             history=at.history,
             folder=folder,
-            model=self.accelerator.unwrap_model(self.prepared, keep_fp32_wrapper=False).eval(),
+            model=model,
         )
         if folder is not None:
             try:

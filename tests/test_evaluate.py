@@ -35,14 +35,15 @@ class Counting(nn.Module):
         self.unused = nn.Parameter(torch.zeros(()))
         self.lengths: list[int] = []
 
-    def forward(self, ids: Tensor, state: State = None) -> tuple[Tensor, State]:
+    def forward(self, ids: Tensor, state: State = None, keep: int | None = None) -> tuple[Tensor, State]:
         assert not self.training
         assert not torch.is_grad_enabled()
         self.lengths.append(ids.shape[1])
         seen = ids.new_zeros(len(ids), 1) if state is None else state["seen"]
         places = seen + torch.arange(ids.shape[1])
         likely = torch.tensor([[0.75, 0.25], [0.25, 0.75]]).log()
-        return likely[(places >= 6).long()], {"seen": seen + ids.shape[1]}
+        logits = likely[(places >= 6).long()]
+        return logits[:, logits.shape[1] - keep :] if keep is not None else logits, {"seen": seen + ids.shape[1]}
 
 
 def test_counts() -> None:

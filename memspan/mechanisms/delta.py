@@ -70,8 +70,8 @@ class Delta(Mechanism):
         mixed = conv1d(tokens.transpose(1, 2), self.convolution, groups=width).transpose(1, 2)
         inner = self.heads * self.size
         qk, v = self.project(mixed).split([2 * inner, inner], 2)
-        q, k = unit(silu(qk).unflatten(2, (2, self.heads, self.size))).permute(2, 0, 3, 1, 4)
-        v = v.unflatten(2, (self.heads, self.size)).transpose(1, 2)
+        q, k = unit(silu(qk).reshape(rows, length, 2, self.heads, self.size)).permute(2, 0, 3, 1, 4)
+        v = v.reshape(rows, length, self.heads, self.size).transpose(1, 2)
         decay, rate = self.rates(x).unflatten(2, (2, self.heads)).permute(2, 0, 3, 1)
         read, memory = gated_delta_rule(
             q, k, v, logsigmoid(decay), rate.sigmoid(), memory, self.chunk, self.rule == "delta"
@@ -82,4 +82,5 @@ class Delta(Mechanism):
 
 def unit(x: Tensor) -> Tensor:
     """x (*, K) with length one; a product with the inverse, as the gradient of a quotient takes twice as long."""
-    return x * torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12).reciprocal()
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x * length.clamp_min(1e-12).reciprocal()

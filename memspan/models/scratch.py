@@ -130,9 +130,11 @@ class ScratchModel(SavedModel):
         if config.tied:
             self.head.weight = self.backbone.embedding.weight
 
-    def forward(self, ids: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """ids (B, S) int64 -> logits (B, S, V) and the state after them."""
+    def forward(self, ids: Tensor, state: State = None, keep: int | None = None) -> tuple[Tensor, State]:
+        """ids (B, S) int64 -> logits (B, S, V), or (B, keep, V) those of the last `keep` tokens, and the state after them."""
         hidden, state = self.backbone(ids, state)
+        if keep is not None:
+            hidden = hidden[:, hidden.shape[1] - keep :]
         logits: Tensor = self.head(hidden)
         return logits, state
 

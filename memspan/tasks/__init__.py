@@ -7,6 +7,7 @@ from memspan.errors import UsageError
 from memspan.tasks.babi_book import BabiBook
 from memspan.tasks.base import NOT_ASKED, Batch, Task
 from memspan.tasks.capacity import Capacity
+from memspan.tasks.classification import Classification
 from memspan.tasks.copying import Copying
 from memspan.tasks.language_modelling import LanguageModelling
 from memspan.tasks.later_text import LaterText
@@ -16,6 +17,7 @@ from memspan.tasks.recall import Recall
 TASKS: dict[str, type[Task]] = {
     "babi_book": BabiBook,
     "capacity": Capacity,
+    "classification": Classification,
     "copying": Copying,
     "language_modelling": LanguageModelling,
     "later_text": LaterText,

@@ -4,10 +4,11 @@ Letters: B batch, T tokens, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 NOT_ASKED = -100  # the target of a token of which nothing is asked; cross_entropy's own `ignore_index`
 
@@ -24,12 +25,15 @@ class Task(ABC):
     """Streams of `segments` segments of `segment` tokens, generated from a seed.
 
     Attributes:
+        metric: the name of the figure that counts.
         vocabulary: V, ids in the streams and targets are below it.
         segment: tokens of a segment; training cuts a stream there.
         causal: it can be done from left to right.
     """
 
     causal: ClassVar[bool] = True
+    metric: ClassVar[str] = "accuracy"  # the one that counts: a figure of `evaluate.Score`, or of `score`
+    lower_is_better: ClassVar[bool] = False
     vocabulary: int
     segment: int
 
@@ -48,6 +52,17 @@ class Task(ABC):
     def held_out(self) -> "Task":
         """The task on text that no other batch shows, to measure on. By default the task: its streams never repeat."""
         return self
+
+    def score(self, model: nn.Module, segments: int, limit: int | None = 200, rows: int = 32) -> dict[str, float]:
+        """Metrics of the task's own on the first `limit` records held out; none by default."""
+        return {}
+
+    def baselines(self, limit: int | None = None) -> dict[str, float]:
+        """The metric that counts, by ways that need no neural network, on the same records; none by default."""
+        return {}
+
+    def save(self, folder: Path) -> None:  # noqa: B027 - most tasks learn nothing
+        """Writes beside a model what its task learned from the data, for those who have the model alone."""
 
 
 def choose(options: int, count: int, rows: int, generator: torch.Generator) -> Tensor:

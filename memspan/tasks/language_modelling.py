@@ -26,6 +26,8 @@ class LanguageModelling(Task):
         valid: the part of the text, its end, that is held out.
     """
 
+    metric, lower_is_better = "bits", True
+
     def __init__(self, data: str | Sequence[str] = (), segment: int = 128, valid: float = 0.1) -> None:
         if segment < 1 or not 0 < valid < 1:
             raise UsageError(f"segment={segment}, valid={valid} cannot be: at least 1, and between 0 and 1.")

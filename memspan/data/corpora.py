@@ -1,0 +1,209 @@
+"""Public corpora in the files in which they are published -> records with the columns that tasks name.
+
+None of them is part of memspan; docs/tasks.md says where each comes from and under which licence.
+"""
+
+import csv
+import gzip
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+Record = dict[str, Any]
+
+
+def _text(path: Path) -> str:
+    """Of a file, plain, gzipped, or alone in a zip archive."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            member = next(name for name in archive.namelist() if not name.startswith("__"))
+            return archive.read(member).decode()
+    if path.suffix == ".gz":
+        return gzip.decompress(path.read_bytes()).decode()
+    return path.read_text("utf-8")
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    return (json.loads(line) for line in _text(path).split("\n") if line.strip())
+
+
+# ---- classification: text, label
+
+
+def clinc150(path: Path, parts: Iterable[str] = ("train", "oos_train")) -> list[Record]:
+    """data_full.json of Larson et al. 2019; "path#test+oos_test" is not needed: see `clinc150_test`."""
+    told = json.loads(_text(path))
+    return [{"text": text, "label": label} for part in parts for text, label in told[part]]
+
+
+def clinc150_test(path: Path) -> list[Record]:
+    return clinc150(path, ("test", "oos_test"))
+
+
+def phrasebank(path: Path) -> list[Record]:
+    """Sentences_*.txt of the Financial PhraseBank (Malo et al. 2014): "sentence@label", in Latin-1."""
+    parted = [line.rpartition("@") for line in path.read_bytes().decode("latin-1").splitlines() if line.strip()]
+    return [{"text": text, "label": label.strip()} for text, at, label in parted if at]
+
+
+def labelled_folders(path: Path) -> list[Record]:
+    """A zip archive with a folder for each label and a file for each text, as NLTK's movie_reviews."""
+    with zipfile.ZipFile(path) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".txt"))
+        places = [PurePosixPath(name) for name in names]
+        texts = [archive.read(name).decode("utf-8", "replace") for name in names]
+    return [{"text": text, "label": place.parent.name} for place, text in zip(places, texts, strict=True)]
+
+
+def csl_category(path: Path) -> list[Record]:
+    """cls_ctg_*.tsv of CSL (Li et al. 2022): a paper's title and its discipline."""
+    rows = [line.split("\t") for line in _text(path).splitlines()]
+    return [{"text": row[1], "label": row[2]} for row in rows]
+
+
+# ---- question answering: context, question, answers
+
+
+def squad(path: Path) -> list[Record]:
+    """SQuAD's JSON (Rajpurkar et al. 2016), also CMRC2018, DRCD and XQuAD."""
+    return [
+        {
+            "context": paragraph["context"],
+            "question": one["question"],
+            "answers": sorted({answer["text"] for answer in one["answers"]}),
+            "document": article.get("title", ""),
+        }
+        for article in json.loads(_text(path))["data"]
+        for paragraph in article["paragraphs"]
+        for one in paragraph["qas"]
+    ]
+
+
+def multihop(path: Path) -> list[Record]:
+    """HotpotQA or MuSiQue: a question whose answer needs two or more of the paragraphs at hand."""
+    records = []
+    for one in json.loads(_text(path)):
+        if "paragraphs" in one:
+            parts = [f"{part['title']}\n{part['paragraph_text']}" for part in one["paragraphs"]]
+            answers = [one["answer"], *one.get("answer_aliases", [])]
+        else:
+            parts = [f"{title}\n{''.join(sentences)}" for title, sentences in one["context"]]
+            answers = [one["answer"]]
+        records.append({"context": "\n\n".join(parts), "question": one["question"], "answers": answers})
+    return records
+
+
+# ---- dialogue: turns
+
+
+def multiwoz(path: Path) -> list[Record]:
+    """MultiWOZ 2.1 (Eric et al. 2020)."""
+    told = json.loads(_text(path))
+    return [{"turns": [turn["text"].strip() for turn in one["log"]]} for one in told.values()]
+
+
+def crosswoz(path: Path) -> list[Record]:
+    """CrossWOZ (Zhu et al. 2020)."""
+    told = json.loads(_text(path))
+    return [{"turns": [turn["content"].strip() for turn in one["messages"]]} for one in told.values()]
+
+
+def kdconv(path: Path) -> list[Record]:
+    """KdConv (Zhou et al. 2020)."""
+    return [{"turns": [turn["message"].strip() for turn in one["messages"]]} for one in json.loads(_text(path))]
+
+
+# ---- summarisation: text, summary, and where there is one a question
+
+
+def qmsum(path: Path) -> list[Record]:
+    """QMSum (Zhong et al. 2021): a meeting, a question about it, and the summary that answers it."""
+    return [
+        {
+            "text": "\n".join(f"{turn['speaker']}: {turn['content']}" for turn in meeting["meeting_transcripts"]),
+            "question": one["query"],
+            "summary": one["answer"],
+        }
+        for meeting in _lines(path)
+        for one in (*meeting["general_query_list"], *meeting["specific_query_list"])
+    ]
+
+
+def squality(path: Path) -> list[Record]:
+    """SQuALITY (Wang et al. 2022): a story, a question about it, four answers."""
+    return [
+        {
+            "text": story["document"],
+            "question": one["question_text"],
+            "summary": one["responses"][0]["response_text"],
+            "summaries": [response["response_text"] for response in one["responses"]],
+        }
+        for story in _lines(path)
+        for one in story["questions"]
+    ]
+
+
+def csl_title(path: Path) -> list[Record]:
+    """ts_*.tsv of CSL: a paper's abstract and its title."""
+    rows = [line.split("\t") for line in _text(path).splitlines()]
+    return [{"text": row[1], "summary": row[2]} for row in rows]
+
+
+def vcsum(path: Path) -> list[Record]:
+    """short_*.txt of VCSum (Wu et al. 2023): part of a meeting and what was discussed in it."""
+    return [
+        {"text": "\n".join("".join(turn) for turn in one["context"]), "summary": one["discussion"]}
+        for one in _lines(path)
+    ]
+
+
+# ---- translation: source, target
+
+
+def tatoeba(path: Path) -> list[Record]:
+    """Pairs of sentences in two columns, as manythings.org gives those of Tatoeba."""
+    rows = [line.split("\t") for line in _text(path).splitlines() if "\t" in line]
+    return [{"source": row[0], "target": row[1]} for row in rows]
+
+
+# ---- recommendation: user, item, time
+
+
+def movielens(path: Path) -> list[Record]:
+    """The folder of MovieLens with ratings.csv and movies.csv (Harper and Konstan 2015)."""
+    with (path / "movies.csv").open(encoding="utf-8", newline="") as file:
+        films = {row["movieId"]: row for row in csv.DictReader(file)}
+    with (path / "ratings.csv").open(encoding="utf-8", newline="") as file:
+        return [
+            {
+                "user": row["userId"],
+                "item": row["movieId"],
+                "time": int(row["timestamp"]),
+                "rating": float(row["rating"]),
+                "title": films[row["movieId"]]["title"],
+                "genres": films[row["movieId"]]["genres"].replace("|", " "),
+            }
+            for row in csv.DictReader(file)
+        ]
+
+
+CORPORA: dict[str, Callable[[Path], list[Record]]] = {
+    "clinc150": clinc150,
+    "clinc150_test": clinc150_test,
+    "crosswoz": crosswoz,
+    "csl_category": csl_category,
+    "csl_title": csl_title,
+    "kdconv": kdconv,
+    "labelled_folders": labelled_folders,
+    "movielens": movielens,
+    "multihop": multihop,
+    "multiwoz": multiwoz,
+    "phrasebank": phrasebank,
+    "qmsum": qmsum,
+    "squad": squad,
+    "squality": squality,
+    "tatoeba": tatoeba,
+    "vcsum": vcsum,
+}

@@ -1,0 +1,243 @@
+"""Tasks on texts: something is read, a question may follow, and something should be said.
+
+Letters: B batch, T tokens, V vocabulary.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from memspan.data.dataset import TABLE, Record, TextDataset, divide, pad, read
+from memspan.data.tokenizer import Tokenizer
+from memspan.errors import UsageError
+from memspan.generate import Sampling, continue_text
+from memspan.tasks.base import NOT_ASKED, Batch, Task
+
+POOL = 16  # batches whose examples are sorted by length, so that those of one batch are about as long
+LEARN_FROM = 20_000  # records that a vocabulary is learned from, at most
+SAMPLE = 600  # records that the project generates where no data are named
+
+
+class Example(NamedTuple):
+    """What is read, what is asked behind it, and what should be said."""
+
+    source: str
+    target: str
+    question: str = ""
+
+
+class TextTask(Task):
+    """Examples as streams: source, question, the tokens that ask for an answer, and the answer.
+
+    A source that is too long loses its end, or is read whole where the streams have segments enough for it. Rows of a
+    batch are filled up on the left, so they end together.
+
+    Args:
+        data: files to train on; without any, a small sample that memspan generates; None for no records at all, where
+            a saved task is only to predict.
+        test: files held out; without any, a part of `data`.
+        format: of the files: table (csv, tsv, json, jsonl, parquet), hub, or a public corpus by name.
+        test_format: of `test`, where it is another one.
+        rename: columns that are called otherwise, {theirs: ours}.
+        held_out: the part held out where no `test` is given.
+        limit: records at most, of each of both.
+        segment: tokens of a segment.
+        vocabulary: ids of the byte-pair encoding that is learned from the data.
+        tokenizer: take that of this pretrained model instead.
+        saved: a folder that `save` wrote: tokenizer and labels come from there, and data need not be given.
+    """
+
+    columns: ClassVar[tuple[str, ...]]
+    metric: ClassVar[str]
+    answer_tokens: ClassVar[int] = 32  # said at most
+    extra: int = 0  # ids behind those of the tokenizer
+
+    def __init__(
+        self,
+        data: str | Sequence[str] | None = (),
+        test: str | Sequence[str] = (),
+        format: str = TABLE,
+        test_format: str | None = None,
+        rename: Mapping[str, str] | None = None,
+        held_out: float = 0.1,
+        limit: int | None = None,
+        segment: int = 64,
+        vocabulary: int = 4096,
+        tokenizer: str | None = None,
+        saved: str | None = None,
+    ) -> None:
+        if segment < 1 or not 0 < held_out < 1 or (limit is not None and limit < 2):
+            raise UsageError(
+                f"segment={segment}, held_out={held_out}, limit={limit} cannot be: at least 1, between 0 and 1, "
+                "and at least 2."
+            )
+        self.segment = segment
+        if saved is not None:
+            self.tokenizer = Tokenizer.open(saved)
+        if data is None:
+            self.records: list[Record] = []
+            self._rest: list[Record] = []
+        else:
+            self._read(data, test, format, test_format, rename or {}, held_out, limit)
+        if saved is None:
+            self.tokenizer = (
+                Tokenizer.learn(self.texts(self.records), vocabulary)
+                if tokenizer is None
+                else Tokenizer.of_pretrained(tokenizer)
+            )
+        self.prepare(saved)
+        self.vocabulary = self.tokenizer.size + self.extra
+
+    def _read(
+        self,
+        data: str | Sequence[str],
+        test: str | Sequence[str],
+        format: str,
+        test_format: str | None,
+        rename: Mapping[str, str],
+        held_out: float,
+        limit: int | None,
+    ) -> None:
+        """Sets the records to train on and those held out."""
+        paths, tests = ([one] if isinstance(one, str) else list(one) for one in (data, test))
+        given: Sequence[Record] = (
+            read(paths, self.columns, format, rename)
+            if paths
+            else TextDataset(self.sample(SAMPLE), self.columns, name="the generated sample")
+        )
+        if tests:
+            train, rest = _first(given, limit), _first(read(tests, self.columns, test_format or format, rename), limit)
+        else:
+            train, rest = self.split(given, held_out, limit)
+        self.records, self._rest = self.usable(train), self.usable(rest)
+        if not self.records or not self._rest:
+            raise UsageError("The data hold too few records that can be used: some to train on, and some held out.")
+
+    # ---- what a task says of itself
+
+    @staticmethod
+    @abstractmethod
+    def sample(count: int) -> list[dict[str, Any]]:
+        """Records that memspan generates, always the same ones, so that everything runs anywhere."""
+
+    @abstractmethod
+    def example(self, record: Record) -> Example:
+        """What is read and said."""
+
+    @abstractmethod
+    def judge(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
+        """The metrics of what was said about these records."""
+
+    def split(
+        self, records: Sequence[Record], share: float, limit: int | None
+    ) -> tuple[Sequence[Record], Sequence[Record]]:
+        """Records to train on and records held out: by default at random."""
+        train, rest = divide(len(records), share)
+        return [records[place] for place in train[:limit]], [records[place] for place in rest[:limit]]
+
+    def usable(self, records: Sequence[Record]) -> list[Record]:
+        """Those of which something can be asked: without empty texts or targets."""
+        return [record for record in records if all(_filled(record[column]) for column in self.columns)]
+
+    def prepare(self, saved: str | None) -> None:
+        """Whatever else is learned from the records, or read from the folder; says how many ids are `extra`."""
+
+    def baselines(self, limit: int | None = None) -> dict[str, float]:
+        """The task's metric by ways that need no neural network, on the records held out."""
+        return {}
+
+    # ---- streams
+
+    def answer_ids(self, example: Example) -> list[int]:
+        return [*self.tokenizer.encode(example.target)[: self.answer_tokens - 1], self.tokenizer.end]
+
+    def prompt_ids(self, example: Example, room: int) -> list[int]:
+        """What is read before the answer, at most `room` ids: the end of a source that is too long is left out."""
+        after = [*self.tokenizer.encode(example.question), *self.tokenizer.answer]
+        if len(after) > room:
+            after = after[-room:]
+        return [*self.tokenizer.encode(example.source)[: room - len(after)], *after]
+
+    def batch(self, rows: int, segments: int, generator: torch.Generator) -> Batch:
+        chosen = torch.randint(0, len(self.records), (rows * POOL,), generator=generator).tolist()
+        chosen.sort(key=lambda place: len(self.example(self.records[place]).source))
+        start = int(torch.randint(0, POOL, (), generator=generator)) * rows
+        return self.streams([self.records[place] for place in chosen[start : start + rows]], segments)
+
+    def streams(self, records: Sequence[Record], segments: int) -> Batch:
+        """These records as a batch of at most so many segments."""
+        room = segments * self.segment
+        prompts, answers = [], []
+        for example in map(self.example, records):
+            answer = self.answer_ids(example)[:room]
+            prompts.append([*self.prompt_ids(example, room - len(answer) + 1), *answer[:-1]])
+            answers.append(answer)
+        ids, _ = pad(prompts, self.segment, self.tokenizer.pad)
+        targets = torch.full_like(ids, NOT_ASKED)
+        for row, answer in zip(targets, answers, strict=True):
+            row[len(row) - len(answer) :] = torch.tensor(answer)
+        return Batch(ids, targets)
+
+    def held_out(self) -> Self:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__, records=self._rest)
+        return twin
+
+    # ---- saying
+
+    def say(self, model: nn.Module, examples: Sequence[Example], segments: int, rows: int = 32) -> list[str]:
+        """What a model says to each example, whose target it does not see."""
+        order = sorted(range(len(examples)), key=lambda place: len(examples[place].source))
+        said: dict[int, str] = {}
+        with torch.no_grad():
+            for first in range(0, len(order), rows):
+                places = order[first : first + rows]
+                prompts = [self.prompt_ids(examples[place], segments * self.segment) for place in places]
+                ids, _ = pad(prompts, self.segment, self.tokenizer.pad)
+                device = next(model.parameters()).device
+                said |= dict(zip(places, self.answers(model, ids.to(device)), strict=True))
+        return [said[place] for place in range(len(examples))]
+
+    def answers(self, model: nn.Module, ids: Tensor) -> list[str]:
+        """What follows prompts (B, T)."""
+        tokens, _ = continue_text(
+            model, ids, sampling=Sampling(max_new_tokens=self.answer_tokens), stop=[self.tokenizer.end]
+        )
+        return [self.tokenizer.decode(row) for row in tokens.tolist()]
+
+    def score(self, model: nn.Module, segments: int, limit: int | None = 200, rows: int = 32) -> dict[str, float]:
+        """The metrics on the first `limit` records held out."""
+        records = list(islice(self._rest, limit))
+        was_training = model.training
+        model.eval()
+        try:
+            said = self.say(model, [self.example(record) for record in records], segments, rows)
+        finally:
+            model.train(was_training)
+        return self.judge(records, said)
+
+    def predict(self, model: nn.Module, texts: Sequence[str], segments: int, question: str = "") -> list[str]:
+        """What a model says to texts of the user's own."""
+        return self.say(model, [Example(text, "", question) for text in texts], segments)
+
+    # ---- keeping
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save(folder)
+
+    def texts(self, records: Sequence[Record]) -> Iterable[str]:
+        """What the vocabulary is learned from."""
+        return (part for record in islice(records, LEARN_FROM) for part in self.example(record) if part)
+
+
+def _first(records: Sequence[Record], limit: int | None) -> Sequence[Record]:
+    return records if limit is None or len(records) <= limit else [records[place] for place in range(limit)]
+
+
+def _filled(value: Any) -> bool:
+    return value is not None and (not isinstance(value, str | list) or len(value) > 0)
