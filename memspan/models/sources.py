@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,9 +19,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from filelock import FileLock
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 from platformdirs import user_cache_path
 from torch import nn
 
@@ -110,6 +115,8 @@ def load(
     options = {"trust_remote_code": trust_remote_code}
     with _quiet():
         try:
+            if not os.path.isdir(place) and not _hub_can_be_reached():
+                place = _in_the_hub_cache(place)
             model = AutoModelForCausalLM.from_pretrained(place, dtype=chosen_dtype, **options)
             tokenizer = AutoTokenizer.from_pretrained(place, **options)
         except (OSError, ValueError) as error:
@@ -260,6 +267,26 @@ def _dense() -> dict[str, Any]:
     except ImportError:
         return {}
     return {"quantization_config": GgufConfig(dequantize=True)}
+
+
+def _in_the_hub_cache(name: str) -> str:
+    try:
+        return str(snapshot_download(name, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        raise OSError("there is no network, and it is not in the cache of the hub's client") from error
+
+
+def _hub_can_be_reached() -> bool:
+    """Whether the hub's name can be resolved. Without a network its client would try for a minute and a half."""
+    from huggingface_hub import constants
+
+    if getproxies():
+        return True  # a proxy resolves it
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, None)
+    except OSError:
+        return False
+    return True
 
 
 def _cannot_load(name: str, folder: Path | None, error: Exception) -> str:
