@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
-_TOKEN = re.compile(rf"{_UNSPACED.pattern}|[^\W_]+")
+_RANGES = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_UNSPACED = re.compile(f"[{_RANGES}]")
+_TOKEN = re.compile(rf"[{_RANGES}]|[^\W_{_RANGES}]+")
 
 
 def unspaced(text: str) -> bool:
@@ -18,10 +19,7 @@ def unspaced(text: str) -> bool:
 
 def words(text: str) -> list[str]:
     """Lower-case words and numbers; of a script without spaces, each character."""
-    found: list[str] = []
-    for one in _TOKEN.findall(text.lower()):
-        found.extend(one if _UNSPACED.match(one) else [one])
-    return found
+    return _TOKEN.findall(text.lower())
 
 
 class _Words:

@@ -25,6 +25,7 @@ class Tokenizer:
 
     def __init__(self, inner: tokenizers.Tokenizer, pad: int, answer: Sequence[int], end: int) -> None:
         self.inner, self.pad, self.answer, self.end = inner, pad, tuple(answer), end
+        inner.encode_special_tokens = True  # a text that spells "<end>" does not end anything
 
     @classmethod
     def learn(cls, texts: Iterable[str], size: int = 4096) -> Self:
