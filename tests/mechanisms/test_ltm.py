@@ -16,7 +16,7 @@ EXAMPLE = Example(bounded=lambda: LTM(WIDTH, segment=8, latents=4, heads=2))
 def encode(memory: LTM, x: Tensor) -> Tensor:
     """One segment (L, D) -> its latents (M, D): attention token by token, then chunk by chunk."""
     encoder = memory.encoder
-    q, k, v = encoder.project(encoder.first(x)).chunk(3, -1)
+    q, k, v = encoder.project(encoder.norm_attention(x)).chunk(3, -1)
     heads, size = encoder.heads, x.shape[1] // encoder.heads
 
     def turned(vector: Tensor, place: int) -> Tensor:
@@ -27,7 +27,7 @@ def encode(memory: LTM, x: Tensor) -> Tensor:
 
     rows = []
     for place in range(len(x)):
-        seen = range(place + 1) if encoder.causal else range(len(x))
+        seen = range(len(x)) if memory.bidirectional else range(place + 1)
         parts = []
         for head in range(heads):
             own = slice(head * size, (head + 1) * size)
@@ -35,8 +35,8 @@ def encode(memory: LTM, x: Tensor) -> Tensor:
             scores = torch.stack([query @ turned(k[other, own], other) for other in seen]) / size**0.5
             parts.append((scores.softmax(0)[:, None] * torch.stack([v[other, own] for other in seen])).sum(0))
         rows.append(torch.cat(parts))
-    x = x + encoder.mix(torch.stack(rows))
-    x = x + encoder.down(torch.nn.functional.gelu(encoder.up(encoder.second(x))))
+    x = x + encoder.join(torch.stack(rows))
+    x = x + encoder.down(torch.nn.functional.gelu(encoder.up(encoder.norm_feedforward(x))))
     if memory.pool is None:
         return x
     chunk = memory.pool.in_features // x.shape[1]

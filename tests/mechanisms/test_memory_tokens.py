@@ -21,7 +21,7 @@ def stack(mechanism: MemoryTokens, visible: list[Tensor], places: list[int]) -> 
     x, size, heads = torch.stack(visible, 1), WIDTH // 2, 2
     tokens = mechanism.tokens
     for layer in mechanism.layers:
-        q, k, v = layer.project(layer.first(x)).view(len(x), len(visible), 3, heads, size).unbind(2)
+        q, k, v = layer.project(layer.norm_attention(x)).view(len(x), len(visible), 3, heads, size).unbind(2)
         where = torch.tensor([places])
         q, k = (rotary(y.transpose(1, 2), where).transpose(1, 2) for y in (q, k))
         found = []
@@ -29,8 +29,8 @@ def stack(mechanism: MemoryTokens, visible: list[Tensor], places: list[int]) -> 
             seen = [j for j in range(len(visible)) if j <= i or j < tokens or i >= tokens + mechanism.segment]
             scores = torch.stack([(q[:, i] * k[:, j]).sum(-1) / size**0.5 for j in seen], 1).softmax(1)  # (B, N, H)
             found.append(sum(scores[:, n, :, None] * v[:, j] for n, j in enumerate(seen)))
-        x = x + layer.mix(torch.stack(found, 1).flatten(2))
-        x = x + layer.down(gelu(layer.up(layer.second(x))))
+        x = x + layer.join(torch.stack(found, 1).flatten(2))
+        x = x + layer.down(gelu(layer.up(layer.norm_feedforward(x))))
     return mechanism.norm(x)
 
 
