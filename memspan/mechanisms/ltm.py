@@ -52,6 +52,11 @@ class LTM(Segmented):
         decay: float = 5.0,
     ) -> None:
         super().__init__(segment)
+        given = [latents, heads, slots] if size is None else [latents, heads, size, slots]
+        if min(given) < 1:
+            raise UsageError(
+                f"latents={latents}, heads={heads}, size={size}, slots={slots} cannot be: all are 1 or more."
+            )
         if segment % latents:
             raise UsageError(f"A segment of {segment} tokens cannot be cut into {latents} chunks of equal length.")
         if write not in ("additive", "delta_rule", "slots"):
@@ -75,7 +80,10 @@ class LTM(Segmented):
         )
 
     def initial(self, x: Tensor) -> State:
-        return {"store": self.store.initial(x), "loss": x.new_zeros(len(x)), "count": x.new_zeros(len(x))}
+        memory = {"store": self.store.initial(x)}
+        if self.rebuild is not None:
+            memory |= {"loss": x.new_zeros(len(x)), "count": x.new_zeros(len(x))}
+        return memory
 
     def encode(self, x: Tensor) -> Tensor:
         """The latents of each segment, and after them the segment itself, to be rebuilt: (B, N, M + L, D)."""
@@ -91,11 +99,13 @@ class LTM(Segmented):
 
     def write(self, code: Tensor, memory: State) -> State:
         latents, x = code[:, : -self.segment], code[:, -self.segment :].detach()
-        loss, count = memory["loss"], memory["count"] + 1
+        after = {"store": self.store.write(latents, memory["store"])}
         if self.rebuild is not None:
             missed = (self.rebuild(latents).reshape(x.shape) - x).square().mean((1, 2))
-            loss = loss + (missed - loss) / count  # the mean over all segments so far
-        return {"store": self.store.write(latents, memory["store"]), "loss": loss, "count": count}
+            count = memory["count"] + 1
+            loss = memory["loss"] + (missed - memory["loss"]) / count  # the mean over all segments so far
+            after |= {"loss": loss, "count": count}
+        return after
 
 
 class _Matrix(nn.Module):

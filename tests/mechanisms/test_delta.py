@@ -97,7 +97,16 @@ def test_only_correcting_replaces_what_was_said_before(correct: bool, said: floa
 
 
 @pytest.mark.parametrize(
-    ("wrong", "complaint"), [({"rule": "hebb"}, "There is no rule 'hebb'"), ({"heads": 3}, "cannot be shared")], ids=str
+    ("wrong", "complaint"),
+    [
+        ({"rule": "hebb"}, "There is no rule 'hebb'"),
+        ({"heads": 3}, "cannot be shared"),
+        *(
+            ({name: 0}, f"{name}=0.* cannot be: all are 1 or more")
+            for name in ("heads", "size", "chunk", "convolution")
+        ),
+    ],
+    ids=str,
 )
 def test_settings_that_cannot_be(wrong: dict[str, object], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):

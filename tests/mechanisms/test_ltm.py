@@ -126,7 +126,8 @@ def test_its_objective_is_the_mean_error_of_rebuilding_all_segments_so_far() -> 
 def test_without_an_autoencoder_it_has_no_objective() -> None:
     memory = LTM(WIDTH, segment=8, latents=4, autoencoder=False).double()
     _, state = read(memory, random_stream(memory, 1, 16), [16])
-    assert states.losses(state)[0].item() == 0.0
+    assert states.losses(state) == []
+    assert set(state["memory"]) == {"store"}
 
 
 @pytest.mark.parametrize(
@@ -136,6 +137,10 @@ def test_without_an_autoencoder_it_has_no_objective() -> None:
         ({"segment": 0}, "at least one token"),
         ({"write": "none"}, "Known: additive, delta_rule, slots"),
         ({"heads": 3}, "cannot be shared by 3 heads"),
+        ({"latents": 0}, "latents=0, .* all are 1 or more"),
+        ({"heads": 0}, "heads=0, .* all are 1 or more"),
+        ({"size": 0}, "size=0, .* all are 1 or more"),
+        ({"slots": 0}, "slots=0 cannot be: all are 1 or more"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict, reason: str) -> None:
