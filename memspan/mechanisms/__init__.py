@@ -1,6 +1,7 @@
 """What is remembered. One file is one mechanism; the only place that knows their names is this registry."""
 
 import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memspan.errors import UsageError
@@ -51,6 +52,7 @@ __all__ = [
     "Mechanism",
     "Recalled",
     "build",
+    "build_over_keys",
     "keep_everything",
     "mechanism_class",
     "settings_of",
@@ -78,14 +80,27 @@ def build(width: int, name: str, **settings: Any) -> Mechanism:
     One over keys and values is read by multi-head attention, whose own settings (heads, positions, dropout) may stand
     among the mechanism's. Raises UsageError for an unknown name or setting, or a value that cannot be.
     """
-    cls, known = mechanism_class(name), settings_of(name)
-    unknown = [setting for setting in settings if setting not in known]
-    if unknown:
-        raise UsageError(f"'{name}' has no setting '{unknown[0]}'; it knows {', '.join(known) or 'none'}.")
+    cls = mechanism_class(name)
+    _check(name, settings, settings_of(name))
     if issubclass(cls, KVMechanism):
         attention = {setting: settings.pop(setting) for setting in _settings(Attention) if setting in settings}
         return Attention(width, over=cls(**settings), **attention)
     return cls(width, **settings)
+
+
+def build_over_keys(name: str, /, **settings: Any) -> KVMechanism:
+    """A mechanism over keys and values, by its registered name. Raises UsageError as `build` does, and for any other."""
+    cls = mechanism_class(name)
+    if not issubclass(cls, KVMechanism):
+        raise UsageError(f"'{name}' works on hidden states; a pretrained model takes one over keys and values.")
+    _check(name, settings, _settings(cls))
+    return cls(**settings)
+
+
+def _check(name: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
+    unknown = [setting for setting in settings if setting not in known]
+    if unknown:
+        raise UsageError(f"'{name}' has no setting '{unknown[0]}'; it knows {', '.join(known) or 'none'}.")
 
 
 def _settings(cls: type[KVMechanism] | type[Mechanism]) -> list[str]:
