@@ -19,6 +19,7 @@ from memspan.data.tokenizer import FILE as TOKENIZER
 from memspan.errors import UsageError
 from memspan.models.saved import open_model
 from memspan.models.scratch import grid
+from memspan.pictures import new_figure
 from memspan.state import detach, nbytes
 from memspan.tasks import NOT_ASKED, Task, build
 
@@ -197,11 +198,7 @@ def to_dict(scores: Sequence[Score]) -> list[dict[str, Any]]:
 
 def plot(scores: Sequence[Score], path: str | Path) -> None:
     """Accuracy, and the bytes of the state, against distance: a picture. Raises UsageError without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("A plot needs matplotlib: pip install 'memspan[train]'.") from error
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    figure = new_figure(9, 3.5)
     left, right = figure.subplots(1, 2)
     distances = [score.distance for score in scores]
     left.plot(distances, [score.accuracy for score in scores], marker="o")

@@ -18,6 +18,7 @@ from memspan.mechanisms import Mechanism, build, settings_of
 from memspan.models.encoder import Encoder
 from memspan.models.saved import open_model
 from memspan.models.scratch import ScratchModel
+from memspan.pictures import new_figure
 from memspan.state import nbytes
 
 TOKENIZER = "tokenizer.json"
@@ -191,12 +192,8 @@ def _tokens(folder: Path, text: str, vocabulary: int) -> tuple[list[int], list[A
 def plot(traces: Sequence[Trace], path: Path) -> None:
     """Draws a row for each trace and a field for each thing watched. Raises UsageError without matplotlib."""
     check_picture(path)
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("A picture needs matplotlib: pip install 'memspan[plots]'.") from error
     columns = max(len(trace.watched) for trace in traces)
-    figure = Figure(figsize=(2.6 * columns + 0.6, 2.4 * len(traces) + 0.4), layout="constrained")
+    figure = new_figure(2.6 * columns + 0.6, 2.4 * len(traces) + 0.4)
     fields = figure.subplots(len(traces), columns, squeeze=False)
     for row, trace in zip(fields, traces, strict=True):
         row[0].set_ylabel(trace.title, fontsize="small")

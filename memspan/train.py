@@ -34,6 +34,7 @@ from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.evaluate import CONFIG, Score, asked_from, measure, tally
 from memspan.models.saved import WEIGHTS
 from memspan.models.scratch import ScratchModel
+from memspan.pictures import can_draw, new_figure
 from memspan.state import State, losses
 from memspan.tasks import NOT_ASKED, Batch
 
@@ -386,7 +387,7 @@ class _Run:
         if folder is not None:
             try:
                 (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=2) + "\n", "utf-8")
-                if find_spec("matplotlib") is not None:
+                if can_draw():
                     plot(report, folder / PLOT)
             except OSError as error:
                 raise MemspanError(f"The report cannot be written to {folder}: {error}.") from error
@@ -394,10 +395,8 @@ class _Run:
 
 
 def plot(report: Report, path: Path) -> None:
-    """Loss and accuracy against steps: a picture. Needs matplotlib."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    """Loss and accuracy against steps: a picture. Raises UsageError without matplotlib."""
+    figure = new_figure(9, 3.5)
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for key, label in ((name, "trained on"), (f"held_out_{name}", "held out")):
             points = [(record["step"], record[key]) for record in report.history if key in record]

@@ -9,7 +9,7 @@ from hypothesis import settings
 
 from tests.tiny import save_tiny_model
 
-torch.set_num_threads(1)
+torch.set_num_threads(1)  # small tensors: more threads wait for each other longer than they work
 settings.register_profile("unhurried", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("unhurried")
 

@@ -26,6 +26,7 @@ ROOMS = [
     "chat",
     "tasks",
     "config",
+    "pictures",
     "evaluate",
     "train",
     "trace",

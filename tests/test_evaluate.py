@@ -1,6 +1,7 @@
 """Measuring: the counts are right, memory does not grow with the stream, and a model is measured on what it was made for."""
 
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,12 @@ def test_a_bounded_state_stays_as_large(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").stat().st_size > 0
     with pytest.raises(UsageError, match="cannot be written"):
         plot(scores, tmp_path / "none" / "a.png")
+
+
+def test_without_matplotlib_there_is_a_way_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(UsageError, match=r"pip install 'memspan\[plots\]'"):
+        plot([], tmp_path / "a.png")
 
 
 def test_the_task_of_the_training(tmp_path: Path) -> None:

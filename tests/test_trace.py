@@ -203,7 +203,7 @@ def test_a_model_with_a_tokenizer_is_shown_in_its_tokens(run: Run, tmp_path: Pat
 
 def test_an_encoder_that_sees_later_tokens(run: Run, tmp_path: Path) -> None:
     layers = [[{"name": "hierarchical", "segment": 4}], [{"name": "bidirectional", "segment": 4, "heads": 2}]]
-    Encoder(EncoderConfig(256, 2, width=8, layers=layers)).save_pretrained(tmp_path / "model")
+    Encoder(EncoderConfig(256, classes=2, width=8, layers=layers)).save_pretrained(tmp_path / "model")
     first, second = traces(run, "--model", "model", "--text", TEXT)
     assert sum(step["words"] for step in first["steps"][:4]) == pytest.approx(1)
     assert {"forward", "backward"} < set(second["steps"][0])

@@ -1,6 +1,7 @@
 """What is remembered. One file is one mechanism; the only place that knows their names is this registry."""
 
 import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memspan.errors import UsageError
@@ -51,6 +52,7 @@ __all__ = [
     "Mechanism",
     "Recalled",
     "build",
+    "build_over_keys",
     "keep_everything",
     "mechanism_class",
     "settings_of",
@@ -69,9 +71,7 @@ def mechanism_class(name: str) -> type[KVMechanism] | type[Mechanism]:
 def settings_of(name: str) -> list[str]:
     """What `build` can be told about a mechanism besides its name and width."""
     cls = mechanism_class(name)
-    constructors = (cls, Attention) if issubclass(cls, KVMechanism) else (cls,)
-    known = [setting for one in constructors for setting in inspect.signature(one).parameters]
-    return [setting for setting in known if setting not in ("width", "over")]
+    return _settings(cls) + (_settings(Attention) if issubclass(cls, KVMechanism) else [])
 
 
 def build(width: int, name: str, **settings: Any) -> Mechanism:
@@ -80,17 +80,32 @@ def build(width: int, name: str, **settings: Any) -> Mechanism:
     One over keys and values is read by multi-head attention, whose own settings (heads, positions, dropout) may stand
     among the mechanism's. Raises UsageError for an unknown name or setting, or a value that cannot be.
     """
-    cls, attention = mechanism_class(name), {}
+    cls = mechanism_class(name)
+    _check(name, settings, settings_of(name))
     if issubclass(cls, KVMechanism):
-        own = [known for known in inspect.signature(Attention).parameters if known not in ("width", "over")]
-        attention = {known: settings.pop(known) for known in own if known in settings}
-    known = [known for known in inspect.signature(cls).parameters if known not in ("width", "over")]
+        attention = {setting: settings.pop(setting) for setting in _settings(Attention) if setting in settings}
+        return Attention(width, over=cls(**settings), **attention)
+    return cls(width, **settings)
+
+
+def build_over_keys(name: str, /, **settings: Any) -> KVMechanism:
+    """A mechanism over keys and values, by its registered name. Raises UsageError as `build` does, and for any other."""
+    cls = mechanism_class(name)
+    if not issubclass(cls, KVMechanism):
+        raise UsageError(f"'{name}' works on hidden states; a pretrained model takes one over keys and values.")
+    _check(name, settings, _settings(cls))
+    return cls(**settings)
+
+
+def _check(name: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
     unknown = [setting for setting in settings if setting not in known]
     if unknown:
         raise UsageError(f"'{name}' has no setting '{unknown[0]}'; it knows {', '.join(known) or 'none'}.")
-    if issubclass(cls, KVMechanism):
-        return Attention(width, over=cls(**settings), **attention)
-    return cls(width, **settings)
+
+
+def _settings(cls: type[KVMechanism] | type[Mechanism]) -> list[str]:
+    """What a constructor takes besides what `build` itself gives it."""
+    return [setting for setting in inspect.signature(cls).parameters if setting not in ("width", "over")]
 
 
 def keep_everything() -> KVMechanism:

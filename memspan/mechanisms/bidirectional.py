@@ -9,12 +9,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 
 from memspan.errors import UsageError
 from memspan.mechanisms.attention import attend, rotary
 from memspan.mechanisms.base import Mechanism, Recalled
 from memspan.mechanisms.recurrent import Carried, by_segment, check, run
+from memspan.mechanisms.transformer_layer import TransformerLayer
 from memspan.state import State
 
 NETWORKS: dict[str, Callable[..., nn.RNNBase]] = {
@@ -114,27 +114,21 @@ class RecurrentLayer(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention and feed-forward, each behind a norm and added: (x (B, S, D), state, T) -> (B, S, D), state,
-    the same under a name.
+    """A transformer layer that also sees earlier segments: (x (B, S, D), state, T) -> (B, S, D), state, the same under
+    a name.
 
     The state is the keys and values of the last P tokens at most, {"k", "v"}: (B, heads, P, D / heads).
     """
 
     def __init__(self, width: int, heads: int, inner: int, past: int) -> None:
         super().__init__()
-        if width % heads or (width // heads) % 2:
-            raise UsageError(f"A width of {width} cannot be shared by {heads} heads of an even size.")
-        self.heads, self.past = heads, past
-        self.norm_attention, self.norm_feedforward = nn.RMSNorm(width, eps=1e-5), nn.RMSNorm(width, eps=1e-5)
-        self.project = nn.Linear(width, 3 * width, bias=False)
-        self.join = nn.Linear(width, width, bias=False)
-        self.up, self.down = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.layer, self.past = TransformerLayer(width, heads, inner), past
 
     def forward(self, x: Tensor, state: State, segment: int) -> tuple[Tensor, State, dict[str, Tensor]]:
-        q, k, v = self.project(self.norm_attention(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.layer.ask(x)
         past = (k[:, :, :0], v[:, :, :0]) if state is None else (state["k"], state["v"])
         read = []
-        for q_part, k_part, v_part in zip(*(one.split(segment, 2) for one in (q, k, v)), strict=True):
+        for q_part, k_part, v_part in zip(*(torch.split(one, segment, 2) for one in (q, k, v)), strict=True):
             keys, values = torch.cat([past[0], k_part], 2), torch.cat([past[1], v_part], 2)
             length, total = q_part.shape[2], keys.shape[2]
             positions = torch.arange(total, device=x.device)[None]
@@ -143,6 +137,5 @@ class EncoderLayer(nn.Module):
             read.append(attend(q_part, seen, rotary))
             start = max(0, total - self.past)
             past = (keys[:, :, start:], values[:, :, start:])
-        x = x + self.join(torch.cat(read, 2).transpose(1, 2).flatten(2))
-        x = x + self.down(gelu(self.up(self.norm_feedforward(x))))
+        x = self.layer.add(x, torch.cat(read, 2))
         return x, {"k": past[0].clone(), "v": past[1].clone()}, {"both": x}

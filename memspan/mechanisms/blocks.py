@@ -12,9 +12,33 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from memspan.mechanisms.base import KVMechanism, Recalled
 from memspan.state import State
 
 Rule = tuple[int, int | None, int]  # (sinks, window, block): how many first tokens and how many recent ones stay
+
+
+class Windowed(KVMechanism):
+    """A mechanism whose queries see a recent window, which moves on by whole blocks.
+
+    Args:
+        sinks, window, block: the rule of what a query sees as it is. The window may be changed between two segments.
+        slots: how many positions between the sinks and the window are kept for what has left it.
+    """
+
+    def __init__(self, sinks: int, window: int | None, block: int, slots: int = 0) -> None:
+        super().__init__()
+        self.sinks, self.window, self.block, self.slots = sinks, window, block, slots
+
+    @property
+    def rule(self) -> Rule:
+        return self.sinks, self.window, self.block
+
+    def capacity(self) -> int | None:
+        return None if self.window is None else self.sinks + self.slots + self.window
+
+    def pieces(self, length: int, state: State = None, valid: Tensor | None = None) -> list[int]:
+        return pieces(self.rule, length, state, valid)
 
 
 def pieces(rule: Rule, length: int, state: State, valid: Tensor | None) -> list[int]:
@@ -29,10 +53,10 @@ def pieces(rule: Rule, length: int, state: State, valid: Tensor | None) -> list[
     return [end - start for start, end in pairwise(cuts) if end > start]
 
 
-def keep(rule: Rule, k: Tensor, v: Tensor, state: State, valid: Tensor | None) -> tuple["Count", Tensor, Tensor]:
-    """The keys and values (B, H, N, K) that stay of those in the state and in the piece, and where they stand.
+def keep(rule: Rule, k: Tensor, v: Tensor, state: State, valid: Tensor | None) -> tuple["Count", dict[str, Tensor]]:
+    """Where the keys and values (B, H, N, K) stand that stay of those in the state and in the piece, and the state.
 
-    The state, if any, has "k", "v", "place" and "seen" as this function gave them back for the piece before.
+    The state is {"k", "v", "place", "seen"}; that of the piece before may have more.
     """
     place, seen = (None, None) if state is None else (state["place"], state["seen"])
     shape = (k.shape[0], k.shape[2])
@@ -44,7 +68,7 @@ def keep(rule: Rule, k: Tensor, v: Tensor, state: State, valid: Tensor | None) -
         k, v = torch.cat([state["k"], k], 2), torch.cat([state["v"], v], 2)
     if kept.kept is not None:
         k, v = take(k, kept.kept), take(v, kept.kept)
-    return kept, k, v
+    return kept, {"k": k, "v": v, "place": kept.place, "seen": kept.seen}
 
 
 class Count(NamedTuple):
@@ -65,6 +89,10 @@ class Count(NamedTuple):
     def mask(self) -> Tensor | None:
         """What the queries see of the kept columns, (R, S, N); None = all to their own, which is what rows alike need."""
         return None if self.alike else up_to(self.key, self.query)
+
+    def recalled(self, state: State) -> Recalled:
+        """Nothing but the keys and values in the state after the piece."""
+        return Recalled(state["k"], state["v"], self.mask(), self.key_positions, self.query_positions)
 
 
 def up_to(key: Tensor, query: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from memspan.errors import UsageError
 from memspan.mechanisms import blocks
-from memspan.mechanisms.base import KVMechanism, Recalled
+from memspan.mechanisms.base import Recalled
 from memspan.state import State
 
 
-class Compressed(KVMechanism):
+class Compressed(blocks.Windowed):
     """Compressive Transformer (Rae et al. 2020, arXiv 1911.05507): what leaves the recent window is pooled, not dropped.
 
     A query sees its own block, the `recent` blocks before it, and a memory of `slots` keys and values, each pooled from
@@ -37,7 +37,6 @@ class Compressed(KVMechanism):
     def __init__(
         self, block: int = 32, recent: int = 1, rate: int = 4, slots: int = 128, pooling: str = "weighted"
     ) -> None:
-        super().__init__()
         if block < 1 or recent < 0 or rate < 1 or block % rate or slots < block // rate:
             raise UsageError(
                 f"block={block}, recent={recent}, rate={rate}, slots={slots} cannot be: the block must be a multiple of "
@@ -45,21 +44,14 @@ class Compressed(KVMechanism):
             )
         if pooling not in ("mean", "weighted"):
             raise UsageError(f"There is no pooling '{pooling}'. Known: mean, weighted.")
-        self.rule: blocks.Rule = (0, (recent + 1) * block, block)
-        self.block, self.rate, self.slots = block, rate, slots
+        super().__init__(sinks=0, window=(recent + 1) * block, block=block, slots=slots)
+        self.rate = rate
         self.weights = nn.Parameter(torch.zeros(rate), requires_grad=pooling == "weighted")  # before the softmax
-
-    def capacity(self) -> int | None:
-        _, window, _ = self.rule
-        return None if window is None else self.slots + window
-
-    def pieces(self, length: int, state: State = None, valid: Tensor | None = None) -> list[int]:
-        return blocks.pieces(self.rule, length, state, valid)
 
     def recall(
         self, q: Tensor, k: Tensor, v: Tensor, state: State = None, valid: Tensor | None = None
     ) -> tuple[Recalled, State]:
-        count, keys, values = blocks.keep(self.rule, k, v, state, valid)
+        count, after = blocks.keep(self.rule, k, v, state, valid)
         if state is None:
             rows, heads, _, size = k.shape
             empty = k.new_zeros(rows, heads, self.slots, size)
@@ -83,25 +75,22 @@ class Compressed(KVMechanism):
                     kind: torch.where(pushes.view(-1, 1, 1, 1), self._push(slots, gone[kind]), slots)
                     for kind, slots in pooled.items()
                 }
-        state = {"k": keys, "v": values, "place": count.place, "seen": count.seen}
-        state |= {"pooled": pooled, "left": left.clone(), "loss": loss.clone()}
-        return self._with_slots(count, keys, values, pooled, left), state
+        recalled = self._with_slots(count, count.recalled(after), pooled, left)
+        return recalled, {**after, "pooled": pooled, "left": left.clone(), "loss": loss.clone()}
 
-    def _with_slots(
-        self, count: blocks.Count, keys: Tensor, values: Tensor, pooled: dict[str, Tensor], left: Tensor
-    ) -> Recalled:
+    def _with_slots(self, count: blocks.Count, recent: Recalled, pooled: dict[str, Tensor], left: Tensor) -> Recalled:
         """The recent keys at the positions after those of all slots; the newest slot is the last."""
+        key_positions, query_positions = recent.key_positions + self.slots, recent.query_positions + self.slots
         if not left.any():
-            key_positions, query_positions = (x + self.slots for x in (count.key_positions, count.query_positions))
-            return Recalled(keys, values, count.mask(), key_positions, query_positions)
-        rows, device = keys.shape[0], keys.device
+            return recent._replace(key_positions=key_positions, query_positions=query_positions)
+        rows, device = recent.k.shape[0], recent.k.device
         number = torch.arange(self.slots, device=device)
         filled = (left * (self.block // self.rate)).clamp_max(self.slots).to(device)
         slot = (number >= self.slots - filled[:, None])[:, None].expand(-1, count.query.shape[1], -1)  # (B, S, P)
         mask = torch.cat([slot, blocks.up_to(count.key, count.query).expand(rows, -1, -1)], 2)
-        key_positions = torch.cat([number.expand(len(count.key), -1), count.key_positions + self.slots], 1)
-        keys, values = torch.cat([pooled["k"], keys], 2), torch.cat([pooled["v"], values], 2)
-        return Recalled(keys, values, mask, key_positions, count.query_positions + self.slots)
+        key_positions = torch.cat([number.expand(len(count.key), -1), key_positions], 1)
+        keys, values = torch.cat([pooled["k"], recent.k], 2), torch.cat([pooled["v"], recent.v], 2)
+        return Recalled(keys, values, mask, key_positions, query_positions)
 
     def _pool(self, x: Tensor) -> Tensor:
         """(B, H, C, K) -> (B, H, C / rate, K)."""

@@ -46,6 +46,11 @@ class Delta(Mechanism):
         super().__init__()
         if rule not in ("delta", "additive"):
             raise UsageError(f"There is no rule '{rule}'. Known: additive, delta.")
+        given = [heads, chunk, convolution] if size is None else [heads, size, chunk, convolution]
+        if min(given) < 1:
+            raise UsageError(
+                f"heads={heads}, size={size}, chunk={chunk}, convolution={convolution} cannot be: all are 1 or more."
+            )
         if size is None and width % heads:
             raise UsageError(f"A width of {width} cannot be shared by {heads} heads: give `size`.")
         self.heads, self.size, self.chunk, self.rule = heads, width // heads if size is None else size, chunk, rule
@@ -71,7 +76,7 @@ class Delta(Mechanism):
         inner = self.heads * self.size
         qk, v = self.project(mixed).split([2 * inner, inner], 2)
         q, k = unit(silu(qk).reshape(rows, length, 2, self.heads, self.size)).permute(2, 0, 3, 1, 4)
-        v = v.reshape(rows, length, self.heads, self.size).transpose(1, 2)
+        v = v.unflatten(2, (self.heads, self.size)).transpose(1, 2)
         decay, rate = self.rates(x).unflatten(2, (2, self.heads)).permute(2, 0, 3, 1)
         read, memory = gated_delta_rule(
             q, k, v, logsigmoid(decay), rate.sigmoid(), memory, self.chunk, self.rule == "delta"
@@ -82,5 +87,5 @@ class Delta(Mechanism):
 
 def unit(x: Tensor) -> Tensor:
     """x (*, K) with length one; a product with the inverse, as the gradient of a quotient takes twice as long."""
-    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x * length.clamp_min(1e-12).reciprocal()
+    inverse: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12).reciprocal()
+    return x * inverse

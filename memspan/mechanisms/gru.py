@@ -5,7 +5,7 @@ Letters: B batch, S tokens, H hidden size, D model width.
 
 from torch import Tensor, nn
 
-from memspan.mechanisms.recurrent import Carried, Recurrent, check
+from memspan.mechanisms.recurrent import Carried, Recurrent
 
 
 class GRU(Recurrent):
@@ -18,17 +18,10 @@ class GRU(Recurrent):
 
     Deviation from the paper: r_t is applied after the product with U_n, as cuDNN and torch do, not before it.
 
-    Args:
-        width: D.
-        hidden: H, D if not given.
-        layers: how many, each reading the one below.
-        dropout: variational (Gal and Ghahramani 2016), see `Recurrent`.
+    The settings are those of `Recurrent`.
     """
 
-    def __init__(self, width: int, hidden: int | None = None, layers: int = 1, dropout: float = 0.0) -> None:
-        hidden = width if hidden is None else hidden
-        check(hidden, layers)
-        super().__init__(nn.GRU(width, hidden, layers, batch_first=True), width, dropout)
+    kind = nn.GRU
 
     def step(self, from_input: Tensor, from_hidden: Tensor, before: Carried) -> dict[str, Tensor]:
         (r_input, z_input, n_input), (r_hidden, z_hidden, n_hidden) = from_input.chunk(3, 1), from_hidden.chunk(3, 1)

@@ -6,7 +6,7 @@ Letters: B batch, S tokens, H hidden size, D model width.
 import torch
 from torch import Tensor, nn
 
-from memspan.mechanisms.recurrent import Carried, Recurrent, check
+from memspan.mechanisms.recurrent import Carried, Recurrent
 
 
 class LSTM(Recurrent):
@@ -23,12 +23,11 @@ class LSTM(Recurrent):
     al. 2015).
 
     Args:
-        width: D.
-        hidden: H, D if not given.
-        layers: how many, each reading the one below.
-        dropout: variational (Gal and Ghahramani 2016), see `Recurrent`.
+        width, hidden, layers, dropout: as in `Recurrent`.
         forget_bias: b_f of a new network: 1 keeps about three quarters from step to step, 3 keeps 95 %.
     """
+
+    kind = nn.LSTM
 
     def __init__(
         self,
@@ -38,13 +37,12 @@ class LSTM(Recurrent):
         dropout: float = 0.0,
         forget_bias: float = 1.0,
     ) -> None:
-        hidden = width if hidden is None else hidden
-        check(hidden, layers)
-        super().__init__(nn.LSTM(width, hidden, layers, batch_first=True), width, dropout)
+        super().__init__(width, hidden, layers, dropout)
+        size = self.network.hidden_size
         with torch.no_grad():
             for _, _, b_input, b_hidden in self.network.all_weights:
-                b_input[hidden : 2 * hidden] = forget_bias
-                b_hidden[hidden : 2 * hidden] = 0.0  # torch adds the two
+                b_input[size : 2 * size] = forget_bias
+                b_hidden[size : 2 * size] = 0.0  # torch adds the two
 
     def step(self, from_input: Tensor, from_hidden: Tensor, before: Carried) -> dict[str, Tensor]:
         i, f, g, o = (from_input + from_hidden).chunk(4, 1)

@@ -6,12 +6,12 @@ size, J slots, D model width.
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, logsigmoid, normalize, scaled_dot_product_attention, silu
+from torch.nn.functional import logsigmoid, normalize, scaled_dot_product_attention, silu
 
 from memspan.errors import UsageError
-from memspan.mechanisms.attention import rotary
 from memspan.mechanisms.delta_rule import gated_delta_rule
 from memspan.mechanisms.segmented import Segmented
+from memspan.mechanisms.transformer_layer import TransformerLayer
 from memspan.state import State
 
 
@@ -52,13 +52,19 @@ class LTM(Segmented):
         decay: float = 5.0,
     ) -> None:
         super().__init__(segment)
+        given = [latents, heads, slots] if size is None else [latents, heads, size, slots]
+        if min(given) < 1:
+            raise UsageError(
+                f"latents={latents}, heads={heads}, size={size}, slots={slots} cannot be: all are 1 or more."
+            )
         if segment % latents:
             raise UsageError(f"A segment of {segment} tokens cannot be cut into {latents} chunks of equal length.")
         if write not in ("additive", "delta_rule", "slots"):
             raise UsageError(f"There is no write '{write}'. Known: additive, delta_rule, slots.")
         if size is None and width % heads:
             raise UsageError(f"A width of {width} cannot be shared by {heads} heads: give `size`.")
-        self.encoder = _Encoder(width, bidirectional)
+        self.encoder = TransformerLayer(width, max(1, width // 16), 2 * width)
+        self.bidirectional = bidirectional
         chunk = segment // latents
         self.pool = nn.Linear(chunk * width, width) if autoencoder else None
         self.rebuild = (
@@ -74,12 +80,15 @@ class LTM(Segmented):
         )
 
     def initial(self, x: Tensor) -> State:
-        return {"store": self.store.initial(x), "loss": x.new_zeros(len(x)), "count": x.new_zeros(len(x))}
+        memory = {"store": self.store.initial(x)}
+        if self.rebuild is not None:
+            memory |= {"loss": x.new_zeros(len(x)), "count": x.new_zeros(len(x))}
+        return memory
 
     def encode(self, x: Tensor) -> Tensor:
         """The latents of each segment, and after them the segment itself, to be rebuilt: (B, N, M + L, D)."""
         rows, count, length, width = x.shape
-        codes: Tensor = self.encoder(x.reshape(rows * count, length, width))
+        codes: Tensor = self.encoder(x.reshape(rows * count, length, width), causal=not self.bidirectional)
         if self.pool is not None:
             codes = self.pool(codes.reshape(rows * count, -1, self.pool.in_features))
         return torch.cat([codes.reshape(rows, count, -1, width), x], 2)
@@ -90,33 +99,13 @@ class LTM(Segmented):
 
     def write(self, code: Tensor, memory: State) -> State:
         latents, x = code[:, : -self.segment], code[:, -self.segment :].detach()
-        loss, count = memory["loss"], memory["count"] + 1
+        after = {"store": self.store.write(latents, memory["store"])}
         if self.rebuild is not None:
             missed = (self.rebuild(latents).reshape(x.shape) - x).square().mean((1, 2))
-            loss = loss + (missed - loss) / count  # the mean over all segments so far
-        return {"store": self.store.write(latents, memory["store"]), "loss": loss, "count": count}
-
-
-class _Encoder(nn.Module):
-    """One transformer block over a segment, (B, L, D) -> (B, L, D); every token sees every other, or those before it."""
-
-    def __init__(self, width: int, bidirectional: bool) -> None:
-        super().__init__()
-        self.heads = max(1, width // 16)
-        self.causal = not bidirectional
-        self.first, self.second = nn.RMSNorm(width, eps=1e-5), nn.RMSNorm(width, eps=1e-5)
-        self.project = nn.Linear(width, 3 * width, bias=False)
-        self.mix = nn.Linear(width, width, bias=False)
-        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows, length = x.shape[:2]
-        q, k, v = self.project(self.first(x)).reshape(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        positions = torch.arange(length, device=x.device)[None]
-        q, k = rotary(q, positions), rotary(k, positions)
-        x = x + self.mix(scaled_dot_product_attention(q, k, v, is_causal=self.causal).transpose(1, 2).flatten(2))
-        y: Tensor = x + self.down(gelu(self.up(self.second(x))))
-        return y
+            count = memory["count"] + 1
+            loss = memory["loss"] + (missed - memory["loss"]) / count  # the mean over all segments so far
+            after |= {"loss": loss, "count": count}
+        return after
 
 
 class _Matrix(nn.Module):

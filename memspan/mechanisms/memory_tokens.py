@@ -5,11 +5,10 @@ Letters: B batch, L tokens of a segment, M memory tokens, N tokens of the whole 
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from memspan.errors import UsageError
-from memspan.mechanisms.attention import rotary
 from memspan.mechanisms.segmented import Segmented
+from memspan.mechanisms.transformer_layer import TransformerLayer
 from memspan.state import State
 
 
@@ -38,12 +37,10 @@ class MemoryTokens(Segmented):
         super().__init__(segment)
         if tokens < 1 or depth < 1:
             raise UsageError(f"tokens={tokens}, depth={depth} cannot be: both are 1 or more.")
-        if width % heads or (width // heads) % 2:
-            raise UsageError(f"A width of {width} cannot be shared by {heads} heads of an even size.")
         self.tokens = tokens
         self.first = nn.Parameter(torch.randn(tokens, width))
         self.marks = nn.Parameter(torch.randn(2, width))  # of the memory that is read, and of that to be written
-        self.layers = nn.ModuleList(_Layer(width, heads) for _ in range(depth))
+        self.layers = nn.ModuleList(TransformerLayer(width, heads, 4 * width) for _ in range(depth))
         self.norm = nn.RMSNorm(width, eps=1e-5)
 
     def initial(self, x: Tensor) -> State:
@@ -67,26 +64,6 @@ class MemoryTokens(Segmented):
         writes = place >= self.tokens + self.segment
         mask = (place[:, None] >= place) | (place < self.tokens) | writes[:, None]  # (N, N)
         for layer in self.layers:
-            x = layer(x, mask, place[None])
+            x = layer(x, mask)
         y: Tensor = self.norm(x)
-        return y
-
-
-class _Layer(nn.Module):
-    """Attention and a feed-forward network, normalised before each."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.first, self.second = nn.RMSNorm(width, eps=1e-5), nn.RMSNorm(width, eps=1e-5)
-        self.project = nn.Linear(width, 3 * width, bias=False)
-        self.mix = nn.Linear(width, width, bias=False)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor, mask: Tensor, place: Tensor) -> Tensor:
-        rows, length = x.shape[:2]
-        q, k, v = self.project(self.first(x)).reshape(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        found = scaled_dot_product_attention(rotary(q, place), rotary(k, place), v, attn_mask=mask)
-        x = x + self.mix(found.transpose(1, 2).flatten(2))
-        y: Tensor = x + self.down(gelu(self.up(self.second(x))))
         return y

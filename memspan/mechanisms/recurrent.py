@@ -5,6 +5,7 @@ Letters: B batch, S tokens, T tokens of a segment, G gates, H hidden size, D mod
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,20 +23,28 @@ class Recurrent(Mechanism):
     The written-out way is taken where something is to be watched, and for dropout while training: torch's kernels show
     no gates and drop nothing between two steps of a layer. The state is what `Carried` says, and with dropout "masks".
 
+    Attributes:
+        kind: which of torch's networks it is.
+
     Args:
-        network: made with `batch_first`.
-        width: D.
+        width: D; what comes out is projected to it if H is another.
+        hidden: H, D if not given.
+        layers: how many, each reading the one below.
         dropout: Gal and Ghahramani 2016 (arXiv 1512.05287): what enters a layer, and what its last step hands to its
             next one, lose the same units throughout a stream. A row draws its masks at its first segment; they wait in
             the state. Only while training.
     """
 
-    def __init__(self, network: nn.RNNBase, width: int, dropout: float) -> None:
+    kind: ClassVar[Callable[..., nn.RNNBase]]
+
+    def __init__(self, width: int, hidden: int | None = None, layers: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
+        hidden = width if hidden is None else hidden
+        check(hidden, layers)
         if not 0 <= dropout < 1:
             raise UsageError(f"dropout={dropout} cannot be: it is the share of units that are dropped, below 1.")
-        self.network, self.dropout = network, dropout
-        self.out = nn.Identity() if network.hidden_size == width else nn.Linear(network.hidden_size, width)
+        self.network, self.dropout = self.kind(width, hidden, layers, batch_first=True), dropout
+        self.out = nn.Identity() if hidden == width else nn.Linear(hidden, width)
 
     @abstractmethod
     def step(self, from_input: Tensor, from_hidden: Tensor, before: Carried) -> dict[str, Tensor]:

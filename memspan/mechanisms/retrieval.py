@@ -9,11 +9,11 @@ from torch import Tensor
 
 from memspan.errors import UsageError
 from memspan.mechanisms import blocks
-from memspan.mechanisms.base import KVMechanism, Recalled
+from memspan.mechanisms.base import Recalled
 from memspan.state import State
 
 
-class Retrieval(KVMechanism):
+class Retrieval(blocks.Windowed):
     """Memorizing Transformers (Wu et al. 2022, arXiv 2203.08913): each query reads the best of all that was ever read.
 
     A query sees its own block, the `recent` complete ones before it, and of all older blocks the `top` that score best:
@@ -33,27 +33,19 @@ class Retrieval(KVMechanism):
     """
 
     def __init__(self, block: int = 32, top: int = 2, recent: int = 1, limit: int | None = None) -> None:
-        super().__init__()
         if block < 1 or top < 1 or recent < 0 or (limit is not None and limit < 1):
             raise UsageError(
                 f"block={block}, top={top}, recent={recent}, limit={limit} cannot be: all are 1 or more, but recent may be 0."
             )
-        self.block, self.top = block, top
-        self.recent: blocks.Rule = (0, (recent + 1) * block, block)
+        super().__init__(sinks=0, window=(recent + 1) * block, block=block, slots=1)
+        self.top = top
         self.kept: blocks.Rule = (0, None if limit is None else (limit + recent + 1) * block, block)
-
-    def capacity(self) -> int | None:
-        _, window, _ = self.recent
-        return None if window is None else 1 + window
-
-    def pieces(self, length: int, state: State = None, valid: Tensor | None = None) -> list[int]:
-        return blocks.pieces(self.recent, length, state, valid)
 
     def recall(
         self, q: Tensor, k: Tensor, v: Tensor, state: State = None, valid: Tensor | None = None
     ) -> tuple[Recalled, State]:
-        count, keys, values = blocks.keep(self.kept, k, v, state, valid)
-        place = count.place
+        count, state = blocks.keep(self.kept, k, v, state, valid)
+        keys, values, place = state["k"], state["v"], state["place"]
         if not count.alike:  # a row's tokens come first, so that its blocks are runs of C columns
             order = (place < 0).byte().argsort(dim=1, stable=True)
             place = place.gather(1, order)
@@ -61,7 +53,7 @@ class Retrieval(KVMechanism):
         state = {"k": keys, "v": values, "place": place, "seen": count.seen}
 
         place, seen = (place[:1], count.seen[:1]) if count.alike else (place, count.seen)
-        first, _ = blocks.window_of(seen, *self.recent)  # (R, 1) the first recent place
+        first, _ = blocks.window_of(seen, *self.rule)  # (R, 1) the first recent place
         older = ((place >= 0) & (place < first)).sum(1, keepdim=True)  # (R, 1)
         most = int(((place >= first).sum(1)).max())
         recent = older + torch.arange(max(1, most))  # (R, W) their columns

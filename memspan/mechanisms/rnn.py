@@ -5,7 +5,7 @@ Letters: B batch, S tokens, H hidden size, D model width.
 
 from torch import Tensor, nn
 
-from memspan.mechanisms.recurrent import Carried, Recurrent, check
+from memspan.mechanisms.recurrent import Carried, Recurrent
 
 
 class RNN(Recurrent):
@@ -15,17 +15,10 @@ class RNN(Recurrent):
 
     Deviations from the paper: layers may be stacked, and gradients flow through the whole segment instead of one step.
 
-    Args:
-        width: D.
-        hidden: H, D if not given.
-        layers: how many, each reading the one below.
-        dropout: variational (Gal and Ghahramani 2016), see `Recurrent`.
+    The settings are those of `Recurrent`.
     """
 
-    def __init__(self, width: int, hidden: int | None = None, layers: int = 1, dropout: float = 0.0) -> None:
-        hidden = width if hidden is None else hidden
-        check(hidden, layers)
-        super().__init__(nn.RNN(width, hidden, layers, batch_first=True), width, dropout)
+    kind = nn.RNN
 
     def step(self, from_input: Tensor, from_hidden: Tensor, before: Carried) -> dict[str, Tensor]:
         return {"h": (from_input + from_hidden).tanh()}

@@ -4,11 +4,11 @@ from torch import Tensor
 
 from memspan.errors import UsageError
 from memspan.mechanisms import blocks
-from memspan.mechanisms.base import KVMechanism, Recalled
+from memspan.mechanisms.base import Recalled
 from memspan.state import State
 
 
-class Segment(KVMechanism):
+class Segment(blocks.Windowed):
     """Transformer-XL (Dai et al. 2019, arXiv 1901.02860): a token sees its own segment, and the `memory` segments before.
 
     Deviations from the paper: the length of a segment is a setting rather than that of the call, so that a stream may be
@@ -22,22 +22,14 @@ class Segment(KVMechanism):
     """
 
     def __init__(self, segment: int = 128, memory: int = 1) -> None:
-        super().__init__()
         if segment < 1 or memory < 0:
             raise UsageError(
                 f"segment={segment}, memory={memory} cannot be: a segment has at least one token, and memory is 0 or more."
             )
-        self.rule: blocks.Rule = (0, (memory + 1) * segment, segment)
-
-    def capacity(self) -> int | None:
-        return self.rule[1]
-
-    def pieces(self, length: int, state: State = None, valid: Tensor | None = None) -> list[int]:
-        return blocks.pieces(self.rule, length, state, valid)
+        super().__init__(sinks=0, window=(memory + 1) * segment, block=segment)
 
     def recall(
         self, q: Tensor, k: Tensor, v: Tensor, state: State = None, valid: Tensor | None = None
     ) -> tuple[Recalled, State]:
-        count, keys, values = blocks.keep(self.rule, k, v, state, valid)
-        recalled = Recalled(keys, values, count.mask(), count.key_positions, count.query_positions)
-        return recalled, {"k": keys, "v": values, "place": count.place, "seen": count.seen}
+        count, state = blocks.keep(self.rule, k, v, state, valid)
+        return count.recalled(state), state

@@ -4,11 +4,11 @@ from torch import Tensor
 
 from memspan.errors import UsageError
 from memspan.mechanisms import blocks
-from memspan.mechanisms.base import KVMechanism, Recalled
+from memspan.mechanisms.base import Recalled
 from memspan.state import State
 
 
-class SinkWindow(KVMechanism):
+class SinkWindow(blocks.Windowed):
     """StreamingLLM (Xiao et al. 2024, arXiv 2309.17453): attention sinks and a recent window at re-assigned positions.
 
     Deviations from the paper: tokens leave in whole blocks of `block` rather than one by one, so that what a query sees
@@ -23,23 +23,15 @@ class SinkWindow(KVMechanism):
     """
 
     def __init__(self, sinks: int = 4, window: int | None = 1024, block: int = 128) -> None:
-        super().__init__()
         if sinks < 0 or block < 1 or (window is not None and (window < block or window % block)):
             raise UsageError(
                 f"sinks={sinks}, window={window}, block={block} cannot be: sinks must be 0 or more, "
                 "and the window a positive multiple of the block."
             )
-        self.sinks, self.window, self.block = sinks, window, block
-
-    def capacity(self) -> int | None:
-        return None if self.window is None else self.sinks + self.window
-
-    def pieces(self, length: int, state: State = None, valid: Tensor | None = None) -> list[int]:
-        return blocks.pieces((self.sinks, self.window, self.block), length, state, valid)
+        super().__init__(sinks, window, block)
 
     def recall(
         self, q: Tensor, k: Tensor, v: Tensor, state: State = None, valid: Tensor | None = None
     ) -> tuple[Recalled, State]:
-        count, keys, values = blocks.keep((self.sinks, self.window, self.block), k, v, state, valid)
-        recalled = Recalled(keys, values, count.mask(), count.key_positions, count.query_positions)
-        return recalled, {"k": keys, "v": values, "place": count.place, "seen": count.seen}
+        count, state = blocks.keep(self.rule, k, v, state, valid)
+        return count.recalled(state), state

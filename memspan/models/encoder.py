@@ -3,7 +3,6 @@
 Letters: B batch, S tokens, D width, C classes.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,13 +10,13 @@ from torch import Tensor, nn
 
 from memspan.errors import UsageError
 from memspan.models.saved import SavedModel
-from memspan.models.scratch import Backbone, Part, ScratchConfig
+from memspan.models.scratch import Backbone, BackboneConfig
 from memspan.state import State
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
-    """What an encoder is made of; what is not explained here is as in `ScratchConfig`.
+class EncoderConfig(BackboneConfig):
+    """What an encoder is made of.
 
     Attributes:
         classes: C.
@@ -25,17 +24,12 @@ class EncoderConfig:
         padding: the token that only fills rows up; None if there is none. It is not pooled.
     """
 
-    vocabulary: int
-    classes: int
-    width: int = 64
-    layers: Sequence[Sequence[Part]] = field(default_factory=list)
-    feedforward: float = 4.0
-    residual: str = "prenorm"
-    dropout: float = 0.0
+    classes: int = field(kw_only=True)
     pooling: str = "weighted"
     padding: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.classes < 2:
             raise UsageError(f"classes={self.classes} cannot be: there are at least 2.")
         if self.pooling not in ("weighted", "mean"):
@@ -81,16 +75,7 @@ class Encoder(SavedModel):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)
-        shape = ScratchConfig(
-            vocabulary=config.vocabulary,
-            width=config.width,
-            layers=config.layers,
-            feedforward=config.feedforward,
-            residual=config.residual,
-            dropout=config.dropout,
-            causal=False,
-        )
-        self.backbone = Backbone(shape)
+        self.backbone = Backbone(config, causal=False)
         self.pool = Pool(config.width, config.pooling == "weighted")
         self.head = nn.Linear(config.width, config.classes)
 

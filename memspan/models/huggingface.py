@@ -29,7 +29,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from memspan import state as states
 from memspan.errors import UnsupportedModel, UsageError
-from memspan.mechanisms import DEFAULT, KVMechanism, keep_everything, mechanism_class
+from memspan.mechanisms import DEFAULT, KVMechanism, build_over_keys, keep_everything
 from memspan.mechanisms.attention import Rotate, attend
 from memspan.models.families import FAMILIES, Tier
 
@@ -460,16 +460,7 @@ def _mechanisms(
     """One mechanism per layer."""
     config = model.config.get_text_config(decoder=True)
     if isinstance(mechanism, str):
-        known = inspect.signature(mechanism_class(mechanism)).parameters
-        unknown = [name for name in settings if name not in known]
-        if unknown:
-            raise UsageError(f"'{mechanism}' has no setting '{unknown[0]}'; it knows {', '.join(known)}.")
-        made = mechanism_class(mechanism)(**settings)
-        if not isinstance(made, KVMechanism):
-            raise UsageError(
-                f"'{mechanism}' works on hidden states; a pretrained model takes one over keys and values."
-            )
-        mechanism = made
+        mechanism = build_over_keys(mechanism, **settings)
     elif settings:
         raise UsageError(
             f"Settings ({', '.join(settings)}) go with the name of a mechanism, not with one made already."

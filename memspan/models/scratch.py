@@ -21,8 +21,8 @@ Part = Mapping[str, Any]  # {"name": a registered mechanism, and its settings}
 
 
 @dataclass(frozen=True)
-class ScratchConfig:
-    """What a scratch model is made of.
+class BackboneConfig:
+    """What the embedding and the layers of a model are made of.
 
     Attributes:
         vocabulary: V, the number of token ids.
@@ -32,8 +32,6 @@ class ScratchConfig:
         feedforward: its inner width as a multiple of D; 0 leaves it out.
         residual: "prenorm" (x + f(norm x)) or "rezero" (x + a f(x), a = 0 at first; Bachlechner et al. 2021).
         dropout: after the embedding and in every branch.
-        tied: the head shares the embedding's weights.
-        causal: refuses mechanisms that see later tokens; a model of language from left to right must.
     """
 
     vocabulary: int
@@ -42,14 +40,25 @@ class ScratchConfig:
     feedforward: float = 4.0
     residual: str = "prenorm"
     dropout: float = 0.0
-    tied: bool = True
-    causal: bool = True
 
     def __post_init__(self) -> None:
         if self.vocabulary < 2 or self.width < 1:
             raise UsageError(f"vocabulary={self.vocabulary}, width={self.width} cannot be.")
         if self.residual not in ("prenorm", "rezero"):
             raise UsageError(f"There is no residual '{self.residual}'. Known: prenorm, rezero.")
+
+
+@dataclass(frozen=True)
+class ScratchConfig(BackboneConfig):
+    """What a scratch model is made of.
+
+    Attributes:
+        tied: the head shares the embedding's weights.
+        causal: refuses mechanisms that see later tokens; a model of language from left to right must.
+    """
+
+    tied: bool = True
+    causal: bool = True
 
 
 class FeedForward(Mechanism):
@@ -66,7 +75,7 @@ class FeedForward(Mechanism):
 class Branch(nn.Module):
     """A residual branch around a mechanism: x (B, S, D), state -> x + what the mechanism adds, state."""
 
-    def __init__(self, mechanism: Mechanism, config: ScratchConfig) -> None:
+    def __init__(self, mechanism: Mechanism, config: BackboneConfig) -> None:
         super().__init__()
         self.mechanism = mechanism
         rezero = config.residual == "rezero"
@@ -81,16 +90,19 @@ class Branch(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Embedding and layers: ids (B, S) int64, state -> hidden states (B, S, D), state."""
+    """Embedding and layers: ids (B, S) int64, state -> hidden states (B, S, D), state.
 
-    def __init__(self, config: ScratchConfig) -> None:
+    Raises UsageError for a mechanism that sees later tokens, if it is to be `causal`.
+    """
+
+    def __init__(self, config: BackboneConfig, causal: bool) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         nn.init.normal_(self.embedding.weight, std=config.width**-0.5)
         layers = [[build(config.width, **part) for part in parts] for parts in config.layers]
         for made in (mechanism for parts in layers for mechanism in parts):
-            if config.causal and not made.causal:
+            if causal and not made.causal:
                 raise UsageError(
                     f"{type(made).__name__} sees later tokens, so it cannot model language from left to right; "
                     "use it in an encoder, or choose a causal mechanism."
@@ -125,7 +137,7 @@ class ScratchModel(SavedModel):
 
     def __init__(self, config: ScratchConfig) -> None:
         super().__init__(config)
-        self.backbone = Backbone(config)
+        self.backbone = Backbone(config, config.causal)
         self.head = nn.Linear(config.width, config.vocabulary, bias=False)
         if config.tied:
             self.head.weight = self.backbone.embedding.weight

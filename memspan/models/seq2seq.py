@@ -4,7 +4,7 @@ Letters: B batch, N tokens of the source, S tokens of the target, D width, V voc
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -13,17 +13,15 @@ from torch import Tensor, nn
 from memspan.errors import UsageError
 from memspan.mechanisms import Mechanism
 from memspan.models.saved import SavedModel
-from memspan.models.scratch import Backbone, Branch, Part, ScratchConfig
+from memspan.models.scratch import Backbone, BackboneConfig, Branch, Part
 from memspan.state import State
 
 
 @dataclass(frozen=True)
-class Seq2SeqConfig:
-    """What encoder and decoder are made of; what is not explained here is as in `ScratchConfig`.
+class Seq2SeqConfig(BackboneConfig):
+    """What encoder and decoder are made of: V is that of source and target, the layers are those of the encoder.
 
     Attributes:
-        vocabulary: V, of source and target.
-        layers: of the encoder.
         decoder_layers: of the decoder; as the encoder's if there are none.
         bridge: what the decoder knows of the source. "state": it begins with the encoder's state, and nothing else is
             handed on (Sutskever et al. 2014). "outputs": every layer attends to the encoder's outputs (Vaswani et al.
@@ -34,20 +32,15 @@ class Seq2SeqConfig:
         causal: the encoder refuses mechanisms that see later tokens; the decoder always does.
     """
 
-    vocabulary: int
-    width: int = 64
-    layers: Sequence[Sequence[Part]] = field(default_factory=list)
     decoder_layers: Sequence[Sequence[Part]] = field(default_factory=list)
     bridge: str = "outputs"
     heads: int = 4
     reverse: bool = False
     padding: int | None = None
-    feedforward: float = 4.0
-    residual: str = "prenorm"
-    dropout: float = 0.0
     causal: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.bridge not in ("outputs", "state"):
             raise UsageError(f"There is no bridge '{self.bridge}'. Known: outputs, state.")
         same = not self.decoder_layers or _plain(self.decoder_layers) == _plain(self.layers)
@@ -90,8 +83,8 @@ class Seq2Seq(SavedModel):
 
     def __init__(self, config: Seq2SeqConfig) -> None:
         super().__init__(config)
-        self.encoder = Backbone(_shape(config, config.layers, causal=config.causal))
-        self.decoder = Backbone(_shape(config, config.decoder_layers or config.layers, causal=True))
+        self.encoder = Backbone(config, config.causal)
+        self.decoder = Backbone(replace(config, layers=config.decoder_layers or config.layers), causal=True)
         if config.bridge == "outputs":
             for layer in cast(Sequence[nn.ModuleList], self.decoder.layers):  # between what remembers and what thinks
                 place = len(layer) - (int(config.width * config.feedforward) > 0)
@@ -129,18 +122,6 @@ class Seq2Seq(SavedModel):
             return state["encoder"]
         branches = [branch for layer in self.decoder.layers for branch in layer.children()]
         return tuple(state["source"] if isinstance(branch.mechanism, CrossAttention) else None for branch in branches)
-
-
-def _shape(config: Seq2SeqConfig, layers: Sequence[Sequence[Part]], causal: bool) -> ScratchConfig:
-    return ScratchConfig(
-        vocabulary=config.vocabulary,
-        width=config.width,
-        layers=layers,
-        feedforward=config.feedforward,
-        residual=config.residual,
-        dropout=config.dropout,
-        causal=causal,
-    )
 
 
 def _plain(layers: Sequence[Sequence[Part]]) -> list[list[dict[str, object]]]:

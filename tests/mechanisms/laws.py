@@ -255,11 +255,23 @@ def equals_reference(mechanism: Mechanism, reference: Callable[[Tensor], Tensor]
     output, _ = read(mechanism, (x,), cuts)
     expected = reference(x)
     torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
-    direction = torch.randn_like(output)
-    sources = [x, *mechanism.parameters()]
-    for one, other in zip(
-        torch.autograd.grad((output * direction).sum(), sources),
-        torch.autograd.grad((expected * direction).sum(), sources),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+    same_gradients([output], [expected], [x, *mechanism.parameters()])
+
+
+def same_gradients(
+    said: Sequence[Tensor],
+    expected: Sequence[Tensor],
+    sources: Sequence[Tensor],
+    rtol: float = 1e-8,
+    atol: float = 1e-8,
+    some_unused: bool = False,
+) -> None:
+    """By each of the sources, along one random direction; every source must matter, unless `some_unused`."""
+    directions = [torch.randn_like(one) for one in expected]
+
+    def gradients(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        total = torch.stack([(one * along).sum() for one, along in zip(values, directions, strict=True)]).sum()
+        return torch.autograd.grad(total, sources, materialize_grads=some_unused)
+
+    for one, other in zip(gradients(said), gradients(expected), strict=True):
+        torch.testing.assert_close(one, other, rtol=rtol, atol=atol)

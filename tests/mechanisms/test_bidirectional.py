@@ -65,7 +65,7 @@ def turned(x: Tensor, place: int) -> Tensor:
 def naive_attentive(mechanism: Bidirectional, x: Tensor) -> Tensor:
     """One query, one head at a time: it sees its own segment and the three before it."""
     size = WIDTH // 2
-    for layer in mechanism.layers:
+    for layer in (one.layer for one in mechanism.layers):
         q, k, v = layer.project(layer.norm_attention(x)).split(WIDTH, 2)
         rows = []
         for row in range(len(x)):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from memspan.errors import UsageError
-from memspan.mechanisms import MECHANISMS, KVMechanism, mechanism_class
+from memspan.mechanisms import MECHANISMS, KVMechanism, build, mechanism_class, settings_of
 from tests.mechanisms import laws
 from tests.mechanisms.laws import Example
 
@@ -130,3 +130,12 @@ def test_padding_does_not_count(name: str, drawn: tuple[list[int], Tensor]) -> N
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match=f"There is no mechanism 'none'. Known: .*{NAMES[0]}"):
         mechanism_class("none")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_setting_lists_all_that_there_are(name: str) -> None:
+    known = ", ".join(settings_of(name))
+    with pytest.raises(UsageError, match=f"'{name}' has no setting 'none'; it knows {known}."):
+        build(laws.WIDTH, name, none=1)
+    if name in OVER_KEYS:
+        assert {"heads", "positions", "dropout"} <= set(settings_of(name))

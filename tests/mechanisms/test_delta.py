@@ -10,7 +10,7 @@ from torch.nn.functional import silu
 from memspan.errors import UsageError
 from memspan.mechanisms.delta import Delta
 from memspan.mechanisms.delta_rule import gated_delta_rule
-from tests.mechanisms.laws import WIDTH, Example, random_stream, read
+from tests.mechanisms.laws import WIDTH, Example, random_stream, read, same_gradients
 
 EXAMPLE = Example(bounded=lambda: Delta(WIDTH, heads=2, size=3, chunk=4))
 
@@ -64,13 +64,8 @@ def test_outputs_memory_and_gradients_equal_the_recurrence(
     expected, memory = naive(mechanism, x)
     torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(state["memory"], memory, rtol=1e-9, atol=1e-9)
-    direction, inputs = torch.randn_like(output), [x, *mechanism.parameters()]
-    for one, other in zip(
-        torch.autograd.grad((output * direction).sum() + state["memory"].sum(), inputs),
-        torch.autograd.grad((expected * direction).sum() + memory.sum(), inputs),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+    inputs = [x, *mechanism.parameters()]
+    same_gradients([output, state["memory"]], [expected, memory], inputs)
 
 
 @pytest.mark.parametrize("correct", [True, False])
@@ -97,7 +92,16 @@ def test_only_correcting_replaces_what_was_said_before(correct: bool, said: floa
 
 
 @pytest.mark.parametrize(
-    ("wrong", "complaint"), [({"rule": "hebb"}, "There is no rule 'hebb'"), ({"heads": 3}, "cannot be shared")], ids=str
+    ("wrong", "complaint"),
+    [
+        ({"rule": "hebb"}, "There is no rule 'hebb'"),
+        ({"heads": 3}, "cannot be shared"),
+        *(
+            ({name: 0}, f"{name}=0.* cannot be: all are 1 or more")
+            for name in ("heads", "size", "chunk", "convolution")
+        ),
+    ],
+    ids=str,
 )
 def test_settings_that_cannot_be(wrong: dict[str, object], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from memspan import state as states
-from memspan.mechanisms import attention, autoencoder, blocks, delta, memory_tokens, neural
+from memspan.mechanisms import attention, autoencoder, blocks, delta, neural
 from memspan.mechanisms.autoencoder import Autoencoder
 from memspan.mechanisms.compressed import Compressed
 from memspan.mechanisms.delta import Delta
@@ -17,6 +17,7 @@ from memspan.mechanisms.memory_tokens import MemoryTokens
 from memspan.mechanisms.retrieval import Retrieval
 from memspan.mechanisms.segmented import Segmented
 from memspan.mechanisms.sink_window import SinkWindow
+from memspan.mechanisms.transformer_layer import TransformerLayer
 from tests.mechanisms import (
     laws,
     test_autoencoder,
@@ -305,8 +306,8 @@ def the_memory_is_detached(patch: Patch) -> None:
 
 
 def tokens_see_all_of_their_segment(patch: Patch) -> None:
-    attend = memory_tokens.scaled_dot_product_attention
-    patch(memory_tokens, "scaled_dot_product_attention", lambda q, k, v, attn_mask: attend(q, k, v))
+    forward = TransformerLayer.forward
+    patch(TransformerLayer, "forward", lambda self, x, mask: forward(self, x))
 
 
 def write_tokens_do_not_see_the_segment(patch: Patch) -> None:

@@ -592,6 +592,7 @@ def test_a_part_of_the_model_called_alone_is_refused() -> None:
     ("mechanism", "settings", "message"),
     [
         ("nothing", {}, "no mechanism 'nothing'"),
+        ("delta", {}, "'delta' works on hidden states"),
         ("sink_window", {"widnow": 8}, "no setting 'widnow'; it knows sinks, window, block"),
         ("sink_window", {"window": 256}, "places 260 tokens side by side, more than the 256"),
         ("sink_window", {"window": 100, "block": 64}, "cannot be"),
