@@ -29,6 +29,7 @@ ROOMS = [
     "evaluate",
     "train",
     "trace",
+    "explain",
     "compare",
     "serve",
     "cli",
