@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bar
 
+    from memspan import explain
     from memspan.chat import Chat
     from memspan.data.readers import Document, Skipped
     from memspan.generate import Sampling
@@ -936,10 +937,7 @@ def predict_texts(
 
     given = list(texts or [])
     if file is not None:
-        try:
-            given.append(file.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{file} cannot be read as UTF-8 text: {error}.") from error
+        given.append(_text_of(file))
     if "-" in given:
         place = given.index("-")
         given[place : place + 1] = [line.rstrip("\n") for line in sys.stdin if line.strip()]
@@ -1067,6 +1065,81 @@ def _decimals(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise UsageError(f"'{text}' is no list of numbers like 1,0,1,0,1.") from error
+
+
+@command("explain", cls=_Command)
+@loads_model
+def explain_answer(
+    what: Annotated[Path, typer.Argument(metavar="CHECKPOINT|DIR", help="`best` of a run, or the folder of a memory.")],
+    loading: Loading,
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="What the trained model reads; what the memory is asked.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(metavar="FILE", help="The text, in a file.")] = None,
+    question: Annotated[str, typer.Option(metavar="TEXT", help="Asked behind the text.")] = "",
+    method: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="gradients (the default), attention, gates or occlusion; not for memories."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that shows it all.")] = None,
+    as_json: AS_JSON = False,
+    model: MODEL = None,
+) -> None:
+    """Show which earlier tokens, segments or memories an answer rests on.
+
+    Example: memspan explain runs/letters/best "We cannot come on Friday after all." --html why.html
+    """
+    if (text is None) == (file is None):
+        raise UsageError("Give one text to explain: on the command line, or with --file.")
+    given = _text_of(file) if file is not None else str(text).encode("utf-8", "replace").decode()
+    from memspan import explain
+
+    found: explain.Explanation | explain.RecallExplanation
+    if (what / "manifest.json").is_file():
+        if method is not None or question:
+            raise UsageError(
+                "A memory is explained by what it recalls for one question: leave out --method and --question."
+            )
+        _check_text("question", given)
+        lm = _load(model or _remembered_model(what), loading)
+        found = explain.explain_recall(lm, _open(lm, what), given)
+    else:
+        found = explain.explain(what, given, question, method or "gradients")
+    if html is not None:
+        explain.write(found.page(), html)
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    _print(found.said, style="bold")
+    for name, value in found.page().facts:
+        _print(f"{name}: {value}")
+    for shown in found.page().tables:
+        _print_bars(shown)
+    if html is not None:
+        _print(f"{html} shows it in the text.")
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read as UTF-8 text: {error}.") from error
+
+
+def _print_bars(shown: "explain.Table") -> None:
+    """A table of the page, its bars as numbers."""
+    from rich.table import Table
+
+    table = Table(title=shown.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for place, name in enumerate(shown.columns):
+        number = any(row[place].bar is not None for row in shown.rows)
+        table.add_column(_printable(name), justify="right" if number else "left")
+    for row in shown.rows:
+        table.add_row(*(_printable(one.text) if one.bar is None else f"{one.bar.value:.4f}" for one in row))
+    console = _console()
+    if not console.is_terminal:
+        console.width = 10_000  # a pipe or file is as wide as need be
+    console.print(table)
 
 
 # ---- showing

@@ -180,6 +180,16 @@ def predict(checkpoint: str | Path, texts: Sequence[str], question: str = "", ta
 
     Raises UsageError for a model that was trained for another task, or one that says nothing to texts.
     """
+    model, made, config = reopen(checkpoint, task)
+    said: list[str] = made.predict(model, list(texts), config.segments, question)
+    return said
+
+
+def reopen(checkpoint: str | Path, task: str | None = None) -> tuple[nn.Module, Any, TrainConfig]:
+    """A trained model in eval mode, its task as it learned it but without records, and what the training was.
+
+    Raises UsageError for a model that was trained for another task than `task`, or one that says nothing to texts.
+    """
     checkpoint = Path(checkpoint)
     values = read_yaml(checkpoint / CONFIG)
     if task is not None and task != values.get("task"):
@@ -187,9 +197,8 @@ def predict(checkpoint: str | Path, texts: Sequence[str], question: str = "", ta
     if not (checkpoint / TOKENIZER).is_file():
         raise UsageError(f"{checkpoint} was trained for {values.get('task')}, which says nothing to texts.")
     config = TrainConfig.from_mapping({name: value for name, value in values.items() if name != "data"})
-    made: Any = build(config.task, **{**config.task_settings, "data": None, "test": [], "saved": str(checkpoint)})
-    said: list[str] = made.predict(open_model(checkpoint).eval(), list(texts), config.segments, question)
-    return said
+    made = build(config.task, **{**config.task_settings, "data": None, "test": [], "saved": str(checkpoint)})
+    return open_model(checkpoint).eval(), made, config
 
 
 def to_dict(scores: Sequence[Score]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from memspan.data.readers import Document, in_pieces
@@ -18,7 +19,7 @@ from memspan.memory import Fingerprint, Memory, Passage, Piece
 from memspan.memory.calibration import RetrievalHeads, calibrate
 from memspan.memory.folder import refuse_foreign
 from memspan.memory.reading import CONTEXT, Encoded, Encoder
-from memspan.memory.recall import best, fuse, head_scores
+from memspan.memory.recall import best, fuse, head_scores, token_scores
 from memspan.models import sources
 from memspan.models.heads import HeadReader
 from memspan.models.huggingface import find_causal_lm, parity_difference, rounding_difference, why_unsupported
@@ -214,6 +215,18 @@ class LanguageModel:
         if rerank > 0 and found:
             found = self._reranked(question, found, rerank)
         return found[:top]
+
+    def token_scores(self, memory: Memory, question: str, numbers: Sequence[int]) -> list[NDArray[np.float32]]:
+        """How strongly the retrieval heads point from `question` at each token of the passages `numbers`: (T,) each."""
+        self._check_fingerprint(memory)
+        return token_scores(self._encoder.question(question), memory.blocks(), numbers)
+
+    def rankings(self, memory: Memory, question: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What the retrieval heads, and the words, contribute to the score of each passage: (P,) both."""
+        self._check_fingerprint(memory)
+        heads = head_scores(self._encoder.question(question), memory.blocks())
+        words, nothing = memory.word_scores(question), np.zeros_like(heads)
+        return fuse(heads, nothing), fuse(nothing, words)
 
     def _reranked(self, question: str, found: list[Recollection], count: int) -> list[Recollection]:
         """Those of the first `count` that are within reach in a new order, by likelihood too; behind them the others."""

@@ -149,7 +149,7 @@ def trace_model(folder: Path, text: str | None = None, ids: Sequence[int] | None
     model.eval()
     with torch.no_grad():
         traces = []
-        for number, (path, mechanism, x) in enumerate(_calls(model, torch.tensor([tokens])), start=1):
+        for number, (path, mechanism, x) in enumerate(calls(model, torch.tensor([tokens])), start=1):
             title = f"{number}. {type(mechanism).__name__} ({path})"
             trace = _watch(mechanism, x, title, steps)
             if trace.state_bytes or len(trace.watched) > 1:  # what neither remembers nor shows anything is passed over
@@ -157,7 +157,7 @@ def trace_model(folder: Path, text: str | None = None, ids: Sequence[int] | None
     return traces
 
 
-def _calls(model: nn.Module, ids: Tensor) -> list[tuple[str, Mechanism, Tensor]]:
+def calls(model: nn.Module, ids: Tensor) -> list[tuple[str, Mechanism, Tensor]]:
     """Each mechanism at work, where it stands, and what the model gives it to read."""
     calls: list[tuple[str, Mechanism, Tensor]] = []
 
@@ -221,7 +221,7 @@ def _draw(axes: Any, name: str, values: Tensor, steps: Sequence[Any]) -> None:
         axes.plot(places, values.tolist(), marker="o", markersize=3)
         axes.grid(alpha=0.3)
     else:
-        shown = values.masked_fill(~values.isfinite(), torch.nan)
+        shown = values.double().masked_fill(~values.isfinite(), torch.nan)
         image = axes.imshow(shown.T.tolist(), aspect="auto", origin="lower", interpolation="nearest")
         axes.figure.colorbar(image, ax=axes).ax.tick_params(labelsize="x-small")
     if len(steps) <= 16:

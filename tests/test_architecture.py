@@ -30,6 +30,7 @@ ROOMS = [
     "evaluate",
     "train",
     "trace",
+    "explain",
     "compare",
     "serve",
     "cli",

@@ -164,9 +164,11 @@ class Attention(Mechanism):
     def watch(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
         """Also "scores" and "weights", (B, S, H, N): a key that a query did not see has weight 0, score -inf.
 
-        N are the keys that the last query was offered; keys stand in the order of the stream.
+        N are the keys that the last query was offered; keys stand in the order of the stream. Where nothing was read
+        before, "places" (B, S, N) says which token each key is, -1 being none; of pooled keys it is the middle one.
         """
         watched: list[tuple[Tensor, Tensor]] = []
+        fresh = state is None
         y, state = self._read(x, state, watched)
         most = max(scores.shape[3] for scores, _ in watched)
         scores, weights = (
@@ -175,7 +177,24 @@ class Attention(Mechanism):
             )
             for kind, empty in ((0, -torch.inf), (1, 0.0))
         )
-        return y, state, {"scores": scores.transpose(1, 2), "weights": weights.transpose(1, 2)}
+        seen = {"scores": scores.transpose(1, 2), "weights": weights.transpose(1, 2)}
+        if fresh:
+            seen["places"] = self._places(x, most)
+        return y, state, seen
+
+    def _places(self, x: Tensor, most: int) -> Tensor:
+        """(B, S, most): values go wherever their keys do, so places sent in their stead come back beside the keys."""
+        q, k, v = self.project(x).unflatten(2, (3, self.heads, self.size)).permute(2, 0, 3, 1, 4)
+        sent = torch.arange(x.shape[1], dtype=v.dtype, device=x.device)[None, None, :, None].expand_as(v)
+        found: list[Tensor] = []
+        state, start = None, 0
+        for length in self.over.pieces(x.shape[1], state):
+            piece = slice(start, start + length)
+            recalled, state = self.over.recall(q[:, :, piece], k[:, :, piece], sent[:, :, piece], state)
+            places = recalled.v[:, :1, :, 0].round().long().expand(-1, length, -1)
+            found.append(nn.functional.pad(places, (most - places.shape[2], 0), value=-1))
+            start += length
+        return torch.cat(found, 1)
 
     def _read(self, x: Tensor, state: State, watched: list[tuple[Tensor, Tensor]] | None) -> tuple[Tensor, State]:
         q, k, v = self.project(x).unflatten(2, (3, self.heads, self.size)).permute(2, 0, 3, 1, 4)

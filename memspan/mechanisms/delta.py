@@ -66,6 +66,11 @@ class Delta(Mechanism):
             self.rates.weight.mul_(0.1)
             self.rates.bias.copy_(torch.tensor([decay] * heads + [0.0] * heads))
 
+    def watch(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
+        """Also "decay" a_t, how much of the matrix stays, and "rate" b_t, how far it is corrected: (B, S, H)."""
+        decay, rate = self.rates(x).sigmoid().unflatten(2, (2, self.heads)).unbind(2)
+        return *self(x, state), {"decay": decay, "rate": rate}
+
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         rows, length, width = x.shape
         reach = self.convolution.shape[2] - 1

@@ -58,7 +58,12 @@ class Hierarchical(Mechanism):
         return self.watch(x, state)[:2]
 
     def watch(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """Also the weights: "words" (B, S), of a word in its segment, and "segments" (B, S, M), as the word was given."""
+        """Also the weights: "words" (B, S), of a word in its segment, and "segments" (B, S, M), as the word was given.
+
+        Where nothing was read before, also both together, as attention has them: "weights" (B, S, 1, S), of each word in
+        the document that a word was given, and "places" (B, S, S), which word that is.
+        """
+        fresh = state is None
         words = by_segment(lambda part: self.read_words(part)[0], x, self.segment)  # (B, S, W), equations 2 to 4
         parts = [words[:, start : start + self.segment] for start in range(0, x.shape[1], self.segment)]
         weights = [self.weigh_words(part) for part in parts]
@@ -82,7 +87,14 @@ class Hierarchical(Mechanism):
             "segments": remembered[:, -self.memory :].clone(),
             "filled": filled[:, -self.memory :].clone(),
         }
-        return y, state, {"words": torch.cat(weights, 1), "segments": attention[:, segment_of]}
+        seen = {"words": torch.cat(weights, 1), "segments": attention[:, segment_of]}
+        if fresh:
+            back = segment_of[:, None] - segment_of  # (S, S), how many segments a word lies before another
+            slot = (self.memory - 1 - back).clamp(0, self.memory - 1).expand(len(x), -1, -1)
+            given = seen["segments"].gather(2, slot) * ((back >= 0) & (back < self.memory))
+            seen["weights"] = (given * seen["words"][:, None])[:, :, None]
+            seen["places"] = torch.arange(x.shape[1], device=x.device).expand_as(given)
+        return y, state, seen
 
 
 class Weighing(nn.Module):

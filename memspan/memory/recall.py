@@ -42,16 +42,45 @@ def head_scores(question: Question, blocks: Iterable[Block]) -> Floats:
     head and token, log(1 + its share of the attention / an even share), so that a token that attends everywhere (a stop
     word) says nothing and one that finds its place says much.
     """
+    scores: Floats = _pointed(question, blocks).sum(axis=0, dtype=np.float32)
+    return scores
+
+
+def token_scores(question: Question, blocks: Iterable[Block], numbers: Sequence[int]) -> list[Floats]:
+    """The `head_scores` of the passages `numbers`, shared out among their tokens, float32 (T,) each.
+
+    What a head gives a passage for a question token, it gives the passage's tokens by its attention among them.
+    """
+    blocks = list(blocks)
+    pointed = _pointed(question, blocks)
+    groups, found = np.asarray(question.groups), []
+    for number in numbers:
+        block = next(one for one in reversed(blocks) if one.first <= number)
+        row = number - block.first
+        begin, end = 0 if row == 0 else int(block.ends[row - 1]), int(block.ends[row])
+        inside = []
+        for group in np.unique(groups):  # the order of rows is that of `_log_mass`
+            keys = block.keys[begin:end, group].astype(np.float32)
+            keys *= block.scales[begin:end, group, None].astype(np.float32)
+            scores = (question.queries[:, groups == group].reshape(-1, keys.shape[1]) * SHARPNESS) @ keys.T
+            weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+            inside.append(weights / weights.sum(axis=1, keepdims=True))
+        found.append((pointed[:, number] @ np.concatenate(inside)).astype(np.float32))
+    return found
+
+
+def _pointed(question: Question, blocks: Iterable[Block]) -> Floats:
+    """What each head gives each passage for each question token, (S * H, P)."""
     pieces = [_log_mass(question, block) for block in blocks]
     if not pieces:
-        return np.zeros(0, np.float32)
-    log_mass = np.concatenate(pieces, axis=1)  # (S * H, P)
+        return np.zeros((1, 0), np.float32)
+    log_mass = np.concatenate(pieces, axis=1)
     top = log_mass.max(axis=1, keepdims=True)
     mass = np.exp(log_mass - top)
     mass /= mass.sum(axis=1, keepdims=True)
     shares = mass.shape[1] * EVEN_SHARES
-    scores: Floats = np.log1p(mass * shares).sum(axis=0, dtype=np.float32)
-    return scores
+    pointed: Floats = np.log1p(mass * shares)
+    return pointed
 
 
 def _log_mass(question: Question, block: Block) -> Floats:

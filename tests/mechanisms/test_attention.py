@@ -10,6 +10,9 @@ from torch import Tensor
 
 from memspan.errors import UsageError
 from memspan.mechanisms.attention import Attention
+from memspan.mechanisms.base import KVMechanism
+from memspan.mechanisms.retrieval import Retrieval
+from memspan.mechanisms.segment import Segment
 from memspan.mechanisms.sink_window import SinkWindow
 from tests.mechanisms.laws import WIDTH, Example, random_stream, read, same_gradients
 
@@ -133,3 +136,23 @@ def test_dropout_is_for_training_only() -> None:
 def test_settings_that_cannot_be(settings: dict[str, object], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         Attention(WIDTH, **settings)
+
+
+@pytest.mark.parametrize(
+    "over",
+    [None, SinkWindow(2, 8, 4), Segment(4, 1), Retrieval(block=4, top=1, recent=0)],
+    ids=["everything", "sinks", "segments", "retrieval"],
+)
+def test_the_watched_places_say_which_token_each_weight_is_of(over: KVMechanism | None) -> None:
+    """The values of those tokens, weighed, give what was said, whatever was pushed out or retrieved."""
+    torch.manual_seed(0)
+    mechanism = Attention(WIDTH, HEADS, over).double()
+    x = torch.randn(2, 22, WIDTH, dtype=torch.float64)
+    y, state, seen = mechanism.watch(x)
+    values = mechanism.project(x).chunk(3, 2)[2].unflatten(2, (HEADS, SIZE))  # (B, T, H, K)
+    rows = torch.arange(2)[:, None, None]
+    offered = values[rows, seen["places"].clamp_min(0)]  # (B, S, N, H, K)
+    found = torch.einsum("bshn,bsnhk->bshk", seen["weights"], offered).flatten(2)
+    torch.testing.assert_close(mechanism.out(found), y, rtol=1e-9, atol=1e-9)
+    assert (seen["weights"].sum(2)[seen["places"] < 0] == 0).all()
+    assert "places" not in mechanism.watch(x, state)[2]  # who joins later does not know what came before

@@ -95,3 +95,18 @@ def test_the_state_has_one_size_from_the_first_segment_on() -> None:
 def test_settings_that_cannot_be(settings: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="cannot be"):
         Hierarchical(WIDTH, **settings)
+
+
+def test_the_watched_weights_are_those_of_both_levels() -> None:
+    """Of each word in the document that a word was given: its weight in its segment times that of the segment."""
+    torch.manual_seed(0)
+    mechanism = Hierarchical(WIDTH, segment=SEGMENT, memory=MEMORY, hidden=6)
+    _, state, seen = mechanism.watch(torch.randn(2, 18, WIDTH))
+    for word in range(18):
+        for other in range(18):
+            back = word // SEGMENT - other // SEGMENT
+            inside = 0 <= back < MEMORY
+            given = seen["segments"][:, word, MEMORY - 1 - back] if inside else torch.zeros(2)
+            torch.testing.assert_close(seen["weights"][:, word, 0, other], given * seen["words"][:, other])
+    assert seen["places"].shape == (2, 18, 18)
+    assert "weights" not in mechanism.watch(torch.randn(2, SEGMENT, WIDTH), state)[2]

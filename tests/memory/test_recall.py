@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from memspan.memory import recall
 from memspan.memory.contents import Block
-from memspan.memory.recall import Question, best, fuse, head_scores, quantise
+from memspan.memory.recall import Question, best, fuse, head_scores, quantise, token_scores
 
 
 def make(seed: int, passages: int = 7, heads: int = 3, groups: int = 2, size: int = 8, tokens: int = 4):
@@ -104,3 +104,27 @@ def test_keys_that_are_not_finite_are_refused(bad: float) -> None:
     keys[1, 0, 2] = bad
     with pytest.raises(ValueError, match="not finite"):
         quantise(keys)
+
+
+def test_the_scores_of_tokens_against_a_naive_loop() -> None:
+    """What a head gives a passage, its tokens share by their attention within it; all together it is the head score."""
+    question, keys, scales, ends = make(3)
+    cut = 3
+    at = int(ends[cut - 1])
+    blocks = [Block(0, keys[:at], scales[:at], ends[:cut]), Block(cut, keys[at:], scales[at:], ends[cut:] - at)]
+    numbers = [5, 0, 3]
+    whole = head_scores(question, blocks)
+    real = keys.astype(np.float64) * scales[..., None].astype(np.float64)
+    starts = [0, *ends[:-1]]
+    for number, found in zip(numbers, token_scores(question, blocks, numbers), strict=True):
+        start, end = starts[number], ends[number]
+        expected = np.zeros(end - start)
+        for head, group in enumerate(question.groups):
+            for query in question.queries[:, head]:
+                weights = np.exp(real[:, group] @ query.astype(np.float64) * recall.SHARPNESS)
+                weights /= weights.sum()
+                inside = weights[start:end]
+                given = np.log1p(inside.sum() * len(ends) * recall.EVEN_SHARES)
+                expected += given * inside / inside.sum()
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+        assert found.sum() == pytest.approx(whole[number], rel=1e-4)
