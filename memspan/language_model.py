@@ -20,6 +20,7 @@ from memspan.memory.calibration import RetrievalHeads, calibrate
 from memspan.memory.folder import refuse_foreign
 from memspan.memory.reading import CONTEXT, Encoded, Encoder
 from memspan.memory.recall import best, fuse, head_scores, token_scores
+from memspan.memory.words import without_question_words
 from memspan.models import sources
 from memspan.models.heads import HeadReader
 from memspan.models.huggingface import find_causal_lm, parity_difference, rounding_difference, why_unsupported
@@ -27,9 +28,11 @@ from memspan.models.huggingface import find_causal_lm, parity_difference, roundi
 # Each measured on questions outside the benchmarks, see LOG.md.
 BUDGET = 640  # tokens of recalled text in a prompt
 NEAR = 1.0  # a passage whose score is further behind the best one's distracts a small model more than it helps
-RERANKED = 8  # passages whose likelihood is computed
+RERANKED = 16  # passages whose likelihood is computed, at most
 LIKELIHOOD_WEIGHT = 4.0  # of a nat per token, against a standard deviation of the other rankers
-OUT_OF_REACH = 6.0  # so far behind the first, a passage is not weighed: its likelihood would not make up for it
+OUT_OF_REACH = 8.0  # so far behind the first, a passage is not weighed: its likelihood would not make up for it
+
+WEIGHED_AT_ONCE = 4  # of like length, so that little is padded
 
 PARITY = 1e-4  # what a memory that holds everything may change in a logit, beyond rounding
 
@@ -206,8 +209,7 @@ class LanguageModel:
         self._check_length(question)
         if len(memory) == 0:
             return []
-        asked = self._encoder.question(question)
-        scores = fuse(head_scores(asked, memory.blocks()), memory.word_scores(question))
+        scores = fuse(*self._ranked(memory, question))
         numbers = best(scores, max(top, rerank) if among is None else len(scores))
         if among is not None:
             numbers = [number for number in numbers if among(memory.passage(number))][: max(top, rerank)]
@@ -224,9 +226,14 @@ class LanguageModel:
     def rankings(self, memory: Memory, question: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What the retrieval heads, and the words, contribute to the score of each passage: (P,) both."""
         self._check_fingerprint(memory)
-        heads = head_scores(self._encoder.question(question), memory.blocks())
-        words, nothing = memory.word_scores(question), np.zeros_like(heads)
+        heads, words = self._ranked(memory, question)
+        nothing = np.zeros_like(heads)
         return fuse(heads, nothing), fuse(nothing, words)
+
+    def _ranked(self, memory: Memory, question: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The scores of each passage by the retrieval heads and by the words, (P,) both."""
+        heads = head_scores(self._encoder.question(question), memory.blocks())
+        return heads, memory.word_scores(without_question_words(question))
 
     def _reranked(self, question: str, found: list[Recollection], count: int) -> list[Recollection]:
         """Those of the first `count` that are within reach in a new order, by likelihood too; behind them the others."""
@@ -245,16 +252,27 @@ class LanguageModel:
         lead = [self.tokenizer(_lead(text), add_special_tokens=False)["input_ids"] for text in ("", *texts)]
         room = self.decoder.window - len(asked)
         rows = [[*ids[-room:], *asked] for ids in lead]
+        order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+        means = [0.0] * len(rows)
+        for first in range(0, len(order), WEIGHED_AT_ONCE):
+            numbers = order[first : first + WEIGHED_AT_ONCE]
+            batch = self._mean_log_likelihoods([rows[number] for number in numbers], len(asked))
+            for number, mean in zip(numbers, batch, strict=True):
+                means[number] = mean
+        return [mean - means[0] for mean in means[1:]]
+
+    def _mean_log_likelihoods(self, rows: Sequence[list[int]], count: int) -> list[float]:
+        """The mean log-probability of the last `count` tokens of each row."""
         longest = max(len(row) for row in rows)
         pad = self.tokenizer.pad_token_id
         pad = 0 if pad is None else pad
         ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=self.causal_lm.device)
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self.causal_lm.device)
-        logits = self.causal_lm(
-            input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=len(asked) + 1
-        ).logits[:, :-1]
-        chosen = logits.float().log_softmax(-1).gather(2, ids[:, -len(asked) :, None])[..., 0].mean(1)
-        return [float(value - chosen[0]) for value in chosen[1:]]
+        logits = self.causal_lm(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=count + 1).logits[
+            :, :-1
+        ]
+        means: list[float] = logits.float().log_softmax(-1).gather(2, ids[:, -count:, None])[..., 0].mean(1).tolist()
+        return means
 
     # ---- answering
 

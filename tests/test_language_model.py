@@ -108,7 +108,10 @@ def test_search_finds_the_words_and_says_where(lm: LanguageModel) -> None:
 
 def test_the_gain_is_the_likelihood_of_the_question(lm: LanguageModel) -> None:
     """Naive: each text by itself, unpadded."""
-    question, texts = "Who broke the lens?", ["A short text.", "A text that is longer, by a few words, than the other."]
+    question = "Who broke the lens?"
+    texts = [
+        f"A text{' that goes on' * (words * 7 % 10)}." for words in range(10)
+    ]  # of several lengths, several batches
 
     def mean(text: str) -> float:
         lead = lm.tokenizer(f"{text}\n\nQuestion answered by this text:")["input_ids"]

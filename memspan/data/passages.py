@@ -25,7 +25,7 @@ _WHITE_SPACE = re.compile(r"\s++")
 _INSIDE_PARAGRAPH = (_LINE_OF_ITS_OWN, _SENTENCE_END, _LINE_END, _CLAUSE_END, _WHITE_SPACE)  # best first
 
 _HEADING = re.compile(r"\s*+(?:#{1,6}[ \t][^\n]*|[^\n]{0,79}[^\n.!?,;。！？，；…\"'”’»」』）)\]】》〉])\s*")
-_SHORT = 4  # a paragraph under 1/4 of the limit is short
+_SHORT = 8  # a paragraph under 1/8 of the limit is short
 _FULL = 0.9  # parts of a long paragraph aim at this share of the limit, which leaves room for a good cut
 _EXTENDERS = re.compile("[\u200d\ufe00-\ufe0f\u1160-\u11ff\U0001f3fb-\U0001f3ff\udc00-\udfff]")
 
@@ -34,7 +34,7 @@ def split_passages(text: str, limit: int) -> list[tuple[int, int]]:
     """Cut `text` into passages of at most `limit` characters.
 
     Returns the half-open spans `(start, end)` of the passages in order; they tile the text, and none is empty. An
-    ordinary paragraph is one passage. Short ones (under a quarter of the limit: headings, lines of dialogue) join their
+    ordinary paragraph is one passage. Short ones (under an eighth of the limit: headings, lines of dialogue) join their
     neighbours while the sum stays within the limit, a heading with what follows it. A paragraph over the limit becomes
     roughly equal parts, cut at the best of: a line of its own, sentence end, line end, clause end, white space.
 

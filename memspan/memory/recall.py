@@ -111,10 +111,10 @@ def _log_mass(question: Question, block: Block) -> Floats:
 def fuse(heads: Floats, words: Floats) -> Floats:
     """The sum of the standard scores, (P,): each ranker counts by how far a passage stands out in it.
 
-    What stands out to the heads by more than `FAR_OUT` counts no more than that: some tokens draw attention whatever is
-    asked, and no passage may win by them against the words.
+    Attention is spread more unevenly than words: its root is taken, and what still stands out by more than `FAR_OUT`
+    counts no more than that. Some tokens draw attention whatever is asked, and no passage may win by them against the words.
     """
-    return np.minimum(_standard(heads), FAR_OUT) + _standard(words)
+    return np.minimum(_standard(np.sqrt(heads)), FAR_OUT) + _standard(words)
 
 
 def _standard(scores: Floats) -> Floats:

@@ -23,6 +23,14 @@ _UNSPACED = re.compile(
 )
 
 
+# What makes a sentence a question says nothing about the answer; and as it is rare in most texts, BM25 would give it weight.
+_QUESTION_WORDS = re.compile(
+    r"\b(?:what|which|who|whom|whose|when|where|why|how|do|does|did|much|many)\b"
+    "|为什么|什么|如何|为何|何时|怎么|怎样|多少|哪[里些个]?|谁|几",
+    re.IGNORECASE,
+)
+
+
 class WordIndex:
     """The words of passages 0 to `passages`, in an SQLite database in RAM."""
 
@@ -83,6 +91,12 @@ class WordIndex:
             rows = np.array(found.fetchall(), np.float64).reshape(-1, 2)
             scores[rows[:, 0].astype(np.int64)] = rows[:, 1]
         return scores
+
+
+def without_question_words(text: str) -> str:
+    """`text` without English and Chinese question words; as it is, if no other word is in it."""
+    rest = _QUESTION_WORDS.sub(" ", text)
+    return rest if _WORD.search(rest) else text
 
 
 def _spaced(text: str) -> str:

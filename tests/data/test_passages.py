@@ -73,7 +73,7 @@ def test_a_markdown_heading_begins_a_passage_without_a_blank_line() -> None:
 
 def test_lines_of_dialogue_are_joined_up_to_the_limit() -> None:
     lines = [f'"Is it {number}?"\n\n' for number in range(10)]
-    assert passages("".join(lines), 60) == ["".join(lines[:5]), "".join(lines[5:])]
+    assert passages("".join(lines), 100) == ["".join(lines[:8]), "".join(lines[8:])]
 
 
 def test_a_passage_has_at_most_one_ordinary_paragraph() -> None:

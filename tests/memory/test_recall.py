@@ -77,6 +77,11 @@ def test_fuse_counts_every_ranker_by_its_spread() -> None:
     np.testing.assert_array_equal(fuse(small, silent), fuse(silent, small))
 
 
+def test_attention_counts_by_its_root() -> None:
+    fused = fuse(np.array([1, 4, 9], np.float32), np.zeros(3, np.float32))
+    assert fused[2] - fused[1] == pytest.approx(fused[1] - fused[0])
+
+
 def test_a_passage_that_draws_all_attention_does_not_win_against_the_words() -> None:
     heads, words = np.zeros((2, 1000), np.float32)
     heads[0], words[1] = 1e6, 1  # both stand out by thirty standard deviations

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from memspan.memory import Memory, load_memory
-from memspan.memory.words import MOST_WORDS, WordIndex
+from memspan.memory.words import MOST_WORDS, WordIndex, without_question_words
 from tests.memory.make import FINGERPRINT, found, piece_of
 
 TEXTS = ["the cat sat on the mat", "the dog ate the cat food", "dog", "a bird sang all day long in a tree", "the end"]
@@ -59,6 +59,19 @@ def test_words_are_found_in_other_forms_scripts_and_among_the_marks_of_sqlite(te
     index.extend(["nothing of the kind 无关", text])
     scores = index.scores(question)
     assert scores[1] > scores[0]
+
+
+@pytest.mark.parametrize(
+    ("question", "rest"),
+    [
+        ("Which ship did Ann whip?", ["ship", "Ann", "whip"]),
+        ("How many whoops?", ["whoops"]),
+        ("克什米尔马鹿为什么会受到什么威胁", ["克什米尔马鹿", "会受到", "威胁"]),
+        ("Who, what, why?", ["Who,", "what,", "why?"]),
+    ],
+)
+def test_question_words_are_left_out_unless_there_are_no_others(question: str, rest: list[str]) -> None:
+    assert without_question_words(question).rstrip("? ").split() == [word.rstrip("?") for word in rest]
 
 
 def test_an_empty_memory_and_passages_without_a_match() -> None:
