@@ -1,27 +1,36 @@
 """bAbI's first task in a book: trained on short excerpts, asked after up to a million tokens.
 
-    python -m benchmarks.babi --seconds 900
+    python -m benchmarks.babi
 
-The 10,000 stories of bAbI (qa1: where is someone last seen) lie scattered in War and Peace; a tenth of both is held out.
-Tokens are words and punctuation marks. Training streams have up to 8 segments of 64 tokens. One core; the answer is one of
+The 2,000 stories of bAbI (qa1: where is someone last seen) lie scattered in War and Peace; a tenth of both is held out, and asked
+about as in BABILong: one question, at the end. Tokens are words and punctuation marks. Training streams have up to 8 segments of
+64 tokens. Two layers of width 64: attention within the last 33 to 64 tokens, then the mechanism. One core; the answer is one of
 six places, so a guess is right once in six.
+
+`delta` is trained twice. Half of the time teaches it not to write what the book says, which 512 tokens do not punish: it no
+longer decays, writes nothing below a threshold, and what writing erases is an objective beside the answers.
 """
 
 import argparse
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report
 
-LENGTHS = {"512": (8, 64, 4), "4k": (64, 64, 4), "32k": (512, 32, 4), "128k": (2048, 32, 2), "1M": (15_625, 16, 2)}
+# segments, streams at once, batches of them
+LENGTHS = {"512": (8, 64, 4), "4k": (64, 64, 4), "32k": (512, 64, 2), "128k": (2048, 64, 1), "1M": (15_625, 32, 1)}
+SETTINGS = {"delta": {"decay": 12.0}}
+# Of the second training: bias of the decay, `threshold`, the objective's weight.
+NEVER, THRESHOLD, WEIGHT = 30.0, 0.1, 0.1
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mechanism", default="delta")
-    parser.add_argument("--seconds", type=float, default=900, help="of CPU time for training")
+    parser.add_argument("--seconds", type=float, default=1200, help="of CPU time for training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--upto", choices=list(LENGTHS), default="1M")
     options = parser.parse_args()
@@ -41,22 +50,24 @@ def main() -> None:
     config = TrainConfig(
         task="babi_book",
         task_settings={"stories": str(stories), "book": str(book)},
-        mechanism=options.mechanism,
-        # The bias of 10 forgets one part in twenty thousand a token: what is learned on 512 tokens must last for a million. A
-        # convolution of 8 tokens lets a place meet the name at the beginning of its sentence.
-        settings={"decay": 10.0, "convolution": 8},
+        layers=[
+            [{"name": "sink_window", "sinks": 0, "window": 64, "block": 32}],
+            [{"name": options.mechanism, **SETTINGS.get(options.mechanism, {})}],
+        ],
         segments=8,
-        curriculum=3,
-        seconds=options.seconds,
+        curriculum=2,
+        rows=16,
+        seconds=options.seconds / 2 if options.mechanism == "delta" else options.seconds,
         learning_rate=3e-3,
-        weight_decay=0.01,
-        dropout=0.0,
         seed=options.seed,
         device="cpu",
-        eval_every=100,
+        eval_every=200,
+        eval_rows=64,
     )
     done = train(config, lambda at: print(at, flush=True) if at.step % 100 == 0 else None)
     task, rows = config.make_task(), []
+    if options.mechanism == "delta":
+        write_less(done.model, task, options.seconds / 2, options.seed)
     for name in list(LENGTHS)[: list(LENGTHS).index(options.upto) + 1]:
         segments, streams, batches = LENGTHS[name]
         score = measure(done.model, task, segments, streams, batches)
@@ -65,7 +76,15 @@ def main() -> None:
         )
         print(rows[-1], flush=True)
     report.table(rows)
-    figures = {"mechanism": options.mechanism, "steps": done.step, "cpu seconds": done.seconds, "rows": rows}
+    figures = {
+        "mechanism": options.mechanism,
+        "seed": options.seed,
+        "steps": done.step,
+        "cpu seconds": done.seconds,
+        "config": {**config.to_dict(), "task_settings": {"stories": stories.name, "book": book.name}},
+        "history": done.history,
+        "rows": rows,
+    }
     report.save(f"babi-{options.mechanism}", figures)
 
     def draw(axes: Any) -> None:
@@ -77,6 +96,39 @@ def main() -> None:
         axes.legend()
 
     report.plot(f"babi-{options.mechanism}", draw)
+
+
+def write_less(model: Any, task: Any, seconds: float, seed: int) -> None:
+    """Trains on for so much CPU time, with a `delta` in the last layer that never decays and has a threshold."""
+    import torch
+
+    from memspan.evaluate import tally
+    from memspan.state import losses
+
+    delta, generator = model.backbone.layers[-1][0].mechanism, torch.Generator().manual_seed(seed + 1)
+    delta.threshold = THRESHOLD
+    with torch.no_grad():
+        delta.rates.weight[: delta.heads] = 0
+        delta.rates.bias[: delta.heads] = NEVER
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
+    begun, step, part = time.process_time(), 0, 0.0
+    model.train()
+    while part < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * min(1.0, 20 * part) * (1 - part)
+        batch = task.batch(8, 8, generator)
+        logits, state = model(batch.ids)
+        loss, right = tally(logits, batch.targets)
+        asked = int((batch.targets >= 0).sum())
+        erased = losses(state)[0].mean()
+        (loss / asked + WEIGHT * erased).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 50 == 0:
+            print(f"step {step}: right {int(right)} of {asked}, erased {erased.item():.3f} a token", flush=True)
+        step, part = step + 1, (time.process_time() - begun) / seconds
+    model.eval()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Letters: B batch, S tokens, C tokens of a chunk, N chunks, H heads, K key size, 
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, logsigmoid, silu
+from torch.nn.functional import conv1d, logsigmoid, relu, silu, softplus
 
 from memspan.errors import UsageError
 from memspan.mechanisms.base import Mechanism
@@ -21,7 +21,8 @@ class Delta(Mechanism):
         M_t = a_t (I - b_t k_t k_t^T) M_{t-1} + b_t k_t v_t^T        y_t = M_t^T q_t
 
     Deviations from the papers: the decay a_t is a sigmoid with a bias of its own rather than an exponential of a softplus;
-    the output is normalised per head and gated by a sigmoid; queries, keys and values share one short causal convolution.
+    the output is normalised per head and gated by a sigmoid; queries, keys and values share one short causal convolution;
+    and there is the threshold.
 
     Args:
         width: D.
@@ -30,7 +31,10 @@ class Delta(Mechanism):
         rule: "delta", or "additive" (linear attention with decay, Katharopoulos et al. 2020) to see what correcting is worth.
         chunk: C, tokens that are worked out together; changes speed, not results.
         convolution: tokens that the convolution before the projections sees; 1 is none.
-        decay: the bias of a_t before the sigmoid: 4 to 6 forgets slowly.
+        decay: the bias of a_t before the sigmoid: 4 to 6 forgets slowly, 30 never: then M changes by corrections alone.
+        threshold: a token whose b_t is not above it writes nothing at all; from there to 1 what it writes grows to the
+            whole. With one, the mean of -log(1 - b_t), b_t before the threshold, is an objective of its own (state key
+            "loss"): a token must be worth what it erases, and M outlasts any number of tokens that are not. 0 is none.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Delta(Mechanism):
         chunk: int = 32,
         convolution: int = 4,
         decay: float = 5.0,
+        threshold: float = 0.0,
     ) -> None:
         super().__init__()
         if rule not in ("delta", "additive"):
@@ -53,6 +58,9 @@ class Delta(Mechanism):
             )
         if size is None and width % heads:
             raise UsageError(f"A width of {width} cannot be shared by {heads} heads: give `size`.")
+        if not 0 <= threshold < 1:
+            raise UsageError(f"threshold={threshold} cannot be: it is at least 0 and below 1.")
+        self.threshold = threshold
         self.heads, self.size, self.chunk, self.rule = heads, width // heads if size is None else size, chunk, rule
         inner = self.heads * self.size
         self.convolution = nn.Parameter(torch.zeros(width, 1, convolution))
@@ -83,11 +91,18 @@ class Delta(Mechanism):
         q, k = unit(silu(qk).reshape(rows, length, 2, self.heads, self.size)).permute(2, 0, 3, 1, 4)
         v = v.unflatten(2, (self.heads, self.size)).transpose(1, 2)
         decay, rate = self.rates(x).unflatten(2, (2, self.heads)).permute(2, 0, 3, 1)
-        read, memory = gated_delta_rule(
-            q, k, v, logsigmoid(decay), rate.sigmoid(), memory, self.chunk, self.rule == "delta"
-        )
+        share = rate.sigmoid()
+        if self.threshold:
+            share = relu(share - self.threshold) / (1 - self.threshold)
+        read, memory = gated_delta_rule(q, k, v, logsigmoid(decay), share, memory, self.chunk, self.rule == "delta")
         y = self.out((self.norm(read).transpose(1, 2).flatten(2)) * self.gate(x).sigmoid())
-        return y, {"memory": memory, "recent": tokens[:, length:].clone()}
+        after = {"memory": memory, "recent": tokens[:, length:].clone()}
+        if self.threshold:
+            mean, count = (x.new_zeros(rows), 0) if state is None else (state["loss"], state["count"])
+            after["count"] = x.new_zeros(rows) + count + length
+            erased = softplus(rate).mean(1).sum(1)  # -log(1 - b_t)
+            after["loss"] = mean + (erased - length * mean) / after["count"]  # the mean over all tokens
+        return y, after
 
 
 def unit(x: Tensor) -> Tensor:

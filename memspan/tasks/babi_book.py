@@ -6,29 +6,36 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import torch
+from torch import Tensor
 
 from memspan.errors import UsageError
 from memspan.tasks.base import NOT_ASKED, Batch, Task
 
 BUCKETS = 1024  # of the words of the book
+ROOM = 128  # tokens of a stream for each story in training, at most: the stories fill up to two thirds of it
 WORD = re.compile(r"\w+|[^\w\s]")
 
 
-class Story(NamedTuple):
-    """One question of bAbI and what was told before it, as words."""
+class Sentence(NamedTuple):
+    """A line of bAbI as words; a question has an answer."""
 
-    facts: list[list[str]]
-    question: list[str]
-    answer: str
+    words: list[str]
+    answer: str | None
 
 
 class BabiBook(Task):
-    """Stories of bAbI (Weston et al. 2015) in a book, as in BABILong (Kuratov et al. 2024): the sentences of a story stand
-    in their order anywhere in a long excerpt, the question at its end; the logits at its last token should be the answer.
+    """Stories of bAbI (Weston et al. 2015) in a book, as in BABILong (Kuratov et al. 2024): their sentences stand in their
+    order anywhere in a long excerpt; the logits at the last token of a question should be the answer.
+
+    Streams to train on tell whole stories with all of their questions, one story after the other: one to as many as there
+    are times 128 tokens, the last question at the end. Streams held out ask as BABILong does, a single question at the
+    end; before it only the facts that its story tells up to there. A tenth of the stories and the last tenth of the book
+    are held out; an excerpt that is longer than its part of the book begins it again.
 
     Tokens are words and punctuation marks: those of the stories have an id each, those of the book one of 1,024, by
-    their checksum. A token here is a word, so a stream of a million is about 1.3 million of a subword tokenizer's. A
-    tenth of the stories and of the book is held out.
+    their checksum. As in BABILong the book keeps its words that stories use too: War and Peace says "Mary" 668 times,
+    "garden" 46 times, but never as a story does. A token here is a word, so a stream of a million is about 1.3 million of a
+    subword tokenizer's.
 
     Args:
         stories: a file of bAbI, e.g. qa1_single-supporting-fact_train.txt.
@@ -40,64 +47,86 @@ class BabiBook(Task):
         if not stories or not book:
             raise UsageError("This task needs a file of bAbI as `stories` and a text file as `book`.")
         told = _stories(_read(stories))
-        if len(told) < 20:
-            raise UsageError(f"{stories} holds {len(told)} questions in the format of bAbI, which are too few.")
-        words = sorted(
-            {word for story in told for part in (*story.facts, story.question, [story.answer]) for word in part}
-        )
-        self.words = {word: number for number, word in enumerate(words)}
+        if len(told) < 10:
+            raise UsageError(f"{stories} holds {len(told)} stories in the format of bAbI, which are too few.")
+        sentences = [sentence for story in told for sentence in story]
+        words = {word for sentence in sentences for word in sentence.words}
+        words |= {sentence.answer for sentence in sentences if sentence.answer is not None}
+        self.words = {word: number for number, word in enumerate(sorted(words))}
         self.segment, self.vocabulary = segment, len(words) + BUCKETS
         text = torch.tensor([self._id(word) for word in WORD.findall(_read(book).lower())])
         cut = len(text) * 9 // 10
         self.text, self._rest = text[:cut], text[cut:]
-        self.told, self._untold = told[: len(told) * 9 // 10], told[len(told) * 9 // 10 :]
+        cut = len(told) * 9 // 10
+        self.told, self._untold = told[:cut], _questions(told[cut:])
+        self.most: int | None = None  # stories of a stream
 
     def batch(self, rows: int, segments: int, generator: torch.Generator) -> Batch:
         length = segments * self.segment
-        ids = torch.empty(rows, length, dtype=torch.int64)
-        targets = torch.full_like(ids, NOT_ASKED)
-        chosen = torch.randint(0, len(self.told), (rows,), generator=generator).tolist()
-        for row, story in enumerate(self.told[number] for number in chosen):
-            facts = [[self._id(word) for word in fact] for fact in story.facts]
-            question = [self._id(word) for word in story.question]
-            space = length - len(question) - sum(map(len, facts))
-            if space < 0:
-                raise UsageError(f"{segments} segments of {self.segment} tokens are too short for a story.")
-            start = int(torch.randint(0, len(self.text), (1,), generator=generator))
-            noise = self.text[torch.arange(start, start + space) % len(self.text)].tolist()
-            places = torch.randint(0, space + 1, (len(facts),), generator=generator).sort().values.tolist()
-            stream, done = [], 0
-            for place, fact in zip(places, facts, strict=True):
-                stream += noise[done:place] + fact
-                done = place
-            ids[row] = torch.tensor(stream + noise[done:] + question)
-            targets[row, -1] = self.words[story.answer]
-        return Batch(ids, targets)
+        made = [self._lay(self._choose(length, generator), length, generator) for _ in range(rows)]
+        return Batch(torch.stack([ids for ids, _ in made]), torch.stack([targets for _, targets in made]))
 
     def held_out(self) -> Self:
         twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__, text=self._rest, told=self._untold)
+        twin.__dict__.update(self.__dict__, text=self._rest, told=self._untold, most=1)
         return twin
+
+    def _choose(self, length: int, generator: torch.Generator) -> list[Sentence]:
+        """What a stream tells and asks."""
+        most = max(1, length // ROOM) if self.most is None else self.most
+        count = int(torch.randint(1, most + 1, (), generator=generator))
+        numbers = torch.randint(0, len(self.told), (count,), generator=generator).tolist()
+        return [sentence for number in numbers for sentence in self.told[number]]
+
+    def _lay(self, sentences: list[Sentence], length: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A stream of the book with the sentences in it, the last at its end, and its targets, both (length,)."""
+        space = length - sum(len(sentence.words) for sentence in sentences)
+        if space < 0:
+            raise UsageError(f"A stream of {length} tokens is too short for a story.")
+        start = int(torch.randint(0, len(self.text), (), generator=generator))
+        noise = self.text[torch.arange(start, start + space) % len(self.text)]
+        places = torch.randint(0, space + 1, (len(sentences) - 1,), generator=generator).sort().values.tolist()
+        stream, targets, done = [], torch.full((length,), NOT_ASKED), 0
+        end = 0  # of the stream so far
+        for place, sentence in zip([*places, space], sentences, strict=True):
+            stream += [noise[done:place], torch.tensor([self.words[word] for word in sentence.words])]
+            end += place - done + len(sentence.words)
+            done = place
+            if sentence.answer is not None:
+                targets[end - 1] = self.words[sentence.answer]
+        return torch.cat(stream), targets
 
     def _id(self, word: str) -> int:
         known = self.words.get(word)
         return len(self.words) + zlib.crc32(word.encode()) % BUCKETS if known is None else known
 
 
-def _stories(text: str) -> list[Story]:
-    """Every question of a bAbI file with the facts told before it in its story."""
-    told: list[Story] = []
-    facts: list[list[str]] = []
+def _stories(text: str) -> list[list[Sentence]]:
+    """The stories of a bAbI file, each up to its last question."""
+    stories: list[list[Sentence]] = []
     for line in text.lower().splitlines():
         number, _, rest = line.partition(" ")
         if number == "1":
-            facts = []
-        sentence, *answer = rest.split("\t")
-        if answer:
-            told.append(Story(list(facts), WORD.findall(sentence), answer[0].strip()))
-        else:
-            facts.append(WORD.findall(sentence))
-    return told
+            stories.append([])
+        if stories:
+            sentence, *answer = rest.split("\t")
+            stories[-1].append(Sentence(WORD.findall(sentence), answer[0].strip() if answer else None))
+    return [ended for story in stories if (ended := _up_to_last_question(story))]
+
+
+def _up_to_last_question(story: list[Sentence]) -> list[Sentence]:
+    asked = [place for place, sentence in enumerate(story) if sentence.answer is not None]
+    return story[: asked[-1] + 1] if asked else []
+
+
+def _questions(stories: list[list[Sentence]]) -> list[list[Sentence]]:
+    """Every question as a story of its own: the facts told before it, and the question."""
+    return [
+        [*(fact for fact in story[:place] if fact.answer is None), question]
+        for story in stories
+        for place, question in enumerate(story)
+        if question.answer is not None
+    ]
 
 
 def _read(path: str) -> str:

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import silu
 
+from memspan import state as states
 from memspan.errors import UsageError
 from memspan.mechanisms.delta import Delta
 from memspan.mechanisms.delta_rule import gated_delta_rule
-from tests.mechanisms.laws import WIDTH, Example, random_stream, read, same_gradients
+from tests.mechanisms.laws import WIDTH, Example, assert_same, random_stream, read, same_gradients
 
 EXAMPLE = Example(bounded=lambda: Delta(WIDTH, heads=2, size=3, chunk=4))
 
@@ -40,6 +41,7 @@ def naive(mechanism: Delta, x: Tensor) -> tuple[Tensor, Tensor]:
     q, k, v = mechanism.project(mixed).view(rows, -1, 3, heads, size).transpose(1, 3).unbind(2)
     q, k = (silu(y) / silu(y).square().sum(-1, keepdim=True).sqrt() for y in (q, k))
     decay, rate = mechanism.rates(x).sigmoid().view(rows, -1, 2, heads).transpose(1, 3).unbind(2)
+    rate = torch.where(rate > mechanism.threshold, rate - mechanism.threshold, 0.0) / (1 - mechanism.threshold)
     memory = torch.zeros(rows, heads, size, size, dtype=x.dtype)
     found, memory = recurrence(q, k, v, decay, rate, memory, mechanism.rule == "delta")
     heads_side_by_side = mechanism.norm(found).transpose(1, 2).flatten(2)
@@ -52,13 +54,14 @@ def naive(mechanism: Delta, x: Tensor) -> tuple[Tensor, Tensor]:
     convolution=st.integers(1, 5),
     decay=st.sampled_from([-2.0, 5.0]),
     cuts=st.lists(st.integers(1, 20), min_size=1, max_size=4),
+    threshold=st.sampled_from([0.0, 0.5]),
 )
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_outputs_memory_and_gradients_equal_the_recurrence(
-    rule: str, chunk: int, convolution: int, decay: float, cuts: list[int]
+    rule: str, chunk: int, convolution: int, decay: float, cuts: list[int], threshold: float
 ) -> None:
     torch.manual_seed(0)
-    mechanism = Delta(WIDTH, 2, 3, rule, chunk, convolution, decay).double()
+    mechanism = Delta(WIDTH, 2, 3, rule, chunk, convolution, decay, threshold).double()
     x = random_stream(mechanism, 2, sum(cuts))[0].requires_grad_()
     output, state = read(mechanism, (x,), cuts)
     expected, memory = naive(mechanism, x)
@@ -91,6 +94,37 @@ def test_only_correcting_replaces_what_was_said_before(correct: bool, said: floa
     torch.testing.assert_close(found[0, 0, 1, 0], torch.tensor(said))
 
 
+def test_below_the_threshold_nothing_changes_the_memory() -> None:
+    """Other tokens do: those of the first ten whose rate is above it."""
+    torch.manual_seed(0)
+    mechanism = Delta(WIDTH, decay=30.0, threshold=0.5).double()
+    (x,) = random_stream(mechanism, 2, 40)
+    with torch.no_grad():
+        mechanism.rates.weight[1].fill_(0.0)
+        _, before = mechanism(x[:, :10])
+        assert not before["memory"].any()
+        mechanism.rates.bias[1] = 0.1
+        _, before = mechanism(x[:, :10])
+        assert before["memory"].any()
+        mechanism.rates.bias[1] = -0.1
+        _, after = mechanism(x[:, 10:], before)
+    torch.testing.assert_close(after["memory"], before["memory"], rtol=1e-10, atol=0)
+
+
+def test_with_a_threshold_what_writing_erases_is_an_objective() -> None:
+    torch.manual_seed(0)
+    mechanism = Delta(WIDTH, heads=2, size=3, threshold=0.45).double()
+    (x,) = random_stream(mechanism, 2, 40)
+    _, state = read(mechanism, (x,), [40])
+    expected = -(1 - mechanism.rates(x)[..., 2:].sigmoid()).log().mean((1, 2))
+    (loss,) = states.losses(state)
+    torch.testing.assert_close(loss, expected)
+    assert_same(read(mechanism, (x,), [7, 1, 32])[1], state)
+    loss.sum().backward()
+    assert mechanism.rates.bias.grad[2:].min() > 0
+    assert states.losses(read(Delta(WIDTH).double(), (x,), [40])[1]) == []
+
+
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
@@ -100,6 +134,7 @@ def test_only_correcting_replaces_what_was_said_before(correct: bool, said: floa
             ({name: 0}, f"{name}=0.* cannot be: all are 1 or more")
             for name in ("heads", "size", "chunk", "convolution")
         ),
+        ({"threshold": 1.0}, "below 1"),
     ],
     ids=str,
 )

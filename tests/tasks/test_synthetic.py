@@ -1,34 +1,15 @@
 """The synthetic tasks against readers that know the rule: what is asked can be answered, from where it should be."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from torch import Tensor
 
 from memspan.errors import UsageError
 from memspan.tasks import NOT_ASKED, TASKS, Batch, Task, build
-from memspan.tasks.babi_book import BabiBook
 from memspan.tasks.capacity import KEYS as PAIR_KEYS
 from memspan.tasks.capacity import Capacity
 from memspan.tasks.copying import Copying
 from memspan.tasks.later_text import TAGS, LaterText
 from memspan.tasks.overwrites import KEYS, VALUES, Overwrites
-
-STORY = """1 Mary moved to the bathroom.
-2 John went to the hallway.
-3 Where is Mary? \tbathroom\t1
-4 Daniel went back to the hallway.
-5 Where is Daniel? \thallway\t4
-"""
-BOOK = "It was a bright cold day, and the clocks were striking thirteen while nobody looked up from the garden . " * 40
-
-
-@pytest.fixture
-def book_task(tmp_path: Path) -> BabiBook:
-    (tmp_path / "stories.txt").write_text(STORY * 20)
-    (tmp_path / "book.txt").write_text(BOOK)
-    return BabiBook(str(tmp_path / "stories.txt"), str(tmp_path / "book.txt"), segment=16)
 
 
 def make(task: Task, segments: int, rows: int = 20, seed: int = 0) -> Batch:
@@ -100,34 +81,6 @@ def test_a_tag_needs_the_key_behind_it() -> None:
     assert (targets[..., -1] == NOT_ASKED).all()
 
 
-def words(task: BabiBook, ids: Tensor) -> list[str]:
-    names = {number: word for word, number in task.words.items()}
-    return [names.get(number, "-") for number in ids.tolist()]
-
-
-def test_a_story_stands_in_the_book_in_its_order(book_task: BabiBook) -> None:
-    batch = make(book_task, 5)
-    assert (batch.targets[:, :-1] == NOT_ASKED).all()
-    for ids, target in zip(batch.ids, batch.targets[:, -1], strict=True):
-        text = " ".join(words(book_task, ids))
-        first, second, third = (text.find(name) for name in ("mary moved", "john went", "daniel went"))
-        assert -1 < first < second
-        if text.endswith("where is mary ?"):
-            assert (third, words(book_task, target[None])) == (-1, ["bathroom"])
-        else:
-            assert text.endswith("where is daniel ?")
-            assert second < third
-            assert words(book_task, target[None]) == ["hallway"]
-
-
-def test_the_book_is_there_and_knows_the_stories_words(book_task: BabiBook) -> None:
-    batch = make(book_task, 5)
-    assert (batch.ids >= len(book_task.words)).float().mean() > 0.3
-    assert book_task.words["the"] in batch.ids  # the same word has one id in book and story
-    assert book_task.held_out().told != book_task.told
-    assert len(book_task.held_out().told) == 4
-
-
 @pytest.mark.parametrize(
     ("name", "settings", "segments", "reason"),
     [
@@ -146,8 +99,3 @@ def test_the_book_is_there_and_knows_the_stories_words(book_task: BabiBook) -> N
 def test_what_cannot_be_is_refused(name: str, settings: dict, segments: int, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         make(build(name, **settings), segments)
-
-
-def test_a_stream_too_short_for_its_story_is_refused(book_task: BabiBook) -> None:
-    with pytest.raises(UsageError, match="too short for a story"):
-        make(book_task, 1)
