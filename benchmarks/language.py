@@ -125,14 +125,13 @@ def table(figures: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
                 if {"window", "full"} <= set(figures)
                 else 0.0
             )
-            closed = (
-                (figures["window"]["bits per byte"] - figures[name]["bits per byte"]) / gap if gap else float("nan")
-            )
+            # Where full attention is no better than the window, after so little training, there is no gap to close.
+            closed = (figures["window"]["bits per byte"] - figures[name]["bits per byte"]) / gap if gap > 0 else None
             rows.append(
                 {
                     "model": name,
                     "bits per byte": figures[name]["bits per byte"],
-                    "gap closed": round(closed, 2),
+                    "gap closed": None if closed is None else round(closed, 2),
                     **{key: figures[name][key] for key in ("state bytes", "parameters")},
                     "tokens/s": round(figures[name]["training tokens/s"]),
                 }
@@ -171,6 +170,7 @@ def main() -> None:
             figures[name] = future.result()
             print(name, figures[name], flush=True)
             report.save("language", {"steps": options.steps, "models": figures, "table": table(figures)})
+    report.save("language", {"steps": options.steps, "models": figures, "table": table(figures)})
     report.table(table(figures))
 
     def draw(axes: Any) -> None:

@@ -140,11 +140,41 @@ def rows(chinese: bool) -> list[tuple[str, str, str]]:
         lambda f: [
             (
                 say(
-                    "wikitext-2, bits per byte, and the part of the gap between window and full attention closed",
-                    "wikitext-2 每字节比特数，以及弥合窗口与全注意力之差的比例",
+                    "wikitext-2, bits per byte after 2 MB of training, equal parameters",
+                    "wikitext-2 每字节比特数（参数量相同，训练 2 MB）",
                 ),
-                ", ".join(f"{row['model']} {row['bits per byte']:.3f} ({row['gap closed']:.2f})" for row in f["table"]),
+                ", ".join(
+                    f"{row['model']} {row['bits per byte']:.2f}"
+                    for row in sorted(f["table"], key=lambda row: row["bits per byte"])
+                ),
             )
+        ],
+    )
+    for name in ("delta", "ltm", "retrieval"):
+        add(
+            f"babi-{name}",
+            "python -m benchmarks.babi",
+            lambda f: [
+                (
+                    say(
+                        f"bAbI's first task in a book, trained on 512 tokens ({f['mechanism']}): right answers",
+                        f"书中的 bAbI 任务一（训练长度 512，{f['mechanism']}）：正确率",
+                    ),
+                    ", ".join(f"{row['tokens']} {row['accuracy']:.2f}" for row in f["rows"]),
+                )
+            ],
+        )
+    add(
+        "tasks",
+        "python -m benchmarks.tasks",
+        lambda f: [_task(name, told, chinese) for name, told in f["tasks"].items()],
+    )
+    add(
+        "classification",
+        "python -m benchmarks.classification",
+        lambda f: [
+            (f"{row['data']}: {row['metric']}", f"memspan {row['memspan']:.3f}, TF-IDF + linear {row['TF-IDF']:.3f}")
+            for row in f["rows"]
         ],
     )
     add(
@@ -158,6 +188,16 @@ def rows(chinese: bool) -> list[tuple[str, str, str]]:
         ],
     )
     return found
+
+
+def _task(name: str, told: Any, chinese: bool) -> tuple[str, str]:
+    """A memory against none."""
+    memory, none = told["contenders"]
+    baselines = "".join(f", {one} {value:.3f}" for one, value in told["baselines"].items())
+    spread = max(memory["spread"], none["spread"])
+    without, shown = ("无记忆", "极差") if chinese else ("no memory", "spread")
+    figures = f"{memory['name']} {memory['mean']:.3f}, {without} {none['mean']:.3f} ({shown} {spread:.3f}){baselines}"
+    return f"{name.replace('_', ' ')}: {told['metric']}", figures
 
 
 def remembered(figures: Any, chinese: bool) -> list[tuple[str, str]]:
