@@ -21,7 +21,8 @@ from memspan.tasks.base import NOT_ASKED, Batch
 from memspan.tasks.text import LEARN_FROM, Example, TextTask
 
 CANDIDATES = 100  # the right reply among them
-OTHERS = 16  # contexts of other dialogues, to see how likely a reply is anywhere
+POOL = 200  # replies that the wrong ones are drawn from
+OTHERS = 8  # contexts of other dialogues, to see how likely a reply is anywhere
 WRITTEN = 50  # replies that a model writes itself, for BLEU
 SEED = 0
 TIE = 1e-5  # nats a token: replies that are no further apart are equally good
@@ -110,6 +111,7 @@ class Dialogue(TextTask):
         draw = random.Random(SEED)
         dialogues = [record["turns"] for record in islice(self._rest, limit)]
         pool = [(place, turn) for place, turns in enumerate(dialogues) for turn in turns[1::2]]
+        pool = draw.sample(pool, min(len(pool), POOL))
         asked = []
         for place, turns in enumerate(dialogues):
             reply = draw.randrange(1, len(turns), 2)

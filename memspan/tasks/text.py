@@ -51,6 +51,8 @@ class TextTask(Task):
         vocabulary: ids of the byte-pair encoding that is learned from the data.
         tokenizer: take that of this pretrained model instead.
         answer_tokens: said at most; what should be said is cut there, too. By default what suits the task.
+        all_tokens: ask for the tokens of source and question too, each at the one before it. Where records are few, a
+            model learns from it what texts are about.
         saved: a folder that `save` wrote: tokenizer and labels come from there, and data need not be given.
     """
 
@@ -73,6 +75,7 @@ class TextTask(Task):
         vocabulary: int = 4096,
         tokenizer: str | None = None,
         answer_tokens: int | None = None,
+        all_tokens: bool = False,
         saved: str | None = None,
     ) -> None:
         if segment < 1 or not 0 < held_out < 1 or (limit is not None and limit < 2):
@@ -80,7 +83,7 @@ class TextTask(Task):
                 f"segment={segment}, held_out={held_out}, limit={limit} cannot be: at least 1, between 0 and 1, "
                 "and at least 2."
             )
-        self.segment = segment
+        self.segment, self.all_tokens = segment, all_tokens
         if answer_tokens is not None:
             self.answer_tokens = answer_tokens
         if self.answer_tokens < 1:
@@ -187,8 +190,9 @@ class TextTask(Task):
             answers.append(answer)
         ids = self._pad(prompts)
         targets = torch.full_like(ids, NOT_ASKED)
-        for row, answer in zip(targets, answers, strict=True):
-            row[len(row) - len(answer) :] = torch.tensor(answer)
+        for row, prompt, answer in zip(targets, prompts, answers, strict=True):
+            asked = [*prompt[1:], answer[-1]] if self.all_tokens else answer
+            row[len(row) - len(asked) :] = torch.tensor(asked)
         return Batch(ids, targets)
 
     def _pad(self, rows: Sequence[Sequence[int]]) -> Tensor:
