@@ -9,20 +9,26 @@ from memspan.tasks.base import NOT_ASKED, Batch, Task
 from memspan.tasks.capacity import Capacity
 from memspan.tasks.classification import Classification
 from memspan.tasks.copying import Copying
+from memspan.tasks.dialogue import Dialogue
 from memspan.tasks.language_modelling import LanguageModelling
 from memspan.tasks.later_text import LaterText
 from memspan.tasks.overwrites import Overwrites
 from memspan.tasks.recall import Recall
+from memspan.tasks.summarisation import Summarisation
+from memspan.tasks.translation import Translation
 
 TASKS: dict[str, type[Task]] = {
     "babi_book": BabiBook,
     "capacity": Capacity,
     "classification": Classification,
     "copying": Copying,
+    "dialogue": Dialogue,
     "language_modelling": LanguageModelling,
     "later_text": LaterText,
     "overwrites": Overwrites,
     "recall": Recall,
+    "summarisation": Summarisation,
+    "translation": Translation,
 }
 
 __all__ = ["NOT_ASKED", "TASKS", "Batch", "Task", "build", "task_class"]

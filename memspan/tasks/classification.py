@@ -51,6 +51,7 @@ class Classification(TextTask):
     """
 
     columns, metric = ("text", "label"), "macro F1"
+    whole_segments = True
 
     def split(
         self, records: Sequence[Record], share: float, limit: int | None

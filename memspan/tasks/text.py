@@ -35,7 +35,8 @@ class TextTask(Task):
     """Examples as streams: source, question, the tokens that ask for an answer, and the answer.
 
     A source that is too long loses its end, or is read whole where the streams have segments enough for it. Rows of a
-    batch are filled up on the left, so they end together.
+    batch are filled up on the left, so they end together: at the end of a segment where `whole_segments`, else anywhere,
+    so that an answer of many tokens begins at any place of a segment, in training as later when it is said.
 
     Args:
         data: files to train on; without any, a small sample that memspan generates; None for no records at all, where
@@ -49,12 +50,16 @@ class TextTask(Task):
         segment: tokens of a segment.
         vocabulary: ids of the byte-pair encoding that is learned from the data.
         tokenizer: take that of this pretrained model instead.
+        answer_tokens: said at most; what should be said is cut there, too. By default what suits the task.
+        all_tokens: ask for the tokens of source and question too, each at the one before it. Where records are few, a
+            model learns from it what texts are about.
         saved: a folder that `save` wrote: tokenizer and labels come from there, and data need not be given.
     """
 
     columns: ClassVar[tuple[str, ...]]
     metric: ClassVar[str]
-    answer_tokens: ClassVar[int] = 32  # said at most
+    answer_tokens: int = 32  # said at most
+    whole_segments: ClassVar[bool] = False  # for answers of one token: what is said is said at the end of a segment
     extra: int = 0  # ids behind those of the tokenizer
 
     def __init__(
@@ -69,6 +74,8 @@ class TextTask(Task):
         segment: int = 64,
         vocabulary: int = 4096,
         tokenizer: str | None = None,
+        answer_tokens: int | None = None,
+        all_tokens: bool = False,
         saved: str | None = None,
     ) -> None:
         if segment < 1 or not 0 < held_out < 1 or (limit is not None and limit < 2):
@@ -76,7 +83,11 @@ class TextTask(Task):
                 f"segment={segment}, held_out={held_out}, limit={limit} cannot be: at least 1, between 0 and 1, "
                 "and at least 2."
             )
-        self.segment = segment
+        self.segment, self.all_tokens = segment, all_tokens
+        if answer_tokens is not None:
+            self.answer_tokens = answer_tokens
+        if self.answer_tokens < 1:
+            raise UsageError(f"answer_tokens={answer_tokens} cannot be: at least one token is said.")
         if saved is not None:
             self.tokenizer = Tokenizer.open(saved)
         if data is None:
@@ -177,11 +188,16 @@ class TextTask(Task):
             answer = self.answer_ids(example)[:room]
             prompts.append([*self.prompt_ids(example, room - len(answer) + 1), *answer[:-1]])
             answers.append(answer)
-        ids, _ = pad(prompts, self.segment, self.tokenizer.pad)
+        ids = self._pad(prompts)
         targets = torch.full_like(ids, NOT_ASKED)
-        for row, answer in zip(targets, answers, strict=True):
-            row[len(row) - len(answer) :] = torch.tensor(answer)
+        for row, prompt, answer in zip(targets, prompts, answers, strict=True):
+            asked = [*prompt[1:], answer[-1]] if self.all_tokens else answer
+            row[len(row) - len(asked) :] = torch.tensor(asked)
         return Batch(ids, targets)
+
+    def _pad(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        ids, _ = pad(rows, self.segment if self.whole_segments else 1, self.tokenizer.pad)
+        return ids
 
     def held_out(self) -> Self:
         twin = object.__new__(type(self))
@@ -198,7 +214,7 @@ class TextTask(Task):
             for first in range(0, len(order), rows):
                 places = order[first : first + rows]
                 prompts = [self.prompt_ids(examples[place], segments * self.segment) for place in places]
-                ids, _ = pad(prompts, self.segment, self.tokenizer.pad)
+                ids = self._pad(prompts)
                 device = next(model.parameters()).device
                 said |= dict(zip(places, self.answers(model, ids.to(device)), strict=True))
         return [said[place] for place in range(len(examples))]

@@ -55,6 +55,8 @@ def test_the_target_in_pieces(name: str) -> None:
     torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=1e-4, atol=1e-5)
     again, _ = model(TARGET, model.encode(SOURCE))
     assert torch.equal(again, whole)  # the state was a value
+    last, _ = model(TARGET, model.encode(SOURCE), 2)
+    torch.testing.assert_close(last, whole[:, -2:], rtol=1e-4, atol=1e-5)
     other, _ = model(TARGET, model.encode((SOURCE + 1) % 10))
     assert (other - whole).abs().amax(2).min() > 1e-4
 
