@@ -13,6 +13,7 @@ from memspan.tasks.language_modelling import LanguageModelling
 from memspan.tasks.later_text import LaterText
 from memspan.tasks.overwrites import Overwrites
 from memspan.tasks.recall import Recall
+from memspan.tasks.recommendation import Recommendation
 
 TASKS: dict[str, type[Task]] = {
     "babi_book": BabiBook,
@@ -23,6 +24,7 @@ TASKS: dict[str, type[Task]] = {
     "later_text": LaterText,
     "overwrites": Overwrites,
     "recall": Recall,
+    "recommendation": Recommendation,
 }
 
 __all__ = ["NOT_ASKED", "TASKS", "Batch", "Task", "build", "task_class"]
