@@ -14,6 +14,7 @@ from memspan.tasks.language_modelling import LanguageModelling
 from memspan.tasks.later_text import LaterText
 from memspan.tasks.overwrites import Overwrites
 from memspan.tasks.recall import Recall
+from memspan.tasks.recommendation import Recommendation
 from memspan.tasks.summarisation import Summarisation
 from memspan.tasks.translation import Translation
 
@@ -29,6 +30,7 @@ TASKS: dict[str, type[Task]] = {
     "recall": Recall,
     "summarisation": Summarisation,
     "translation": Translation,
+    "recommendation": Recommendation,
 }
 
 __all__ = ["NOT_ASKED", "TASKS", "Batch", "Task", "build", "task_class"]
