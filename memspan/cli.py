@@ -817,6 +817,8 @@ def train_model(
 
     The options are the fields of the YAML file; what is given here goes before what stands there.
 
+    In several processes: torchrun --nproc-per-node 2 -m memspan train run.yaml
+
     Example: memspan train --task recall --mechanism delta --seconds 60 --output runs/delta
     """
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -827,7 +829,8 @@ def train_model(
 
     console = _console(stderr=True)
     told = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*told, console=console, disable=not console.is_terminal or _is_plain()) as bar:
+    silent = os.environ.get("RANK", "0") != "0"  # one of several processes, as torchrun and accelerate number them
+    with Progress(*told, console=console, disable=silent or not console.is_terminal or _is_plain()) as bar:
         shown = bar.add_task("step 0", total=1.0)
 
         def advance(at: Any) -> None:
@@ -839,6 +842,8 @@ def train_model(
         except KeyboardInterrupt:
             kept = "" if run.output is None else "; --resume goes on from the last checkpoint"
             raise KeyboardInterrupt(f"interrupted{kept}") from None
+    if silent:
+        return
     if as_json:
         _print_json(report.to_dict())
         return
@@ -856,12 +861,13 @@ def train_model(
 def _run_settings(config: Path | None, given: dict[str, Any], resume: bool) -> dict[str, Any]:
     """The fields from the file, or of the run to resume, and what was given on the command line."""
     values: dict[str, Any] = {}
+    types = get_type_hints(TrainConfig)
     if config is not None:
         values = read_yaml(config)
     elif resume and "output" in given and (Path(given["output"]) / "last" / "config.yaml").is_file():
         values = {**read_yaml(Path(given["output"]) / "last" / "config.yaml"), "output": given["output"]}
     for name, value in given.items():
-        if name in ("settings", "task_settings"):
+        if get_origin(types[name]) is Mapping:
             before = values.get(name)
             values[name] = {**(before if isinstance(before, dict) else {}), **parse_settings(value)}
         elif name == "layers":

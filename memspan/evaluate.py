@@ -59,10 +59,11 @@ def asked_from(targets: Tensor) -> int:
     return targets.shape[1] - int(columns[0]) if len(columns) else 0
 
 
-def tally(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
+def tally(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor] | None:
     """Summed loss and number of right answers, both (), over the tokens asked; None where nothing is asked.
 
     logits (B, T, V) on any device; targets (B, T) int64 on the CPU, so that finding what is asked waits for no device.
+    `smoothing` is cross_entropy's `label_smoothing`.
     """
     places = (targets.flatten() != NOT_ASKED).nonzero().flatten()
     if not len(places):
@@ -72,7 +73,9 @@ def tally(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
     if len(places) < len(said):
         said = said[places.to(logits.device, non_blocking=True)]
     said = said.float()
-    return cross_entropy(said, wanted, reduction="sum"), (said.detach().argmax(1) == wanted).sum()
+    return cross_entropy(said, wanted, reduction="sum", label_smoothing=smoothing), (
+        said.detach().argmax(1) == wanted
+    ).sum()
 
 
 @torch.no_grad()
