@@ -811,6 +811,13 @@ def train_model(
     given: dict[str, Any],
     config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file with these fields.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the output.")] = False,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Texts, one a line: what the model says to them is learned in a second run."),
+    ] = None,
+    confidence: Annotated[
+        float, typer.Option(min=0.0, max=1.0, metavar="P", help="The probability from which it is believed.")
+    ] = 0.9,
     as_json: AS_JSON = False,
 ) -> None:
     """Train a small model with any memory mechanism, from nothing.
@@ -825,6 +832,7 @@ def train_model(
 
     settings = _run_settings(config, given, resume)
     run = TrainConfig.from_mapping(settings)
+    from memspan.self_training import self_train
     from memspan.train import train
 
     console = _console(stderr=True)
@@ -838,12 +846,18 @@ def train_model(
             bar.update(shown, completed=at.part, description=text)
 
         try:
-            report = train(run, advance, resume)
+            if unlabelled is None:
+                report = train(run, advance, resume)
+            else:
+                done = self_train(run, _texts_of(unlabelled), confidence, advance, resume)
+                report = done.student
         except KeyboardInterrupt:
             kept = "" if run.output is None else "; --resume goes on from the last checkpoint"
             raise KeyboardInterrupt(f"interrupted{kept}") from None
     if silent:
         return
+    if unlabelled is not None:
+        _note(f"{_count(len(done.added), 'text')} learned as labelled by the first run.")
     if as_json:
         _print_json(report.to_dict())
         return
@@ -856,6 +870,13 @@ def train_model(
         _print(f"{name}: {value:.4f}")
     if report.folder is not None:
         _print(f"{report.folder} holds the models `best` and `last`, and the report.")
+
+
+def _texts_of(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as UTF-8 text: {error}.") from error
 
 
 def _run_settings(config: Path | None, given: dict[str, Any], resume: bool) -> dict[str, Any]:
@@ -877,6 +898,12 @@ def _run_settings(config: Path | None, given: dict[str, Any], resume: bool) -> d
     return values
 
 
+OTHERS = Annotated[
+    list[Path] | None,
+    typer.Option("--with", metavar="CHECKPOINT", help="Further models, whose probabilities are averaged with its own."),
+]
+
+
 @command("eval", cls=_Command)
 def evaluate_model(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A model's folder: `best` of a run.")],
@@ -891,6 +918,7 @@ def evaluate_model(
     batches: Annotated[int, typer.Option(min=1, metavar="N", help="How often.")] = 1,
     seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the streams.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw a picture: png, svg, pdf.")] = None,
+    others: OTHERS = None,
     as_json: AS_JSON = False,
 ) -> None:
     """Measure a trained model: accuracy against distance, and the bytes of its state.
@@ -902,7 +930,14 @@ def evaluate_model(
 
     seeded = {} if seed is None else {"seed": seed}
     scores = evaluate.evaluate(
-        checkpoint, task, parse_settings(task_settings or []), lengths, rows=rows, batches=batches, **seeded
+        checkpoint,
+        task,
+        parse_settings(task_settings or []),
+        lengths,
+        rows=rows,
+        batches=batches,
+        others=others or [],
+        **seeded,
     )
     if plot is not None:
         evaluate.plot(scores, plot)
@@ -932,6 +967,7 @@ def predict_texts(
     file: Annotated[Path | None, typer.Option(metavar="FILE", help="One long text, in a file.")] = None,
     question: Annotated[str, typer.Option(metavar="TEXT", help="Asked behind each text.")] = "",
     task: Annotated[str | None, typer.Option(help="Refuse a model that was trained for another task.")] = None,
+    others: OTHERS = None,
     as_json: AS_JSON = False,
 ) -> None:
     """Let a trained model say what it was trained to say: a label, an answer, a summary, a translation.
@@ -951,7 +987,7 @@ def predict_texts(
         given[place : place + 1] = [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not given:
         raise UsageError("There is nothing to read: give a text, --file, or - for standard input.")
-    said = evaluate.predict(checkpoint, given, question, task)
+    said = evaluate.predict(checkpoint, given, question, task, others or [])
     if as_json:
         pairs = [{"text": text, "said": one} for text, one in zip(given, said, strict=True)]
         _print_json({"checkpoint": str(checkpoint), "predictions": pairs})
@@ -993,6 +1029,69 @@ def compare_memories(
         table.add_row(name, f"{value:.4f}", "", "", "")
     _console().print(table)
     _print(told.verdict())
+
+
+@command("average", cls=_Command)
+def average_models(
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="Folders of models: two or more.")],
+    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="The folder of the mean; it is made.")],
+) -> None:
+    """Make one model of several whose weights began alike: the mean of them.
+
+    To average what they say instead, use `memspan predict` and `eval` with --with.
+
+    Example: memspan average runs/a/best runs/b/best --into runs/mean
+    """
+    from memspan.models.ensemble import average
+
+    average(checkpoints, into)
+    _print(f"{into} holds the mean of {_count(len(checkpoints), 'model')}.")
+
+
+@command("tune", cls=_Command)
+def tune_settings(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, as for `memspan train`.")],
+    search: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=LOW:HIGH", help="What to look for; also NAME=LOW:HIGH:log and NAME=ONE,OTHER."),
+    ],
+    trials: Annotated[int, typer.Option(min=1, metavar="N", help="Runs at most.")] = 20,
+    output: Annotated[str | None, typer.Option(metavar="PATH", help="The folder of trials.json and best.yaml.")] = None,
+    as_json: AS_JSON = False,
+) -> None:
+    """Look for the settings with the lowest loss held out: short runs, the hopeless ones stopped early.
+
+    A field of a mapping has a dot: settings.heads=1,2
+
+    Example: memspan tune run.yaml --trials 30 --search learning_rate=1e-4:1e-2:log --search depth=1:4
+    """
+    from memspan.tune import BEST, Trial, parse_search, tune
+
+    run = TrainConfig.load(config) if output is None else TrainConfig.load(config, output=output)
+
+    def tell(trial: Trial) -> None:
+        values = ", ".join(f"{name} {_short(value)}" for name, value in trial.values.items())
+        _note(f"trial {trial.number}: {values}: {trial.outcome}, loss {_short(trial.loss)}")
+
+    told = tune(run, parse_search(search), trials, None if as_json else tell)
+    if as_json:
+        _print_json(told.to_dict())
+        return
+    from rich.table import Table
+
+    table = Table(box=None)
+    for name in ("trial", *told.trials[0].values, "loss", "outcome", "measurements"):
+        table.add_column(name, justify="right")
+    for trial in sorted(told.trials, key=lambda trial: (trial.outcome != "complete", trial.loss or 0.0)):
+        values = (_short(value) for value in trial.values.values())
+        table.add_row(str(trial.number), *values, _short(trial.loss), trial.outcome, str(trial.measurements))
+    _console().print(table)
+    if run.output is not None:
+        _print(f"{Path(run.output) / BEST} is the best configuration.")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _whole_numbers(text: str) -> list[int]:

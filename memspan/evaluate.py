@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from memspan.config import TrainConfig, read_yaml
 from memspan.data.tokenizer import FILE as TOKENIZER
 from memspan.errors import UsageError
-from memspan.models.saved import open_model
+from memspan.models.ensemble import open_models
 from memspan.models.scratch import grid
 from memspan.state import detach, nbytes
 from memspan.tasks import NOT_ASKED, Task, build
@@ -130,6 +130,7 @@ def evaluate(
     rows: int = 64,
     batches: int = 1,
     seed: int = SEED,
+    others: Sequence[str | Path] = (),
 ) -> list[Score]:
     """A trained model's scores on streams of each of these lengths.
 
@@ -137,6 +138,7 @@ def evaluate(
         checkpoint: a folder that training wrote, or `ScratchModel.save_pretrained`.
         task: its name; by default the one that the model was trained for.
         settings: of the task; by default those of the training, if it is the same task.
+        others: further models; the mean of all their probabilities is measured.
 
     Raises:
         UsageError: no such model, task or setting, or a task with more tokens than the model knows.
@@ -145,7 +147,7 @@ def evaluate(
         raise UsageError("Streams have at least 1 segment: give lengths like 5,16,64.")
     if rows < 1 or batches < 1:
         raise UsageError(f"rows={rows}, batches={batches} cannot be: both are at least 1.")
-    model: Any = open_model(checkpoint)
+    model: Any = open_models([checkpoint, *others])
     asked = make_task(Path(checkpoint), task, settings)
     if asked.vocabulary > model.config.vocabulary:
         raise UsageError(
@@ -172,13 +174,20 @@ def make_task(checkpoint: Path, name: str | None = None, settings: dict[str, Any
     return config.replace(task_settings={**config.task_settings, **(settings or {}), **learned}).make_task()
 
 
-def predict(checkpoint: str | Path, texts: Sequence[str], question: str = "", task: str | None = None) -> list[str]:
+def predict(
+    checkpoint: str | Path,
+    texts: Sequence[str],
+    question: str = "",
+    task: str | None = None,
+    others: Sequence[str | Path] = (),
+) -> list[str]:
     """What a trained model says to each of these texts.
 
     Args:
         checkpoint: a folder that training wrote.
         question: asked after each text, for tasks that have one.
         task: the task it should have been trained for, if that matters.
+        others: further models; the mean of all their probabilities decides.
 
     Raises UsageError for a model that was trained for another task, or one that says nothing to texts.
     """
@@ -190,7 +199,7 @@ def predict(checkpoint: str | Path, texts: Sequence[str], question: str = "", ta
         raise UsageError(f"{checkpoint} was trained for {values.get('task')}, which says nothing to texts.")
     config = TrainConfig.from_mapping({name: value for name, value in values.items() if name != "data"})
     made: Any = build(config.task, **{**config.task_settings, "data": None, "test": [], "saved": str(checkpoint)})
-    said: list[str] = made.predict(open_model(checkpoint).eval(), list(texts), config.segments, question)
+    said: list[str] = made.predict(open_models([checkpoint, *others]).eval(), list(texts), config.segments, question)
     return said
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from memspan.tasks import NOT_ASKED, Task
 
-STREAMS = 64  # that the importance of weights is estimated from
+STREAMS = 256  # that the importance of weights is estimated from
 SEED = 2**30  # of these streams, and of what is drawn for them
 
 

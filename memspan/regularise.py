@@ -49,7 +49,7 @@ class Attack:
         with _hooked(self.embedding, hook):
             yield
 
-    def harder(self, read: Callable[[], Sequence[Any]]) -> Tensor:
+    def harder(self, read: Callable[[], tuple[Tensor, ...]]) -> Tensor:
         """The loss under the change, for the weights to learn from; `read` repeats the watched pass, its loss first."""
         assert self.change is not None
         gradient, change = self.change.grad, torch.zeros_like(self.change)
@@ -61,8 +61,7 @@ class Attack:
             if gradient is not None:
                 change = self._inside(change.detach() + length * gradient / _norms(gradient))
         with self._with(change.detach()):
-            loss: Tensor = read()[0]
-            return loss
+            return read()[0]
 
     def _inside(self, change: Tensor) -> Tensor:
         return change * (self.epsilon / _norms(change)).clamp_max(1.0)
@@ -73,7 +72,8 @@ class Attack:
 
 def _norms(tensor: Tensor) -> Tensor:
     """Of each row of (B, T, D): (B, 1, 1), never 0."""
-    return tensor.flatten(1).norm(dim=1).clamp_min(torch.finfo(tensor.dtype).tiny)[:, None, None]
+    norms: Tensor = torch.linalg.vector_norm(tensor, dim=(1, 2), keepdim=True)
+    return norms.clamp_min(torch.finfo(tensor.dtype).tiny)
 
 
 def disagreement(one: Tensor, other: Tensor, targets: Tensor) -> Tensor:

@@ -33,6 +33,8 @@ ROOMS = [
     "train",
     "trace",
     "compare",
+    "self_training",
+    "tune",
     "serve",
     "cli",
     "__main__",

@@ -128,7 +128,7 @@ def test_averaged_weights_are_measured_and_saved(tmp_path: Path) -> None:
     assert plain.history[1]["loss"] == averaged.history[1]["loss"]  # what is trained is not the average
 
 
-def test_a_run_with_all_of_it_goes_on_exactly(text: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_run_with_all_of_it_goes_on_exactly(text: Path, tmp_path: Path) -> None:
     changes = {"average": 0.9, "adversarial": "fgm", "consistency": 0.5, "label_smoothing": 0.1, "steps": 10}
     whole = train(reading(text, **changes))
     config = reading(text, output=str(tmp_path / "run"), **changes)

@@ -1,7 +1,9 @@
 """Changed texts: each change does what it says, in scripts with spaces and without."""
 
 import random
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,13 +61,15 @@ def test_context_and_rewriting() -> None:
     assert told(TEXT, rewrite=1.0, rewriter=str.upper) == TEXT.upper()
 
 
-def test_wordnet_where_it_is_installed() -> None:
-    try:
-        augment = Augment(synonym=1.0, wordnet=True)
-    except UsageError as error:
-        assert "nltk.downloader wordnet" in str(error)
-    else:
-        assert augment("automobile", random.Random(1)) in {"car", "auto", "machine", "motorcar"}
+def test_wordnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    senses = [SimpleNamespace(lemma_names=lambda: ["car", "motor_car", "automobile"])]
+    wordnet = SimpleNamespace(ensure_loaded=lambda: None, synsets=lambda word: senses if word == "automobile" else [])
+    monkeypatch.setitem(sys.modules, "nltk.corpus", SimpleNamespace(wordnet=wordnet))  # type: ignore[misc]
+    monkeypatch.setitem(sys.modules, "nltk", SimpleNamespace(corpus=wordnet))  # type: ignore[misc]
+    assert told("Automobile, dog", synonym=1.0, wordnet=True) in {"car, dog", "motor car, dog"}
+    monkeypatch.setitem(sys.modules, "nltk.corpus", None)
+    with pytest.raises(UsageError, match=r"nltk\.downloader wordnet"):
+        told(TEXT, wordnet=True)
 
 
 def test_wrong_requests(tmp_path: Path) -> None:
