@@ -812,11 +812,20 @@ def train_model(
     given: dict[str, Any],
     config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file with these fields.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the output.")] = False,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Texts, one a line: what the model says to them is learned in a second run."),
+    ] = None,
+    confidence: Annotated[
+        float, typer.Option(min=0.0, max=1.0, metavar="P", help="The probability from which it is believed.")
+    ] = 0.9,
     as_json: AS_JSON = False,
 ) -> None:
     """Train a small model with any memory mechanism, from nothing.
 
     The options are the fields of the YAML file; what is given here goes before what stands there.
+
+    In several processes: torchrun --nproc-per-node 2 -m memspan train run.yaml
 
     Example: memspan train --task recall --mechanism delta --seconds 60 --output runs/delta
     """
@@ -824,11 +833,13 @@ def train_model(
 
     settings = _run_settings(config, given, resume)
     run = TrainConfig.from_mapping(settings)
+    from memspan.self_training import self_train
     from memspan.train import train
 
     console = _console(stderr=True)
     told = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*told, console=console, disable=not console.is_terminal or _is_plain()) as bar:
+    silent = os.environ.get("RANK", "0") != "0"  # one of several processes, as torchrun and accelerate number them
+    with Progress(*told, console=console, disable=silent or not console.is_terminal or _is_plain()) as bar:
         shown = bar.add_task("step 0", total=1.0)
 
         def advance(at: Any) -> None:
@@ -836,10 +847,18 @@ def train_model(
             bar.update(shown, completed=at.part, description=text)
 
         try:
-            report = train(run, advance, resume)
+            if unlabelled is None:
+                report = train(run, advance, resume)
+            else:
+                done = self_train(run, _texts_of(unlabelled), confidence, advance, resume)
+                report = done.student
         except KeyboardInterrupt:
             kept = "" if run.output is None else "; --resume goes on from the last checkpoint"
             raise KeyboardInterrupt(f"interrupted{kept}") from None
+    if silent:
+        return
+    if unlabelled is not None:
+        _note(f"{_count(len(done.added), 'text')} learned as labelled by the first run.")
     if as_json:
         _print_json(report.to_dict())
         return
@@ -854,15 +873,23 @@ def train_model(
         _print(f"{report.folder} holds the models `best` and `last`, and the report.")
 
 
+def _texts_of(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+
+
 def _run_settings(config: Path | None, given: dict[str, Any], resume: bool) -> dict[str, Any]:
     """The fields from the file, or of the run to resume, and what was given on the command line."""
     values: dict[str, Any] = {}
+    types = get_type_hints(TrainConfig)
     if config is not None:
         values = read_yaml(config)
     elif resume and "output" in given and (Path(given["output"]) / "last" / "config.yaml").is_file():
         values = {**read_yaml(Path(given["output"]) / "last" / "config.yaml"), "output": given["output"]}
     for name, value in given.items():
-        if name in ("settings", "task_settings"):
+        if get_origin(types[name]) is Mapping:
             before = values.get(name)
             values[name] = {**(before if isinstance(before, dict) else {}), **parse_settings(value)}
         elif name == "layers":
@@ -870,6 +897,12 @@ def _run_settings(config: Path | None, given: dict[str, Any], resume: bool) -> d
         else:
             values[name] = value
     return values
+
+
+OTHERS = Annotated[
+    list[Path] | None,
+    typer.Option("--with", metavar="CHECKPOINT", help="Further models, whose probabilities are averaged with its own."),
+]
 
 
 @command("eval", cls=_Command)
@@ -886,6 +919,7 @@ def evaluate_model(
     batches: Annotated[int, typer.Option(min=1, metavar="N", help="How often.")] = 1,
     seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the streams.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw a picture: png, svg, pdf.")] = None,
+    others: OTHERS = None,
     as_json: AS_JSON = False,
 ) -> None:
     """Measure a trained model: accuracy against distance, and the bytes of its state.
@@ -897,7 +931,14 @@ def evaluate_model(
 
     seeded = {} if seed is None else {"seed": seed}
     scores = evaluate.evaluate(
-        checkpoint, task, parse_settings(task_settings or []), lengths, rows=rows, batches=batches, **seeded
+        checkpoint,
+        task,
+        parse_settings(task_settings or []),
+        lengths,
+        rows=rows,
+        batches=batches,
+        others=others or [],
+        **seeded,
     )
     if plot is not None:
         evaluate.plot(scores, plot)
@@ -927,6 +968,7 @@ def predict_texts(
     file: Annotated[Path | None, typer.Option(metavar="FILE", help="One long text, in a file.")] = None,
     question: Annotated[str, typer.Option(metavar="TEXT", help="Asked behind each text.")] = "",
     task: Annotated[str | None, typer.Option(help="Refuse a model that was trained for another task.")] = None,
+    others: OTHERS = None,
     as_json: AS_JSON = False,
 ) -> None:
     """Let a trained model say what it was trained to say: a label, an answer, a summary, a translation.
@@ -943,7 +985,7 @@ def predict_texts(
         given[place : place + 1] = [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not given:
         raise UsageError("There is nothing to read: give a text, --file, or - for standard input.")
-    said = evaluate.predict(checkpoint, given, question, task)
+    said = evaluate.predict(checkpoint, given, question, task, others or [])
     if as_json:
         pairs = [{"text": text, "said": one} for text, one in zip(given, said, strict=True)]
         _print_json({"checkpoint": str(checkpoint), "predictions": pairs})
@@ -985,6 +1027,69 @@ def compare_memories(
         table.add_row(name, f"{value:.4f}", "", "", "")
     _console().print(table)
     _print(told.verdict())
+
+
+@command("average", cls=_Command)
+def average_models(
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="Folders of models: two or more.")],
+    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="The folder of the mean; it is made.")],
+) -> None:
+    """Make one model of several whose weights began alike: the mean of them.
+
+    To average what they say instead, use `memspan predict` and `eval` with --with.
+
+    Example: memspan average runs/a/best runs/b/best --into runs/mean
+    """
+    from memspan.models.ensemble import average
+
+    average(checkpoints, into)
+    _print(f"{into} holds the mean of {_count(len(checkpoints), 'model')}.")
+
+
+@command("tune", cls=_Command)
+def tune_settings(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, as for `memspan train`.")],
+    search: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=LOW:HIGH", help="What to look for; also NAME=LOW:HIGH:log and NAME=ONE,OTHER."),
+    ],
+    trials: Annotated[int, typer.Option(min=1, metavar="N", help="Runs at most.")] = 20,
+    output: Annotated[str | None, typer.Option(metavar="PATH", help="The folder of trials.json and best.yaml.")] = None,
+    as_json: AS_JSON = False,
+) -> None:
+    """Look for the settings with the lowest loss held out: short runs, the hopeless ones stopped early.
+
+    A field of a mapping has a dot: settings.heads=1,2
+
+    Example: memspan tune run.yaml --trials 30 --search learning_rate=1e-4:1e-2:log --search depth=1:4
+    """
+    from memspan.tune import BEST, Trial, parse_search, tune
+
+    run = TrainConfig.load(config) if output is None else TrainConfig.load(config, output=output)
+
+    def tell(trial: Trial) -> None:
+        values = ", ".join(f"{name} {_short(value)}" for name, value in trial.values.items())
+        _note(f"trial {trial.number}: {values}: {trial.outcome}, loss {_short(trial.loss)}")
+
+    told = tune(run, parse_search(search), trials, None if as_json else tell)
+    if as_json:
+        _print_json(told.to_dict())
+        return
+    from rich.table import Table
+
+    table = Table(box=None)
+    for name in ("trial", *told.trials[0].values, "loss", "outcome", "measurements"):
+        table.add_column(name, justify="right")
+    for trial in sorted(told.trials, key=lambda trial: (trial.outcome != "complete", trial.loss or 0.0)):
+        values = (_short(value) for value in trial.values.values())
+        table.add_row(str(trial.number), *values, _short(trial.loss), trial.outcome, str(trial.measurements))
+    _console().print(table)
+    if run.output is not None:
+        _print(f"{Path(run.output) / BEST} is the best configuration.")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _whole_numbers(text: str) -> list[int]:

@@ -3,6 +3,7 @@
 Importing this module is cheap, so that the command line can show its help: torch is imported when a run is checked.
 """
 
+import inspect
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
@@ -14,6 +15,7 @@ import yaml
 from memspan.errors import UsageError
 
 if TYPE_CHECKING:
+    from memspan.data.augment import Augment
     from memspan.models.saved import SavedModel
     from memspan.models.scratch import ScratchConfig
     from memspan.tasks import Task
@@ -22,6 +24,7 @@ SCRATCH = "scratch"
 PRECISIONS = ("fp32", "bf16", "fp16")
 TRACKERS = ("tensorboard", "wandb")
 DEVICES = ("auto", "cpu")
+ATTACKS = ("fgm", "pgd")
 
 
 def _field(default: Any, panel: str, about: str) -> Any:
@@ -48,6 +51,17 @@ class TrainConfig:
         None, "Task", "Begin with streams of so many segments; one more whenever the task is mastered."
     )
     mastered: float = _field(0.9, "Task", "Accuracy at which the curriculum goes on.")
+    augment: Mapping[str, Any] = _field(
+        {},
+        "Task",
+        "Changes of texts to train on, e.g. swap=.1: synonym, insert, swap, delete, context, table, wordnet.",
+    )
+
+    begin: str | None = _field(None, "After another run", "Begin with the model in this folder: `best` of that run.")
+    rehearse: float = _field(0.0, "After another run", "The part of the batches that are of that run's task.")
+    ewc: float = _field(
+        0.0, "After another run", "How firmly weights that matter for that task are held (elastic consolidation)."
+    )
 
     model: str = _field(SCRATCH, "Model", "scratch, or a pretrained model: a Hugging Face id, a folder, or smollm2.")
     lora: int | None = _field(
@@ -81,6 +95,20 @@ class TrainConfig:
         None, "Optimisation", "Segments that gradients go back through; the whole stream by default."
     )
     loss_weight: float = _field(0.1, "Optimisation", "Of the objectives that mechanisms have of their own.")
+    label_smoothing: float = _field(
+        0.0, "Optimisation", "The part of each target that is spread over the whole vocabulary (Szegedy et al. 2016)."
+    )
+    adversarial: str | None = _field(
+        None, "Optimisation", "Also learn from embeddings changed for the worse: fgm, or in several steps pgd."
+    )
+    epsilon: float = _field(1.0, "Optimisation", "The norm of that change, of a stream's embedded tokens together.")
+    adversarial_steps: int = _field(3, "Optimisation", "Of pgd.")
+    consistency: float = _field(
+        0.0, "Optimisation", "The weight of two passes' disagreement that dropout causes (R-Drop)."
+    )
+    average: float | None = _field(
+        None, "Optimisation", "Measure and save weights averaged over the steps with this decay, e.g. 0.999."
+    )
     precision: str = _field("fp32", "Optimisation", "fp32, bf16 or fp16; fp16 needs a GPU.")
 
     seed: int = _field(0, "Run", "Of the weights, the streams and the dropout.")
@@ -141,15 +169,41 @@ class TrainConfig:
         return task
 
     def _new_task(self) -> "Task":
-        from memspan.tasks import build
+        from memspan.tasks import build, task_class
 
         given: dict[str, Any] = {"data": list(self.data)} if self.data else {}
         if self.model != SCRATCH:
             given["tokenizer"] = self.model
-        return build(self.task, **{**self.task_settings, **given})
+        saved: dict[str, Any] = {}
+        if self.begin is not None and "saved" in inspect.signature(task_class(self.task)).parameters:
+            saved = {"saved": self.begin}  # the same ids for the same words
+        task = build(self.task, **{**saved, **self.task_settings, **given})
+        return task if not self.augment else task.augmented(self._changes())
+
+    def _changes(self) -> "Augment":
+        from memspan.data.augment import Augment
+
+        known = [name for name in inspect.signature(Augment).parameters if not name.startswith("rewrite")]
+        unknown = [name for name in self.augment if name not in known]
+        if unknown:
+            raise UsageError(f"`augment` has no '{unknown[0]}'. Known: {', '.join(known)}.")
+        try:
+            return Augment(**self.augment)
+        except TypeError as error:
+            raise UsageError(f"`augment` cannot be {dict(self.augment)}: shares are numbers.") from error
 
     def make_model(self, task: "Task") -> "SavedModel":
         """The model before training; its weights come from torch's random numbers, or are pretrained ones."""
+        if self.begin is not None:
+            from memspan.models.saved import open_model
+
+            model = open_model(self.begin)
+            if model.config.vocabulary != task.vocabulary:
+                raise UsageError(
+                    f"The model in {self.begin} knows {model.config.vocabulary} tokens, but this task has "
+                    f"{task.vocabulary}: begin with a model of the same vocabulary."
+                )
+            return model
         if self.model == SCRATCH:
             from memspan.models.scratch import ScratchModel
 
@@ -184,17 +238,18 @@ class TrainConfig:
         least = {
             "segments": 1, "curriculum": 1, "width": 1, "depth": 1, "window": 0, "feedforward": 0, "dropout": 0,
             "rows": 1, "accumulate": 1, "steps": 1, "warmup": 0, "weight_decay": 0, "truncate": 1, "loss_weight": 0,
-            "eval_every": 1, "eval_rows": 1, "eval_batches": 1, "patience": 1, "seed": 0,
+            "eval_every": 1, "eval_rows": 1, "eval_batches": 1, "patience": 1, "seed": 0, "adversarial_steps": 1,
+            "consistency": 0, "ewc": 0,
         }  # fmt: skip
         for name, bound in least.items():
             value = getattr(self, name)
             if value is not None and not value >= bound:
                 raise UsageError(f"{name}={value} cannot be: it is at least {bound}.")
-        for name in ("seconds", "learning_rate", "clip"):
+        for name in ("seconds", "learning_rate", "clip", "epsilon"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise UsageError(f"{name}={value} cannot be: it is above 0.")
-        for name in ("mastered", "stop_at", "warmup", "dropout"):
+        for name in ("mastered", "stop_at", "warmup", "dropout", "label_smoothing", "average", "rehearse"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise UsageError(f"{name}={value} cannot be: it is between 0 and 1.")
@@ -206,7 +261,13 @@ class TrainConfig:
             )
 
     def _check_choices(self) -> None:
-        for name, known in (("precision", PRECISIONS), ("device", DEVICES), ("tracker", (None, *TRACKERS))):
+        choices = {
+            "precision": PRECISIONS,
+            "device": DEVICES,
+            "tracker": (None, *TRACKERS),
+            "adversarial": (None, *ATTACKS),
+        }
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 names = ", ".join(str(one) for one in known if one is not None)
                 raise UsageError(f"There is no {name} '{getattr(self, name)}'. Known: {names}.")
@@ -214,6 +275,10 @@ class TrainConfig:
             raise UsageError("Give either `layers`, or `mechanism` and `window`: both describe the layers.")
         if self.settings and self.mechanism is None:
             raise UsageError("`settings` are those of a mechanism: name it with `mechanism`.")
+        if self.consistency and self.model == SCRATCH and not self.dropout:
+            raise UsageError("`consistency` compares two passes that dropout makes differ: set `dropout`.")
+        if self.begin is None and (self.rehearse or self.ewc):
+            raise UsageError("`rehearse` and `ewc` keep what an earlier run learned: name it with `begin`.")
         if "name" in self.settings:
             raise UsageError("The name of the mechanism goes into `mechanism`, not into its settings.")
 
@@ -224,7 +289,7 @@ class TrainConfig:
         from memspan.models.scratch import ScratchModel, grid
 
         task = self.make_task()
-        if self.model != SCRATCH:
+        if self.model != SCRATCH or self.begin is not None:
             return
         if any("name" not in part for layer in self.layers for part in layer):
             raise UsageError("Every part of `layers` names its mechanism: {name: ..., and its settings}.")

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from memspan.config import TrainConfig, read_yaml
 from memspan.data.tokenizer import FILE as TOKENIZER
 from memspan.errors import UsageError
-from memspan.models.saved import open_model
+from memspan.models.ensemble import open_models
 from memspan.models.scratch import grid
 from memspan.pictures import new_figure
 from memspan.state import detach, nbytes
@@ -60,10 +60,11 @@ def asked_from(targets: Tensor) -> int:
     return targets.shape[1] - int(columns[0]) if len(columns) else 0
 
 
-def tally(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
+def tally(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor] | None:
     """Summed loss and number of right answers, both (), over the tokens asked; None where nothing is asked.
 
     logits (B, T, V) on any device; targets (B, T) int64 on the CPU, so that finding what is asked waits for no device.
+    `smoothing` is cross_entropy's `label_smoothing`.
     """
     places = (targets.flatten() != NOT_ASKED).nonzero().flatten()
     if not len(places):
@@ -73,7 +74,9 @@ def tally(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
     if len(places) < len(said):
         said = said[places.to(logits.device, non_blocking=True)]
     said = said.float()
-    return cross_entropy(said, wanted, reduction="sum"), (said.detach().argmax(1) == wanted).sum()
+    return cross_entropy(said, wanted, reduction="sum", label_smoothing=smoothing), (
+        said.detach().argmax(1) == wanted
+    ).sum()
 
 
 @torch.no_grad()
@@ -128,6 +131,7 @@ def evaluate(
     rows: int = 64,
     batches: int = 1,
     seed: int = SEED,
+    others: Sequence[str | Path] = (),
 ) -> list[Score]:
     """A trained model's scores on streams of each of these lengths.
 
@@ -135,6 +139,7 @@ def evaluate(
         checkpoint: a folder that training wrote, or `ScratchModel.save_pretrained`.
         task: its name; by default the one that the model was trained for.
         settings: of the task; by default those of the training, if it is the same task.
+        others: further models; the mean of all their probabilities is measured.
 
     Raises:
         UsageError: no such model, task or setting, or a task with more tokens than the model knows.
@@ -143,7 +148,7 @@ def evaluate(
         raise UsageError("Streams have at least 1 segment: give lengths like 5,16,64.")
     if rows < 1 or batches < 1:
         raise UsageError(f"rows={rows}, batches={batches} cannot be: both are at least 1.")
-    model: Any = open_model(checkpoint)
+    model: Any = open_models([checkpoint, *others])
     asked = make_task(Path(checkpoint), task, settings)
     if asked.vocabulary > model.config.vocabulary:
         raise UsageError(
@@ -170,23 +175,34 @@ def make_task(checkpoint: Path, name: str | None = None, settings: dict[str, Any
     return config.replace(task_settings={**config.task_settings, **(settings or {}), **learned}).make_task()
 
 
-def predict(checkpoint: str | Path, texts: Sequence[str], question: str = "", task: str | None = None) -> list[str]:
+def predict(
+    checkpoint: str | Path,
+    texts: Sequence[str],
+    question: str = "",
+    task: str | None = None,
+    others: Sequence[str | Path] = (),
+) -> list[str]:
     """What a trained model says to each of these texts.
 
     Args:
         checkpoint: a folder that training wrote.
         question: asked after each text, for tasks that have one.
         task: the task it should have been trained for, if that matters.
+        others: further models; the mean of all their probabilities decides.
 
     Raises UsageError for a model that was trained for another task, or one that says nothing to texts.
     """
-    model, made, config = reopen(checkpoint, task)
+    model, made, config = reopen(checkpoint, task, others)
     said: list[str] = made.predict(model, list(texts), config.segments, question)
     return said
 
 
-def reopen(checkpoint: str | Path, task: str | None = None) -> tuple[nn.Module, Any, TrainConfig]:
+def reopen(
+    checkpoint: str | Path, task: str | None = None, others: Sequence[str | Path] = ()
+) -> tuple[nn.Module, Any, TrainConfig]:
     """A trained model in eval mode, its task as it learned it but without records, and what the training was.
+
+    With `others` the model is the ensemble of all of them.
 
     Raises UsageError for a model that was trained for another task than `task`, or one that says nothing to texts.
     """
@@ -198,7 +214,7 @@ def reopen(checkpoint: str | Path, task: str | None = None) -> tuple[nn.Module, 
         raise UsageError(f"{checkpoint} was trained for {values.get('task')}, which says nothing to texts.")
     config = TrainConfig.from_mapping({name: value for name, value in values.items() if name != "data"})
     made = build(config.task, **{**config.task_settings, "data": None, "test": [], "saved": str(checkpoint)})
-    return open_model(checkpoint).eval(), made, config
+    return open_models([checkpoint, *others]).eval(), made, config
 
 
 def to_dict(scores: Sequence[Score]) -> list[dict[str, Any]]:

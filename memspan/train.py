@@ -5,6 +5,10 @@ goes from piece to piece, and on to the next batch where the task's streams do; 
 
 Everything that a step depends on is in the checkpoint, so a run that was killed anywhere and resumed ends with the same
 weights, bit for bit, as one that was not.
+
+Started by `torchrun` or `accelerate launch`, a run divides the rows of each batch among the processes; the loss is the
+same as in one process (without dropout, whose random numbers each process draws for itself), and so is the checkpoint:
+a run may go on with another number of processes.
 """
 
 import json
@@ -13,8 +17,9 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,10 +36,13 @@ from transformers import get_cosine_schedule_with_warmup
 
 from memspan.config import TrainConfig
 from memspan.errors import Diverged, MemspanError, UsageError
-from memspan.evaluate import CONFIG, Score, asked_from, measure, tally
+from memspan.evaluate import CONFIG, Score, asked_from, make_task, measure, tally
+from memspan.forgetting import Anchor
 from memspan.models.saved import WEIGHTS
 from memspan.models.scratch import ScratchModel
 from memspan.pictures import can_draw, new_figure
+from memspan.processes import Processes
+from memspan.regularise import Attack, Average, disagreement
 from memspan.state import State, losses
 from memspan.tasks import NOT_ASKED, Batch
 
@@ -55,6 +63,7 @@ class Progress:
         segments: of a stream now.
         loss, accuracy: of the last steps, on the streams trained on.
         seconds: of CPU time.
+        held_out: the loss on streams held out, where it was measured just now.
     """
 
     step: int
@@ -63,6 +72,7 @@ class Progress:
     loss: float
     accuracy: float
     seconds: float
+    held_out: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +118,7 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] | None = 
 
     Args:
         config: all there is to say about the run.
-        on_progress: called every few steps.
+        on_progress: called every few steps, in the main process.
         resume: go on from the last checkpoint, if there is one already.
 
     Raises:
@@ -123,6 +133,7 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] | None = 
     if resume and config.output is None:
         raise UsageError("Only a run with an output folder can be resumed: name it.")
     accelerator = _accelerator(config)
+    Processes(accelerator).check(config.rows)
     with torch.random.fork_rng([] if accelerator.device.type == "cpu" else None, device_type="cuda"):
         run = _Run(config, accelerator)
         if checkpoint is not None:
@@ -130,7 +141,8 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] | None = 
         try:
             return run.to_the_end(on_progress)
         finally:
-            accelerator.end_training()
+            for tracker in accelerator.trackers:
+                tracker.finish()
 
 
 @dataclass
@@ -155,6 +167,7 @@ class _Place:
 class _Run:
     def __init__(self, config: TrainConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator, self.device = config, accelerator, accelerator.device
+        self.processes = Processes(accelerator)
         self.task = config.make_task()
         torch.manual_seed(config.seed)
         self.model = config.make_model(self.task)
@@ -164,9 +177,21 @@ class _Run:
         optimizer = AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
         schedule = get_cosine_schedule_with_warmup(optimizer, round(FINE * config.warmup), FINE)
         self.rate: Callable[[float], float] = schedule.lr_lambdas[0]  # a function of the part done: nothing to keep
-        self.prepared, self.optimizer = accelerator.prepare(self.model, optimizer)
+        # Not wrapped for several processes: gradients are added up by `Processes`.
+        self.prepared = accelerator.prepare_model(self.model, evaluation_mode=True)
+        self.optimizer = accelerator.prepare_optimizer(optimizer)
+        self.processes.begin_alike(self.model)
         self.parameters = list(self.model.parameters())
+        if not self.processes.main:
+            torch.manual_seed(config.seed + 1_000_003 * self.processes.index)  # of the dropout
         self.generator = torch.Generator().manual_seed(config.seed)
+        self.attack: Attack | None = None
+        if config.adversarial is not None:
+            steps = config.adversarial_steps if config.adversarial == "pgd" else 1
+            self.attack = Attack(self.model, config.epsilon, steps)
+        self.average = None if config.average is None else Average(self.parameters, config.average)
+        self.earlier = make_task(Path(config.begin)) if config.begin is not None and config.rehearse else None
+        self.anchor: Anchor | None = None
         self.state: State = None
         self.at = _Place(segments=config.segments if config.curriculum is None else config.curriculum)
         self.pending: list[tuple[Tensor, int, int]] = []  # (loss, right answers) on the device, tokens asked and read
@@ -174,14 +199,19 @@ class _Run:
 
     def to_the_end(self, on_progress: Callable[[Progress], None] | None) -> Report:
         config, at = self.config, self.at
+        on_progress = on_progress if self.processes.main else None
         self.begun = time.process_time() - at.seconds
         self._start_tracker()
+        if config.ewc and self.anchor is None:
+            assert config.begin is not None
+            self.anchor = Anchor.at(self.model, make_task(Path(config.begin)), config.segments)
         if not at.history:
             self._measure()
         self.prepared.train()
         while at.stopped is None:
             self._step()
-            at.seconds = time.process_time() - self.begun
+            if config.seconds is not None:
+                at.seconds = self._clock()
             if config.steps is not None and at.step >= config.steps:
                 at.stopped = "steps"
             elif config.seconds is not None and at.seconds >= config.seconds:
@@ -189,12 +219,13 @@ class _Run:
             due = at.stopped is not None or at.step % config.eval_every == 0
             if due or at.step % SETTLE == 0:
                 self._settle()
+                at.seconds = self._clock()
                 if due:
                     self._measure()
                 if on_progress is not None:
-                    on_progress(
-                        Progress(at.step, min(1.0, self._part()), at.segments, at.loss, at.accuracy, at.seconds)
-                    )
+                    held_out = at.history[-1]["held_out_loss"] if due else None
+                    done = min(1.0, self._part())
+                    on_progress(Progress(at.step, done, at.segments, at.loss, at.accuracy, at.seconds, held_out))
         return self._report()
 
     def _part(self) -> float:
@@ -203,6 +234,10 @@ class _Run:
         done = 0.0 if steps is None else self.at.step / steps
         return done if seconds is None else max(done, self.at.seconds / seconds)
 
+    def _clock(self) -> float:
+        """Seconds of CPU time of the main process: all have to end at the same step."""
+        return self.processes.by_main(lambda: time.process_time() - self.begun)
+
     # ---- a step
 
     def _step(self) -> None:
@@ -210,52 +245,87 @@ class _Run:
         rate = config.learning_rate * self.rate(min(1.0, self._part()) * FINE)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batches = []
-        for _ in range(config.accumulate):
-            batch, at.place = self.task.follow(at.place, config.rows, at.segments, self.generator)
-            batches.append(batch)
-        asked = sum(int((batch.targets != NOT_ASKED).sum()) for batch in batches)
+        batches = [self._next() for _ in range(config.accumulate)]
+        asked = sum(int((batch.targets != NOT_ASKED).sum()) for batch, _ in batches)
         if not asked:
             raise UsageError(f"In streams of {at.segments} segments this task asks nothing.")
         told = torch.zeros(2, device=self.device)
-        for batch in batches:
+        for batch, own in batches:
             with self.accelerator.accumulate(self.prepared):
-                told = told + self._learn(batch, asked)
-                if self.accelerator.sync_gradients and config.clip is not None:
-                    self.accelerator.clip_grad_norm_(self.parameters, config.clip)
+                told = told + self._learn(self.processes.share(batch), own, asked)
+                if self.accelerator.sync_gradients:
+                    self.processes.add_up(self.parameters)
+                    if self.anchor is not None:
+                        scaler = self.accelerator.scaler
+                        self.anchor.pull(self.parameters, config.ewc * (1.0 if scaler is None else scaler.get_scale()))
+                    if config.clip is not None:
+                        self.accelerator.clip_grad_norm_(self.parameters, config.clip)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-        self.pending.append((told, asked, sum(batch.ids.numel() for batch in batches)))
+        self.pending.append((told, asked, sum(batch.ids.numel() for batch, _ in batches)))
         at.step += 1
+        if self.average is not None:
+            self.average.update(at.step)
 
-    def _learn(self, batch: Batch, asked: int) -> Tensor:
-        """Adds the gradients of one batch; its part of the step's loss and its right answers, (2,)."""
+    def _next(self) -> tuple[Batch, bool]:
+        """A batch of the task, or of the one that the run began after, and whether it is the former."""
+        if self.earlier is not None and float(torch.rand((), generator=self.generator)) < self.config.rehearse:
+            return self.earlier.batch(self.config.rows, self.at.segments, self.generator), False
+        batch, self.at.place = self.task.follow(self.at.place, self.config.rows, self.at.segments, self.generator)
+        return batch, True
+
+    def _learn(self, batch: Batch, own: bool, asked: int) -> Tensor:
+        """Adds the gradients of this process's rows; their part of the step's loss and their right answers, (2,).
+
+        `own` streams are the run's, and those of its next batch go on with their state.
+        """
         config = self.config
         length = batch.ids.shape[1] if config.truncate is None else config.truncate * self.task.segment
         state: State = None if batch.fresh else self.state
         told = torch.zeros(2, device=self.device)
         for ids, targets in zip(*(torch.split(one, length, 1) for one in (batch.ids, batch.targets)), strict=True):
-            keep = asked_from(targets)
-            logits, state = self.prepared(ids.to(self.device, non_blocking=True), state, keep)
-            counts = tally(logits, targets[:, targets.shape[1] - keep :])
-            loss = logits.new_zeros(()) if counts is None else counts[0] / asked
-            own = [one for one in losses(state) if one.requires_grad] if config.loss_weight else []
-            if own:
-                share = config.loss_weight * ids.shape[1] / (batch.ids.shape[1] * config.accumulate)
-                loss = loss + share * torch.stack([one.float().mean() for one in own]).sum()
+            wanted = targets[:, targets.shape[1] - asked_from(targets) :]
+            part = ids.shape[1] / (batch.ids.shape[1] * config.accumulate * self.processes.count)
+            read = partial(self._read, ids.to(self.device, non_blocking=True), state, wanted, asked, part)
+            with nullcontext() if self.attack is None else self.attack.watched():
+                loss, right, state = read()
             if loss.requires_grad:
                 self.accelerator.backward(loss * config.accumulate)  # which divides by it
-            told = told + torch.stack([loss.detach(), logits.new_zeros(()) if counts is None else counts[1].float()])
+                if self.attack is not None:
+                    self.accelerator.backward(self.attack.harder(read) * config.accumulate)
+            told = told + torch.stack([loss.detach(), right])
             state = _settled(state)
-        self.state = state if self.at.place else None  # from place 0 on the streams begin anew
+        if own:
+            self.state = state if self.at.place else None  # from place 0 on the streams begin anew
         return told
+
+    def _read(
+        self, ids: Tensor, state: State, targets: Tensor, asked: int, part: float
+    ) -> tuple[Tensor, Tensor, State]:
+        """The loss of a piece, its right answers, and the state after it; `part` is the piece's of the whole step."""
+        config, keep = self.config, targets.shape[1]
+        logits, after = self.prepared(ids, state, keep)
+        counts = tally(logits, targets, config.label_smoothing)
+        loss = right = logits.new_zeros(())
+        if counts is not None:
+            loss, right = counts[0] / asked, counts[1].float()
+            if config.consistency:
+                again, _ = self.prepared(ids, state, keep)
+                other = tally(again, targets, config.label_smoothing)
+                assert other is not None
+                loss = (loss + other[0] / asked) / 2
+                loss = loss + config.consistency * disagreement(logits, again, targets) / asked
+        own = [one for one in losses(after) if one.requires_grad] if config.loss_weight else []
+        if own:
+            loss = loss + config.loss_weight * part * torch.stack([one.float().mean() for one in own]).sum()
+        return loss, right, after
 
     def _settle(self) -> None:
         """Brings the losses of the last steps from the device; the curriculum goes on if they were mastered."""
         at, config = self.at, self.config
         if not self.pending:
             return
-        told = torch.stack([one for one, _, _ in self.pending]).tolist()
+        told = self.processes.total(torch.stack([one for one, _, _ in self.pending])).tolist()
         for number, (loss, _) in enumerate(told, start=at.step - len(told) + 1):
             if not math.isfinite(loss):
                 raise self._diverged(number, loss)
@@ -280,14 +350,24 @@ class _Run:
     # ---- measurements and checkpoints
 
     def _measure(self) -> None:
-        """Measures on streams held out, decides whether to stop, and leaves a checkpoint."""
+        """Measures on streams held out, decides whether to stop, and leaves a checkpoint: of averaged weights, if any."""
+        if self.average is None:
+            self._measure_weights()
+            return
+        self.average.exchange()
+        self._measure_weights()
+        self.average.exchange()
+
+    def _measure_weights(self) -> None:
         at, config = self.at, self.config
         rows = config.rows if config.eval_rows is None else config.eval_rows
-        score = measure(self.prepared, self.task, config.segments, rows, config.eval_batches)
+        score = self.processes.by_main(
+            lambda: measure(self.prepared, self.task, config.segments, rows, config.eval_batches)
+        )
         if not math.isfinite(score.loss):
             raise self._diverged(at.step, score.loss)
         at.score = asdict(score)
-        at.seconds = time.process_time() - self.begun
+        at.seconds = self._clock()
         record = {"step": at.step, "segments": at.segments, "seconds": at.seconds}
         record |= {"loss": at.loss, "accuracy": at.accuracy} if at.step else {}
         at.history.append({**record, "held_out_loss": score.loss, "held_out_accuracy": score.accuracy})
@@ -301,21 +381,22 @@ class _Run:
             at.stopped = at.stopped or "stop_at"
         if config.patience is not None and at.worse >= config.patience and at.segments == config.segments:
             at.stopped = at.stopped or "patience"
-        if config.output is not None:
+        tree = self._tree()
+        if config.output is not None and self.processes.main:
             if better:  # first, so that a run killed in between finds a best that it will find again
                 with _replaced(Path(config.output) / BEST) as folder:
                     self._save_model(folder)
             with _replaced(Path(config.output) / LAST) as folder:
                 self._save_model(folder)
-                self._save_run(folder)
+                self._save_run(folder, tree)
 
     def _save_model(self, folder: Path) -> None:
         self.model.save_pretrained(folder)
         self.config.save(folder / CONFIG)
         self.task.save(folder)
 
-    def _save_run(self, folder: Path) -> None:
-        tensors, form = pack(self._tree())
+    def _save_run(self, folder: Path, tree: dict[str, Any]) -> None:
+        tensors, form = pack(tree)
         save_file(tensors, folder / TENSORS)
         (folder / PROGRESS).write_text(json.dumps({"at": asdict(self.at), "form": form}, indent=1) + "\n", "utf-8")
 
@@ -325,10 +406,12 @@ class _Run:
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
-            "state": self.state,
-            "random": torch.get_rng_state(),
-            "random_gpu": torch.cuda.get_rng_state(self.device) if on_gpu else None,
+            "state": self.processes.whole(self.state),
+            "random": self.processes.each(torch.get_rng_state()),
+            "random_gpu": self.processes.each(torch.cuda.get_rng_state(self.device)) if on_gpu else None,
             "streams": self.generator.get_state(),
+            "weights": None if self.average is None else self.average.weights,  # the average is in the model now
+            "anchor": None if self.anchor is None else [self.anchor.fisher, self.anchor.weights],
         }
 
     def load(self, folder: Path) -> None:
@@ -349,12 +432,19 @@ class _Run:
             if self.accelerator.scaler is not None and tree["scaler"] is not None:
                 self.accelerator.scaler.load_state_dict(tree["scaler"])
             self.state = pytree.tree_map(
-                lambda leaf: leaf.to(self.device) if isinstance(leaf, Tensor) else leaf, tree["state"]
+                lambda leaf: leaf.to(self.device) if isinstance(leaf, Tensor) else leaf,
+                self.processes.part(tree["state"]),
             )
-            torch.set_rng_state(tree["random"])
-            if tree["random_gpu"] is not None and self.device.type == "cuda":
-                torch.cuda.set_rng_state(tree["random_gpu"], self.device)
+            if self.processes.index < len(tree["random"]):  # a process that was not there before has its own
+                torch.set_rng_state(tree["random"][self.processes.index])
+                if tree["random_gpu"] is not None and self.device.type == "cuda":
+                    torch.cuda.set_rng_state(tree["random_gpu"][self.processes.index], self.device)
             self.generator.set_state(tree["streams"])
+            if self.average is not None:
+                self.average.weights = tree["weights"]
+                self.average.exchange()
+            if tree["anchor"] is not None:
+                self.anchor = Anchor(*([one.to(self.device) for one in kind] for kind in tree["anchor"]))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise UsageError(f"The checkpoint {folder} cannot be read: {error}.") from error
 
@@ -369,6 +459,8 @@ class _Run:
         at, config = self.at, self.config
         folder = None if config.output is None else Path(config.output)
         assert at.stopped is not None
+        if self.average is not None:
+            self.average.exchange()
         model = self.accelerator.unwrap_model(self.prepared, keep_fp32_wrapper=False).eval()
         report = Report(
             config=config,
@@ -377,14 +469,14 @@ class _Run:
             tokens=at.tokens,
             seconds=at.seconds,
             score=Score(**at.score),
-            metrics=self.task.score(model, config.segments),
+            metrics=self.processes.by_main(lambda: self.task.score(model, config.segments)),
             best_step=at.best_step,
             best_loss=at.best_loss,
             history=at.history,
             folder=folder,
             model=model,
         )
-        if folder is not None:
+        if folder is not None and self.processes.main:
             try:
                 (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=2) + "\n", "utf-8")
                 if can_draw():
@@ -448,10 +540,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         "step_scheduler_with_optimizer": False,
     }
     AcceleratorState._reset_state(reset_partial_state=True)  # its settings are those of the process, not of a run
-    accelerator = Accelerator(**options)
-    if accelerator.num_processes > 1:
-        raise UsageError("A run is one process: streams and their states are not divided among several.")
-    return accelerator
+    return Accelerator(**options)
 
 
 def _find(folder: Path) -> Path | None:

@@ -359,10 +359,10 @@ def test_the_caller_keeps_their_random_numbers() -> None:
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
     whole, calls = training.tally, 0
 
-    def broken(logits: Tensor, targets: Tensor) -> Any:
+    def broken(logits: Tensor, targets: Tensor, *rest: Any) -> Any:
         nonlocal calls
         calls += 1
-        counts = whole(logits, targets)
+        counts = whole(logits, targets, *rest)
         return (counts[0] * math.nan, counts[1]) if calls == 14 and counts is not None else counts
 
     monkeypatch.setattr(training, "tally", broken)

@@ -4,11 +4,14 @@ Letters: B batch, T tokens, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+
+from memspan.errors import UsageError
 
 NOT_ASKED = -100  # the target of a token of which nothing is asked; cross_entropy's own `ignore_index`
 
@@ -52,6 +55,11 @@ class Task(ABC):
     def held_out(self) -> "Task":
         """The task on text that no other batch shows, to measure on. By default the task: its streams never repeat."""
         return self
+
+    def augmented(self, change: Callable[..., str]) -> Self:
+        """The task on texts changed by `change`, an `Augment`, wherever it is trained on. Raises UsageError for one
+        without texts."""
+        raise UsageError("`augment` changes texts, and this task reads none.")
 
     def score(self, model: nn.Module, segments: int, limit: int | None = 200, rows: int = 32) -> dict[str, float]:
         """Metrics of the task's own on the first `limit` records held out; none by default."""

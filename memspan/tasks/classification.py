@@ -72,11 +72,11 @@ class Classification(TextTask):
         if len(self.labels) < 2:
             raise UsageError(f"All records have the one label '{self.labels[0]}': there is nothing to tell apart.")
         self.numbers = {label: number for number, label in enumerate(self.labels)}
-        strange = sorted({str(record["label"]) for record in self._rest} - set(self.labels))
+        strange = sorted({str(record["label"]) for record in (*self.records, *self._rest)} - set(self.labels))
         if strange:
             shown = ", ".join(self.labels[:20]) + (" ..." if len(self.labels) > 20 else "")
             raise UsageError(
-                f"The records held out have the label '{strange[0]}', which training never saw. Known: {shown}."
+                f"There are records with the label '{strange[0]}', which the model was not trained for. Known: {shown}."
             )
         self.extra = len(self.labels)
 

@@ -3,8 +3,9 @@
 Letters: B batch, T tokens, V vocabulary.
 """
 
+import random
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -61,6 +62,7 @@ class TextTask(Task):
     answer_tokens: int = 32  # said at most
     whole_segments: ClassVar[bool] = False  # for answers of one token: what is said is said at the end of a segment
     extra: int = 0  # ids behind those of the tokenizer
+    change: Callable[..., str] | None = None  # made to texts to train on
 
     def __init__(
         self,
@@ -178,7 +180,23 @@ class TextTask(Task):
         chosen = torch.randint(0, len(self.records), (rows * POOL,), generator=generator).tolist()
         chosen.sort(key=lambda place: len(self.example(self.records[place]).source))
         start = int(torch.randint(0, POOL, (), generator=generator)) * rows
-        return self.streams([self.records[place] for place in chosen[start : start + rows]], segments)
+        return self.streams(
+            self.changed([self.records[place] for place in chosen[start : start + rows]], generator), segments
+        )
+
+    def augmented(self, change: Callable[..., str]) -> Self:
+        column = self.columns[0]
+        if not isinstance(self.records[0][column], str):
+            raise UsageError(f"`augment` changes texts, and '{column}' of this task is none.")
+        return self._twin(change=change)
+
+    def changed(self, records: Sequence[Record], generator: torch.Generator) -> Sequence[Record]:
+        """These records, to be trained on, as `augmented` changes them: their first column."""
+        if self.change is None:
+            return records
+        draw, column = random.Random(int(torch.randint(0, 2**31, (), generator=generator))), self.columns[0]
+        others = [str(self.records[draw.randrange(len(self.records))][column]) for _ in records]
+        return [{**record, column: self.change(record[column], draw, others)} for record in records]
 
     def streams(self, records: Sequence[Record], segments: int) -> Batch:
         """These records as a batch of at most so many segments."""
@@ -200,8 +218,11 @@ class TextTask(Task):
         return ids
 
     def held_out(self) -> Self:
+        return self._twin(records=self._rest, change=None)
+
+    def _twin(self, **changes: Any) -> Self:
         twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__, records=self._rest)
+        twin.__dict__.update(self.__dict__, **changes)
         return twin
 
     # ---- saying
