@@ -156,7 +156,7 @@ def continue_text(
     """What a model says after `ids`, and the state after that: hand it to the next call, and the conversation goes on.
 
     Args:
-        model: `(ids, state) -> (logits, state)`.
+        model: `(ids, state, keep) -> (logits of the last keep tokens, state)`.
         ids: (B, S) int64, at least one a row.
         state: after all that was read and said before; None, or the model's `init_hidden()`, is nothing.
         sampling: how tokens are chosen; by default the likeliest 128.
@@ -171,13 +171,13 @@ def continue_text(
     ends = torch.tensor(sorted(stop), dtype=torch.int64, device=ids.device)
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     tokens: list[Tensor] = []
-    logits, state = model(ids, state)
+    logits, state = model(ids, state, 1)
     for _ in range(sampling.max_new_tokens):
         token = choose(logits[:, -1])
         if tokens and len(ends):
             token = torch.where(ended, tokens[-1], token)
         tokens.append(token)
-        logits, state = model(token[:, None], state)
+        logits, state = model(token[:, None], state, 1)
         if len(ends):
             ended = ended | torch.isin(token, ends)
             if ended.all():

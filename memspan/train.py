@@ -23,7 +23,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import AdamW
 from torch.utils import _pytree as pytree
@@ -32,8 +32,7 @@ from transformers import get_cosine_schedule_with_warmup
 from memspan.config import TrainConfig
 from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.evaluate import CONFIG, Score, asked_from, measure, tally
-from memspan.models.saved import WEIGHTS
-from memspan.models.scratch import ScratchModel
+from memspan.models.saved import WEIGHTS, SavedModel
 from memspan.state import State, losses
 from memspan.tasks import NOT_ASKED, Batch
 
@@ -78,7 +77,7 @@ class Report:
         metrics: of the task's own, on records held out.
         best_step, best_loss: of the lowest loss on streams held out.
         history: a record for every measurement.
-        folder: the output; its `last` and `best` can be opened by `ScratchModel.from_pretrained`. None without one.
+        folder: the output; its `last` and `best` can be opened by `open_model`. None without one.
         model: the model at the end.
     """
 
@@ -93,7 +92,7 @@ class Report:
     best_loss: float
     history: list[dict[str, float]]
     folder: Path | None
-    model: ScratchModel = field(repr=False)
+    model: SavedModel = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the model, as JSON knows it."""
@@ -157,14 +156,18 @@ class _Run:
         self.task = config.make_task()
         torch.manual_seed(config.seed)
         self.model = config.make_model(self.task)
-        matrices = [one for one in self.model.parameters() if one.dim() >= 2]
-        vectors = [one for one in self.model.parameters() if one.dim() < 2]
+        self.parameters = [one for one in self.model.parameters() if one.requires_grad]
+        if not self.parameters:
+            raise UsageError(
+                f"Nothing of '{config.model}' would be learned: say lora=8, for low-rank changes of rank 8."
+            )
+        matrices = [one for one in self.parameters if one.dim() >= 2]
+        vectors = [one for one in self.parameters if one.dim() < 2]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         optimizer = AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
         schedule = get_cosine_schedule_with_warmup(optimizer, round(FINE * config.warmup), FINE)
         self.rate: Callable[[float], float] = schedule.lr_lambdas[0]  # a function of the part done: nothing to keep
         self.prepared, self.optimizer = accelerator.prepare(self.model, optimizer)
-        self.parameters = list(self.model.parameters())
         self.generator = torch.Generator().manual_seed(config.seed)
         self.state: State = None
         self.at = _Place(segments=config.segments if config.curriculum is None else config.curriculum)
@@ -342,7 +345,7 @@ class _Run:
         try:
             kept = json.loads((folder / PROGRESS).read_text("utf-8"))
             tree = unpack(load_file(folder / TENSORS), kept["form"])
-            load_model(self.model, str(folder / WEIGHTS))
+            self.model.load_weights(folder / WEIGHTS)
             self.at = _Place(**kept["at"])
             self.optimizer.load_state_dict(tree["optimizer"])
             if self.accelerator.scaler is not None and tree["scaler"] is not None:

@@ -116,11 +116,14 @@ class Seq2Seq(SavedModel):
                 source = {name: torch.cat([state["source"][name], new], 1) for name, new in source.items()}
         return {"encoder": encoder, "source": source, "decoder": None}
 
-    def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """ids (B, S) int64 of the target -> logits (B, S, V) and the state after them; `state` is that of `encode`."""
+    def forward(self, ids: Tensor, state: State, keep: int | None = None) -> tuple[Tensor, State]:
+        """ids (B, S) int64 of the target -> logits (B, S, V), or those of the last `keep` tokens, and the state after them.
+
+        `state` is that of `encode`, or that after the target so far.
+        """
         decoder = self._begin(state) if state["decoder"] is None else state["decoder"]
         hidden, decoder = self.decoder(ids, decoder)
-        logits: Tensor = self.head(hidden)
+        logits: Tensor = self.head(hidden if keep is None else hidden[:, hidden.shape[1] - keep :])
         return logits, {**state, "decoder": decoder}
 
     def _begin(self, state: State) -> State:

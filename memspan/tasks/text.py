@@ -16,6 +16,7 @@ from memspan.data.dataset import TABLE, Record, TextDataset, divide, pad, read
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
 from memspan.generate import Sampling, continue_text
+from memspan.models import sources
 from memspan.tasks.base import NOT_ASKED, Batch, Task
 
 POOL = 16  # batches whose examples are sorted by length, so that those of one batch are about as long
@@ -88,7 +89,7 @@ class TextTask(Task):
             self.tokenizer = (
                 Tokenizer.learn(self.texts(self.records), vocabulary)
                 if tokenizer is None
-                else Tokenizer.of_pretrained(tokenizer)
+                else Tokenizer.of_pretrained(sources.place(tokenizer))
             )
         self.prepare(saved)
         self.vocabulary = self.tokenizer.size + self.extra
