@@ -30,6 +30,7 @@ ROOMS = [
     "train",
     "trace",
     "compare",
+    "reminded",
     "serve",
     "cli",
     "__main__",

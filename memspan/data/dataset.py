@@ -137,6 +137,19 @@ def divide(count: int, share: float, seed: int = 0) -> tuple[list[int], list[int
     return sorted(order[cut:]), sorted(order[:cut])
 
 
+def divide_groups(groups: Sequence[str], share: float, seed: int = 0) -> tuple[list[int], list[int]]:
+    """As `divide`, but all places of a group go to the same side: nothing is learned from what is held out.
+
+    Both sides are in random order: files are often sorted, and the first records then stand for no others.
+    """
+    names = sorted(set(groups))
+    held_out = {names[place] for place in divide(len(names), share, seed)[1]}
+    sides: tuple[list[int], list[int]] = ([], [])
+    for place in torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist():
+        sides[groups[place] in held_out].append(place)
+    return sides
+
+
 def pad(rows: Sequence[Sequence[int]], multiple: int, value: int) -> tuple[Tensor, Tensor]:
     """Rows of ids as one tensor (B, T) int64, and where it is filled, (B, T) bool. T is a multiple of `multiple`.
 

@@ -13,8 +13,9 @@ from memspan.state import State
 class PretrainedEncoder(Pretrained):
     """An encoder such as BERT (Devlin et al. 2019) and a head: `(ids, state, keep) -> (logits, state)`.
 
-    A long text is cut into windows as long as the encoder was trained on, and the mean of what the head says to each is
-    what is said to the text. An encoder sees later tokens, so the state is the text itself: (B, T) int64. Only where
+    The head reads the mean of a text's hidden states, which says more of it than the first one's where nothing of the
+    base is learned (Reimers and Gurevych 2019). A long text is cut into windows as long as the encoder was trained on,
+    and the mean of what the head says to each is what is said to the text. An encoder sees later tokens, so the state is the text itself: (B, T) int64. Only where
     something is asked is it encoded, whole; the same is said at each of the tokens kept.
     """
 
@@ -28,6 +29,7 @@ class PretrainedEncoder(Pretrained):
             return torch.zeros(len(ids), 0, self.config.vocabulary, device=ids.device), text
         filled, there, counts = self.windows([one[self.begin(one) :] for one in text])
         hidden = self.body(input_ids=filled, attention_mask=there.long()).last_hidden_state
-        first = self.said(hidden[:, :1])  # at [CLS], where it was trained to speak of the whole
-        mean = torch.cat([part.mean(0, keepdim=True) for part in torch.split(first, counts)])
+        whole = (hidden * there[..., None]).sum(1, keepdim=True) / there.sum(1)[:, None, None]
+        each = torch.split(self.said(whole), counts)
+        mean = torch.cat([one.mean(0, keepdim=True) for one in each])
         return mean.expand(-1, keep, -1), text

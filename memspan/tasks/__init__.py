@@ -12,6 +12,7 @@ from memspan.tasks.copying import Copying
 from memspan.tasks.language_modelling import LanguageModelling
 from memspan.tasks.later_text import LaterText
 from memspan.tasks.overwrites import Overwrites
+from memspan.tasks.question_answering import QuestionAnswering
 from memspan.tasks.recall import Recall
 
 TASKS: dict[str, type[Task]] = {
@@ -22,6 +23,7 @@ TASKS: dict[str, type[Task]] = {
     "language_modelling": LanguageModelling,
     "later_text": LaterText,
     "overwrites": Overwrites,
+    "question_answering": QuestionAnswering,
     "recall": Recall,
 }
 

@@ -87,7 +87,12 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def run(base: str, table: str, **changes: object) -> TrainConfig:
-    settings = {"task": "classification", "model": base, "data": [table], "task_settings": {"segment": 16, "held_out": 0.4}}
+    settings = {
+        "task": "classification",
+        "model": base,
+        "data": [table],
+        "task_settings": {"segment": 16, "held_out": 0.4},
+    }
     optimisation = {"segments": 3, "rows": 16, "steps": 12, "eval_every": 6, "warmup": 0.1, "learning_rate": 1e-2}
     return TrainConfig(**{**settings, **optimisation, **changes})
 
