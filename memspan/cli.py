@@ -999,20 +999,45 @@ def predict_texts(
 def compare_memories(
     given: dict[str, Any],
     config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file with these fields.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="How often each is trained.")] = 3,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Records held out that are measured on.")] = 200,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="How often each is trained, or asked.")] = 3,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Records held out that are measured on (default: 200, 40 of a pretrained model)."
+        ),
+    ] = None,
+    documents: Annotated[
+        int, typer.Option(min=1, metavar="N", help="What a pretrained model reads, at most, before it is asked.")
+    ] = 60,
+    budget: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Tokens of text in front of a pretrained model when it is asked.")
+    ] = 640,
+    shots: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Examples with answers that a pretrained model is shown before.")
+    ] = 0,
     as_json: AS_JSON = False,
 ) -> None:
     """Train with a memory and without one, as long and with as many parameters, and say what each reaches.
 
     Without means: the same model, but every layer sees the current window alone.
 
+    A pretrained model (--model) is asked about long texts: reminded by its memory, or with their end alone before it. It
+    is trained only where --lora names a rank.
+
     Example: memspan compare --task classification --mechanism delta --seconds 30
     """
-    from memspan.compare import compare
+    from memspan.config import SCRATCH
 
-    run = TrainConfig.from_mapping(_run_settings(config, given, resume=False))
-    told = compare(run, range(run.seed, run.seed + seeds), limit, None if as_json else _note)
+    run, note = TrainConfig.from_mapping(_run_settings(config, given, resume=False)), None if as_json else _note
+    numbers = range(run.seed, run.seed + seeds)
+    if run.model == SCRATCH:
+        from memspan.compare import compare
+
+        told = compare(run, numbers, 200 if limit is None else limit, note)
+    else:
+        from memspan.reminded import compare_reminded
+
+        told = compare_reminded(run, numbers, 40 if limit is None else limit, documents, budget, shots, note)
     if as_json:
         _print_json(told.to_dict())
         return

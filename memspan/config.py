@@ -210,7 +210,7 @@ class TrainConfig:
             return ScratchModel(self.make_model_config(task))
         from memspan.models.pretrained import adapt
 
-        return adapt(self.model, task.vocabulary, self.lora)
+        return adapt(self.model, task.vocabulary, self.lora, self.precision, self.mechanism, self.settings)
 
     def make_model_config(self, task: "Task") -> "ScratchConfig":
         from memspan.mechanisms import window_only

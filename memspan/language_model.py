@@ -34,6 +34,7 @@ OUT_OF_REACH = 8.0  # so far behind the first, a passage is not weighed: its lik
 
 WEIGHED_AT_ONCE = 4  # of like length, so that little is padded
 
+ASKS = "Answer from the text above, in a few words: {question}"
 PARITY = 1e-4  # what a memory that holds everything may change in a logit, beyond rounding
 
 
@@ -401,10 +402,10 @@ def within_budget(found: Sequence[Recollection], budget: int) -> list[Recollecti
     return chosen
 
 
-def question_message(question: str, texts: Sequence[str]) -> str:
+def question_message(question: str, texts: Sequence[str], asks: str = ASKS) -> str:
     """What the model is asked. Recalled text is quoted as data in the user's message, never as an instruction."""
     quoted = "\n\n".join(text.strip() for text in texts)
-    return f"{question}\n\n{quoted}\n\nAnswer from the text above, in a few words: {question}"
+    return f"{question}\n\n{quoted}\n\n{asks.format(question=question)}"
 
 
 def _lead(text: str) -> str:

@@ -28,7 +28,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import AdamW
 from torch.utils import _pytree as pytree
@@ -38,8 +38,7 @@ from memspan.config import TrainConfig
 from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.evaluate import CONFIG, Score, asked_from, make_task, measure, tally
 from memspan.forgetting import Anchor
-from memspan.models.saved import WEIGHTS
-from memspan.models.scratch import ScratchModel
+from memspan.models.saved import WEIGHTS, SavedModel
 from memspan.pictures import can_draw, new_figure
 from memspan.processes import Processes
 from memspan.regularise import Attack, Average, disagreement
@@ -89,7 +88,7 @@ class Report:
         metrics: of the task's own, on records held out.
         best_step, best_loss: of the lowest loss on streams held out.
         history: a record for every measurement.
-        folder: the output; its `last` and `best` can be opened by `ScratchModel.from_pretrained`. None without one.
+        folder: the output; its `last` and `best` can be opened by `open_model`. None without one.
         model: the model at the end.
     """
 
@@ -104,7 +103,7 @@ class Report:
     best_loss: float
     history: list[dict[str, float]]
     folder: Path | None
-    model: ScratchModel = field(repr=False)
+    model: SavedModel = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the model, as JSON knows it."""
@@ -171,8 +170,13 @@ class _Run:
         self.task = config.make_task()
         torch.manual_seed(config.seed)
         self.model = config.make_model(self.task)
-        matrices = [one for one in self.model.parameters() if one.dim() >= 2]
-        vectors = [one for one in self.model.parameters() if one.dim() < 2]
+        self.parameters = [one for one in self.model.parameters() if one.requires_grad]
+        if not self.parameters:
+            raise UsageError(
+                f"Nothing of '{config.model}' would be learned: say lora=8, for low-rank changes of rank 8."
+            )
+        matrices = [one for one in self.parameters if one.dim() >= 2]
+        vectors = [one for one in self.parameters if one.dim() < 2]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         optimizer = AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
         schedule = get_cosine_schedule_with_warmup(optimizer, round(FINE * config.warmup), FINE)
@@ -181,7 +185,6 @@ class _Run:
         self.prepared = accelerator.prepare_model(self.model, evaluation_mode=True)
         self.optimizer = accelerator.prepare_optimizer(optimizer)
         self.processes.begin_alike(self.model)
-        self.parameters = list(self.model.parameters())
         if not self.processes.main:
             torch.manual_seed(config.seed + 1_000_003 * self.processes.index)  # of the dropout
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -426,7 +429,7 @@ class _Run:
         try:
             kept = json.loads((folder / PROGRESS).read_text("utf-8"))
             tree = unpack(load_file(folder / TENSORS), kept["form"])
-            load_model(self.model, str(folder / WEIGHTS))
+            self.model.load_weights(folder / WEIGHTS)
             self.at = _Place(**kept["at"])
             self.optimizer.load_state_dict(tree["optimizer"])
             if self.accelerator.scaler is not None and tree["scaler"] is not None:

@@ -37,6 +37,7 @@ ROOMS = [
     "compare",
     "self_training",
     "tune",
+    "reminded",
     "serve",
     "cli",
     "__main__",

@@ -57,6 +57,7 @@ __all__ = [
     "mechanism_class",
     "settings_of",
     "window_only",
+    "working_memory",
 ]
 
 
@@ -111,6 +112,12 @@ def _settings(cls: type[KVMechanism] | type[Mechanism]) -> list[str]:
 def keep_everything() -> KVMechanism:
     """A mechanism that computes what the plain model computes: every token is seen by all that follow it."""
     return SinkWindow(sinks=0, window=None)
+
+
+def working_memory(positions: int) -> KVMechanism:
+    """The default mechanism as it is by default, or as much of it as a model trained on fewer `positions` can place."""
+    sinks, block = min(4, positions // 4), min(128, positions // 2)
+    return SinkWindow(sinks, min(1024, (positions - sinks) // block * block), block)
 
 
 def window_only(window: int) -> dict[str, Any]:

@@ -454,10 +454,10 @@ def repositions(model: nn.Module) -> bool:
     return hasattr(find_causal_lm(model).base_model.get_decoder(), "rotary_emb")
 
 
-def _mechanisms(
+def mechanisms_for(
     model: PreTrainedModel, mechanism: str | KVMechanism | Sequence[KVMechanism], settings: Mapping[str, Any]
 ) -> list[KVMechanism]:
-    """One mechanism per layer."""
+    """One mechanism per layer. Raises UsageError for one that there is not, or that reaches beyond the trained positions."""
     config = model.config.get_text_config(decoder=True)
     if isinstance(mechanism, str):
         mechanism = build_over_keys(mechanism, **settings)
@@ -511,7 +511,7 @@ def attached(
         UsageError: unknown mechanism, settings that cannot be, a window beyond the trained positions.
     """
     attachment = Attachment(model, lambda: MemoryCache(chosen))
-    chosen = _mechanisms(attachment.causal_lm, mechanism, settings)
+    chosen = mechanisms_for(attachment.causal_lm, mechanism, settings)
     if attachment.causal_lm.config.model_type not in FAMILIES:
         _verify(attachment.causal_lm)
     attachment.attach()

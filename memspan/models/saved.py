@@ -18,6 +18,9 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KINDS = {
     "scratch": "memspan.models.scratch:ScratchModel",
     "encoder": "memspan.models.encoder:Encoder",
+    "pretrained_causal": "memspan.models.pretrained_causal:PretrainedCausal",
+    "pretrained_encoder": "memspan.models.pretrained_encoder:PretrainedEncoder",
+    "pretrained_seq2seq": "memspan.models.pretrained_seq2seq:PretrainedSeq2Seq",
     "seq2seq": "memspan.models.seq2seq:Seq2Seq",
 }
 
@@ -44,9 +47,17 @@ class SavedModel(nn.Module):
             folder.mkdir(parents=True, exist_ok=True)
             config = {"model": self.kind, **asdict(self.config)}
             (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-            save_model(self, str(folder / WEIGHTS))  # weights that are shared are written once
+            self.save_weights(folder / WEIGHTS)
         except (OSError, SafetensorError) as error:
             raise MemspanError(f"The model cannot be written to {folder}: {error}.") from error
+
+    def save_weights(self, path: Path) -> None:
+        """All of them, each once, also where several parts share one."""
+        save_model(self, str(path))
+
+    def load_weights(self, path: Path) -> None:
+        """What `save_weights` wrote. Raises RuntimeError for the weights of another configuration."""
+        load_model(self, str(path))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
@@ -64,7 +75,7 @@ class SavedModel(nn.Module):
         except TypeError as error:
             raise UsageError(f"{folder / CONFIG} does not describe a model of this version: {error}.") from error
         try:
-            load_model(model, str(folder / WEIGHTS))
+            model.load_weights(folder / WEIGHTS)
         except RuntimeError as error:
             raise UsageError(f"The weights in {folder} are of another configuration than its config.json.") from error
         except (OSError, SafetensorError) as error:

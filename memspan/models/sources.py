@@ -113,14 +113,14 @@ def load(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options = {"trust_remote_code": trust_remote_code}
-    with _quiet():
+    with quiet():
         try:
             if not os.path.isdir(place) and not _hub_can_be_reached():
                 place = _in_the_hub_cache(place)
             model = AutoModelForCausalLM.from_pretrained(place, dtype=chosen_dtype, **options)
             tokenizer = AutoTokenizer.from_pretrained(place, **options)
         except (OSError, ValueError) as error:
-            raise UsageError(_cannot_load(name, folder, error)) from error
+            raise UsageError(cannot_load(name, error, folder)) from error
     return model.eval().to(chosen_device), tokenizer, folder
 
 
@@ -151,6 +151,12 @@ def weights_fingerprint(model: nn.Module) -> str:
 def tokenizer_fingerprint(tokenizer: Any) -> str:
     """A hash of the whole tokenizer."""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def place(name: str) -> str:
+    """Where transformers finds the model `name`: the folder that it was converted into, else the name itself."""
+    folder = _converted(name)
+    return name if folder is None else str(folder)
 
 
 def _device(device: str | None) -> torch.device:
@@ -245,7 +251,7 @@ def _convert(name: str, gguf: Path, digest: str) -> Path:
 
         scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
         try:
-            with _quiet():
+            with quiet():
                 source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
                 AutoTokenizer.from_pretrained(**source).save_pretrained(scratch)
                 AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16, **_dense()).save_pretrained(
@@ -289,7 +295,8 @@ def _hub_can_be_reached() -> bool:
     return True
 
 
-def _cannot_load(name: str, folder: Path | None, error: Exception) -> str:
+def cannot_load(name: str, error: Exception, folder: Path | None = None) -> str:
+    """One sentence about a model that transformers refuses."""
     if folder is not None:
         return f"The converted model in {folder} cannot be loaded ({error}); delete that folder and try again."
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -305,7 +312,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bars and loading remarks."""
     from transformers.utils import logging
 

@@ -13,6 +13,7 @@ from memspan.tasks.dialogue import Dialogue
 from memspan.tasks.language_modelling import LanguageModelling
 from memspan.tasks.later_text import LaterText
 from memspan.tasks.overwrites import Overwrites
+from memspan.tasks.question_answering import QuestionAnswering
 from memspan.tasks.recall import Recall
 from memspan.tasks.recommendation import Recommendation
 from memspan.tasks.summarisation import Summarisation
@@ -27,6 +28,7 @@ TASKS: dict[str, type[Task]] = {
     "language_modelling": LanguageModelling,
     "later_text": LaterText,
     "overwrites": Overwrites,
+    "question_answering": QuestionAnswering,
     "recall": Recall,
     "summarisation": Summarisation,
     "translation": Translation,

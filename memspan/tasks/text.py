@@ -17,6 +17,8 @@ from memspan.data.dataset import TABLE, Record, TextDataset, divide, pad, read
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
 from memspan.generate import Sampling, continue_text
+from memspan.language_model import ASKS
+from memspan.models import sources
 from memspan.tasks.base import NOT_ASKED, Batch, Task
 
 POOL = 16  # batches whose examples are sorted by length, so that those of one batch are about as long
@@ -30,6 +32,13 @@ class Example(NamedTuple):
     source: str
     target: str
     question: str = ""
+
+
+class Shelf(NamedTuple):
+    """Documents that are read one after the other, and the records that are then asked about them."""
+
+    documents: list[str]
+    records: list[Record]
 
 
 class TextTask(Task):
@@ -60,6 +69,7 @@ class TextTask(Task):
     columns: ClassVar[tuple[str, ...]]
     metric: ClassVar[str]
     answer_tokens: int = 32  # said at most
+    asks: ClassVar[str] = ASKS  # how a pretrained model is asked, behind the text
     whole_segments: ClassVar[bool] = False  # for answers of one token: what is said is said at the end of a segment
     extra: int = 0  # ids behind those of the tokenizer
     change: Callable[..., str] | None = None  # made to texts to train on
@@ -101,7 +111,7 @@ class TextTask(Task):
             self.tokenizer = (
                 Tokenizer.learn(self.texts(self.records), vocabulary)
                 if tokenizer is None
-                else Tokenizer.of_pretrained(tokenizer)
+                else Tokenizer.of_pretrained(sources.place(tokenizer))
             )
         self.prepare(saved)
         self.vocabulary = self.tokenizer.size + self.extra
@@ -171,7 +181,8 @@ class TextTask(Task):
 
     def prompt_ids(self, example: Example, room: int) -> list[int]:
         """What is read before the answer, at most `room` ids: the end of a source that is too long is left out."""
-        after = [*self.tokenizer.encode(example.question), *self.tokenizer.answer]
+        question = f"\n{example.question}" if example.question else ""  # on a line of its own
+        after = [*self.tokenizer.encode(question), *self.tokenizer.answer]
         if len(after) > room:
             after = after[-room:]
         return [*self.tokenizer.encode(example.source)[: room - len(after)], *after]
@@ -261,6 +272,19 @@ class TextTask(Task):
     def predict(self, model: nn.Module, texts: Sequence[str], segments: int, question: str = "") -> list[str]:
         """What a model says to texts of the user's own."""
         return self.say(model, [Example(text, "", question) for text in texts], segments)
+
+    # ---- asking a pretrained model with its memory
+
+    def shelves(self, documents: int, draw: random.Random) -> list[Shelf]:
+        """So many sources held out, drawn at random, with what is asked about each: by default every one on its own."""
+        return [Shelf([source], records) for source, records in self._drawn(documents, draw)]
+
+    def _drawn(self, documents: int, draw: random.Random) -> list[tuple[str, list[Record]]]:
+        """Sources held out, in random order, each with its records."""
+        asked: dict[str, list[Record]] = {}
+        for record in self._rest:
+            asked.setdefault(self.example(record).source, []).append(record)
+        return draw.sample(list(asked.items()), min(documents, len(asked)))
 
     # ---- keeping
 

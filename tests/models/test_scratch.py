@@ -89,7 +89,7 @@ def test_wrong_folders(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=sentence):
             ScratchModel.from_pretrained(tmp_path)
     path.write_text(json.dumps({**config, "model": "oracle"}))
-    with pytest.raises(UsageError, match=r"unknown kind \(oracle\). Known: encoder, scratch, seq2seq"):
+    with pytest.raises(UsageError, match=r"unknown kind \(oracle\). Known: encoder, .*scratch, seq2seq"):
         open_model(tmp_path)
     path.write_text("{")
     with pytest.raises(UsageError, match="damaged"):

@@ -105,7 +105,7 @@ def test_mistakes(tmp_path: Path) -> None:
     good = table(tmp_path / "good.csv", ["one,a", "two,b"] * 10)
     with pytest.raises(UsageError, match="one label 'a'"):
         Classification(data=table(tmp_path / "one.csv", ["one,a", "two,a"] * 10))
-    with pytest.raises(UsageError, match=r"label 'c', which training never saw. Known: a, b"):
+    with pytest.raises(UsageError, match=r"label 'c', which the model was not trained for. Known: a, b"):
         Classification(data=good, test=table(tmp_path / "strange.csv", ["one,a", "three,c"]))
     with pytest.raises(UsageError, match="too few records"):
         Classification(data=table(tmp_path / "empty.csv", [",a", ",b", ",a"]))
