@@ -104,7 +104,7 @@ def test_little_is_learned_saved_and_opened_again(
 ) -> None:
     config = run(bases[kind], table, lora=lora, output=str(tmp_path / "run"))
     report = train(config)
-    assert report.history[-1]["held_out_loss"] < 0.9 * report.history[0]["held_out_loss"]
+    assert report.history[-1]["held_out_loss"] < 0.95 * report.history[0]["held_out_loss"]
     folder = tmp_path / "run" / "last"
     kept = load_file(folder / "model.safetensors")
     assert {name.split(".")[0] for name in kept} == ({"head"} if lora is None else {"head", "body"})

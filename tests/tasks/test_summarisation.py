@@ -21,7 +21,8 @@ def test_a_question_stands_between_text_and_summary() -> None:
     task = made()
     record = {"text": "It rained. Then it snowed.", "summary": "bad weather", "question": "What was it like?"}
     batch = task.streams([record], segments=4)
-    text, question, summary = (task.tokenizer.encode(record[name]) for name in ("text", "question", "summary"))
+    text, summary = (task.tokenizer.encode(record[name]) for name in ("text", "summary"))
+    question = task.tokenizer.encode("\n" + record["question"])
     assert batch.ids[0].tolist() == [*text, *question, *task.tokenizer.answer, *summary]
     assert batch.targets[0][batch.targets[0] != NOT_ASKED].tolist() == [*summary, task.tokenizer.end]
 
@@ -30,7 +31,7 @@ def test_a_long_text_loses_its_end_but_not_the_question() -> None:
     task = made(segment=16)
     record = {"text": "word " * 500, "summary": "words", "question": "What is it?"}
     (ids,) = task.streams([record], segments=2).ids.tolist()
-    asked = [*task.tokenizer.encode(record["question"]), *task.tokenizer.answer, *task.tokenizer.encode("words")]
+    asked = [*task.tokenizer.encode("\n" + record["question"]), *task.tokenizer.answer, *task.tokenizer.encode("words")]
     assert len(ids) == 32
     assert ids[-len(asked) :] == asked
 
