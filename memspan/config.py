@@ -111,6 +111,9 @@ class TrainConfig:
     )
     precision: str = _field("fp32", "Optimisation", "fp32, bf16 or fp16; fp16 needs a GPU.")
 
+    fsdp: bool = _field(
+        False, "Run", "Of several processes, each keeps a part of weights, gradients and optimizer state (FSDP2)."
+    )
     seed: int = _field(0, "Run", "Of the weights, the streams and the dropout.")
     device: str = _field("auto", "Run", "auto takes CUDA where there is; or cpu.")
     output: str | None = _field(None, "Run", "The folder of checkpoints and the report.")
@@ -158,7 +161,7 @@ class TrainConfig:
 
     def same_run(self, other: "TrainConfig") -> bool:
         """Whether both lead to the same weights: where they are put and what is logged does not matter."""
-        elsewhere: dict[str, Any] = {"output": None, "tracker": None, "device": DEVICES[0]}
+        elsewhere: dict[str, Any] = {"output": None, "tracker": None, "device": DEVICES[0], "fsdp": False}
         return self.replace(**elsewhere).to_dict() == other.replace(**elsewhere).to_dict()
 
     def make_task(self) -> "Task":
@@ -277,6 +280,8 @@ class TrainConfig:
             raise UsageError("`settings` are those of a mechanism: name it with `mechanism`.")
         if self.consistency and self.model == SCRATCH and not self.dropout:
             raise UsageError("`consistency` compares two passes that dropout makes differ: set `dropout`.")
+        if self.fsdp and (self.ewc or self.consistency or self.adversarial == "pgd"):
+            raise UsageError("With `fsdp` there is no `ewc`, no `consistency` and no `pgd`: leave out one of both.")
         if self.begin is None and (self.rehearse or self.ewc):
             raise UsageError("`rehearse` and `ewc` keep what an earlier run learned: name it with `begin`.")
         if "name" in self.settings:

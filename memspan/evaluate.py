@@ -217,6 +217,14 @@ def reopen(
     return open_models([checkpoint, *others]).eval(), made, config
 
 
+def back_translate(texts: Sequence[str], there: str | Path, back: str | Path) -> list[str]:
+    """The texts in other words: translated by the model in `there`, and again by the one in `back` (Sennrich et al. 2016).
+
+    As further records to train on; for changes while training it can be the `rewriter` of an `Augment`.
+    """
+    return predict(back, predict(there, texts))
+
+
 def to_dict(scores: Sequence[Score]) -> list[dict[str, Any]]:
     return [asdict(score) for score in scores]
 

@@ -6,13 +6,16 @@ is read in pieces, and in some of them nothing is asked of the rows of some proc
 """
 
 import atexit
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, distributed, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils import _pytree as pytree
 
 from memspan.errors import UsageError
@@ -53,6 +56,36 @@ class Processes:
             with torch.no_grad():
                 for tensor in (*model.parameters(), *model.buffers()):
                     tensor.copy_(broadcast(tensor))
+
+    # ---- a model that no process has the whole of
+
+    def divide(self, model: nn.Module) -> None:
+        """Weights, gradients and optimizer state are divided among the processes (FSDP2), in place.
+
+        A block, an entry of the model's outermost `nn.ModuleList`, is put together while it is passed. After a pass
+        backward gradients are the mean over the processes.
+        """
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module")  # nothing here changes outputs in place
+        mesh = init_device_mesh(self.accelerator.device.type, (self.count,))
+        for block in _blocks(model):
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+
+    def united(self, tree: Any) -> Any:
+        """The tree with whole tensors in the place of divided ones; every process has to ask."""
+        return pytree.tree_map(lambda leaf: leaf.full_tensor() if isinstance(leaf, DTensor) else leaf, tree)
+
+    def like(self, tensor: Tensor, other: Tensor) -> Tensor:
+        """A whole tensor, divided as `other` is, if it is."""
+        tensor = tensor.to(other.device)
+        if not isinstance(other, DTensor):
+            return tensor
+        return distribute_tensor(tensor, other.device_mesh, other.placements)
+
+    # ---- rows
 
     def share(self, batch: Batch) -> Batch:
         """The rows of this process."""
@@ -111,6 +144,29 @@ class Processes:
     def _rows(self, tensor: Tensor) -> Tensor:
         own = len(tensor) // self.count
         return tensor[self.index * own : (self.index + 1) * own]
+
+
+def check_alone(what: str) -> None:
+    """Raises UsageError where a launcher started several processes."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(f"{what} is done by one process: start it without torchrun or accelerate launch.")
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        listed = list(child) if isinstance(child, nn.ModuleList) else []
+        for one in listed:
+            yield from _blocks_of_list(one)
+        if not listed:
+            yield from _blocks(child)
+
+
+def _blocks_of_list(module: nn.Module) -> Iterator[nn.Module]:
+    if not isinstance(module, nn.ModuleList):
+        yield module
+        return
+    for one in module:
+        yield from _blocks_of_list(one)
 
 
 def _part() -> None:

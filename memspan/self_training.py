@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from memspan.config import TrainConfig
 from memspan.errors import MemspanError, UsageError
+from memspan.processes import check_alone
 from memspan.tasks import NOT_ASKED, Task
 from memspan.tasks.text import TextTask
 from memspan.train import Progress, Report, train
@@ -51,6 +52,7 @@ def self_train(
 
     Raises UsageError for a task whose records are more than a text and what is said to it.
     """
+    check_alone("Self-training")
     if not 0 <= confidence <= 1:
         raise UsageError(f"confidence={confidence} cannot be: it is between 0 and 1.")
     first, second = (

@@ -11,13 +11,12 @@ same as in one process (without dropout, whose random numbers each process draws
 a run may go on with another number of processes.
 """
 
+import copy
 import json
 import math
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -29,11 +28,12 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.utils import _pytree as pytree
 from transformers import get_cosine_schedule_with_warmup
 
+from memspan.checkpoints import find, pack, replaced, unpack
 from memspan.config import TrainConfig
 from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.evaluate import CONFIG, Score, asked_from, make_task, measure, tally
@@ -89,7 +89,7 @@ class Report:
         best_step, best_loss: of the lowest loss on streams held out.
         history: a record for every measurement.
         folder: the output; its `last` and `best` can be opened by `open_model`. None without one.
-        model: the model at the end.
+        model: the model at the end; with `fsdp`, whole in the main process only.
     """
 
     config: TrainConfig
@@ -126,7 +126,7 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] | None = 
         Diverged: the loss is no number any more.
         MemspanError: a checkpoint cannot be written or read.
     """
-    checkpoint = None if config.output is None else _find(Path(config.output) / LAST)
+    checkpoint = None if config.output is None else find(Path(config.output) / LAST)
     if checkpoint is not None and not resume:
         raise UsageError(f"{config.output} holds a run already: resume it, or choose another folder.")
     if resume and config.output is None:
@@ -170,21 +170,29 @@ class _Run:
         self.task = config.make_task()
         torch.manual_seed(config.seed)
         self.model = config.make_model(self.task)
-        self.parameters = [one for one in self.model.parameters() if one.requires_grad]
-        if not self.parameters:
+        if not any(one.requires_grad for one in self.model.parameters()):
             raise UsageError(
                 f"Nothing of '{config.model}' would be learned: say lora=8, for low-rank changes of rank 8."
             )
+        self.divided = config.fsdp and self.processes.count > 1
+        # What the main process measures and saves; a copy where no process has all of the model that is trained.
+        self.whole: nn.Module | None = self.model
+        if self.divided:
+            self.whole = copy.deepcopy(self.model) if self.processes.main else None
+            self.whole = None if self.whole is None else accelerator.prepare_model(self.whole, evaluation_mode=True)
+        # Not wrapped for several processes: gradients are added up by `Processes`.
+        self.prepared = accelerator.prepare_model(self.model, evaluation_mode=True)
+        self.processes.begin_alike(self.model)
+        if self.divided:
+            self.processes.divide(self.model)
+        self.parameters = [one for one in self.model.parameters() if one.requires_grad]
         matrices = [one for one in self.parameters if one.dim() >= 2]
         vectors = [one for one in self.parameters if one.dim() < 2]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         optimizer = AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
         schedule = get_cosine_schedule_with_warmup(optimizer, round(FINE * config.warmup), FINE)
         self.rate: Callable[[float], float] = schedule.lr_lambdas[0]  # a function of the part done: nothing to keep
-        # Not wrapped for several processes: gradients are added up by `Processes`.
-        self.prepared = accelerator.prepare_model(self.model, evaluation_mode=True)
         self.optimizer = accelerator.prepare_optimizer(optimizer)
-        self.processes.begin_alike(self.model)
         if not self.processes.main:
             torch.manual_seed(config.seed + 1_000_003 * self.processes.index)  # of the dropout
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -257,7 +265,8 @@ class _Run:
             with self.accelerator.accumulate(self.prepared):
                 told = told + self._learn(self.processes.share(batch), own, asked)
                 if self.accelerator.sync_gradients:
-                    self.processes.add_up(self.parameters)
+                    if not self.divided:
+                        self.processes.add_up(self.parameters)
                     if self.anchor is not None:
                         scaler = self.accelerator.scaler
                         self.anchor.pull(self.parameters, config.ewc * (1.0 if scaler is None else scaler.get_scale()))
@@ -286,6 +295,7 @@ class _Run:
         length = batch.ids.shape[1] if config.truncate is None else config.truncate * self.task.segment
         state: State = None if batch.fresh else self.state
         told = torch.zeros(2, device=self.device)
+        factor = config.accumulate * (self.processes.count if self.divided else 1)  # by which gradients are divided
         for ids, targets in zip(*(torch.split(one, length, 1) for one in (batch.ids, batch.targets)), strict=True):
             wanted = targets[:, targets.shape[1] - asked_from(targets) :]
             part = ids.shape[1] / (batch.ids.shape[1] * config.accumulate * self.processes.count)
@@ -293,9 +303,9 @@ class _Run:
             with nullcontext() if self.attack is None else self.attack.watched():
                 loss, right, state = read()
             if loss.requires_grad:
-                self.accelerator.backward(loss * config.accumulate)  # which divides by it
+                self.accelerator.backward(loss * factor)
                 if self.attack is not None:
-                    self.accelerator.backward(self.attack.harder(read) * config.accumulate)
+                    self.accelerator.backward(self.attack.harder(read) * factor)
             told = told + torch.stack([loss.detach(), right])
             state = _settled(state)
         if own:
@@ -309,9 +319,10 @@ class _Run:
         config, keep = self.config, targets.shape[1]
         logits, after = self.prepared(ids, state, keep)
         counts = tally(logits, targets, config.label_smoothing)
-        loss = right = logits.new_zeros(())
+        right = logits.new_zeros(())
+        loss = logits.sum() * 0.0 if self.divided else right  # of a divided model, all processes go back together
         if counts is not None:
-            loss, right = counts[0] / asked, counts[1].float()
+            loss, right = loss + counts[0] / asked, counts[1].float()
             if config.consistency:
                 again, _ = self.prepared(ids, state, keep)
                 other = tally(again, targets, config.label_smoothing)
@@ -344,7 +355,7 @@ class _Run:
 
     def _diverged(self, step: int, loss: float) -> Diverged:
         output = self.config.output
-        last = None if output is None else _find(Path(output) / LAST)
+        last = None if output is None else find(Path(output) / LAST)
         kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint without an output folder"
         return Diverged(
             f"The loss of step {step} is {loss}; {kept}. A lower learning rate or a longer warm-up may help."
@@ -362,10 +373,11 @@ class _Run:
         self.average.exchange()
 
     def _measure_weights(self) -> None:
+        self._unite()
         at, config = self.at, self.config
         rows = config.rows if config.eval_rows is None else config.eval_rows
         score = self.processes.by_main(
-            lambda: measure(self.prepared, self.task, config.segments, rows, config.eval_batches)
+            lambda: measure(self._whole(), self.task, config.segments, rows, config.eval_batches)
         )
         if not math.isfinite(score.loss):
             raise self._diverged(at.step, score.loss)
@@ -387,14 +399,28 @@ class _Run:
         tree = self._tree()
         if config.output is not None and self.processes.main:
             if better:  # first, so that a run killed in between finds a best that it will find again
-                with _replaced(Path(config.output) / BEST) as folder:
+                with replaced(Path(config.output) / BEST) as folder:
                     self._save_model(folder)
-            with _replaced(Path(config.output) / LAST) as folder:
+            with replaced(Path(config.output) / LAST) as folder:
                 self._save_model(folder)
                 self._save_run(folder, tree)
 
+    def _unite(self) -> None:
+        """Brings a divided model's weights to the copy of the main process."""
+        if self.divided:
+            for place, one in enumerate(self.parameters):
+                weight = self.processes.united(one.detach())
+                if self.whole is not None:
+                    with torch.no_grad():
+                        list(self.whole.parameters())[place].copy_(weight)
+
+    def _whole(self) -> nn.Module:
+        assert self.whole is not None  # in the main process
+        return self.whole
+
     def _save_model(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
+        saved: Any = self._whole()
+        saved.save_pretrained(folder)
         self.config.save(folder / CONFIG)
         self.task.save(folder)
 
@@ -406,7 +432,7 @@ class _Run:
     def _tree(self) -> dict[str, Any]:
         """All that the next step depends on beside the weights and the place."""
         on_gpu = self.device.type == "cuda"
-        return {
+        tree = {
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
             "state": self.processes.whole(self.state),
@@ -416,6 +442,7 @@ class _Run:
             "weights": None if self.average is None else self.average.weights,  # the average is in the model now
             "anchor": None if self.anchor is None else [self.anchor.fisher, self.anchor.weights],
         }
+        return self.processes.united(tree)  # type: ignore[no-any-return]
 
     def load(self, folder: Path) -> None:
         """Goes back to a checkpoint. Raises UsageError for one of another configuration, or a damaged one."""
@@ -423,14 +450,21 @@ class _Run:
         if not self.config.same_run(other):
             mine, theirs = self.config.to_dict(), other.to_dict()
             names = [
-                name for name in mine if mine[name] != theirs[name] and name not in ("output", "tracker", "device")
+                name
+                for name in mine
+                if mine[name] != theirs[name] and name not in ("output", "tracker", "device", "fsdp")
             ]
             raise UsageError(f"{folder} is a checkpoint of another configuration: {', '.join(names)} differ.")
         try:
             kept = json.loads((folder / PROGRESS).read_text("utf-8"))
             tree = unpack(load_file(folder / TENSORS), kept["form"])
-            self.model.load_weights(folder / WEIGHTS)
+            self._load_weights(folder / WEIGHTS)
             self.at = _Place(**kept["at"])
+            weights = [one for group in self.optimizer.param_groups for one in group["params"]]
+            for place, kept_of in tree["optimizer"]["state"].items():
+                for name, value in kept_of.items():
+                    if value.shape == weights[place].shape:
+                        kept_of[name] = self.processes.like(value, weights[place])
             self.optimizer.load_state_dict(tree["optimizer"])
             if self.accelerator.scaler is not None and tree["scaler"] is not None:
                 self.accelerator.scaler.load_state_dict(tree["scaler"])
@@ -444,12 +478,22 @@ class _Run:
                     torch.cuda.set_rng_state(tree["random_gpu"][self.processes.index], self.device)
             self.generator.set_state(tree["streams"])
             if self.average is not None:
-                self.average.weights = tree["weights"]
+                pairs = zip(tree["weights"], self.parameters, strict=True)
+                self.average.weights = [self.processes.like(kept, one) for kept, one in pairs]
                 self.average.exchange()
             if tree["anchor"] is not None:
                 self.anchor = Anchor(*([one.to(self.device) for one in kind] for kind in tree["anchor"]))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise UsageError(f"The checkpoint {folder} cannot be read: {error}.") from error
+
+    def _load_weights(self, path: Path) -> None:
+        if not self.divided:
+            self.model.load_weights(path)
+            return
+        named = dict(self.model.named_parameters(remove_duplicate=False))
+        with torch.no_grad():
+            for name, value in load_file(path).items():
+                named[name].copy_(self.processes.like(value, named[name]))
 
     def _start_tracker(self) -> None:
         if self.config.tracker is not None:
@@ -464,7 +508,9 @@ class _Run:
         assert at.stopped is not None
         if self.average is not None:
             self.average.exchange()
-        model = self.accelerator.unwrap_model(self.prepared, keep_fp32_wrapper=False).eval()
+        self._unite()
+        model = self.prepared if self.whole is None else self.whole
+        model = self.accelerator.unwrap_model(model, keep_fp32_wrapper=False).eval()
         report = Report(
             config=config,
             stopped=at.stopped,
@@ -502,25 +548,6 @@ def plot(report: Report, path: Path) -> None:
     figure.savefig(path)
 
 
-def pack(tree: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Any pytree as named tensors and JSON: its form, and those of its leaves that are no tensors."""
-    leaves, form = pytree.tree_flatten(tree)
-    tensors = {str(place): leaf.detach().contiguous().clone() for place, leaf in enumerate(leaves) if _is_tensor(leaf)}
-    values = {str(place): leaf for place, leaf in enumerate(leaves) if not _is_tensor(leaf)}
-    return tensors, {"tree": pytree.treespec_dumps(form), "values": values}
-
-
-def unpack(tensors: dict[str, Tensor], form: dict[str, Any]) -> Any:
-    """The pytree that `pack` took apart."""
-    leaves = {**tensors, **form["values"]}
-    tree = pytree.treespec_loads(form["tree"])
-    return pytree.tree_unflatten([leaves[str(place)] for place in range(len(leaves))], tree)
-
-
-def _is_tensor(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor)
-
-
 def _settled(state: State) -> State:
     """The same values without gradients, each tensor as a checkpoint would restore it: not a view of a larger one."""
     return pytree.tree_map(lambda leaf: leaf.detach().contiguous() if isinstance(leaf, Tensor) else leaf, state)
@@ -544,38 +571,3 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     }
     AcceleratorState._reset_state(reset_partial_state=True)  # its settings are those of the process, not of a run
     return Accelerator(**options)
-
-
-def _find(folder: Path) -> Path | None:
-    """The checkpoint at `folder`, also where replacing it was interrupted; None if there is none."""
-    return next((one for one in (folder, _retired(folder)) if one.is_dir()), None)
-
-
-def _retired(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.old")
-
-
-@contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
-    """A new folder to fill, which then takes the place of `folder`: at any moment one of them is there and whole."""
-    new, old = folder.with_name(f".{folder.name}.new"), _retired(folder)
-    try:
-        if folder.is_dir() or new.is_dir():
-            shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-        yield new
-        for path in new.iterdir():
-            _flush(path)
-        if folder.is_dir():
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-        new.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
-        raise MemspanError(f"The checkpoint {folder} cannot be written: {error}.") from error
-
-
-def _flush(path: Path) -> None:
-    """What was written survives a power cut."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

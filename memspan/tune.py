@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from memspan.config import TrainConfig, parse_settings
 from memspan.errors import Diverged, MemspanError, UsageError
+from memspan.processes import check_alone
 from memspan.train import Progress, train
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def tune(
     Raises:
         UsageError: Optuna is not installed; nothing to look for; no run came to an end.
     """
+    check_alone("Tuning")
     try:
         import optuna
     except ImportError as error:

@@ -16,6 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = [
     "errors",
     "state",
+    "checkpoints",
     "mechanisms",
     "data",
     "metrics",

@@ -15,7 +15,7 @@ from memspan.config import TrainConfig
 from memspan.errors import UsageError
 from memspan.processes import Processes
 from memspan.train import train
-from tests.test_train import Stopped, reading, stopped_at
+from tests.test_train import Stopped, reading, stopped_at, tiny
 
 
 class Third:
@@ -57,15 +57,21 @@ def losses(report: dict[str, Any]) -> list[float]:
     return [record[name] for record in report["history"] for name in ("loss", "held_out_loss") if name in record]
 
 
-def test_two_processes_are_as_one(tmp_path: Path) -> None:
-    """A whole run, and the end of one that a single process began: streams go on, and so do their states."""
+@pytest.mark.parametrize("divided", [False, True])
+def test_two_processes_are_as_one(tmp_path: Path, divided: bool) -> None:
+    """A whole run, and the end of one that a single process began: streams go on, and so do their states.
+
+    With `fsdp`, pieces in which nothing is asked, a perturbed pass for each and averaged weights besides.
+    """
     text = tmp_path / "text.txt"
     text.write_bytes(bytes((7 * place * place + place // 3) % 251 for place in range(6000)))
     config = reading(text, rows=4, dropout=0.0, steps=16)
+    if divided:
+        config = tiny(segments=3, truncate=1, adversarial="fgm", average=0.9, steps=8, eval_every=5, fsdp=True)
     alone = train(config).to_dict()
     whole, rest = (config.replace(output=str(tmp_path / name)) for name in ("whole", "rest"))
     with pytest.raises(Stopped):
-        train(rest, stopped_at(7))
+        train(rest, stopped_at(5))
     whole.save(tmp_path / "whole.yaml")
     program = (
         "import sys, torch\n"
@@ -82,8 +88,9 @@ def test_two_processes_are_as_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.count(b'"stopped"') == 2  # one process speaks
     for output in (whole, rest):
-        told = json.loads((Path(str(output.output)) / "report.json").read_text("utf-8"))
+        assert output.output is not None
+        told = json.loads((Path(output.output) / "report.json").read_text("utf-8"))
         assert losses(told) == pytest.approx(losses(alone), abs=1e-4)
         assert (told["step"], told["tokens"]) == (alone["step"], alone["tokens"])
-        again = train(TrainConfig.load(Path(str(output.output)) / "last" / "config.yaml"), resume=True)  # in one again
+        again = train(TrainConfig.load(output.output + "/last/config.yaml"), resume=True)  # in one process again
         assert again.step == alone["step"]

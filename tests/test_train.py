@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from memspan import train as training
+from memspan.checkpoints import pack, unpack
 from memspan.config import TrainConfig
 from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.evaluate import Score
@@ -22,7 +23,7 @@ from memspan.mechanisms import MECHANISMS, Mechanism
 from memspan.models.scratch import ScratchModel
 from memspan.state import State, tensors
 from memspan.tasks import NOT_ASKED, TASKS, Batch, Task
-from memspan.train import Progress, Report, pack, train, unpack
+from memspan.train import Progress, Report, train
 
 
 @pytest.fixture

@@ -88,6 +88,9 @@ def test_runs_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
         tune(tiny(), {"depth": Range(2, 3)}, trials=2)
     with pytest.raises(UsageError, match="Nothing to look for"):
         tune(tiny(), {})
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="Tuning is done by one process"):
+        tune(tiny(), {"depth": Range(1, 2)})
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
