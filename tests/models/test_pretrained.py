@@ -93,7 +93,7 @@ def run(base: str, table: str, **changes: object) -> TrainConfig:
         "data": [table],
         "task_settings": {"segment": 16, "held_out": 0.4},
     }
-    optimisation = {"segments": 3, "rows": 16, "steps": 12, "eval_every": 6, "warmup": 0.1, "learning_rate": 1e-2}
+    optimisation = {"segments": 3, "rows": 16, "steps": 16, "eval_every": 8, "warmup": 0.1, "learning_rate": 1e-2}
     return TrainConfig(**{**settings, **optimisation, **changes})
 
 
@@ -244,3 +244,12 @@ def test_what_cannot_be(bases: dict[str, str], table: str, tmp_path: Path) -> No
     path.write_text(json.dumps({**json.loads(path.read_text()), "lora": 2}))
     with pytest.raises(UsageError, match="another configuration"):
         open_model(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["causal", "encoder", "seq2seq"])
+def test_a_base_in_half_precision_learns_in_full(bases: dict[str, str], table: str, kind: str) -> None:
+    report = train(run(bases[kind], table, lora=2, precision="bf16", steps=2))
+    assert {weight.dtype for weight in report.model.learned().values()} == {torch.float32}
+    assert next(weight for weight in report.model.body.parameters() if not weight.requires_grad).dtype == torch.bfloat16
+    changes = [weight for name, weight in report.model.learned().items() if "lora_B" in name]
+    assert sum(bool(weight.any()) for weight in changes) > 0.8 * len(changes)  # some parts have no say: BERT's pooler
