@@ -32,7 +32,7 @@ OPTIONS: dict[str, list[str]] = {
     ],
     "question_answering": [
         *("--data", str(DATA / "squad11_dev" / "dev-v1.1.json.zip"), "--task-settings", "format=squad"),
-        *("--model", "smollm2"),
+        *("--model", "smollm2", "--precision", "bf16"),
     ],
     "dialogue": [
         *("--data", str(DATA / "multiwoz21" / "val.json.zip"), "--data", str(DATA / "multiwoz21" / "test.json.zip")),
@@ -41,6 +41,7 @@ OPTIONS: dict[str, list[str]] = {
     ],
     "summarisation": [
         *("--data", str(DATA / "qmsum" / "ALL_val.jsonl"), "--task-settings", "format=qmsum", "--model", "smollm2"),
+        *("--task-settings", "held_out=0.3", "--precision", "bf16"),
     ],
     "translation": [
         *("--data", str(DATA / "tatoeba_cmn_eng" / "cmn_2019.txt"), "--task-settings", "format=tatoeba"),
