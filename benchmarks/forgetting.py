@@ -1,6 +1,6 @@
 """What is left of the first task after a second one: fine-tuned as it is, with rehearsal, with elastic weight consolidation.
 
-    python -m benchmarks.forgetting        # about three minutes on one core
+    python -m benchmarks.forgetting        # a minute and a half on one core
 
 BANKING77 (Casanueva et al. 2020): eight intents are learned first, then eight others, by one model whose vocabulary has
 the labels of all. Figures are accuracies on the test set, on each part by itself; no model is told of which part a text is.
@@ -25,8 +25,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "rehearsal, a tenth": {"rehearse": 0.1},
     "rehearsal, a quarter": {"rehearse": 0.25},
-    **{f"ewc {weight:.0e}": {"ewc": weight} for weight in (1e4, 1e6, 1e8)},
-    "ewc 1e+06 and rehearsal, a tenth": {"ewc": 1e6, "rehearse": 0.1},
+    **{f"ewc {weight:.0e}": {"ewc": weight} for weight in (1e4, 1e6)},
 }
 
 

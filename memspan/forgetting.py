@@ -16,14 +16,14 @@ SEED = 2**30  # of these streams, and of what is drawn for them
 
 
 class Anchor:
-    """Holds each weight near its value after the first task, the more so the more that task depends on it.
+    """Holds each weight that is trained near its value after the first task, the more so the more that task depends on it.
 
     Elastic weight consolidation (Kirkpatrick et al. 2017, equation 3): the loss of the new task, plus
     weight / 2 sum_i F_i (w_i - w*_i)^2, where F is the diagonal of the Fisher information of the first task at its
     weights w*. One anchor only: after a third task, the second is not held.
 
     Attributes:
-        fisher, weights: F and w*, one tensor for each parameter.
+        fisher, weights: F and w*, one tensor for each parameter; F of a frozen one is 0.
     """
 
     def __init__(self, fisher: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
@@ -38,6 +38,7 @@ class Anchor:
         """
         parameters = list(model.parameters())
         fisher = [torch.zeros_like(one) for one in parameters]
+        trained = [place for place, one in enumerate(parameters) if one.requires_grad]
         generator = torch.Generator().manual_seed(SEED)
         was_training, device = model.training, parameters[0].device
         model.eval()
@@ -49,12 +50,11 @@ class Anchor:
             if not len(said):
                 continue
             answers = torch.multinomial(said.detach().cpu().softmax(-1), 1, generator=generator)[:, 0].to(device)
-            gradients = torch.autograd.grad(
-                cross_entropy(said, answers, reduction="sum"), parameters, allow_unused=True
-            )
-            for total, gradient in zip(fisher, gradients, strict=True):
+            surprise = cross_entropy(said, answers, reduction="sum")
+            gradients = torch.autograd.grad(surprise, [parameters[place] for place in trained], allow_unused=True)
+            for place, gradient in zip(trained, gradients, strict=True):
                 if gradient is not None:
-                    total += gradient.detach() ** 2 / streams
+                    fisher[place] += gradient.detach() ** 2 / streams
         model.train(was_training)
         return cls(fisher, [one.detach().clone() for one in parameters])
 
@@ -62,5 +62,6 @@ class Anchor:
     def pull(self, parameters: Sequence[nn.Parameter], weight: float) -> None:
         """Adds the gradient of the penalty to those of the loss."""
         for one, fisher, first in zip(parameters, self.fisher, self.weights, strict=True):
-            force = weight * fisher * (one - first)
-            one.grad = force if one.grad is None else one.grad + force
+            if one.requires_grad:
+                force = weight * fisher * (one - first)
+                one.grad = force if one.grad is None else one.grad + force

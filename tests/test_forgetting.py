@@ -40,6 +40,10 @@ def test_importance_is_the_fisher_information() -> None:
     torch.testing.assert_close(anchor.fisher[0], (p * (1 - p)).detach(), atol=0.02, rtol=0)
     assert torch.equal(anchor.fisher[1], torch.zeros(2))
     assert model.weight.grad is None
+    model.unused.requires_grad_(False)  # as most weights under low-rank changes
+    assert torch.equal(Anchor.at(model, One(), 1, streams=3).fisher[1], torch.zeros(2))
+    anchor.pull(list(model.parameters()), 1.0)
+    assert model.unused.grad is None
 
 
 def test_the_anchor_pulls_as_its_penalty_does() -> None:
