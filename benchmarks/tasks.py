@@ -32,7 +32,7 @@ OPTIONS: dict[str, list[str]] = {
     ],
     "question_answering": [
         *("--data", str(DATA / "squad11_dev" / "dev-v1.1.json.zip"), "--task-settings", "format=squad"),
-        *("--model", "smollm2", "--precision", "bf16"),
+        *("--task-settings", "held_out=0.5", "--model", "smollm2", "--precision", "bf16", "--shots", "2"),
     ],
     "dialogue": [
         *("--data", str(DATA / "multiwoz21" / "val.json.zip"), "--data", str(DATA / "multiwoz21" / "test.json.zip")),
