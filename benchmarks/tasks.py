@@ -23,7 +23,7 @@ DATA = report.DATA
 OPTIONS: dict[str, list[str]] = {
     "language_modelling": [
         *("--data", str(DATA / "wikitext2" / "pytorch_examples" / "valid.txt"), "--task-settings", "segment=64"),
-        *("--mechanism", "delta", "--segments", "16", "--rows", "4", "--seconds", "60", "--learning-rate", "3e-3"),
+        *("--mechanism", "rnn", "--segments", "16", "--rows", "4", "--seconds", "60", "--learning-rate", "3e-3"),
     ],
     "classification": [
         *("--data", str(DATA / "nltk_sentiment" / "movie_reviews.zip"), "--task-settings", "format=labelled_folders"),
