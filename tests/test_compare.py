@@ -57,3 +57,15 @@ def test_better_by_more_than_the_spread(
 def test_nothing_to_compare() -> None:
     with pytest.raises(UsageError, match="name a `mechanism`"):
         compare(config(mechanism=None), [0])
+
+
+@pytest.mark.parametrize("task", ["dialogue", "question_answering", "summarisation", "translation", "recommendation"])
+def test_every_task_runs_anywhere_on_its_sample(task: str) -> None:
+    changes = {"task": task, "task_settings": {"segment": 16}, "segments": 4, "rows": 4, "steps": 2, "width": 16}
+    told = compare(config(**changes), [0], limit=3)
+    memory, none = told.contenders
+    assert told.metric in memory.figures[0]
+    assert 0 <= memory.mean <= 100
+    assert memory.state_bytes > none.state_bytes
+    assert told.baselines
+    assert all(0 <= value <= 100 for value in told.baselines.values())

@@ -392,3 +392,13 @@ def test_a_tracker_has_to_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(training, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="wandb is not installed"):
         train(tiny(tracker="wandb", output=str(tmp_path / "run")))
+
+
+def test_curves_for_tensorboard(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    report = train(tiny(tracker="tensorboard", output=str(tmp_path / "run"), steps=20, eval_every=10))
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "memspan"))
+    events.Reload()
+    held_out = [(event.step, event.value) for event in events.Scalars("held_out/loss")]
+    assert held_out == [(record["step"], pytest.approx(record["held_out_loss"])) for record in report.history]
+    assert events.Scalars("train/loss")
