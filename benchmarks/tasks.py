@@ -23,8 +23,8 @@ DATA = report.DATA
 SUPPORT = DATA / "bitext_support"
 OPTIONS: dict[str, list[str]] = {
     "language_modelling": [
-        *("--data", str(DATA / "wikitext2" / "pytorch_examples" / "valid.txt"), "--task-settings", "segment=64"),
-        *("--mechanism", "rnn", "--segments", "16", "--rows", "4", "--seconds", "60", "--learning-rate", "3e-3"),
+        *("--data", str(DATA / "wikitext2" / "pytorch_examples" / "valid.txt"), "--task-settings", "segment=16"),
+        *("--mechanism", "rnn", "--segments", "32", "--rows", "8", "--seconds", "40", "--learning-rate", "3e-3"),
     ],
     "classification": [  # the window of 8 tokens is shorter than a request
         *("--data", str(SUPPORT / "Bitext_Sample_Customer_Service_Training_Dataset.csv")),
