@@ -24,6 +24,7 @@ from memspan.state import detach, nbytes
 from memspan.tasks import NOT_ASKED, Task, build
 
 CONFIG = "config.yaml"  # the configuration of the run, beside the model that came of it
+OF_ITS_DATA = ("data", "augment", "begin", "rehearse", "ewc")  # what a model that is trained needs no more
 SEED = 2**31  # streams to measure on begin far from those to train on
 
 
@@ -212,8 +213,10 @@ def reopen(
         raise UsageError(f"{checkpoint} was trained for {values.get('task')}, not for {task}.")
     if not (checkpoint / TOKENIZER).is_file():
         raise UsageError(f"{checkpoint} was trained for {values.get('task')}, which says nothing to texts.")
-    config = TrainConfig.from_mapping({name: value for name, value in values.items() if name != "data"})
-    made = build(config.task, **{**config.task_settings, "data": None, "test": [], "saved": str(checkpoint)})
+    kept = {name: value for name, value in values.items() if name not in OF_ITS_DATA}
+    settings = {**(values.get("task_settings") or {}), "data": None, "test": [], "saved": str(checkpoint)}
+    config = TrainConfig.from_mapping({**kept, "task_settings": settings})
+    made = build(config.task, **config.task_settings)
     return open_models([checkpoint, *others]).eval(), made, config
 
 

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from memspan.config import TrainConfig
 from memspan.errors import UsageError
-from memspan.evaluate import evaluate, make_task, measure, plot, tally
+from memspan.evaluate import evaluate, make_task, measure, plot, predict, tally
 from memspan.mechanisms import window_only
 from memspan.models.scratch import ScratchConfig, ScratchModel
 from memspan.state import State
 from memspan.tasks import NOT_ASKED, Batch, Task
 from memspan.tasks.recall import Recall
+from memspan.train import train
 
 
 class Alternating(Task):
@@ -121,3 +122,32 @@ def test_what_cannot_be_measured(tmp_path: Path) -> None:
         evaluate(tmp_path, "recall", segments=[])
     with pytest.raises(UsageError, match="no model was saved there"):
         evaluate(tmp_path / "none", "recall")
+
+
+def test_a_model_predicts_when_its_data_are_gone(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        lines = "".join(f"buy {number},buy\nsell {number},sell\n" for number in range(20))
+        (tmp_path / f"{name}.csv").write_text(f"text,label\n{lines}")
+    config = TrainConfig(
+        task="classification",
+        task_settings={"test": str(tmp_path / "test.csv"), "segment": 8, "vocabulary": 300},
+        data=[str(tmp_path / "train.csv")],
+        mechanism="gru",
+        segments=2,
+        width=16,
+        depth=1,
+        rows=8,
+        steps=30,
+        learning_rate=2e-2,
+        augment={"swap": 0.1},
+        device="cpu",
+        output=str(tmp_path / "first"),
+    )
+    train(config)
+    train(config.replace(begin=str(tmp_path / "first" / "last"), rehearse=0.5, output=str(tmp_path / "second")))
+    for path in (tmp_path / "train.csv", tmp_path / "test.csv"):
+        path.unlink()
+    (tmp_path / "first").rename(tmp_path / "elsewhere")
+    said = predict(tmp_path / "second" / "last", ["buy 3", "sell 4"])
+    assert said == ["buy", "sell"]
+    assert predict(tmp_path / "elsewhere" / "last", ["sell 5", "buy 1"]) == ["sell", "buy"]

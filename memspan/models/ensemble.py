@@ -15,7 +15,7 @@ from memspan.errors import MemspanError, UsageError
 from memspan.models.saved import SavedModel, open_model
 from memspan.state import State
 
-LEARNED = ("tokenizer.json", "labels.json")  # what tasks learned, beside a model; it says what the ids mean
+OF_THE_MODEL = ("config.json", "training.json")  # every other JSON beside a model is what a task learned: what ids mean
 OF_THE_RUN = ("training.*", "model.safetensors")
 
 
@@ -88,12 +88,16 @@ def _check_alike(folders: Sequence[Path], models: Sequence[SavedModel]) -> None:
                 f"The models in {folders[0]} and {folder} know {models[0].config.vocabulary} and "
                 f"{model.config.vocabulary} tokens: only models of one task go together."
             )
-        for name in LEARNED:
+        for name in sorted(_learned(folder) | _learned(folders[0])):
             if _content(folder / name) != _content(folders[0] / name):
                 raise UsageError(
                     f"{name} in {folders[0]} and in {folder} differ, so the same ids mean different things: train both "
                     "on the same data, or one after the other with `begin`."
                 )
+
+
+def _learned(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*.json")} - set(OF_THE_MODEL)
 
 
 def _content(path: Path) -> bytes | None:

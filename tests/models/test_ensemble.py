@@ -64,9 +64,17 @@ def test_models_that_do_not_go_together(tmp_path: Path) -> None:
         average([one], tmp_path / "mean")
     with pytest.raises(UsageError, match="is there already"):
         average([one, same], one)
-    (same / "labels.json").write_text("[]", "utf-8")
-    with pytest.raises(UsageError, match="mean different things"):
-        open_models([one, same])
+
+
+@pytest.mark.parametrize("learned", ["tokenizer.json", "labels.json", "items.json"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_models_whose_ids_mean_different_things_do_not_go_together(tmp_path: Path, learned: str, place: int) -> None:
+    folders = [saved(tmp_path / str(seed), seed) for seed in range(2)]
+    (folders[place] / "training.json").write_text("{}", "utf-8")
+    open_models(folders)
+    (folders[place] / learned).write_text("[]", "utf-8")
+    with pytest.raises(UsageError, match=f"{learned}.*mean different things"):
+        open_models(folders)
 
 
 def test_measuring_and_predicting_with_several(tmp_path: Path) -> None:
