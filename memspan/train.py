@@ -496,11 +496,17 @@ class _Run:
                 named[name].copy_(self.processes.like(value, named[name]))
 
     def _start_tracker(self) -> None:
-        if self.config.tracker is not None:
-            shown = {
-                name: value for name, value in self.config.to_dict().items() if isinstance(value, int | float | str)
-            }
-            self.accelerator.init_trackers("memspan", config=shown)
+        name, output = self.config.tracker, self.config.output
+        if name is None or output is None:
+            return
+        shown = {field: value for field, value in self.config.to_dict().items() if isinstance(value, int | float | str)}
+        try:
+            Path(output).mkdir(parents=True, exist_ok=True)
+            self.accelerator.init_trackers("memspan", config=shown, init_kwargs={"wandb": {"dir": output}})
+        except Exception as error:  # each tracker has kinds of its own
+            self.accelerator.trackers.clear()  # what did not start cannot be finished
+            way_out = "; with WANDB_MODE=offline it needs no account" if name == "wandb" else ""
+            raise UsageError(f"{name} does not start: {str(error).splitlines()[0]}{way_out}.") from error
 
     def _report(self) -> Report:
         at, config = self.at, self.config
@@ -557,7 +563,8 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     if config.precision == "fp16" and (config.device == "cpu" or not torch.cuda.is_available()):
         raise UsageError("fp16 needs a CUDA GPU: choose fp32 or bf16.")
     if config.tracker is not None:
-        if find_spec(config.tracker) is None:
+        found = find_spec(config.tracker)
+        if found is None or found.origin is None:  # a mere folder of that name, as wandb leaves one, has no origin
             raise UsageError(f"{config.tracker} is not installed: pip install {config.tracker}.")
         if config.output is None:
             raise UsageError("A tracker needs an output folder.")
