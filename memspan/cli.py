@@ -819,6 +819,10 @@ def train_model(
     confidence: Annotated[
         float, typer.Option(min=0.0, max=1.0, metavar="P", help="The probability from which it is believed.")
     ] = 0.9,
+    ray: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Let Ray start so many processes for the run."),
+    ] = None,
     as_json: AS_JSON = False,
 ) -> None:
     """Train a small model with any memory mechanism, from nothing.
@@ -833,13 +837,17 @@ def train_model(
 
     settings = _run_settings(config, given, resume)
     run = TrainConfig.from_mapping(settings)
+    from memspan.on_ray import train_on_ray
     from memspan.self_training import self_train
     from memspan.train import train
 
+    if ray is not None and unlabelled is not None:
+        raise UsageError("--unlabelled is done by one process: leave out --ray.")
     console = _console(stderr=True)
     told = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     silent = os.environ.get("RANK", "0") != "0"  # one of several processes, as torchrun and accelerate number them
-    with Progress(*told, console=console, disable=silent or not console.is_terminal or _is_plain()) as bar:
+    hidden = silent or ray is not None or not console.is_terminal or _is_plain()
+    with Progress(*told, console=console, disable=hidden) as bar:
         shown = bar.add_task("step 0", total=1.0)
 
         def advance(at: Any) -> None:
@@ -847,7 +855,9 @@ def train_model(
             bar.update(shown, completed=at.part, description=text)
 
         try:
-            if unlabelled is None:
+            if ray is not None:
+                report = train_on_ray(run, ray, resume)
+            elif unlabelled is None:
                 report = train(run, advance, resume)
             else:
                 done = self_train(run, _texts_of(unlabelled), confidence, advance, resume)

@@ -6,7 +6,7 @@ goes from piece to piece, and on to the next batch where the task's streams do; 
 Everything that a step depends on is in the checkpoint, so a run that was killed anywhere and resumed ends with the same
 weights, bit for bit, as one that was not.
 
-Started by `torchrun` or `accelerate launch`, a run divides the rows of each batch among the processes; the loss is the
+Started by `torchrun`, `accelerate launch` or Ray, a run divides the rows of each batch among the processes; the loss is the
 same as in one process (without dropout, whose random numbers each process draws for itself), and so is the checkpoint:
 a run may go on with another number of processes.
 """
@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
@@ -38,7 +38,7 @@ from memspan.config import TrainConfig
 from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.evaluate import CONFIG, Score, asked_from, make_task, measure, tally
 from memspan.forgetting import Anchor
-from memspan.models.saved import WEIGHTS, SavedModel
+from memspan.models.saved import WEIGHTS, SavedModel, open_model
 from memspan.pictures import can_draw, new_figure
 from memspan.processes import Processes
 from memspan.regularise import Attack, Average, disagreement
@@ -111,6 +111,19 @@ class Report:
         rest = {name: getattr(self, name) for name in names}
         return {"config": self.config.to_dict(), **rest, "score": asdict(self.score)}
 
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The report of a finished run in its output folder, with the model at the end.
+
+        Raises UsageError where there is none, or one that cannot be read.
+        """
+        try:
+            kept = json.loads((folder / REPORT).read_text("utf-8"))
+            rest = {**kept, "config": TrainConfig.from_mapping(kept["config"]), "score": Score(**kept["score"])}
+            return cls(**rest, folder=folder, model=open_model(folder / LAST).eval())
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{folder} holds no report of a run that can be read: {error}.") from error
+
 
 def train(config: TrainConfig, on_progress: Callable[[Progress], None] | None = None, resume: bool = False) -> Report:
     """Trains a model from nothing, or goes on where the run in the output folder stopped.
@@ -121,16 +134,12 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] | None = 
         resume: go on from the last checkpoint, if there is one already.
 
     Raises:
-        UsageError: the output folder holds another run, or one that is not to be resumed; a tracker is not installed;
-            the data do not suffice.
+        UsageError: the output folder holds another run, or one that is not to be resumed; a tracker is not installed
+            or does not start; the data do not suffice.
         Diverged: the loss is no number any more.
         MemspanError: a checkpoint cannot be written or read.
     """
-    checkpoint = None if config.output is None else find(Path(config.output) / LAST)
-    if checkpoint is not None and not resume:
-        raise UsageError(f"{config.output} holds a run already: resume it, or choose another folder.")
-    if resume and config.output is None:
-        raise UsageError("Only a run with an output folder can be resumed: name it.")
+    checkpoint = checkpoint_of(config, resume)
     accelerator = _accelerator(config)
     Processes(accelerator).check(config.rows)
     with torch.random.fork_rng([] if accelerator.device.type == "cpu" else None, device_type="cuda"):
@@ -142,6 +151,19 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] | None = 
         finally:
             for tracker in accelerator.trackers:
                 tracker.finish()
+
+
+def checkpoint_of(config: TrainConfig, resume: bool) -> Path | None:
+    """The folder of the checkpoint that a run goes on from; None where it begins.
+
+    Raises UsageError where there is one that is not to be resumed, or `resume` without an output folder.
+    """
+    checkpoint = None if config.output is None else find(Path(config.output) / LAST)
+    if checkpoint is not None and not resume:
+        raise UsageError(f"{config.output} holds a run already: resume it, or choose another folder.")
+    if resume and config.output is None:
+        raise UsageError("Only a run with an output folder can be resumed: name it.")
+    return checkpoint
 
 
 @dataclass
@@ -496,11 +518,17 @@ class _Run:
                 named[name].copy_(self.processes.like(value, named[name]))
 
     def _start_tracker(self) -> None:
-        if self.config.tracker is not None:
-            shown = {
-                name: value for name, value in self.config.to_dict().items() if isinstance(value, int | float | str)
-            }
-            self.accelerator.init_trackers("memspan", config=shown)
+        name, output = self.config.tracker, self.config.output
+        if name is None or output is None:
+            return
+        shown = {field: value for field, value in self.config.to_dict().items() if isinstance(value, int | float | str)}
+        try:
+            Path(output).mkdir(parents=True, exist_ok=True)
+            self.accelerator.init_trackers("memspan", config=shown, init_kwargs={"wandb": {"dir": output}})
+        except Exception as error:  # each tracker has kinds of its own
+            self.accelerator.trackers.clear()  # what did not start cannot be finished
+            way_out = "; with WANDB_MODE=offline it needs no account" if name == "wandb" else ""
+            raise UsageError(f"{name} does not start: {str(error).splitlines()[0]}{way_out}.") from error
 
     def _report(self) -> Report:
         at, config = self.at, self.config
@@ -557,7 +585,8 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     if config.precision == "fp16" and (config.device == "cpu" or not torch.cuda.is_available()):
         raise UsageError("fp16 needs a CUDA GPU: choose fp32 or bf16.")
     if config.tracker is not None:
-        if find_spec(config.tracker) is None:
+        found = find_spec(config.tracker)
+        if found is None or found.origin is None:  # a mere folder of that name, as wandb leaves one, has no origin
             raise UsageError(f"{config.tracker} is not installed: pip install {config.tracker}.")
         if config.output is None:
             raise UsageError("A tracker needs an output folder.")

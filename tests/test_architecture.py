@@ -33,6 +33,7 @@ ROOMS = [
     "regularise",
     "forgetting",
     "train",
+    "on_ray",
     "trace",
     "explain",
     "compare",

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from memspan.checkpoints import unpack
 from memspan.config import TrainConfig
 from memspan.errors import UsageError
 from memspan.processes import Processes
@@ -57,6 +59,12 @@ def losses(report: dict[str, Any]) -> list[float]:
     return [record[name] for record in report["history"] for name in ("loss", "held_out_loss") if name in record]
 
 
+def processes_of(output: Path) -> int:
+    """How many processes left the last checkpoint: each has random numbers of its own."""
+    form = json.loads((output / "last" / "training.json").read_text("utf-8"))["form"]
+    return len(unpack(load_file(output / "last" / "training.safetensors"), form)["random"])
+
+
 @pytest.mark.parametrize("divided", [False, True])
 def test_two_processes_are_as_one(tmp_path: Path, divided: bool) -> None:
     """A whole run, and the end of one that a single process began: streams go on, and so do their states.
@@ -92,5 +100,24 @@ def test_two_processes_are_as_one(tmp_path: Path, divided: bool) -> None:
         told = json.loads((Path(output.output) / "report.json").read_text("utf-8"))
         assert losses(told) == pytest.approx(losses(alone), abs=1e-4)
         assert (told["step"], told["tokens"]) == (alone["step"], alone["tokens"])
+        assert processes_of(Path(output.output)) == 2
         again = train(TrainConfig.load(output.output + "/last/config.yaml"), resume=True)  # in one process again
         assert again.step == alone["step"]
+
+
+def test_accelerate_launches_them_too(tmp_path: Path) -> None:
+    """As the documentation has it. Without `--multi-gpu` there is one process on a machine without GPUs."""
+    config = tiny(segments=3, truncate=1)
+    alone = train(config).to_dict()
+    config.save(tmp_path / "run.yaml")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi-gpu", "--num-processes", "2"]
+    launch += ["--main-process-port", "0"]  # any that is free
+    arguments = ["-m", "memspan", "train", str(tmp_path / "run.yaml"), "--output", str(tmp_path / "two"), "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [*launch, *arguments], check=False, capture_output=True, env=environment, timeout=600, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    told = json.loads(done.stdout)  # one process speaks
+    assert losses(told) == pytest.approx(losses(alone), abs=1e-4)
+    assert processes_of(tmp_path / "two") == 2

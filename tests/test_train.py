@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.tracking import TensorBoardTracker
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -388,10 +390,22 @@ def test_half_precision_needs_a_gpu() -> None:
         train(tiny(precision="fp16"))
 
 
-def test_a_tracker_has_to_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(training, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match="wandb is not installed"):
+@pytest.mark.parametrize("found", [None, ModuleSpec("wandb", None, is_package=True)], ids=["nothing", "a folder"])
+def test_a_tracker_has_to_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: ModuleSpec | None) -> None:
+    monkeypatch.setattr(training, "find_spec", lambda name: found)
+    with pytest.raises(UsageError, match="wandb is not installed: pip install wandb"):
         train(tiny(tracker="wandb", output=str(tmp_path / "run")))
+
+
+def test_a_tracker_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+
+    def start(*_: Any) -> None:
+        raise PermissionError("no key\nand more")
+
+    monkeypatch.setattr(TensorBoardTracker, "start", start)
+    with pytest.raises(UsageError, match=r"^tensorboard does not start: no key\.$"):
+        train(tiny(tracker="tensorboard", output=str(tmp_path / "run")))
 
 
 def test_curves_for_tensorboard(tmp_path: Path) -> None:
@@ -402,3 +416,28 @@ def test_curves_for_tensorboard(tmp_path: Path) -> None:
     held_out = [(event.step, event.value) for event in events.Scalars("held_out/loss")]
     assert held_out == [(record["step"], pytest.approx(record["held_out_loss"])) for record in report.history]
     assert events.Scalars("train/loss")
+
+
+def test_curves_for_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without network or account: the file that `wandb sync` would send, in the output folder."""
+    pytest.importorskip("wandb", reason="large, and it sends what it logs: only those who ask for it have it")
+    config, output = tiny(tracker="wandb", steps=20, eval_every=10), tmp_path / "runs" / "one"
+    config.save(tmp_path / "run.yaml")
+    command = [sys.executable, "-m", "memspan", "train", "run.yaml", "--output", "runs/one", "--json"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path]), "WANDB_MODE": "offline"}
+    done = subprocess.run(command, check=False, capture_output=True, env=environment, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()
+    (written,) = output.glob("wandb/offline-run-*/run-*.wandb")
+    data = written.read_bytes()
+    for record in json.loads(done.stdout)["history"]:
+        assert str(record["held_out_loss"]).encode() in data
+    assert b"held_out/loss" in data
+    assert b"train/loss" in data
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.yaml", "runs"]
+    environment |= {"WANDB_MODE": "online", "HOME": str(tmp_path), "WANDB_API_KEY": ""}
+    command[command.index("runs/one")] = "runs/two"
+    refused = subprocess.run(command, check=False, capture_output=True, env=environment, cwd=tmp_path, timeout=300)
+    assert refused.returncode == 2
+    last = refused.stderr.decode().strip().splitlines()[-1]
+    assert last.startswith("error: wandb does not start: ")
+    assert last.endswith("; with WANDB_MODE=offline it needs no account.")
