@@ -43,9 +43,7 @@ class Encoder:
         self.reader, self.tokenizer, self.heads = reader, tokenizer, tuple(heads)
         self.key_heads = tuple(sorted({reader.key_head(head) for head in heads}))
         self._groups = tuple(self.key_heads.index(reader.key_head(head)) for head in self.heads)
-        self._sink = next(
-            (x for x in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) if x is not None), 0
-        )
+        self._sink = sink_of(tokenizer)
 
     def encode(self, text: str, before: Sequence[int] = ()) -> Encoded:
         """Reads `text`; the last of the ids `before` it give its first words a past.
@@ -67,11 +65,12 @@ class Encoder:
         return Encoded(ids, whole, scales, passages)
 
     def question(self, text: str) -> Question:
-        """A question as the heads see it; at most the last `SEGMENT` tokens of it."""
-        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][-SEGMENT:]
-        if not ids:
+        """A question as the heads see it: the queries of `asked_twice`. Raises UsageError if it is empty."""
+        if not text.strip():
             raise UsageError("The question is empty.")
-        queries = self.reader.queries(torch.tensor([[self._sink, *ids]], device=self.reader.device), self.heads)[0, 1:]
+        ids, count = asked_twice(self.tokenizer, text)
+        rows = torch.tensor([[self._sink, *ids]], device=self.reader.device)
+        queries = self.reader.queries(rows, self.heads)[0, -count:]
         scaled = queries.float().cpu().numpy() * np.float32(self.reader.scale)
         return Question(scaled, self._groups)
 
@@ -91,6 +90,23 @@ class Encoder:
                 for row, (_, start, end) in zip(keys, batch, strict=True):
                     out[start - offset : end - offset] = row[len(row) - (end - start) :]
         return out
+
+
+def sink_of(tokenizer: Any) -> int:
+    """The token that every segment begins with, so that no passage holds the first one, which draws attention."""
+    special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    return next((one for one in special if one is not None), 0)
+
+
+def asked_twice(tokenizer: Any, question: str) -> tuple[list[int], int]:
+    """The ids of the question, said twice, and how many of them are the second time; at most `SEGMENT` in all.
+
+    A token of a causal model knows only what stands before it. The second time each knows the whole question, so the
+    queries of these are used (Springer et al. 2024 repeat texts for embeddings in the same way).
+    """
+    first = tokenizer(question.strip(), add_special_tokens=False, verbose=False)["input_ids"][-SEGMENT // 2 :]
+    again = tokenizer(f" {question.strip()}", add_special_tokens=False, verbose=False)["input_ids"][-SEGMENT // 2 :]
+    return [*first, *again], len(again)
 
 
 def _passages(text: str, ends: NDArray[np.int64]) -> NDArray[np.int64]:

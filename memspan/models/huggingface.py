@@ -38,15 +38,23 @@ PARITY = 1e-4  # what a memory that holds everything may change in a logit, beyo
 _SHORTEST_TABLE = 1024  # positions of the smallest table of cos and sin; longer ones are made as texts grow
 
 
+class _Count:
+    """Tokens that went in: shared by a cache and its layers, which must not hold the cache itself. A cycle of
+    references would keep its tensors until Python looks for cycles."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+
 class _Layer(CacheLayerMixin):  # type: ignore[misc]
     """Hands the current segment through; what is remembered of it is the mechanism's business."""
 
     is_sliding = False
     is_croppable = False
 
-    def __init__(self, cache: "MemoryCache") -> None:
+    def __init__(self, count: _Count) -> None:
         super().__init__()
-        self._cache = cache
+        self._count = count
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.is_initialized = True
@@ -55,10 +63,10 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
         return key_states, value_states
 
     def get_seq_length(self) -> int:
-        return self._cache.seen
+        return self._count.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self._cache.seen + query_length, 0
+        return self._count.seen + query_length, 0
 
     def get_max_length(self) -> int:
         return -1
@@ -77,9 +85,18 @@ class MemoryCache(Cache):  # type: ignore[misc]
     """
 
     def __init__(self, mechanisms: Sequence[KVMechanism]) -> None:
-        super().__init__(layers=[_Layer(self) for _ in mechanisms])
+        self._count = _Count()
+        super().__init__(layers=[_Layer(self._count) for _ in mechanisms])
         self.mechanisms = tuple(mechanisms)
         self.reset()
+
+    @property
+    def seen(self) -> int:
+        return self._count.seen
+
+    @seen.setter
+    def seen(self, count: int) -> None:
+        self._count.seen = count
 
     def begin(self, length: int, valid: Tensor | None) -> "Step":
         """A forward over `length` tokens, of which `valid` (B, S) are text; None means all."""

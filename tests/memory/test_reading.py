@@ -74,18 +74,28 @@ def test_the_past_matters(encoder: Encoder) -> None:
     assert not np.array_equal(plain.keys, after.keys)
 
 
-def test_questions_carry_the_scale_and_lose_the_sink(encoder: Encoder) -> None:
+def test_questions_are_said_twice_carry_the_scale_and_lose_what_stands_before(encoder: Encoder) -> None:
     question = encoder.question("Who broke the lens?")
-    ids = encoder.tokenizer("Who broke the lens?")["input_ids"]
-    assert question.queries.shape == (len(ids), len(HEADS), encoder.reader.head_size)
-    raw = encoder.reader.queries(torch.tensor([[encoder._sink, *ids]]), HEADS)[0, 1:]
+    first, again = (encoder.tokenizer(text)["input_ids"] for text in ("Who broke the lens?", " Who broke the lens?"))
+    assert question.queries.shape == (len(again), len(HEADS), encoder.reader.head_size)
+    raw = encoder.reader.queries(torch.tensor([[encoder._sink, *first, *again]]), HEADS)[0, 1 + len(first) :]
     np.testing.assert_allclose(question.queries, raw.numpy() * encoder.reader.head_size**-0.5, rtol=1e-5)
     assert [encoder.key_heads[group] for group in question.groups] == [encoder.reader.key_head(head) for head in HEADS]
 
 
+def test_every_token_of_a_question_knows_how_it_ends(encoder: Encoder) -> None:
+    one, other = (encoder.question(f"Who broke the {what}?").queries[:3] for what in ("lens", "door"))
+    assert not np.allclose(one, other)
+
+
+def test_a_long_question_fits_into_a_segment(encoder: Encoder) -> None:
+    ids, count = reading.asked_twice(encoder.tokenizer, "why " * 2000)
+    assert (len(ids), count) == (reading.SEGMENT, reading.SEGMENT // 2)
+
+
 def test_an_empty_question_is_refused(encoder: Encoder) -> None:
     with pytest.raises(UsageError, match="empty"):
-        encoder.question("")
+        encoder.question(" \n")
 
 
 def test_numbers_that_are_not_finite_are_never_kept(tiny_model: Path) -> None:
@@ -107,7 +117,7 @@ def test_haystacks_follow_from_the_seed_and_hide_each_answer_in_its_passage() ->
 
 
 def test_calibration_finds_a_head_that_copies(tiny_model: Path, tmp_path: Path) -> None:
-    """With a second layer whose keys and queries are the embeddings themselves, that layer's heads find the needles."""
+    """With a layer whose keys and queries are the embeddings themselves, that layer's heads find the needles."""
     model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
     size, heads, groups = model.config.head_dim, 4, 2
     with torch.no_grad():

@@ -1,6 +1,9 @@
 """HeadReader sees what a hook in the model would see, and nothing more of the model runs than is needed."""
 
+import gc
+import weakref
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -163,3 +166,29 @@ def test_models_without_a_memory_are_refused() -> None:
         HeadReader(tiny_model("bloom"))
     with pytest.raises(UsageError, match="not a transformers model"):
         HeadReader(nn.Linear(2, 2))
+
+
+def test_nothing_that_was_read_is_held_by_a_cycle_of_references() -> None:
+    """Else the tensors of a segment, and the memory of a request, would stay until Python looks for cycles."""
+    model = tiny_model("llama")
+    reader = HeadReader(model)
+    gc.collect()
+    gc.disable()
+    try:
+        reader.keys(random_ids(1, 8), [(0, 0)])
+        with attached(model, "sink_window", window=128) as with_memory, torch.no_grad():
+            cache = with_memory(random_ids(1, 8)).past_key_values
+        gone = weakref.ref(cache)
+        del cache
+        assert gone() is None
+        assert not [one for one in gc.get_objects() if issubclass(type(one), huggingface.MemoryCache)]
+    finally:
+        gc.enable()
+
+
+def test_a_copy_of_a_memory_counts_for_itself() -> None:
+    with attached(tiny_model("llama"), "sink_window", window=128) as model, torch.no_grad():
+        cache = model(random_ids(1, 8)).past_key_values
+        copy = deepcopy(cache)
+        model(random_ids(1, 4), past_key_values=copy)
+    assert (cache.get_seq_length(), copy.get_seq_length()) == (8, 12)
