@@ -64,7 +64,6 @@ def test_layers_in_short_and_spelled_out() -> None:
         ({"precision": "fp8"}, "no precision 'fp8'. Known: fp32, bf16, fp16"),
         ({"tracker": "pencil"}, "no tracker 'pencil'. Known: tensorboard, wandb"),
         ({"residual": "none"}, "no residual"),
-        ({"task": "language_modelling"}, "needs text"),
         ({"width": 63}, "cannot be shared"),
     ],
 )

@@ -1,6 +1,9 @@
 """What comes next in a long text, byte by byte."""
 
-from collections.abc import Sequence
+import bz2
+import lzma
+import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +15,30 @@ from memspan.errors import UsageError
 from memspan.tasks.base import Batch, Task
 
 BYTES = 256
+YEARS = 800  # of the chronicle that memspan generates
+KNOWN, ASKED = 2**19, 2**18  # bytes that a compressor knows, and that it adds, at most: one block of bz2 holds both
+
+NAMES = (
+    "Adela", "Bertram", "Cuthbert", "Dorothea", "Edmund", "Frideswide", "Godfrey", "Hawise", "Isolde", "Jocelyn",
+    "Kendrick", "Lambert", "Mabel", "Nicholas", "Osbert", "Petronilla", "Quentin", "Rosamund", "Sabina", "Tobias",
+)  # fmt: skip
+TRADES = ("baker", "cooper", "dyer", "farrier", "glazier", "mason", "potter", "saddler", "tanner", "weaver")
+HOMES = ("Ashwell", "Birchover", "Cold Norton", "Dunwich", "Elmham", "Fordingbridge", "Grimsay", "Hexworthy",
+         "Kilnsea", "Longnor")  # fmt: skip
+THINGS = ("a brass bell", "a grey donkey", "a silver cup", "a box of maps", "a blind hound", "an old fiddle",
+          "a cask of honey", "a painted chest", "a stone lion", "a book of songs")  # fmt: skip
+TOLD = (
+    "{name} the {trade} built a house by the mill.", "The news from {home} pleased {name}.",
+    "Nobody but {name} had seen {home}.", "The {trade} lent out {thing} for a penny.",
+    "On the feast day {name} brought {thing} to the church.", "A thief came for {thing}, and {name} woke up.",
+    "The council asked {name} for advice.", "Two cousins of {name} came from {home}.",
+    "The {trade} from {home} fell ill and was well again.", "{name} would not part with {thing}.",
+)  # fmt: skip
+WEATHER = (
+    "The river rose to the bridge.", "Bread was dear that winter.", "Wolves were heard in the hills.",
+    "The harvest was better than the last.", "A comet stood over the tower for nine nights.",
+    "The old wall was mended.", "It rained until midsummer.", "The fair lasted a week.",
+)  # fmt: skip
 
 
 class LanguageModelling(Task):
@@ -20,8 +47,11 @@ class LanguageModelling(Task):
     `follow` reads the text in as many lanes as there are rows, each a part of the text from its beginning to its end:
     every batch goes on where the one before ended, and after the last all begin anew. `batch` takes excerpts anywhere.
 
+    The baselines are the bits a byte that two compressors of Python's standard library need for the text held out, at most
+    its first 2^18 bytes, after the last 2^19 bytes of the text trained on.
+
     Args:
-        data: the text files.
+        data: the text files; without any, a chronicle that memspan generates.
         segment: tokens, here bytes, of a segment.
         valid: the part of the text, its end, that is held out.
     """
@@ -32,10 +62,9 @@ class LanguageModelling(Task):
         if segment < 1 or not 0 < valid < 1:
             raise UsageError(f"segment={segment}, valid={valid} cannot be: at least 1, and between 0 and 1.")
         paths = [data] if isinstance(data, str) else list(data)
-        if not paths:
-            raise UsageError("Language modelling needs text: name at least one file as `data`.")
         self.segment, self.vocabulary = segment, BYTES
-        text = torch.from_numpy(np.concatenate([_read(Path(path)) for path in paths]))
+        read = [_read(Path(path)) for path in paths] or [np.frombuffer(self.sample(YEARS).encode(), np.uint8).copy()]
+        text = torch.from_numpy(np.concatenate(read))
         cut = len(text) - int(len(text) * valid)
         self.text, self._rest = text[:cut], text[cut:]
 
@@ -59,12 +88,36 @@ class LanguageModelling(Task):
         twin.__dict__.update(self.__dict__, text=self._rest)
         return twin
 
+    def baselines(self, limit: int | None = None) -> dict[str, float]:
+        known, asked = bytes(self.text[-KNOWN:].numpy()), bytes(self._rest[:ASKED].numpy())
+        ways: dict[str, Callable[[bytes], bytes]] = {"lzma": lzma.compress, "bz2": bz2.compress}
+        return {
+            f"{name} after the text trained on": 8 * (len(way(known + asked)) - len(way(known))) / len(asked)
+            for name, way in ways.items()
+        }
+
+    @staticmethod
+    def sample(years: int) -> str:
+        """The chronicle of a town: who comes in a year, and what they are and bring, matters to its end."""
+        draw = random.Random(0)
+        return "".join(_year(1000 + number, draw) for number in range(years))
+
     def _check(self, length: int, what: str) -> None:
         if len(self.text) <= length:
             raise UsageError(
                 f"The text is too short: {what} of {self.segment} bytes needs more than {length:,} bytes, but there are "
                 f"{len(self.text):,}. Give more text, or fewer rows or segments."
             )
+
+
+def _year(year: int, draw: random.Random) -> str:
+    told = {"name": draw.choice(NAMES), "trade": draw.choice(TRADES)}
+    told |= {"home": draw.choice(HOMES), "thing": draw.choice(THINGS)}
+    lines = [f"In {year} there came {told['name']}, a {told['trade']} from {told['home']}, with {told['thing']}."]
+    events = [one.format(**told) for one in draw.sample(TOLD, draw.randint(5, 9))]
+    events += draw.sample(WEATHER, draw.randint(2, 4))
+    draw.shuffle(events)
+    return " ".join([*lines, *events]) + "\n"
 
 
 def _batch(bytes_: Tensor, fresh: bool) -> Batch:
