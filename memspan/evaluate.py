@@ -37,7 +37,7 @@ class Score:
         distance: tokens of a stream, which is how far back what is asked for may lie.
         accuracy: the part of what was asked that the likeliest token answers rightly.
         loss: mean cross-entropy of what was asked, in nats.
-        bits: the same in bits; per byte, where a token is a byte.
+        bits: the same in bits; per byte, where the task knows how many bytes a token has.
         asked: how many tokens that is the mean of.
         state_bytes: of the state of one stream after its end.
         tokens_per_second: read, all rows together.
@@ -117,7 +117,7 @@ def measure(model: nn.Module, task: Task, segments: int, rows: int = 64, batches
         distance=segments * task.segment,
         accuracy=right.item() / asked,
         loss=mean,
-        bits=mean / math.log(2),
+        bits=mean / math.log(2) / task.bytes_each,
         asked=asked,
         state_bytes=nbytes(state) // rows,
         tokens_per_second=read / seconds,

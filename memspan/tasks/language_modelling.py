@@ -1,4 +1,4 @@
-"""What comes next in a long text, byte by byte."""
+"""What comes next in a long text, byte by byte, or token by token of a pretrained model."""
 
 import bz2
 import lzma
@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
+from memspan.models import sources
 from memspan.tasks.base import Batch, Task
 
 BYTES = 256
@@ -42,7 +44,7 @@ WEATHER = (
 
 
 class LanguageModelling(Task):
-    """The next byte of text files, read one after the other as one stream.
+    """The next byte of text files, read one after the other as one stream. Bits are counted per byte.
 
     `follow` reads the text in as many lanes as there are rows, each a part of the text from its beginning to its end:
     every batch goes on where the one before ended, and after the last all begin anew. `batch` takes excerpts anywhere.
@@ -52,21 +54,34 @@ class LanguageModelling(Task):
 
     Args:
         data: the text files; without any, a chronicle that memspan generates.
-        segment: tokens, here bytes, of a segment.
+        segment: tokens of a segment: bytes, or what the tokenizer makes of them.
         valid: the part of the text, its end, that is held out.
+        tokenizer: of this pretrained model; the text is then UTF-8.
+
+    Raises UsageError for a text that cannot be read, or is empty, and for numbers that cannot be.
     """
 
     metric, lower_is_better = "bits", True
+    words, answers = True, False
 
-    def __init__(self, data: str | Sequence[str] = (), segment: int = 128, valid: float = 0.1) -> None:
+    def __init__(
+        self, data: str | Sequence[str] = (), segment: int = 128, valid: float = 0.1, tokenizer: str | None = None
+    ) -> None:
         if segment < 1 or not 0 < valid < 1:
             raise UsageError(f"segment={segment}, valid={valid} cannot be: at least 1, and between 0 and 1.")
         paths = [data] if isinstance(data, str) else list(data)
         self.segment, self.vocabulary = segment, BYTES
-        read = [_read(Path(path)) for path in paths] or [np.frombuffer(self.sample(YEARS).encode(), np.uint8).copy()]
-        text = torch.from_numpy(np.concatenate(read))
-        cut = len(text) - int(len(text) * valid)
-        self.text, self._rest = text[:cut], text[cut:]
+        content = b"".join(_read(Path(path)) for path in paths) if paths else self.sample(YEARS).encode()
+        cut = len(content) - int(len(content) * valid)
+        self._known, self._asked = content[:cut][-KNOWN:], content[cut:][:ASKED]  # what compressors are given
+        if tokenizer is None:
+            ids = torch.from_numpy(np.frombuffer(content, np.uint8).copy())
+            self.text, self._rest = ids[:cut], ids[cut:]
+        else:
+            learned = Tokenizer.of_pretrained(sources.place(tokenizer))
+            self.vocabulary = learned.size
+            self.text, self._rest = _ids(content[:cut], learned), _ids(content[cut:], learned)
+            self.bytes_each = (len(content) - cut) / max(1, len(self._rest))
 
     def batch(self, rows: int, segments: int, generator: torch.Generator) -> Batch:
         length = segments * self.segment
@@ -89,12 +104,12 @@ class LanguageModelling(Task):
         return twin
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
-        known, asked = bytes(self.text[-KNOWN:].numpy()), bytes(self._rest[:ASKED].numpy())
         ways: dict[str, Callable[[bytes], bytes]] = {"lzma": lzma.compress, "bz2": bz2.compress}
-        return {
-            f"{name} after the text trained on": 8 * (len(way(known + asked)) - len(way(known))) / len(asked)
-            for name, way in ways.items()
-        }
+        told = {}
+        for name, way in ways.items():
+            added = len(way(self._known + self._asked)) - len(way(self._known))
+            told[f"{name} after the text trained on"] = 8 * added / len(self._asked)
+        return told
 
     @staticmethod
     def sample(years: int) -> str:
@@ -105,7 +120,7 @@ class LanguageModelling(Task):
     def _check(self, length: int, what: str) -> None:
         if len(self.text) <= length:
             raise UsageError(
-                f"The text is too short: {what} of {self.segment} bytes needs more than {length:,} bytes, but there are "
+                f"The text is too short: {what} of {self.segment} tokens needs more than {length:,} tokens, but there are "
                 f"{len(self.text):,}. Give more text, or fewer rows or segments."
             )
 
@@ -120,17 +135,23 @@ def _year(year: int, draw: random.Random) -> str:
     return " ".join([*lines, *events]) + "\n"
 
 
-def _batch(bytes_: Tensor, fresh: bool) -> Batch:
-    """Bytes (B, T + 1) uint8: each is asked for at the one before."""
-    ids = bytes_.long()
+def _batch(tokens: Tensor, fresh: bool) -> Batch:
+    """Tokens (B, T + 1): each is asked for at the one before."""
+    ids = tokens.long()
     return Batch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), fresh)
 
 
-def _read(path: Path) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+def _ids(content: bytes, tokenizer: Tokenizer) -> Tensor:
+    """Of a text that may begin or end within a character, (T,) int64."""
+    lines = content.decode("utf-8", "ignore").splitlines(keepends=True)
+    return torch.tensor([one for ids in tokenizer.encode_all(lines) for one in ids], dtype=torch.int64)
+
+
+def _read(path: Path) -> bytes:
     try:
-        content = np.fromfile(path, np.uint8)
+        content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"The text {path} cannot be read: {error.strerror or error}.") from error
-    if not content.size:
+    if not content:
         raise UsageError(f"The text {path} is empty.")
     return content

@@ -82,6 +82,7 @@ class Recommendation(TextTask):
     """
 
     columns, metric = ("user", "item", "time"), f"NDCG@{SHOWN}"
+    words = False  # items stand in the streams
     _choosing = False  # whether `batch` asks for the items that models are chosen by
 
     def __init__(
@@ -374,26 +375,9 @@ class Recommendation(TextTask):
 
     @staticmethod
     def sample(count: int) -> list[dict[str, Any]]:
-        """A lending library: a reader takes the volumes of a few series in order, now of this one and now of that."""
+        """A lending library: a reader takes the volumes of two series in order, now of this one and now of that."""
         draw = random.Random(0)
-        records: list[dict[str, Any]] = []
-        while len(records) < count:
-            shelves = draw.sample(list(SERIES), 2)
-            left = {name: list(range(1, VOLUMES + 1)) for name in shelves}
-            for day in range(2 * VOLUMES):
-                name = draw.choice([one for one in shelves if left[one]])
-                volume = left[name].pop(0)
-                records.append(
-                    {
-                        "user": f"reader {len(records) // (2 * VOLUMES) + 1}",
-                        "item": f"{name} {volume}",
-                        "time": day,
-                        "title": f"{name}, volume {volume}",
-                        "genres": SERIES[name],
-                        "rating": draw.choice((3, 4, 4, 5)),
-                    }
-                )
-        return records
+        return [event for number in range(count) for event in _lent(f"reader {number + 1}", draw)]
 
 
 VOLUMES = 6
@@ -401,6 +385,26 @@ SERIES = {
     "The Lighthouse": "Crime", "The Ferryman": "Crime", "Salt and Tar": "Sea", "The Long Voyage": "Sea",
     "Under Apple Trees": "Love", "Letters from Home": "Love", "The Iron Moon": "Space", "Nine Stars": "Space",
 }  # fmt: skip
+
+
+def _lent(user: str, draw: random.Random) -> list[dict[str, Any]]:
+    shelves = draw.sample(list(SERIES), 2)
+    left = {name: list(range(1, VOLUMES + 1)) for name in shelves}
+    records: list[dict[str, Any]] = []
+    for day in range(2 * VOLUMES):
+        name = draw.choice([one for one in shelves if left[one]])
+        volume = left[name].pop(0)
+        records.append(
+            {
+                "user": user,
+                "item": f"{name} {volume}",
+                "time": day,
+                "title": f"{name}, volume {volume}",
+                "genres": SERIES[name],
+                "rating": draw.choice((3, 4, 4, 5)),
+            }
+        )
+    return records
 
 
 def _line(event: Event) -> str:

@@ -68,6 +68,7 @@ class TextTask(Task):
 
     columns: ClassVar[tuple[str, ...]]
     metric: ClassVar[str]
+    words: ClassVar[bool] = True
     answer_tokens: int = 32  # said at most
     asks: ClassVar[str] = ASKS  # how a pretrained model is asked, behind the text
     whole_segments: ClassVar[bool] = False  # for answers of one token: what is said is said at the end of a segment
@@ -230,6 +231,10 @@ class TextTask(Task):
 
     def held_out(self) -> Self:
         return self._twin(records=self._rest, change=None)
+
+    def about(self, records: Sequence[Record]) -> Self:
+        """The task with these records held out."""
+        return self._twin(_rest=list(records))
 
     def _twin(self, **changes: Any) -> Self:
         twin = object.__new__(type(self))

@@ -1,5 +1,6 @@
 """Language modelling: lanes through one long text, every byte once, and the end held out."""
 
+import math
 import re
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
+from memspan.evaluate import measure
 from memspan.tasks.language_modelling import NAMES, YEARS, LanguageModelling
 
 CONTENT = bytes(place * 31 % 256 for place in range(1000))
@@ -45,6 +48,30 @@ def test_excerpts(task: LanguageModelling) -> None:
     assert torch.equal(batch.ids[:, 1:], batch.targets[:, :-1])
 
 
+def test_tokens_of_a_pretrained_model(tiny_model: Path) -> None:
+    """The same text in fewer tokens, whose bits are still counted per byte."""
+    made, bytes_ = (LanguageModelling(segment=8, tokenizer=one) for one in (str(tiny_model), None))
+    assert made.vocabulary == 2000
+    assert len(made.text) < 0.7 * len(bytes_.text)
+    rest = made.held_out()
+    assert len(rest.text) * made.bytes_each == pytest.approx(len(bytes_.held_out().text))
+    learned = Tokenizer.of_pretrained(str(tiny_model))
+    assert learned.inner.decode(rest.text.tolist()) == bytes(bytes_.held_out().text.tolist()).decode()
+    assert made.baselines() == bytes_.baselines()
+
+    class Even(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = torch.nn.Parameter(torch.zeros(()))
+
+        def forward(self, ids: torch.Tensor, state: None, keep: int) -> tuple[torch.Tensor, None]:
+            return torch.zeros(len(ids), keep, 2000), None
+
+    score = measure(Even(), made, 2, rows=2)
+    assert score.loss == pytest.approx(math.log(2000))
+    assert score.bits == pytest.approx(math.log2(2000) / made.bytes_each)
+
+
 def test_the_end_is_held_out(task: LanguageModelling) -> None:
     held_out = task.held_out()
     assert bytes(task.text.tolist()) == CONTENT[:800]
@@ -58,7 +85,7 @@ def test_what_cannot_be_read(task: LanguageModelling, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     with pytest.raises(UsageError, match="is empty"):
         LanguageModelling(str(tmp_path / "empty.txt"))
-    with pytest.raises(UsageError, match=r"too short: 9 rows of 9 segments.* needs more than 810 bytes"):
+    with pytest.raises(UsageError, match=r"too short: 9 rows of 9 segments.* needs more than 810 tokens"):
         task.follow(0, 9, 9, torch.Generator())
     with pytest.raises(UsageError, match="too short"):
         task.batch(1, 80, torch.Generator())
