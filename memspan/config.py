@@ -175,7 +175,7 @@ class TrainConfig:
         from memspan.tasks import build, task_class
 
         given: dict[str, Any] = {"data": list(self.data)} if self.data else {}
-        if self.model != SCRATCH and not task_class(self.task).words:
+        if self.model != SCRATCH and not task_class(self.task).reads_words:
             raise UsageError(
                 f"The streams of the task '{self.task}' hold more than words, for which '{self.model}' has no embeddings: "
                 "take a model from scratch."
@@ -219,7 +219,7 @@ class TrainConfig:
         from memspan.models.pretrained import adapt
 
         adapted = adapt(self.model, task.vocabulary, self.lora, self.precision, self.mechanism, self.settings)
-        if adapted.kind == "pretrained_seq2seq" and not task.answers:
+        if adapted.kind == "pretrained_seq2seq" and not task.says_after:
             raise UsageError(
                 f"'{self.model}' is an encoder-decoder, which answers what it has read, and the task '{self.task}' asks no "
                 "question: choose a causal model."

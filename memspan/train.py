@@ -33,7 +33,7 @@ from torch.optim import AdamW
 from torch.utils import _pytree as pytree
 from transformers import get_cosine_schedule_with_warmup
 
-from memspan.checkpoints import find, pack, replaced, unpack
+from memspan.checkpoints import check_output, find, pack, replaced, unpack
 from memspan.config import TrainConfig
 from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.evaluate import CONFIG, Score, asked_from, make_task, measure, tally
@@ -126,6 +126,8 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] | None = 
         Diverged: the loss is no number any more.
         MemspanError: a checkpoint cannot be written or read.
     """
+    if config.output is not None:
+        check_output(Path(config.output))
     checkpoint = None if config.output is None else find(Path(config.output) / LAST)
     if checkpoint is not None and not resume:
         raise UsageError(f"{config.output} holds a run already: resume it, or choose another folder.")

@@ -127,7 +127,7 @@ def test_flags_go_before_the_file(
         ("train --task recall --settings heads", "write NAME=VALUE"),
         ("train --task recall --layers [[", "cannot be read"),
         ("train none.yaml", "cannot be read"),
-        ("eval none", "no model was saved there"),
+        ("eval none", "There is no folder none"),
         ("eval none --segments a", "no list of whole numbers"),
     ],
 )

@@ -62,7 +62,7 @@ class LanguageModelling(Task):
     """
 
     metric, lower_is_better = "bits", True
-    words, answers = True, False
+    reads_words, says_after = True, False
 
     def __init__(
         self, data: str | Sequence[str] = (), segment: int = 128, valid: float = 0.1, tokenizer: str | None = None

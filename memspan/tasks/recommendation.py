@@ -23,7 +23,7 @@ from memspan import metrics
 from memspan.data.dataset import TABLE, Record, pad
 from memspan.errors import MemspanError, UsageError
 from memspan.tasks.base import NOT_ASKED, Batch
-from memspan.tasks.text import Example, TextTask
+from memspan.tasks.text import Example, TextTask, damaged, read_learned
 
 ITEMS = "items.json"
 TOLD = ("title", "genres", "rating")  # columns besides those that there must be
@@ -82,7 +82,7 @@ class Recommendation(TextTask):
     """
 
     columns, metric = ("user", "item", "time"), f"NDCG@{SHOWN}"
-    words = False  # items stand in the streams
+    reads_words = False  # items stand in the streams
     _choosing = False  # whether `batch` asks for the items that models are chosen by
 
     def __init__(
@@ -158,10 +158,10 @@ class Recommendation(TextTask):
             found = {event.item.id: event.item for record in self.records for event in record["events"]}
             self.items = [found[name] for name in sorted(found)]
         else:
-            try:
-                self.items = [Item(*one) for one in json.loads((Path(saved) / ITEMS).read_text("utf-8"))]
-            except (OSError, ValueError, TypeError) as error:
-                raise UsageError(f"{saved} holds no items: it was not trained for recommendation.") from error
+            kept = read_learned(saved, ITEMS, "items")
+            if not isinstance(kept, list) or not all(_is_item(one) for one in kept):
+                raise damaged(Path(saved) / ITEMS, "items")
+            self.items = [Item(*one) for one in kept]
         if len(self.items) <= SHOWN:
             raise UsageError(f"There are {len(self.items)} items: to recommend {SHOWN} of them, there must be more.")
         self.numbers = {item.id: number for number, item in enumerate(self.items)}
@@ -405,6 +405,10 @@ def _lent(user: str, draw: random.Random) -> list[dict[str, Any]]:
             }
         )
     return records
+
+
+def _is_item(told: Any) -> bool:
+    return isinstance(told, list) and len(told) == len(Item._fields) and all(isinstance(one, str) for one in told)
 
 
 def _line(event: Event) -> str:

@@ -26,6 +26,7 @@ SIZES = {
     "num_attention_heads": 4,
 }
 
+
 def save(model: PreTrainedModel, folder: Path, frame: str) -> str:
     """A tiny model and a byte-level tokenizer that frames texts as `frame` says, as `save_pretrained` writes them."""
     tokenizer = Tokenizer(models.BPE())
