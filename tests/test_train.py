@@ -383,7 +383,7 @@ def test_a_disk_that_does_not_take_it(tmp_path: Path) -> None:
         train(tiny(output=str(tmp_path / "run")))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "best").write_text("a file")
-    with pytest.raises(MemspanError, match="The checkpoint .*best cannot be written"):
+    with pytest.raises(MemspanError, match=r"The checkpoint .*best cannot be written"):
         train(tiny(output=str(tmp_path / "other")))
 
 
