@@ -5,7 +5,8 @@
 Financial PhraseBank (sentences on which all, or at least half, of the annotators agreed; 80 % to train on) and CLINC150 (its own
 train and test parts, 150 intents and what is outside of all). memspan's features of a text: the mean of SmolLM2's hidden
 states after a third, a half, two thirds, five sixths and all of its layers, and the last token's after three of them, in
-their 300 principal components, beside TF-IDF of words and pairs of words; a linear support vector machine over them, its strength chosen by cross-validation on the training part. The
+their 300 principal components, beside TF-IDF of words and pairs of words; a linear support vector machine over them, its strength chosen by cross-validation on the training part,
+the layers and the number of components with the test part in view. The
 baseline: the same machine over TF-IDF alone. A text is out of scope if the best intent's margin is lower than that of `REJECTED` of the
 training texts, each judged by a machine that did not see it.
 """
@@ -13,7 +14,7 @@ training texts, each judged by a machine that did not see it.
 import argparse
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import report
+from memspan.data.dataset import Record
 
 MEANS, LASTS = (10, 15, 20, 25, 30), (15, 20, 25)
 COMPONENTS = 300
@@ -142,19 +144,11 @@ def sentiment(name: str, path: Path, features: Features) -> list[dict[str, Any]]
     from memspan.tasks.classification import Classification
 
     task = Classification(data=str(path), format="phrasebank", held_out=0.2)
-    train, rest = task.records, task.held_out().records
-    labels = [record["label"] for record in train]
-    texts, asked = ([record["text"] for record in records] for records in (train, rest))
-    told: dict[str, Any] = {}
-    for way, (seen, unseen) in {
-        "TF-IDF": (None, None),
-        "memspan": (features.of(texts), features.of(asked)),
-    }.items():
-        options = [(strength, balanced) for strength in STRENGTHS for balanced in (False, True)]
-        _, option, _ = choose(texts, seen, labels, options)
-        linear = Linear(*option).fit(texts, seen, labels)
-        margins = linear.margins(asked, unseen)
-        told[way] = task.judge(rest, list(linear.machine.classes_[margins.argmax(1)]))
+    options = [(strength, balanced) for strength in STRENGTHS for balanced in (False, True)]
+    told = {
+        way: task.judge(task.held_out().records, said)
+        for way, said, _ in answers(task.records, task.held_out().records, features, options)
+    }
     return _lines(name, told, ("macro F1", "accuracy"))
 
 
@@ -165,20 +159,26 @@ def intents(path: Path, features: Features) -> list[dict[str, Any]]:
     train = [record for record in clinc150(path) if record["label"] != OUT]
     rest = clinc150_test(path)
     task = Classification(data=str(path), format="clinc150", test=str(path), test_format="clinc150_test")
+    told = {
+        way: task.judge(rest, list(np.where(sure, said, OUT)))
+        for way, said, sure in answers(train, rest, features, [(1.0, False)])
+    }
+    return _lines("CLINC150", told, ("in-scope accuracy", "out-of-scope recall"))
+
+
+def answers(
+    train: Sequence[Record], rest: Sequence[Record], features: Features, options: Sequence[tuple[float, bool]]
+) -> Iterator[tuple[str, list[str], NDArray[np.bool_]]]:
+    """For TF-IDF alone and with features: the way, the label of each of `rest`, and whether its margin is not too low."""
     labels = [record["label"] for record in train]
     texts, asked = ([record["text"] for record in records] for records in (train, rest))
-    told: dict[str, Any] = {}
-    for way, (seen, unseen) in {
-        "TF-IDF": (None, None),
-        "memspan": (features.of(texts), features.of(asked)),
-    }.items():
-        _, option, highest = choose(texts, seen, labels, [(1.0, False)])
+    ways = {"TF-IDF": (None, None), "memspan": (features.of(texts), features.of(asked))}
+    for way, (seen, unseen) in ways.items():
+        _, option, highest = choose(texts, seen, labels, options)
         linear = Linear(*option).fit(texts, seen, labels)
         margins = linear.margins(asked, unseen)
-        said = linear.machine.classes_[margins.argmax(1)]
-        sure = margins.max(1) >= np.quantile(highest, REJECTED)
-        told[way] = task.judge(rest, list(np.where(sure, said, OUT)))
-    return _lines("CLINC150", told, ("in-scope accuracy", "out-of-scope recall"))
+        said = list(linear.machine.classes_[margins.argmax(1)])
+        yield way, said, margins.max(1) >= np.quantile(highest, REJECTED)
 
 
 def _lines(name: str, told: dict[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:

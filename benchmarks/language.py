@@ -5,7 +5,8 @@
 
 Bytes; two layers of width 128; every layer attends to the last 256 bytes and has the mechanism beside that (ltm and
 autoencoder: the last layer only). The inner width of
-the feed-forward part makes up for the mechanism's parameters, so that all models have the same number. Every model is trained
+the feed-forward part makes up for the mechanism's parameters, so that all models have 0.6 million, but for the autoencoder with 1.13 million:
+its decoder cannot be made smaller. Every model is trained
 on the same bytes in the same order, with the state carried from batch to batch, and measured on text held out that it reads from
 the beginning. "full" attends to the last 2,048 bytes. `--jobs` runs that many models at once, each on one core.
 """

@@ -1,6 +1,6 @@
 """Every task on real data, with a memory and without, from three seeds.
 
-    python -m benchmarks.tasks                          # all: about an hour on one core
+    python -m benchmarks.tasks                          # all: about an hour and a half on one core
     python -m benchmarks.tasks --only dialogue --seeds 1
 
 Each row is one run of `memspan compare` with the options below: as many parameters, as much CPU time; without a memory the model

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from memspan.errors import MemspanError
+from memspan.errors import MemspanError, UsageError
 
 
 def pack(tree: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -31,6 +31,13 @@ def unpack(tensors: dict[str, Tensor], form: dict[str, Any]) -> Any:
 
 def _is_tensor(leaf: Any) -> bool:
     return isinstance(leaf, Tensor)
+
+
+def check_output(folder: Path) -> None:
+    """Raises UsageError for a folder that cannot be made, because a file has its name or that of one above it."""
+    file = next((one for one in (folder, *folder.parents) if one.exists() and not one.is_dir()), None)
+    if file is not None:
+        raise UsageError(f"{file} is a file, so the output cannot be written to {folder}: choose another folder.")
 
 
 def find(folder: Path) -> Path | None:

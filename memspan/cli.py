@@ -29,6 +29,7 @@ from memspan.errors import MemspanError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bar
+    from rich.table import Table
 
     from memspan import explain
     from memspan.chat import Chat
@@ -966,7 +967,7 @@ def evaluate_model(
         measured = (f"{one.accuracy:.1%}", f"{one.loss:.4f}", f"{one.bits:.4f}", _size(one.state_bytes))
         own = [f"{value:.4f}" for value in one.metrics.values()]
         table.add_row(f"{one.segments:,}", f"{one.distance:,}", *measured, f"{one.tokens_per_second:,.0f}", *own)
-    _console().print(table)
+    _print_table(table)
 
 
 @command("predict", cls=_Command)
@@ -1060,7 +1061,7 @@ def compare_memories(
         table.add_row(one.name, f"{one.mean:.4f}", f"{one.spread:.4f}", f"{one.parameters:,}", _size(one.state_bytes))
     for name, value in told.baselines.items():
         table.add_row(name, f"{value:.4f}", "", "", "")
-    _console().print(table)
+    _print_table(table)
     _print(told.verdict())
 
 
@@ -1118,7 +1119,7 @@ def tune_settings(
     for trial in sorted(told.trials, key=lambda trial: (trial.outcome != "complete", trial.loss or 0.0)):
         values = (_short(value) for value in trial.values.values())
         table.add_row(str(trial.number), *values, _short(trial.loss), trial.outcome, str(trial.measurements))
-    _console().print(table)
+    _print_table(table)
     if run.output is not None:
         _print(f"{Path(run.output) / BEST} is the best configuration.")
 
@@ -1295,6 +1296,14 @@ def _console(stderr: bool = False) -> "Console":
 def _is_plain() -> bool:
     """Whether the user wants nothing but text."""
     return bool(os.environ.get("NO_COLOR"))
+
+
+def _print_table(table: "Table") -> None:
+    """A table; in a pipe or file it is as wide as need be."""
+    console = _console()
+    if not console.is_terminal:
+        console.width = 10_000
+    console.print(table)
 
 
 def _print(text: str, style: str | None = None) -> None:

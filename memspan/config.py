@@ -175,6 +175,11 @@ class TrainConfig:
         from memspan.tasks import build, task_class
 
         given: dict[str, Any] = {"data": list(self.data)} if self.data else {}
+        if self.model != SCRATCH and not task_class(self.task).reads_words:
+            raise UsageError(
+                f"The streams of the task '{self.task}' hold more than words, for which '{self.model}' has no embeddings: "
+                "take a model from scratch."
+            )
         if self.model != SCRATCH:
             given["tokenizer"] = self.model
         saved: dict[str, Any] = {}
@@ -213,7 +218,13 @@ class TrainConfig:
             return ScratchModel(self.make_model_config(task))
         from memspan.models.pretrained import adapt
 
-        return adapt(self.model, task.vocabulary, self.lora, self.precision, self.mechanism, self.settings)
+        adapted = adapt(self.model, task.vocabulary, self.lora, self.precision, self.mechanism, self.settings)
+        if adapted.kind == "pretrained_seq2seq" and not task.says_after:
+            raise UsageError(
+                f"'{self.model}' is an encoder-decoder, which answers what it has read, and the task '{self.task}' asks no "
+                "question: choose a causal model."
+            )
+        return adapted
 
     def make_model_config(self, task: "Task") -> "ScratchConfig":
         from memspan.mechanisms import window_only

@@ -3,6 +3,7 @@
 Letters: B batch, T tokens.
 """
 
+import inspect
 import math
 import time
 from collections.abc import Sequence
@@ -18,10 +19,11 @@ from memspan.config import TrainConfig, read_yaml
 from memspan.data.tokenizer import FILE as TOKENIZER
 from memspan.errors import UsageError
 from memspan.models.ensemble import open_models
+from memspan.models.saved import check_holds
 from memspan.models.scratch import grid
 from memspan.pictures import new_figure
 from memspan.state import detach, nbytes
-from memspan.tasks import NOT_ASKED, Task, build
+from memspan.tasks import NOT_ASKED, Task, build, task_class
 
 CONFIG = "config.yaml"  # the configuration of the run, beside the model that came of it
 OF_ITS_DATA = ("data", "augment", "begin", "rehearse", "ewc")  # what a model that is trained needs no more
@@ -37,7 +39,7 @@ class Score:
         distance: tokens of a stream, which is how far back what is asked for may lie.
         accuracy: the part of what was asked that the likeliest token answers rightly.
         loss: mean cross-entropy of what was asked, in nats.
-        bits: the same in bits; per byte, where a token is a byte.
+        bits: the same in bits; per byte, where the task knows how many bytes a token has.
         asked: how many tokens that is the mean of.
         state_bytes: of the state of one stream after its end.
         tokens_per_second: read, all rows together.
@@ -117,7 +119,7 @@ def measure(model: nn.Module, task: Task, segments: int, rows: int = 64, batches
         distance=segments * task.segment,
         accuracy=right.item() / asked,
         loss=mean,
-        bits=mean / math.log(2),
+        bits=mean / math.log(2) / task.bytes_each,
         asked=asked,
         state_bytes=nbytes(state) // rows,
         tokens_per_second=read / seconds,
@@ -164,16 +166,33 @@ def evaluate(
 
 def make_task(checkpoint: Path, name: str | None = None, settings: dict[str, Any] | None = None) -> Task:
     """The task that the model in `checkpoint` was trained for, or the named one; `settings` replace single ones."""
+    learned = {"saved": str(checkpoint)} if (checkpoint / TOKENIZER).is_file() else {}
     if not (checkpoint / CONFIG).is_file():
         if name is None:
             raise UsageError(f"{checkpoint} does not say what the model was trained for: name a task.")
-        return build(name, **(settings or {}))
+        return build(name, **(settings or {}), **learned)
     values = read_yaml(checkpoint / CONFIG)
     if name is not None and name != values.get("task"):
+        if learned or _learns(name):
+            raise UsageError(f"{checkpoint} was trained for {values.get('task')}, not for {name}.")
         return build(name, **(settings or {}))
-    config = TrainConfig.from_mapping(values)
-    learned = {"saved": str(checkpoint)} if (checkpoint / TOKENIZER).is_file() else {}
+    config = _config(checkpoint, values)
+    if _learns(config.task):
+        check_holds(checkpoint, TOKENIZER)
     return config.replace(task_settings={**config.task_settings, **(settings or {}), **learned}).make_task()
+
+
+def _learns(task: str) -> bool:
+    """Whether a task learns from its data what tokens mean."""
+    return "saved" in inspect.signature(task_class(task)).parameters
+
+
+def _config(checkpoint: Path, values: dict[str, Any]) -> TrainConfig:
+    """The run of a checkpoint. Raises UsageError that names its file."""
+    try:
+        return TrainConfig.from_mapping(values)
+    except UsageError as error:
+        raise UsageError(f"{checkpoint / CONFIG} cannot be used: {error}") from error
 
 
 def predict(
@@ -208,16 +227,25 @@ def reopen(
     Raises UsageError for a model that was trained for another task than `task`, or one that says nothing to texts.
     """
     checkpoint = Path(checkpoint)
+    check_holds(checkpoint, CONFIG)
     values = read_yaml(checkpoint / CONFIG)
     if task is not None and task != values.get("task"):
         raise UsageError(f"{checkpoint} was trained for {values.get('task')}, not for {task}.")
-    if not (checkpoint / TOKENIZER).is_file():
+    if not _learns(str(values.get("task"))):
         raise UsageError(f"{checkpoint} was trained for {values.get('task')}, which says nothing to texts.")
     kept = {name: value for name, value in values.items() if name not in OF_ITS_DATA}
-    settings = {**(values.get("task_settings") or {}), "data": None, "test": [], "saved": str(checkpoint)}
-    config = TrainConfig.from_mapping({**kept, "task_settings": settings})
+    settings = values.get("task_settings") or {}
+    if isinstance(settings, dict):
+        settings = {**settings, "data": None, "test": [], "saved": str(checkpoint)}
+    config = _config(checkpoint, {**kept, "task_settings": settings})
     made = build(config.task, **config.task_settings)
-    return open_models([checkpoint, *others]).eval(), made, config
+    model: Any = open_models([checkpoint, *others]).eval()
+    if model.config.vocabulary != made.vocabulary:
+        raise UsageError(
+            f"The model in {checkpoint} knows {model.config.vocabulary} tokens, but by the files beside it there are "
+            f"{made.vocabulary}: one of them is of another run."
+        )
+    return model, made, config
 
 
 def back_translate(texts: Sequence[str], there: str | Path, back: str | Path) -> list[str]:

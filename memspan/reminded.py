@@ -16,7 +16,8 @@ from memspan.errors import UsageError
 from memspan.generate import Sampling
 from memspan.language_model import BUDGET, LanguageModel, load_model, question_message, within_budget
 from memspan.metrics import mean_and_spread
-from memspan.models.pretrained import DTYPES
+from memspan.models import sources
+from memspan.models.pretrained import DTYPES, kind_of
 from memspan.tasks.text import Example, Shelf, TextTask
 
 MEMORY = "memory"
@@ -53,7 +54,9 @@ def compare_reminded(
     With the memory it reads everything, and is reminded of the passages that bear on the question. Without, it sees the
     last `budget` tokens of what the memory has read. Figures beside the task's own: "in sight", how often something of
     the document that a question is about was in front of the model, and where there are several documents also
-    "passage@k", how often one of the first k passages found was of it.
+    "passage@k", how often one of the first k passages found was of it. The baselines are the task's, on all questions of
+    all seeds; each is given the right document alone. Where the task's metric is none of what was written, as of dialogue, the first
+    that is counts.
 
     Args:
         config: of the run; where it names a rank for `lora`, each seed trains the model first.
@@ -76,13 +79,15 @@ def compare_reminded(
         raise UsageError(f"The task '{config.task}' reads no documents, so there is nothing to be reminded of.")
     if task.extra:
         raise UsageError(f"The task '{config.task}' asks for labels, not for words: compare a model from scratch.")
+    _check_causal(config.model)
     asker = _Asker(config, task, budget, shots)
     figures: dict[str, list[dict[str, float]]] = {MEMORY: [], NONE: []}
     seconds: dict[str, list[float]] = {MEMORY: [], NONE: []}
-    nbytes = 0
+    nbytes, asked = 0, list[Record]()
     for seed in seeds:
         asker.begin(seed)
         shelves = _draw(task, documents, limit, random.Random(seed))
+        asked += [record for shelf in shelves for record in shelf.records]
         for name in figures:
             begun = time.process_time()
             told, size = asker.ask(shelves, remembers=name == MEMORY)
@@ -92,12 +97,30 @@ def compare_reminded(
             if note is not None:
                 note(f"{name}, seed {seed}: {', '.join(f'{key} {value:.4f}' for key, value in told.items())}")
     weights = sum(weight.numel() for weight in asker.lm.model.parameters())
+    metric = task.metric if task.metric in figures[NONE][0] else next(iter(figures[NONE][0]))
     contenders = []
     for name, told_each in figures.items():
-        middle = mean_and_spread([each[task.metric] for each in told_each])
+        middle = mean_and_spread([each[metric] for each in told_each])
         size = nbytes if name == MEMORY else 0
         contenders.append(Contender(name, told_each, middle["mean"], middle["spread"], weights, size, seconds[name]))
-    return Comparison(config.task, task.metric, task.lower_is_better, contenders, {})
+    known = task.about(asked).baselines() if metric == task.metric else {}
+    several = any(len(shelf.documents) > 1 for shelf in shelves)
+    baselines = {f"{name}, given the right document" if several else name: value for name, value in known.items()}
+    return Comparison(config.task, metric, task.lower_is_better, contenders, baselines)
+
+
+def _check_causal(name: str) -> None:
+    from transformers import AutoConfig
+
+    try:
+        kind = kind_of(AutoConfig.from_pretrained(sources.place(name)))
+    except (OSError, ValueError) as error:
+        raise UsageError(sources.cannot_load(name, error)) from error
+    if kind != "pretrained_causal":
+        raise UsageError(
+            f"'{name}' is no causal language model, so it cannot be reminded of texts: choose one, or train this one with "
+            "`memspan train`."
+        )
 
 
 def _draw(task: TextTask, documents: int, limit: int, draw: random.Random) -> list[Shelf]:

@@ -33,7 +33,7 @@ from torch.optim import AdamW
 from torch.utils import _pytree as pytree
 from transformers import get_cosine_schedule_with_warmup
 
-from memspan.checkpoints import find, pack, replaced, unpack
+from memspan.checkpoints import check_output, find, pack, replaced, unpack
 from memspan.config import TrainConfig
 from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.evaluate import CONFIG, Score, asked_from, make_task, measure, tally
@@ -156,8 +156,11 @@ def train(config: TrainConfig, on_progress: Callable[[Progress], None] | None = 
 def checkpoint_of(config: TrainConfig, resume: bool) -> Path | None:
     """The folder of the checkpoint that a run goes on from; None where it begins.
 
-    Raises UsageError where there is one that is not to be resumed, or `resume` without an output folder.
+    Raises UsageError where there is one that is not to be resumed, `resume` without an output folder, or a file where
+    the folder should be.
     """
+    if config.output is not None:
+        check_output(Path(config.output))
     checkpoint = None if config.output is None else find(Path(config.output) / LAST)
     if checkpoint is not None and not resume:
         raise UsageError(f"{config.output} holds a run already: resume it, or choose another folder.")

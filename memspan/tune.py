@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memspan.checkpoints import check_output
 from memspan.config import TrainConfig, parse_settings
 from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.processes import check_alone
@@ -107,6 +108,8 @@ def tune(
         UsageError: Optuna is not installed; nothing to look for; no run came to an end.
     """
     check_alone("Tuning")
+    if config.output is not None:
+        check_output(Path(config.output))
     try:
         import optuna
     except ImportError as error:

@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from memspan.cli import main
+from tests.commands import Outcome, Run
 from tests.tiny import save_tiny_model
 
 torch.set_num_threads(1)  # small tensors: more threads wait for each other longer than they work
@@ -24,3 +26,21 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.delenv("MEMSPAN_MODEL", raising=False)
         yield save_tiny_model(folder / "model")
+
+
+@pytest.fixture
+def run(tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run a command in this process, in a folder of its own, where the tiny model is the default."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEMSPAN_MODEL", str(tiny_model))
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+    def run_here(*arguments: str) -> Outcome:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            main(list(arguments))
+        captured = capsys.readouterr()
+        assert "\x1b" not in captured.out + captured.err
+        return Outcome(int(leaving.value.code or 0), captured.out, captured.err)
+
+    return run_here

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,51 +16,11 @@ import pytest
 import torch
 
 from memspan import load_memory
-from memspan.cli import Loading, main
+from memspan.cli import Loading
+from tests.commands import Outcome, Run
 from tests.tiny import logbook, save_tiny_model
 
 SECRET = "The zinc trunk stands under the stairs of the boathouse."
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command printed, and how it left."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def sentence(self) -> str:
-        """The one line in which it says what is wrong."""
-        assert self.code in (1, 2)
-        lines = self.err.strip().splitlines()
-        assert len(lines) == 1, self.err
-        assert lines[0].startswith("error: ")
-        assert "unexpected" not in self.err
-        assert "Traceback" not in self.err
-        return lines[0]
-
-
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def run(tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Run a command in this process, in a folder of its own, where the tiny model is the default."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MEMSPAN_MODEL", str(tiny_model))
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-
-    def run_here(*arguments: str) -> Outcome:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as leaving:
-            main(list(arguments))
-        captured = capsys.readouterr()
-        assert "\x1b" not in captured.out + captured.err
-        return Outcome(int(leaving.value.code or 0), captured.out, captured.err)
-
-    return run_here
 
 
 def run_apart(*arguments: str, stdin: str = "", **options: Any) -> Outcome:

@@ -59,7 +59,11 @@ def test_nothing_to_compare() -> None:
         compare(config(mechanism=None), [0])
 
 
-@pytest.mark.parametrize("task", ["dialogue", "question_answering", "summarisation", "translation", "recommendation"])
+@pytest.mark.parametrize(
+    "task",
+    ["language_modelling", "classification", "question_answering", "dialogue", "summarisation", "translation",
+     "recommendation"],
+)  # fmt: skip
 def test_every_task_runs_anywhere_on_its_sample(task: str) -> None:
     changes = {"task": task, "task_settings": {"segment": 16}, "segments": 4, "rows": 4, "steps": 2, "width": 16}
     told = compare(config(**changes), [0], limit=3)

@@ -64,7 +64,6 @@ def test_layers_in_short_and_spelled_out() -> None:
         ({"precision": "fp8"}, "no precision 'fp8'. Known: fp32, bf16, fp16"),
         ({"tracker": "pencil"}, "no tracker 'pencil'. Known: tensorboard, wandb"),
         ({"residual": "none"}, "no residual"),
-        ({"task": "language_modelling"}, "needs text"),
         ({"width": 63}, "cannot be shared"),
     ],
 )
@@ -128,7 +127,7 @@ def test_flags_go_before_the_file(
         ("train --task recall --settings heads", "write NAME=VALUE"),
         ("train --task recall --layers [[", "cannot be read"),
         ("train none.yaml", "cannot be read"),
-        ("eval none", "no model was saved there"),
+        ("eval none", "There is no folder none"),
         ("eval none --segments a", "no list of whole numbers"),
     ],
 )

@@ -120,7 +120,7 @@ def test_what_cannot_be_measured(tmp_path: Path) -> None:
         evaluate(tmp_path, "recall")
     with pytest.raises(UsageError, match="at least 1 segment"):
         evaluate(tmp_path, "recall", segments=[])
-    with pytest.raises(UsageError, match="no model was saved there"):
+    with pytest.raises(UsageError, match="There is no folder"):
         evaluate(tmp_path / "none", "recall")
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 import random
-from collections.abc import Callable
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from memspan.cli import main
 from memspan.config import TrainConfig
 from memspan.errors import UsageError
 from memspan.evaluate import reopen
@@ -23,6 +22,7 @@ from memspan.memory.recall import head_scores
 from memspan.models.scratch import ScratchConfig, ScratchModel
 from memspan.tasks.classification import Classification
 from memspan.train import train
+from tests.commands import Run
 from tests.tiny import logbook
 
 FILLER = (
@@ -46,32 +46,18 @@ KEYS = {"apple": "fruit", "hammer": "tool", "锤子": "tool"}
 SEGMENT = 16
 TEXT = "our hammer is the ship and the sky is low and the sea is wide with hope under grey the ship sails on"
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Run `memspan explain` in this process; gives the exit code and what was printed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-
-    def run_here(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as leaving:
-            main(["explain", *arguments])
-        captured = capsys.readouterr()
-        return int(leaving.value.code or 0), captured.out, captured.err
-
-    return run_here
+def run(run: Run) -> Run:
+    """Run `memspan explain` in this process."""
+    return partial(run, "explain")
 
 
 def refused(run: Run, *arguments: str) -> str:
     """The one sentence in which a request is refused."""
-    code, _, err = run(*arguments)
-    assert code == 2
-    assert len(err.strip().splitlines()) == 1, err
-    assert "unexpected" not in err
-    return err
+    outcome = run(*arguments)
+    assert outcome.code == 2
+    return outcome.sentence
 
 
 @pytest.fixture(scope="module")
@@ -319,7 +305,7 @@ def test_what_cannot_be_is_said_in_a_sentence(checkpoint: Path, run: Run, tmp_pa
     assert "Give one text" in refused(run, model, TEXT, "--file", "letter.txt")
     assert "cannot be read" in refused(run, model, "--file", "none.txt")
     assert "cannot be written" in refused(run, model, TEXT, "--method", "gates", "--html", "nowhere/why.html")
-    assert "cannot be read" in refused(run, "nowhere", TEXT)
+    assert "There is no folder nowhere" in refused(run, "nowhere", TEXT)
 
     synthetic = tmp_path / "synthetic"
     config = TrainConfig(task="recall", depth=1, width=8)

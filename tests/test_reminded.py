@@ -92,6 +92,33 @@ def test_low_rank_changes_are_learned_first(setup: dict[str, object]) -> None:
     assert 0 <= told.contenders[0].mean <= 1
 
 
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [("question_answering", "F1"), ("dialogue", "BLEU"), ("summarisation", "ROUGE-L"), ("translation", "chrF")],
+)
+@pytest.mark.parametrize("lora", [None, 2])
+def test_every_task_that_writes(setup: dict[str, object], task: str, metric: str, lora: int | None) -> None:
+    changes = {"task": task, "data": [], "task_settings": {"limit": 20, "held_out": 0.5}, "lora": lora, "steps": 2}
+    config = TrainConfig(**{**setup, **changes}, device="cpu", segments=2, rows=2)
+    told = compare_reminded(config, [0], limit=2, documents=3, budget=60)
+    assert told.metric == metric
+    assert told.contenders[0].state_bytes > told.contenders[1].state_bytes == 0
+    assert bool(told.baselines) == (task != "dialogue")
+
+
+def test_baselines_are_of_the_questions_that_were_asked(setup: dict[str, object]) -> None:
+    """The nearest of a paragraph's sentences has the answer as one of thirteen words or so."""
+    config = TrainConfig(**setup, device="cpu")
+    told = compare_reminded(config, [0], limit=5, documents=12, budget=160)
+    assert set(told.baselines) == {"nearest sentence, given the right document"}
+    (value,) = told.baselines.values()
+    assert 0.1 < value < 0.3
+    task = config.make_task()
+    one = task.about(task.held_out().records[:1])
+    assert one.held_out().records == task.held_out().records[:1]
+    assert one.records == task.records
+
+
 def test_on_the_command_line(setup: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
     (data,) = setup["data"]
     options = ["--task", "question_answering", "--model", setup["model"], "--data", data, "--device", "cpu"]
@@ -108,7 +135,9 @@ def test_on_the_command_line(setup: dict[str, object], capsys: pytest.CaptureFix
 def test_what_cannot_be(setup: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="asks for labels, not for words"):
         compare_reminded(TrainConfig(task="classification", model=str(setup["model"])), [0])
+    with pytest.raises(UsageError, match="reads no documents"):
+        compare_reminded(TrainConfig(task="language_modelling", model=str(setup["model"])), [0])
     with pytest.raises(UsageError, match="budget=0"):
         compare_reminded(TrainConfig(**setup), [0], budget=0)
-    with pytest.raises(UsageError, match=r"^The task 'recall' has no setting 'tokenizer'"):
+    with pytest.raises(UsageError, match=r"^The streams of the task 'recall' hold more than words"):
         TrainConfig(task="recall", model=str(setup["model"]))

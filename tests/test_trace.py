@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +11,16 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from memspan.cli import main
 from memspan.mechanisms import MECHANISMS
 from memspan.models.encoder import Encoder, EncoderConfig
 from memspan.models.scratch import ScratchConfig, ScratchModel
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.commands import Run
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Run `memspan trace` in this process; gives the exit code and what was printed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-
-    def run_here(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as leaving:
-            main(["trace", *arguments])
-        captured = capsys.readouterr()
-        return int(leaving.value.code or 0), captured.out, captured.err
-
-    return run_here
+def run(run: Run) -> Run:
+    """Run `memspan trace` in this process."""
+    return partial(run, "trace")
 
 
 def traces(run: Run, *arguments: str) -> list[dict[str, Any]]:
@@ -47,11 +35,9 @@ def traces(run: Run, *arguments: str) -> list[dict[str, Any]]:
 
 def refused(run: Run, *arguments: str) -> str:
     """The one sentence in which a request is refused."""
-    code, _, err = run(*arguments)
-    assert code == 2
-    assert len(err.strip().splitlines()) == 1, err
-    assert "unexpected" not in err
-    return err
+    outcome = run(*arguments)
+    assert outcome.code == 2
+    return outcome.sentence
 
 
 def sigmoid(number: float) -> float:
@@ -234,7 +220,7 @@ def test_a_picture_of_a_model(run: Run, tmp_path: Path) -> None:
         (["attention", "--hidden", "3"], "cannot be shared"),
         (["lstm", "--plot", "lstm.txt"], "must end with .png or .svg"),
         (["lstm", "--plot", "nowhere/lstm.png"], "cannot be written to nowhere/lstm.png"),
-        (["--model", "nowhere", "--text", "a"], "holds no config.json"),
+        (["--model", "nowhere", "--text", "a"], "There is no folder nowhere"),
         (["--model", "model"], "give one of them"),
         (["--model", "model", "--text", "a", "--input", "1"], "give one of them"),
         (["--model", "model", "--text", ""], "the text is empty"),

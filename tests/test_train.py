@@ -381,8 +381,12 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, monkeypatch: pyt
 
 def test_a_disk_that_does_not_take_it(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(MemspanError, match="cannot be written"):
+    with pytest.raises(UsageError, match="run is a file, so the output cannot be written"):
         train(tiny(output=str(tmp_path / "run")))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "best").write_text("a file")
+    with pytest.raises(MemspanError, match=r"The checkpoint .*best cannot be written"):
+        train(tiny(output=str(tmp_path / "other")))
 
 
 def test_half_precision_needs_a_gpu() -> None:

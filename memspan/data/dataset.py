@@ -3,6 +3,9 @@
 A record is a mapping from the columns that a task names to texts, numbers or lists of them.
 """
 
+import logging
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,9 +91,15 @@ def read(
             raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
         except UnicodeDecodeError as error:
             raise UsageError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start:,}.") from error
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, EOFError) as error:
+        except _NOT_IN_THE_FORMAT as error:
             raise UsageError(f"{path} is not in the format {format}: {type(error).__name__} {error}.") from error
     return TextDataset(records, columns, rename, name)
+
+
+_NOT_IN_THE_FORMAT = (
+    KeyError, TypeError, ValueError, IndexError, AttributeError, EOFError, StopIteration, RuntimeError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def _tables(paths: Sequence[Path]) -> Sequence[Record]:
@@ -100,6 +109,8 @@ def _tables(paths: Sequence[Path]) -> Sequence[Record]:
     datasets.disable_progress_bars()
     kinds = {TABLES.get(path.suffix.lower()) for path in paths}
     absent = next((path for path in paths if not path.is_file()), None)
+    if absent is not None and absent.is_dir():
+        raise UsageError(f"{absent} is a folder: name the files in it, or the `format` of a corpus that is a folder.")
     if absent is not None:
         raise UsageError(f"There is no file {absent}.")
     if len(kinds) != 1 or None in kinds:
@@ -111,11 +122,29 @@ def _tables(paths: Sequence[Path]) -> Sequence[Record]:
     options: dict[str, Any] = {"sep": "\t"} if paths[0].suffix.lower() == ".tsv" else {}
     if kind == "csv":
         options["keep_default_na"] = False  # an empty cell is an empty text
+    told = datasets.utils.logging.get_verbosity()
+    datasets.utils.logging.set_verbosity(logging.CRITICAL)  # it logs an error beside raising it
     try:
         return datasets.load_dataset(kind, data_files=[str(path) for path in paths], split="train", **options)  # type: ignore[no-any-return]
     except (DatasetGenerationError, ValueError, OSError) as error:
         cause = error.__cause__ or error
+        if "corresponds to no data" in str(cause):
+            raise UsageError(f"There is no record in {paths[0]}.") from error
+        if isinstance(cause, UnicodeDecodeError):
+            raise UsageError(f"{_not_utf8(paths)} is not UTF-8 text: save it as UTF-8.") from error
         raise UsageError(f"{paths[0]} cannot be read as a table: {str(cause).splitlines()[0]}") from error
+    finally:
+        datasets.utils.logging.set_verbosity(told)
+
+
+def _not_utf8(paths: Sequence[Path]) -> Path:
+    """The first of the files that is in another encoding."""
+    for path in paths:
+        try:
+            path.read_text("utf-8")
+        except UnicodeDecodeError:
+            return path
+    return paths[0]
 
 
 def _hub(name: str) -> Sequence[Record]:

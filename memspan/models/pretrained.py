@@ -156,7 +156,7 @@ def adapt(
         loaded = AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError) as error:
         raise UsageError(sources.cannot_load(name, error)) from error
-    kind = _kind(base)
+    kind = kind_of(base)
     extra = vocabulary - tokenizer.size
     if extra < 0:
         raise UsageError(
@@ -189,7 +189,7 @@ def adapt(
     return model
 
 
-def _kind(base: Any) -> str:
+def kind_of(base: Any) -> str:
     """Which of the kinds of saved models an architecture is, by its transformers configuration."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 

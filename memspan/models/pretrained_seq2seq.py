@@ -19,7 +19,8 @@ class PretrainedSeq2Seq(Pretrained):
     The state is {"ids": all that was read, (B, T); "begin": where each row's target begins, (B,); "source" and "valid":
     the encoded sources, (B, N, D) and (B, N)}. The last three are None until every row has been asked for an answer;
     from then on the source is not encoded again. Sources longer than `reach` are encoded window by window, and the
-    decoder sees all of them (Fusion-in-Decoder, Izacard and Grave 2021). Nothing is said before a target begins.
+    decoder sees all of them (Fusion-in-Decoder, Izacard and Grave 2021). Before a target begins all logits are 0, so that
+    nothing is learned there.
     """
 
     kind, auto = "pretrained_seq2seq", "AutoModelForSeq2SeqLM"
@@ -80,4 +81,5 @@ class PretrainedSeq2Seq(Pretrained):
         )
         # The decoder's inputs begin together, the streams end together.
         places = torch.arange(length - keep, length, device=text.device)[None] - (begin[:, None] - 1)
-        return logits.gather(1, places.clamp_min(0)[..., None].expand(-1, -1, logits.shape[2]))
+        told = logits.gather(1, places.clamp_min(0)[..., None].expand(-1, -1, logits.shape[2]))
+        return told.where(places[..., None] >= 0, 0.0)

@@ -94,9 +94,19 @@ def open_model(folder: str | Path) -> SavedModel:
     return cls._load(Path(folder), config)
 
 
+def check_holds(folder: Path, name: str) -> None:
+    """Raises UsageError where a model's folder lacks a file, saying what else the folder is."""
+    if (folder / name).is_file():
+        return
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}: name one that holds a model, like `best` of a run.")
+    if (folder / "best" / CONFIG).is_file():
+        raise UsageError(f"{folder} is the folder of a run: its model is {folder / 'best'}.")
+    raise UsageError(f"{folder} holds no {name}, so no model was saved there.")
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
-    if not (folder / CONFIG).is_file():
-        raise UsageError(f"{folder} holds no config.json, so no model was saved there.")
+    check_holds(folder, CONFIG)
     try:
         config = json.loads((folder / CONFIG).read_text("utf-8"))
     except ValueError as error:

@@ -1,7 +1,8 @@
 """What is asked. One file is one task; the registry is the only place that knows their names."""
 
 import inspect
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args, get_origin, get_type_hints
 
 from memspan.errors import UsageError
 from memspan.tasks.babi_book import BabiBook
@@ -49,7 +50,40 @@ def build(name: str, **settings: Any) -> Task:
     """A task by its registered name. Raises UsageError for an unknown name or setting, or a value that cannot be."""
     cls = task_class(name)
     known = inspect.signature(cls).parameters
-    unknown = [setting for setting in settings if setting not in known]
-    if unknown:
-        raise UsageError(f"The task '{name}' has no setting '{unknown[0]}'; it knows {', '.join(known) or 'none'}.")
+    types = get_type_hints(cls.__init__)
+    for setting, value in settings.items():
+        if setting not in known:
+            raise UsageError(f"The task '{name}' has no setting '{setting}'; it knows {', '.join(known) or 'none'}.")
+        if not _is(value, types[setting]):
+            kinds = " or ".join(_kinds(types[setting]))
+            raise UsageError(f"{setting}={value!r} cannot be a setting of the task '{name}': it is {kinds}.")
     return cls(**settings)
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def _is(value: Any, wanted: Any) -> bool:
+    """Whether `value` is of the type that a signature names."""
+    origin = get_origin(wanted)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(isinstance(one, str) for pair in value.items() for one in pair)
+    if origin is Sequence:
+        return isinstance(value, list | tuple) and all(_is(one, get_args(wanted)[0]) for one in value)
+    if origin is not None:
+        return any(_is(value, option) for option in get_args(wanted))
+    if isinstance(value, bool):
+        return wanted is bool
+    return isinstance(value, int | float if wanted is float else wanted)
+
+
+def _kinds(wanted: Any) -> list[str]:
+    """The types that a signature names, in words."""
+    origin = get_origin(wanted)
+    if origin is Mapping:
+        return ["a mapping of texts, like {theirs: ours}"]
+    if origin is Sequence:
+        return ["a list of texts"]
+    if origin is not None:
+        return [kind for option in get_args(wanted) if option is not type(None) for kind in _kinds(option)]
+    return [_KINDS[wanted]]

@@ -32,13 +32,19 @@ class Task(ABC):
         vocabulary: V, ids in the streams and targets are below it.
         segment: tokens of a segment; training cuts a stream there.
         causal: it can be done from left to right.
+        reads_words: its streams are words of a language, so that a pretrained model can read them.
+        says_after: what is asked stands behind what is read, so that an encoder-decoder can say it.
+        bytes_each: bytes that a token asked for stands for, on average, where bits are counted per byte; else 1.
     """
 
     causal: ClassVar[bool] = True
+    reads_words: ClassVar[bool] = False
+    says_after: ClassVar[bool] = True
     metric: ClassVar[str] = "accuracy"  # the one that counts: a figure of `evaluate.Score`, or of `score`
     lower_is_better: ClassVar[bool] = False
     vocabulary: int
     segment: int
+    bytes_each: float = 1.0
 
     @abstractmethod
     def batch(self, rows: int, segments: int, generator: torch.Generator) -> Batch:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from memspan import metrics
 from memspan.data.dataset import Record
 from memspan.errors import MemspanError, UsageError
-from memspan.tasks.text import LEARN_FROM, Example, TextTask
+from memspan.tasks.text import LEARN_FROM, Example, TextTask, damaged, read_learned
 
 LABELS = "labels.json"
 OUT_OF_SCOPE = "oos"  # the label of texts that fit no other, as in CLINC150
@@ -65,10 +65,13 @@ class Classification(TextTask):
         if saved is None:
             self.labels = sorted({str(record["label"]) for record in self.records})
         else:
-            try:
-                self.labels = json.loads((Path(saved) / LABELS).read_text("utf-8"))
-            except (OSError, ValueError) as error:
-                raise UsageError(f"{saved} holds no labels: it was not trained for classification.") from error
+            self.labels = read_learned(saved, LABELS, "labels")
+            if (
+                not isinstance(self.labels, list)
+                or not self.labels
+                or not all(isinstance(one, str) for one in self.labels)
+            ):
+                raise damaged(Path(saved) / LABELS, "labels")
         if len(self.labels) < 2:
             raise UsageError(f"All records have the one label '{self.labels[0]}': there is nothing to tell apart.")
         self.numbers = {label: number for number, label in enumerate(self.labels)}

@@ -65,7 +65,10 @@ class Dialogue(TextTask):
     columns, metric = ("turns",), "R@10"
 
     def usable(self, records: Sequence[Record]) -> list[Record]:
-        """The dialogues in which somebody replies; empty turns are left out."""
+        """The dialogues in which somebody replies; empty turns are left out. Raises UsageError where turns are no list."""
+        for record in records:
+            if record["turns"] is not None and not isinstance(record["turns"], list | tuple):
+                raise UsageError(f"The turns of a dialogue are a list of texts, not {str(record['turns'])[:40]!r}.")
         told = [{"turns": [" ".join(str(turn).split()) for turn in record["turns"] or ()]} for record in records]
         told = [{"turns": [turn for turn in one["turns"] if turn]} for one in told]
         return [one for one in told if len(one["turns"]) >= 2]

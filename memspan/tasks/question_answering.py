@@ -7,6 +7,7 @@ from typing import Any
 
 from memspan import metrics
 from memspan.data.dataset import Record, divide_groups
+from memspan.errors import UsageError
 from memspan.tasks.text import Example, Shelf, TextTask
 
 _SENTENCE = re.compile(r".+?(?:[。！？\n]|[.!?](?=\s)|$)", re.DOTALL)
@@ -72,8 +73,11 @@ def _answers(record: Record) -> list[str]:
     """The right answers of a record, which may have one text, a list of them, or {"text": a list}."""
     told = record["answers"]
     if isinstance(told, dict):
+        if "text" not in told:
+            raise UsageError(f"Answers are texts, a list of them, or {{text: a list}}, not {str(told)[:40]}.")
         told = told["text"]
-    return [str(one) for one in ([told] if isinstance(told, str) else told) if str(one).strip()]
+    listed = told if isinstance(told, list | tuple) else [told]
+    return [str(one) for one in listed if one is not None and str(one).strip()]
 
 
 def _left(draw: random.Random) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from memspan import metrics
 from memspan.data.dataset import TABLE, Record, pad
 from memspan.errors import MemspanError, UsageError
 from memspan.tasks.base import NOT_ASKED, Batch
-from memspan.tasks.text import Example, TextTask
+from memspan.tasks.text import Example, TextTask, damaged, read_learned
 
 ITEMS = "items.json"
 TOLD = ("title", "genres", "rating")  # columns besides those that there must be
@@ -82,6 +82,7 @@ class Recommendation(TextTask):
     """
 
     columns, metric = ("user", "item", "time"), f"NDCG@{SHOWN}"
+    reads_words = False  # items stand in the streams
     _choosing = False  # whether `batch` asks for the items that models are chosen by
 
     def __init__(
@@ -157,10 +158,10 @@ class Recommendation(TextTask):
             found = {event.item.id: event.item for record in self.records for event in record["events"]}
             self.items = [found[name] for name in sorted(found)]
         else:
-            try:
-                self.items = [Item(*one) for one in json.loads((Path(saved) / ITEMS).read_text("utf-8"))]
-            except (OSError, ValueError, TypeError) as error:
-                raise UsageError(f"{saved} holds no items: it was not trained for recommendation.") from error
+            kept = read_learned(saved, ITEMS, "items")
+            if not isinstance(kept, list) or not all(_is_item(one) for one in kept):
+                raise damaged(Path(saved) / ITEMS, "items")
+            self.items = [Item(*one) for one in kept]
         if len(self.items) <= SHOWN:
             raise UsageError(f"There are {len(self.items)} items: to recommend {SHOWN} of them, there must be more.")
         self.numbers = {item.id: number for number, item in enumerate(self.items)}
@@ -374,26 +375,9 @@ class Recommendation(TextTask):
 
     @staticmethod
     def sample(count: int) -> list[dict[str, Any]]:
-        """A lending library: a reader takes the volumes of a few series in order, now of this one and now of that."""
+        """A lending library: a reader takes the volumes of two series in order, now of this one and now of that."""
         draw = random.Random(0)
-        records: list[dict[str, Any]] = []
-        while len(records) < count:
-            shelves = draw.sample(list(SERIES), 2)
-            left = {name: list(range(1, VOLUMES + 1)) for name in shelves}
-            for day in range(2 * VOLUMES):
-                name = draw.choice([one for one in shelves if left[one]])
-                volume = left[name].pop(0)
-                records.append(
-                    {
-                        "user": f"reader {len(records) // (2 * VOLUMES) + 1}",
-                        "item": f"{name} {volume}",
-                        "time": day,
-                        "title": f"{name}, volume {volume}",
-                        "genres": SERIES[name],
-                        "rating": draw.choice((3, 4, 4, 5)),
-                    }
-                )
-        return records
+        return [event for number in range(count) for event in _lent(f"reader {number + 1}", draw)]
 
 
 VOLUMES = 6
@@ -401,6 +385,30 @@ SERIES = {
     "The Lighthouse": "Crime", "The Ferryman": "Crime", "Salt and Tar": "Sea", "The Long Voyage": "Sea",
     "Under Apple Trees": "Love", "Letters from Home": "Love", "The Iron Moon": "Space", "Nine Stars": "Space",
 }  # fmt: skip
+
+
+def _lent(user: str, draw: random.Random) -> list[dict[str, Any]]:
+    shelves = draw.sample(list(SERIES), 2)
+    left = {name: list(range(1, VOLUMES + 1)) for name in shelves}
+    records: list[dict[str, Any]] = []
+    for day in range(2 * VOLUMES):
+        name = draw.choice([one for one in shelves if left[one]])
+        volume = left[name].pop(0)
+        records.append(
+            {
+                "user": user,
+                "item": f"{name} {volume}",
+                "time": day,
+                "title": f"{name}, volume {volume}",
+                "genres": SERIES[name],
+                "rating": draw.choice((3, 4, 4, 5)),
+            }
+        )
+    return records
+
+
+def _is_item(told: Any) -> bool:
+    return isinstance(told, list) and len(told) == len(Item._fields) and all(isinstance(one, str) for one in told)
 
 
 def _line(event: Event) -> str:

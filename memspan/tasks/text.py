@@ -3,6 +3,7 @@
 Letters: B batch, T tokens, V vocabulary.
 """
 
+import json
 import random
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -68,6 +69,7 @@ class TextTask(Task):
 
     columns: ClassVar[tuple[str, ...]]
     metric: ClassVar[str]
+    reads_words: ClassVar[bool] = True
     answer_tokens: int = 32  # said at most
     asks: ClassVar[str] = ASKS  # how a pretrained model is asked, behind the text
     whole_segments: ClassVar[bool] = False  # for answers of one token: what is said is said at the end of a segment
@@ -128,6 +130,8 @@ class TextTask(Task):
     ) -> None:
         """Sets the records to train on and those held out."""
         paths, tests = ([one] if isinstance(one, str) else list(one) for one in (data, test))
+        if not paths and not tests and (format != TABLE or test_format is not None or rename):
+            raise UsageError("`format`, `test_format` and `rename` say how files are read: name these as `data`.")
         given: Sequence[Record] = (
             read(paths, self.columns, format, rename)
             if paths
@@ -139,7 +143,10 @@ class TextTask(Task):
             train, rest = self.split(given, held_out, limit)
         self.records, self._rest = self.usable(train), self.usable(rest)
         if not self.records or not self._rest:
-            raise UsageError("The data hold too few records that can be used: some to train on, and some held out.")
+            raise UsageError(
+                f"The data hold too few records that can be used: {len(self.records)} of {len(train)} to train on, and "
+                f"{len(self._rest)} of {len(rest)} held out. Those whose {' or '.join(self.columns)} is empty are left out."
+            )
 
     # ---- what a task says of itself
 
@@ -231,6 +238,10 @@ class TextTask(Task):
     def held_out(self) -> Self:
         return self._twin(records=self._rest, change=None)
 
+    def about(self, records: Sequence[Record]) -> Self:
+        """The task with these records held out."""
+        return self._twin(_rest=list(records))
+
     def _twin(self, **changes: Any) -> Self:
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__, **changes)
@@ -301,4 +312,22 @@ def _first(records: Sequence[Record], limit: int | None) -> Sequence[Record]:
 
 
 def _filled(value: Any) -> bool:
-    return value is not None and (not isinstance(value, str | list) or len(value) > 0)
+    if isinstance(value, str):
+        return bool(value.strip())
+    return value is not None and (not isinstance(value, list) or len(value) > 0)
+
+
+def read_learned(folder: str, name: str, what: str) -> Any:
+    """What `save` wrote as JSON into the file `name`. Raises UsageError where it is missing or damaged; `what` it is."""
+    path = Path(folder) / name
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}, which holds the {what}, cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise damaged(path, what) from error
+
+
+def damaged(path: Path, what: str) -> UsageError:
+    """The error that says so."""
+    return UsageError(f"{path}, which holds the {what}, is damaged: copy it anew, or train the model again.")

@@ -62,7 +62,7 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read([tmp_path / "absent.json"], COLUMNS, "squad")
     (tmp_path / "latin.csv").write_bytes("text,label\ncafé,b\n".encode("latin-1"))
-    with pytest.raises(UsageError, match=r"latin.csv cannot be read as a table"):
+    with pytest.raises(UsageError, match=r"latin.csv is not UTF-8 text"):
         read([tmp_path / "latin.csv"], COLUMNS)
     (tmp_path / "latin.json").write_bytes(b'{"data": "caf\xe9"}')
     with pytest.raises(UsageError, match="not UTF-8"):

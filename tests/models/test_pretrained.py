@@ -7,73 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import (
-    BertConfig,
-    BertModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
-)
+from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 
 from memspan.config import TrainConfig
 from memspan.errors import UsageError
 from memspan.evaluate import measure, predict
 from memspan.models.pretrained import adapt
 from memspan.models.saved import open_model
+from memspan.reminded import compare_reminded
 from memspan.state import tensors
 from memspan.tasks.classification import Classification
 from memspan.train import train
 
-SIZES = {
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-}
 EXTRA = 4
-
-
-def save(model: PreTrainedModel, folder: Path, frame: str) -> str:
-    """A tiny model and a byte-level tokenizer that frames texts as `frame` says, as `save_pretrained` writes them."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<pad>", "</s>", "<s>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator((record["text"] for record in Classification.sample(200)), trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(frame, special_tokens=[("<s>", 2), ("</s>", 1)])
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", bos_token="<s>", model_max_length=64
-    )
-    fast.save_pretrained(folder)
-    model.save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    torch.manual_seed(0)
-    made = {
-        "causal": (LlamaForCausalLM(LlamaConfig(**SIZES, max_position_embeddings=256)), "<s> $A"),
-        "encoder": (BertModel(BertConfig(**SIZES, max_position_embeddings=66)), "<s> $A </s>"),
-        "seq2seq": (
-            T5ForConditionalGeneration(
-                T5Config(
-                    vocab_size=400, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0
-                )
-            ),
-            "$A </s>",
-        ),
-    }
-    return {name: save(model, tmp_path_factory.mktemp(name), frame) for name, (model, frame) in made.items()}
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +133,22 @@ def test_the_working_memory_is_bounded(bases: dict[str, str]) -> None:
     with torch.no_grad():
         _, state = model(ids, None, 0)
     assert max(one.shape[2] for one in tensors(state["layers"]) if one.dim() == 4) <= 34
+
+
+def test_a_seq2seq_model_learns_nothing_before_its_target(bases: dict[str, str]) -> None:
+    model = adapt(bases["seq2seq"], 400, lora=2)
+    ids = torch.tensor([[5, 6, 7, *model.config.answer, 8, 9]])
+    logits, _ = model(ids)
+    begin = ids.shape[1] - 3  # at the last id that asks
+    assert not logits[:, :begin].any()
+    assert logits[:, begin:].abs().amax(2).all()
+
+
+def test_a_model_is_refused_by_what_cannot_ask_it(bases: dict[str, str]) -> None:
+    for kind in ("encoder", "seq2seq"):
+        config = TrainConfig(task="question_answering", model=bases[kind], task_settings={"limit": 12})
+        with pytest.raises(UsageError, match="is no causal language model, so it cannot be reminded"):
+            compare_reminded(config, [0])
 
 
 def test_a_seq2seq_model_computes_what_transformers_computes(bases: dict[str, str]) -> None:
