@@ -194,7 +194,11 @@ def main() -> None:
     best = {k: max(row[f"R@{k}"] for row in alone) for k in (1, 8)}
     for k in (1, 8):
         print(f"R@{k}: memspan {rows[0][f'R@{k}']:.3f}, the better of BM25 and MiniLM {best[k]:.3f}")
-    name = f"recall-{options.data}" if options.half == "test" else f"recall-{options.data}-choosing"
+    name = "-".join(
+        ["recall", options.data]
+        + ["choosing"] * (options.half != "test")
+        + [str(options.questions)] * (options.questions != parser.get_default("questions"))
+    )
     report.save(name, {"tokens": memory.tokens, "passages": len(memory), "questions": len(asked), "rankers": rows})
 
     def draw(axes):

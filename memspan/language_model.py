@@ -30,7 +30,6 @@ BUDGET = 640  # tokens of recalled text in a prompt
 NEAR = 1.0  # a passage whose score is further behind the best one's distracts a small model more than it helps
 RERANKED = 16  # passages whose likelihood is computed, at most
 LIKELIHOOD_WEIGHT = 4.0  # of a nat per token, against a standard deviation of the other rankers
-FIRST, ADMITTED = 8, 2.0  # the first few are chosen with this weight of it, which throws hardly any right one out
 OUT_OF_REACH = 8.0  # so far behind the first, a passage is not weighed: its likelihood would not make up for it
 
 WEIGHED_AT_ONCE = 4  # of like length, so that little is padded
@@ -198,7 +197,7 @@ class LanguageModel:
         memory: Memory,
         question: str,
         *,
-        top: int = FIRST,
+        top: int = 8,
         rerank: int = RERANKED,
         among: Callable[[Passage], bool] | None = None,
     ) -> list[Recollection]:
@@ -238,17 +237,14 @@ class LanguageModel:
         return heads, memory.word_scores(without_question_words(question))
 
     def _reranked(self, question: str, found: list[Recollection], count: int) -> list[Recollection]:
-        """Those of the first `count` that are within reach in a new order, by likelihood too; behind them the others.
-
-        Likelihood has its full weight among the first few, and less in who is one of them.
-        """
+        """Those of the first `count` that are within reach in a new order, by likelihood too; behind them the others."""
         count = sum(one.score > found[0].score - OUT_OF_REACH for one in found[:count])
         gains = self._likelihood_gains(question, [one.text for one in found[:count]])
         weighed = [
             replace(one, gain=gain, score=one.score + LIKELIHOOD_WEIGHT * gain)
-            for one, gain in sorted(zip(found, gains, strict=False), key=lambda pair: -pair[0].score - ADMITTED * pair[1])
+            for one, gain in zip(found, gains, strict=False)
         ]
-        return sorted(weighed[:FIRST], key=lambda one: -one.score) + weighed[FIRST:] + found[count:]
+        return sorted(weighed, key=lambda one: -one.score) + found[count:]
 
     @torch.inference_mode()
     def _likelihood_gains(self, question: str, texts: Sequence[str]) -> list[float]:
