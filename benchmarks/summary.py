@@ -41,6 +41,7 @@ def rows(chinese: bool) -> list[tuple[str, str, str]]:
         return [(what, ", ".join(parts))]
 
     add("recall-squad", "python -m benchmarks.recall", lambda f: recall(f, "SQuAD"))
+    add("recall-squad-600", "python -m benchmarks.recall --questions 600", lambda f: recall(f, "SQuAD"))
     add("recall-cmrc", "python -m benchmarks.recall --data cmrc", lambda f: recall(f, "CMRC2018"))
     add(
         "answers",
