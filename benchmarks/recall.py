@@ -111,7 +111,7 @@ def first_places(numbers: Sequence[int], held: Sequence[Sequence[int]]) -> dict[
     return places
 
 
-def answers(lm, paragraphs: Sequence[str], asked: Sequence[Asked], searched: Sequence[Sequence], half: str) -> None:
+def answers(lm, paragraphs: Sequence[str], asked: Sequence[Asked], searched: Sequence[Sequence], name: str) -> None:
     """Answers from memory beside answers of the oracle; greedy, at most 32 tokens, several at once to save time."""
     import torch
 
@@ -142,7 +142,6 @@ def answers(lm, paragraphs: Sequence[str], asked: Sequence[Asked], searched: Seq
     }
     figures = {**shares, "ratio": shares["memory"] / shares["oracle"], "questions": len(asked), "budget": BUDGET}
     report.table([figures])
-    name = "answers" if half == "test" else "answers-choosing"
     report.save(name, figures)
 
     def draw(axes):
@@ -194,11 +193,9 @@ def main() -> None:
     best = {k: max(row[f"R@{k}"] for row in alone) for k in (1, 8)}
     for k in (1, 8):
         print(f"R@{k}: memspan {rows[0][f'R@{k}']:.3f}, the better of BM25 and MiniLM {best[k]:.3f}")
-    name = "-".join(
-        ["recall", options.data]
-        + ["choosing"] * (options.half != "test")
-        + [str(options.questions)] * (options.questions != parser.get_default("questions"))
-    )
+    unusual = ["choosing"] * (options.half != "test")
+    unusual += [str(options.questions)] * (options.questions != parser.get_default("questions"))
+    name = "-".join(["recall", options.data, *unusual])
     report.save(name, {"tokens": memory.tokens, "passages": len(memory), "questions": len(asked), "rankers": rows})
 
     def draw(axes):
@@ -210,7 +207,7 @@ def main() -> None:
 
     report.plot(name, draw)
     if options.answers:
-        answers(lm, paragraphs, asked, searched, options.half)
+        answers(lm, paragraphs, asked, searched, "-".join(["answers", *unusual]))
 
 
 if __name__ == "__main__":

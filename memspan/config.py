@@ -219,7 +219,7 @@ class TrainConfig:
         from memspan.models.pretrained import adapt
 
         adapted = adapt(self.model, task.vocabulary, self.lora, self.precision, self.mechanism, self.settings)
-        if adapted.kind == "pretrained_seq2seq" and not task.says_after:
+        if not (adapted.says_throughout or task.says_after):
             raise UsageError(
                 f"'{self.model}' is an encoder-decoder, which answers what it has read, and the task '{self.task}' asks no "
                 "question: choose a causal model."

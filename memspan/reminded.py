@@ -18,6 +18,7 @@ from memspan.language_model import BUDGET, LanguageModel, load_model, question_m
 from memspan.metrics import mean_and_spread
 from memspan.models import sources
 from memspan.models.pretrained import DTYPES, kind_of
+from memspan.models.pretrained_causal import PretrainedCausal
 from memspan.tasks.text import Example, Shelf, TextTask
 
 MEMORY = "memory"
@@ -116,7 +117,7 @@ def _check_causal(name: str) -> None:
         kind = kind_of(AutoConfig.from_pretrained(sources.place(name)))
     except (OSError, ValueError) as error:
         raise UsageError(sources.cannot_load(name, error)) from error
-    if kind != "pretrained_causal":
+    if kind != PretrainedCausal.kind:
         raise UsageError(
             f"'{name}' is no causal language model, so it cannot be reminded of texts: choose one, or train this one with "
             "`memspan train`."

@@ -67,12 +67,14 @@ class Pretrained(SavedModel):
 
     Attributes:
         auto: the class of transformers that loads the base.
+        says_throughout: it says something at every token, not only where an answer begins.
         body: the base, with LoRA in it where there is any.
         head: hidden states (..., D) -> scores (..., `extra`) of the ids behind the tokenizer's; None without any.
     """
 
     config_class = PretrainedConfig
     auto: ClassVar[str]
+    says_throughout: ClassVar[bool] = True
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)

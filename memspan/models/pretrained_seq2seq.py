@@ -24,6 +24,7 @@ class PretrainedSeq2Seq(Pretrained):
     """
 
     kind, auto = "pretrained_seq2seq", "AutoModelForSeq2SeqLM"
+    says_throughout = False
 
     def forward(self, ids: Tensor, state: State = None, keep: int | None = None) -> tuple[Tensor, State]:
         """ids (B, S) int64 -> logits (B, S, V), or (B, keep, V) those of the last `keep` tokens, and the state after them."""
