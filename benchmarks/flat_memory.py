@@ -99,6 +99,7 @@ def reading(lm, tokens: int) -> dict:
 @torch.inference_mode()
 def attached_state(lm, tokens: int) -> dict:
     import memspan
+    from memspan.models.versions import cache_name
 
     sizes, cache, seen = [], None, 0
     before = resident()
@@ -106,7 +107,7 @@ def attached_state(lm, tokens: int) -> dict:
         for piece in stream(tokens, lm):
             ids = torch.tensor([lm.tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]])
             for segment in ids.split(2048, dim=1):
-                cache = model(segment, past_key_values=cache, logits_to_keep=1).past_key_values
+                cache = model(segment, **{cache_name(model.forward): cache}, logits_to_keep=1).past_key_values
                 seen += segment.shape[1]
                 sizes.append((seen, cache.nbytes, resident() - before))
     full = [size for at, size, _ in sizes if at > 4096]

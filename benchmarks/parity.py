@@ -18,7 +18,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from benchmarks import report
 from memspan.models.families import FAMILIES, Tier
 from memspan.models.huggingface import attached
-from tests.models.tiny import VARIANTS, random_ids, tiny_model
+from tests.models.tiny import CACHE, VARIANTS, random_ids, tiny_model
 
 PIECES = [17, 1, 40, 2, 30]
 NEW = 24
@@ -29,7 +29,7 @@ def read(model: Any, ids: Tensor, pieces: list[int]) -> Tensor:
     """The logits of ids (1, S), read in pieces of these lengths."""
     logits, cache = [], None
     for piece in ids.split(pieces, dim=1):
-        output = model(piece, past_key_values=cache, use_cache=True)
+        output = model(piece, **{CACHE: cache}, use_cache=True)
         cache = output.past_key_values
         logits.append(output.logits)
     return torch.cat(logits, 1)

@@ -11,6 +11,7 @@ from transformers.cache_utils import Cache
 
 from memspan.errors import UsageError
 from memspan.models.decoding import for_decoding
+from memspan.models.versions import cache_name
 from memspan.state import State
 
 
@@ -55,6 +56,7 @@ class Decoder:
     def __init__(self, model: Any, stop: Sequence[int]) -> None:
         self.model, self.stop = for_decoding(model), frozenset(stop)
         self.window: int = model.config.get_text_config().max_position_embeddings
+        self._cache_name = cache_name(self.model.forward)
 
     def new_cache(self) -> Cache:
         return DynamicCache(config=self.model.config)
@@ -75,7 +77,7 @@ class Decoder:
 
     def step(self, ids: Tensor, cache: Cache, before: int) -> Tensor:
         """Reads ids (1, S) behind the `before` tokens in the cache; the logits (1, V) of what follows."""
-        output = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        output = self.model(input_ids=ids, **{self._cache_name: cache}, use_cache=True, logits_to_keep=1)
         logits: Tensor = output.logits[:, -1]
         return logits
 
@@ -139,7 +141,7 @@ class CompiledDecoder(Decoder):
         positions = torch.full((1, 1), before, device=ids.device)
         with torch.no_grad():
             output = self._compiled(
-                input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+                input_ids=ids, position_ids=positions, **{self._cache_name: cache}, use_cache=True, logits_to_keep=1
             )
         logits: Tensor = output.logits[:, -1].clone()
         return logits

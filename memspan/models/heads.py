@@ -16,6 +16,7 @@ from memspan.errors import UnsupportedModel
 from memspan.mechanisms import keep_everything
 from memspan.mechanisms.attention import Rotate
 from memspan.models.huggingface import Attachment, MemoryCache, Step, find_causal_lm
+from memspan.models.versions import cache_name
 
 Head = tuple[int, int]
 
@@ -76,6 +77,7 @@ class HeadReader:
         shared = {id(tensor): tensor for tensor in chain(causal_lm.parameters(), causal_lm.buffers())}
         self._model = deepcopy(causal_lm, memo=shared).eval()  # new modules, the same tensors
         self._attachment = Attachment(self._model, lambda: MemoryCache([keep_everything()] * self.layers))
+        self._cache_name = cache_name(self._attachment.base.forward)
         self._attachment.attach()
         self.layers: int = self._attachment.config.num_hidden_layers
         token = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
@@ -103,7 +105,7 @@ class HeadReader:
     def _noted(self, ids: Tensor, wanted: frozenset[int], valid: Tensor | None) -> dict[int, _Noted]:
         tap = _Tap(self.layers, wanted)
         try:
-            self._attachment.base(input_ids=ids, attention_mask=valid, past_key_values=tap, use_cache=True)
+            self._attachment.base(input_ids=ids, attention_mask=valid, **{self._cache_name: tap}, use_cache=True)
         except _Enough:
             return tap.noted
         raise AssertionError("the forward never reached the last layer that was asked for")

@@ -32,6 +32,7 @@ from memspan.errors import UnsupportedModel, UsageError
 from memspan.mechanisms import DEFAULT, KVMechanism, build_over_keys, keep_everything
 from memspan.mechanisms.attention import Rotate, attend
 from memspan.models.families import FAMILIES, Tier
+from memspan.models.versions import CACHE_NAMES, cache_name
 
 _NAME = "memspan"
 PARITY = 1e-4  # what a memory that holds everything may change in a logit, beyond rounding
@@ -287,6 +288,7 @@ class Attachment:
                 "This model already has a memory attached; leave the first `with` before entering another."
             )
         self._argument_names = list(inspect.signature(self.base.forward).parameters)
+        self._cache_name = cache_name(self.base.forward)
         self._rotary: _Rotary | None = None
         self._replaced: WeakSet[Any] = WeakSet()
         self._handles: list[Any] = []
@@ -344,11 +346,12 @@ class Attachment:
         if tokens is None:
             raise UsageError("There is nothing to read: give input_ids or inputs_embeds.")
         rows, length = tokens.shape[:2]
-        cache = self._cache_for(kwargs.get("past_key_values"), rows)
+        given = [kwargs.pop(name) for name in CACHE_NAMES if name in kwargs]
+        cache = self._cache_for(next((one for one in given if one is not None), None), rows)
         valid = _valid(kwargs.get("attention_mask"), rows, length, cache.seen)
         step = cache.begin(length, valid)
         kwargs.pop("logits_to_keep", None)  # a decoder that drops the other tokens early would not remember them
-        kwargs |= {"past_key_values": cache, "attention_mask": None, "memspan": (step, self)}
+        kwargs |= {self._cache_name: cache, "attention_mask": None, "memspan": (step, self)}
         if self._rotary is None:
             places = torch.arange(length, device=tokens.device)[None] if valid is None else valid.long().cumsum(1) - 1
             kwargs["position_ids"] = self._learned_positions(places.clamp_min(0) + cache.text)
@@ -357,10 +360,10 @@ class Attachment:
     def _after_forward(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         step, _attachment = kwargs["memspan"]
         step.commit()
-        if hasattr(output, "past_key_values"):
+        if hasattr(output, self._cache_name):
             # Some models drop it while checkpointing activations; and `generate` without a cache must not be given one.
             unwanted = kwargs.get("use_cache") is False and step.cache.seen == step.length
-            output.past_key_values = None if unwanted else step.cache
+            setattr(output, self._cache_name, None if unwanted else step.cache)
 
     def _cache_for(self, cache: Any, rows: int) -> MemoryCache:
         """The cache that the forward shall use when it was given `cache`."""
@@ -581,12 +584,13 @@ def _logits(model: nn.Module, length: int, pieces: int) -> Tensor:
     vocabulary = causal_lm.config.get_text_config(decoder=True).vocab_size
     ids = (torch.arange(length, device=causal_lm.device) * 7919 + 11)[None] % vocabulary
     training = [module for module in causal_lm.modules() if module.training]
+    name = cache_name(causal_lm.forward)
     causal_lm.eval()
     try:
         cache, logits = None, []
         for piece in ids.tensor_split(pieces, dim=1):
-            output = causal_lm(piece, past_key_values=cache, use_cache=True)
-            cache = output.past_key_values
+            output = causal_lm(piece, **{name: cache}, use_cache=True)
+            cache = getattr(output, name)
             logits.append(output.logits)
     finally:
         for module in training:

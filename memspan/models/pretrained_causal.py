@@ -11,6 +11,7 @@ from torch import Tensor
 from memspan.mechanisms import working_memory
 from memspan.models.huggingface import Attachment, MemoryCache, mechanisms_for
 from memspan.models.pretrained import Pretrained, PretrainedConfig
+from memspan.models.versions import cache_name
 from memspan.state import State, share
 
 
@@ -26,6 +27,7 @@ class PretrainedCausal(Pretrained):
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
         self._attachment = Attachment(self.body, lambda: MemoryCache(self._mechanisms))
+        self._cache_name = cache_name(self._attachment.base.forward)
         positions = self._attachment.config.max_position_embeddings
         chosen = working_memory(positions) if config.mechanism is None else config.mechanism
         self._mechanisms = mechanisms_for(self._attachment.causal_lm, chosen, config.settings)
@@ -40,7 +42,7 @@ class PretrainedCausal(Pretrained):
             cache.states, cache.seen, text = share(state["layers"]), state["seen"], state["text"]
         cache.text = text
         ids, valid = self._begun(ids, text > 0)
-        given = {"input_ids": ids, "attention_mask": valid, "past_key_values": cache, "use_cache": True}
+        given = {"input_ids": ids, "attention_mask": valid, self._cache_name: cache, "use_cache": True}
         if self.head is None:
             logits = self.body(**given, logits_to_keep=max(1, keep)).logits[..., : self.config.words]
             logits = logits[:, logits.shape[1] - keep :]

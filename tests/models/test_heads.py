@@ -17,7 +17,7 @@ from memspan.models import huggingface
 from memspan.models.families import FAMILIES, Tier
 from memspan.models.heads import HeadReader
 from memspan.models.huggingface import attached
-from tests.models.tiny import random_ids, tiny_model
+from tests.models.tiny import CACHE, random_ids, tiny_model
 
 SUPPORTED = [name for name, family in FAMILIES.items() if family.tier is not Tier.UNSUPPORTED]
 
@@ -190,5 +190,5 @@ def test_a_copy_of_a_memory_counts_for_itself() -> None:
     with attached(tiny_model("llama"), "sink_window", window=128) as model, torch.no_grad():
         cache = model(random_ids(1, 8)).past_key_values
         copy = deepcopy(cache)
-        model(random_ids(1, 4), past_key_values=copy)
+        model(random_ids(1, 4), **{CACHE: copy})
     assert (cache.get_seq_length(), copy.get_seq_length()) == (8, 12)

@@ -24,7 +24,7 @@ from memspan.models.huggingface import (
     repositions,
     why_unsupported,
 )
-from tests.models.tiny import SLIDING, VARIANTS, VOCABULARY, random_ids, tiny_config, tiny_model
+from tests.models.tiny import CACHE, SLIDING, VARIANTS, VOCABULARY, random_ids, tiny_config, tiny_model
 
 SUPPORTED = [name for name, family in FAMILIES.items() if family.tier is not Tier.UNSUPPORTED]
 NAMES = [name for name in [*SUPPORTED, *VARIANTS] if VARIANTS.get(name, (name,))[0] in CONFIG_MAPPING]
@@ -38,7 +38,7 @@ def read(model: Any, ids: Tensor, pieces: list[int], cache: Any = None, **inputs
     """The logits of `ids`, read in pieces of these lengths, and the cache after them."""
     logits = []
     for piece in ids.split(pieces, dim=1):
-        output = model(piece, past_key_values=cache, **inputs)
+        output = model(piece, **{CACHE: cache}, **inputs)
         cache = output.past_key_values
         logits.append(output.logits)
     return torch.cat(logits, 1), cache
@@ -137,11 +137,11 @@ def test_a_second_turn_of_generate(name: str, settings: dict[str, Any]) -> None:
         talk = torch.cat([turn.sequences, second], 1)
         whole = model.generate(talk, **options).sequences[:, talk.shape[1] :]
         again = model.generate(first, **options)
-        as_one = model.generate(talk, past_key_values=turn.past_key_values, **options)
+        as_one = model.generate(talk, **{CACHE: turn.past_key_values}, **options)
         # The last generated token was not read: it leads the new ids.
         unread = talk[:, again.past_key_values.get_seq_length() :]
         new_only = model.generate(
-            unread, past_key_values=again.past_key_values, attention_mask=torch.ones_like(talk), **options
+            unread, **{CACHE: again.past_key_values}, attention_mask=torch.ones_like(talk), **options
         )
     assert torch.equal(as_one.sequences[:, talk.shape[1] :], whole)
     assert torch.equal(new_only.sequences[:, unread.shape[1] :], whole)
@@ -382,7 +382,7 @@ def test_interleaved_requests_get_their_own_answers() -> None:
         while any(waiting):
             for number in torch.randperm(64, generator=order).tolist():
                 if waiting[number]:
-                    output = model(waiting[number].pop(0), past_key_values=caches[number])
+                    output = model(waiting[number].pop(0), **{CACHE: caches[number]})
                     caches[number] = output.past_key_values
                     said[number].append(output.logits)
     for pieces, logits in zip(said, alone, strict=True):
@@ -421,7 +421,7 @@ def test_a_failing_forward_leaves_the_cache_as_it_was() -> None:
         before = cache.states
         handle = model.model.layers[-1].mlp.register_forward_hook(fail)
         with pytest.raises(MemoryError):
-            model(ids[:, 50:], past_key_values=cache)
+            model(ids[:, 50:], **{CACHE: cache})
         handle.remove()
         assert cache.states is before
         assert cache.get_seq_length() == 50
@@ -531,14 +531,14 @@ def test_caches_without_this_memory_are_refused() -> None:
     filled = model(ids).past_key_values
     with attached(model, **NARROW):
         empty = DynamicCache()
-        model(ids, past_key_values=empty)
+        model(ids, **{CACHE: empty})
         for cache in (filled, empty, StaticCache(config=model.config, max_cache_len=20)):
             with pytest.raises(UsageError, match="does not hold this memory"):
-                model(ids, past_key_values=cache)
+                model(ids, **{CACHE: cache})
         with pytest.raises(UsageError, match="1 rows and 4 layers; this call has 2 rows"):
-            model(random_ids(2, 3), past_key_values=model(ids).past_key_values)
+            model(random_ids(2, 3), **{CACHE: model(ids).past_key_values})
         with pytest.raises(UsageError, match="of None rows and 3 layers"):
-            model(ids, past_key_values=MemoryCache([SinkWindow()] * 3))
+            model(ids, **{CACHE: MemoryCache([SinkWindow()] * 3)})
 
 
 @torch.no_grad()

@@ -6,9 +6,12 @@ from functools import cache
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from memspan.models.versions import cache_name
+
+CACHE = cache_name(LlamaForCausalLM.forward)  # what the installed transformers calls the cache
 VOCABULARY = 128
 POSITIONS = 256
 SLIDING = 24  # shorter than the texts of the tests
