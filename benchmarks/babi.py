@@ -37,9 +37,9 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from memspan.config import TrainConfig
-    from memspan.evaluate import measure
-    from memspan.train import train
+    from memspan.training.config import TrainConfig
+    from memspan.training.loop import train
+    from memspan.training.measure import measure
 
     scratch = Path(tempfile.mkdtemp())
     with tarfile.open(report.needs(report.DATA / "babi" / "en-10k.tar.gz")) as archive:
@@ -102,8 +102,8 @@ def write_less(model: Any, task: Any, seconds: float, seed: int) -> None:
     """Trains on for so much CPU time, with a `delta` in the last layer that never decays and has a threshold."""
     import torch
 
-    from memspan.evaluate import tally
     from memspan.state import losses
+    from memspan.training.measure import tally
 
     delta, generator = model.backbone.layers[-1][0].mechanism, torch.Generator().manual_seed(seed + 1)
     delta.threshold = THRESHOLD

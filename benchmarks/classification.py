@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import report
-from memspan.data.dataset import Record
+from memspan.data.datasets import Record
 
 MEANS, LASTS = (10, 15, 20, 25, 30), (15, 20, 25)
 COMPONENTS = 300
@@ -88,7 +88,7 @@ class Linear:
         from sklearn.preprocessing import StandardScaler
         from sklearn.svm import LinearSVC
 
-        from memspan import metrics
+        from memspan.tasks import metrics
 
         self.words = TfidfVectorizer(
             tokenizer=metrics.words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True
@@ -141,7 +141,7 @@ def _rows(dense: Any, places: Any) -> Any:
 
 
 def sentiment(name: str, path: Path, features: Features) -> list[dict[str, Any]]:
-    from memspan.tasks.classification import Classification
+    from memspan.tasks.text.classification import Classification
 
     task = Classification(data=str(path), format="phrasebank", held_out=0.2)
     options = [(strength, balanced) for strength in STRENGTHS for balanced in (False, True)]
@@ -154,7 +154,7 @@ def sentiment(name: str, path: Path, features: Features) -> list[dict[str, Any]]
 
 def intents(path: Path, features: Features) -> list[dict[str, Any]]:
     from memspan.data.corpora import clinc150, clinc150_test
-    from memspan.tasks.classification import Classification
+    from memspan.tasks.text.classification import Classification
 
     train = [record for record in clinc150(path) if record["label"] != OUT]
     rest = clinc150_test(path)

@@ -108,7 +108,8 @@ def main() -> None:
             parser.error(f"there is no {path}")
 
     import memspan
-    from memspan.generate import CompiledDecoder, Decoder, Sampling
+    from memspan.models.generate import Sampling
+    from memspan.pretrained.decoding import CompiledDecoder, Decoder
 
     lm = memspan.load_model("smollm2")
     text = needs(DATA / "gutenberg_en" / "pg1184.txt").read_text("utf-8")

@@ -59,9 +59,9 @@ def tiny():
     """A random model with the embedded tokenizer, and every head kept."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from memspan.language_model import LanguageModel
-    from memspan.memory.calibration import RetrievalHeads
-    from memspan.models import sources
+    from memspan.assistant.language_model import LanguageModel
+    from memspan.memory.index.calibration import RetrievalHeads
+    from memspan.pretrained import hub as sources
 
     _, tokenizer, _ = sources.load("smollm2")
     torch.manual_seed(0)
@@ -99,7 +99,7 @@ def reading(lm, tokens: int) -> dict:
 @torch.inference_mode()
 def attached_state(lm, tokens: int) -> dict:
     import memspan
-    from memspan.models.versions import cache_name
+    from memspan.pretrained.versions import cache_name
 
     sizes, cache, seen = [], None, 0
     before = resident()

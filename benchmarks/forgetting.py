@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from memspan.config import TrainConfig
 from memspan.tasks import TASKS
-from memspan.tasks.classification import Classification
-from memspan.train import Report, train
+from memspan.tasks.text.classification import Classification
+from memspan.training.config import TrainConfig
+from memspan.training.loop import Report, train
 
 FIRST = {"steps": 500, "learning_rate": 3e-3}
 SECOND = {"steps": 250, "learning_rate": 2e-3}

@@ -67,11 +67,11 @@ def train_and_measure(name: str, steps: int, seed: int, scratch: Path) -> dict[s
     import torch
 
     torch.set_num_threads(1)
-    from memspan.config import TrainConfig
-    from memspan.evaluate import measure
     from memspan.models.scratch import ScratchConfig, ScratchModel
     from memspan.tasks import build
-    from memspan.train import train
+    from memspan.training.config import TrainConfig
+    from memspan.training.loop import train
+    from memspan.training.measure import measure
 
     folder = report.needs(report.DATA / "wikitext2")
     with zipfile.ZipFile(folder / "wikitext-2-v1.zip") as opened:

@@ -70,8 +70,8 @@ def main() -> None:
     options = parser.parse_args()
 
     import memspan
-    from memspan.generate import Sampling
-    from memspan.language_model import question_message
+    from memspan.assistant.language_model import question_message
+    from memspan.models.generate import Sampling
 
     novel = needs(DATA / "gutenberg_en" / "pg1342.txt").read_text("utf-8") + needs(
         DATA / "gutenberg_en" / "pg84.txt"

@@ -16,9 +16,9 @@ from torch import Tensor
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from benchmarks import report
-from memspan.models.families import FAMILIES, Tier
-from memspan.models.huggingface import attached
-from tests.models.tiny import CACHE, VARIANTS, random_ids, tiny_model
+from memspan.pretrained.attach import attached
+from memspan.pretrained.families import FAMILIES, Tier
+from tests.pretrained.tiny import CACHE, VARIANTS, random_ids, tiny_model
 
 PIECES = [17, 1, 40, 2, 30]
 NEW = 24

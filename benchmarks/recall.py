@@ -55,7 +55,7 @@ def standard(scores: np.ndarray) -> np.ndarray:
 
 
 def bm25(paragraphs: Sequence[str], questions: Sequence[str]) -> np.ndarray:
-    from memspan.memory.words import WordIndex
+    from memspan.memory.index.bm25 import WordIndex
 
     index = WordIndex()
     index.extend(paragraphs)
@@ -115,7 +115,7 @@ def answers(lm, paragraphs: Sequence[str], asked: Sequence[Asked], searched: Seq
     """Answers from memory beside answers of the oracle; greedy, at most 32 tokens, several at once to save time."""
     import torch
 
-    from memspan.language_model import BUDGET, question_message, within_budget
+    from memspan.assistant.language_model import BUDGET, question_message, within_budget
 
     def say(texts: Sequence[Sequence[str]]) -> list[str]:
         prompts = [lm.prompt_ids(question_message(one.question, text)) for one, text in zip(asked, texts, strict=True)]
@@ -160,8 +160,8 @@ def main() -> None:
     options = parser.parse_args()
 
     import memspan
-    from memspan.memory.recall import head_scores
-    from memspan.memory.words import without_question_words
+    from memspan.memory.index.bm25 import without_question_words
+    from memspan.memory.index.head_scores import head_scores
 
     paragraphs, asked = load(options.data, test=options.half == "test", questions=options.questions)
     questions = [one.question for one in asked]

@@ -32,7 +32,7 @@ class Test:
     """One model on one task.
 
     Attributes:
-        mechanism, settings, task, task_settings, segments: as in `memspan.config.TrainConfig`; so is `rest`.
+        mechanism, settings, task, task_settings, segments: as in `memspan.training.config.TrainConfig`; so is `rest`.
         seconds: of CPU time for training.
         lengths: segments of the streams measured.
         bars: the least accuracy wanted, by segments; `most` the highest allowed.
@@ -95,10 +95,10 @@ def train_and_measure(name: str, seed: int) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    from memspan.config import TrainConfig
-    from memspan.evaluate import measure
     from memspan.mechanisms import window_only
-    from memspan.train import train
+    from memspan.training.config import TrainConfig
+    from memspan.training.loop import train
+    from memspan.training.measure import measure
 
     test = TESTS[name]
     rest = dict(test.rest)

@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import shorten
 
 import memspan
-from memspan.data.readers import open_documents
+from memspan.data.documents import open_documents
 
 
 def main(document: str, folder: str) -> None:

@@ -9,10 +9,10 @@ print(lm.ask(memory, "Where was the treasure buried?").text)
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memspan.generate import Sampling
-    from memspan.language_model import Answer, LanguageModel, Progress, Recollection, load_model
+    from memspan.assistant.language_model import Answer, LanguageModel, Progress, Recollection, load_model
     from memspan.memory import Memory, load_memory
-    from memspan.models.huggingface import attached
+    from memspan.models.generate import Sampling
+    from memspan.pretrained.attach import attached
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "memspan.language_model": ("Answer", "LanguageModel", "Progress", "Recollection", "load_model"),
-    "memspan.generate": ("Sampling",),
+    "memspan.assistant.language_model": ("Answer", "LanguageModel", "Progress", "Recollection", "load_model"),
+    "memspan.models.generate": ("Sampling",),
     "memspan.memory": ("Memory", "load_memory"),
-    "memspan.models.huggingface": ("attached",),
+    "memspan.pretrained.attach": ("attached",),
 }
 
 

@@ -9,6 +9,7 @@ from hypothesis import settings
 
 from memspan.cli import main
 from tests.commands import Outcome, Run
+from tests.pretrained.bases import bases  # noqa: F401 - a fixture
 from tests.tiny import save_tiny_model
 
 torch.set_num_threads(1)  # small tensors: more threads wait for each other longer than they work

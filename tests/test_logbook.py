@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "make_logbook.py"
+from tests.paths import ROOT
+
+SCRIPT = ROOT / "examples" / "make_logbook.py"
 MakeLogbook = Callable[[int, int], tuple[str, list[dict[str, str]]]]
 
 

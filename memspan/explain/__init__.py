@@ -1,8 +1,8 @@
 """What an answer rests on: which tokens, segments or memories, and how that is shown."""
 
+from memspan.explain.attributions import METHODS, Explanation, explain
 from memspan.explain.page import Page, Table, render, write
-from memspan.explain.predictions import METHODS, Explanation, explain
-from memspan.explain.recollections import RecallExplanation, explain_recall
+from memspan.explain.passages import RecallExplanation, explain_recall
 
 __all__ = [
     "METHODS",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from memspan.errors import UsageError
-from memspan.mechanisms.segmented import Segmented
+from memspan.mechanisms.layers.segmented import Segmented
 from memspan.state import State
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from memspan.errors import UsageError
-from memspan.mechanisms.attention import attend, rotary
 from memspan.mechanisms.base import Mechanism, Recalled
-from memspan.mechanisms.recurrent import Carried, by_segment, check, run
-from memspan.mechanisms.transformer_layer import TransformerLayer
+from memspan.mechanisms.layers.attention import attend, rotary
+from memspan.mechanisms.layers.recurrent import Carried, by_segment, check, run
+from memspan.mechanisms.layers.transformer_layer import TransformerLayer
 from memspan.state import State
 
 NETWORKS: dict[str, Callable[..., nn.RNNBase]] = {

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from memspan.errors import UsageError
-from memspan.mechanisms import blocks
 from memspan.mechanisms.base import Recalled
+from memspan.mechanisms.layers import window as blocks
 from memspan.state import State
 
 

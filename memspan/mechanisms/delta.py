@@ -9,7 +9,7 @@ from torch.nn.functional import conv1d, logsigmoid, relu, silu, softplus
 
 from memspan.errors import UsageError
 from memspan.mechanisms.base import Mechanism
-from memspan.mechanisms.delta_rule import gated_delta_rule
+from memspan.mechanisms.layers.delta_rule import gated_delta_rule
 from memspan.state import State
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from memspan.errors import UsageError
 from memspan.mechanisms.base import Mechanism
-from memspan.mechanisms.recurrent import by_segment, check, run
+from memspan.mechanisms.layers.recurrent import by_segment, check, run
 from memspan.state import State
 
 

@@ -6,7 +6,7 @@ Letters: B batch, S tokens, H hidden size, D model width.
 import torch
 from torch import Tensor, nn
 
-from memspan.mechanisms.recurrent import Carried, Recurrent
+from memspan.mechanisms.layers.recurrent import Carried, Recurrent
 
 
 class LSTM(Recurrent):

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, normalize, scaled_dot_product_attention, silu
 
 from memspan.errors import UsageError
-from memspan.mechanisms.delta_rule import gated_delta_rule
-from memspan.mechanisms.segmented import Segmented
-from memspan.mechanisms.transformer_layer import TransformerLayer
+from memspan.mechanisms.layers.delta_rule import gated_delta_rule
+from memspan.mechanisms.layers.segmented import Segmented
+from memspan.mechanisms.layers.transformer_layer import TransformerLayer
 from memspan.state import State
 
 

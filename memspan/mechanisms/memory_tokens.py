@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from memspan.errors import UsageError
-from memspan.mechanisms.segmented import Segmented
-from memspan.mechanisms.transformer_layer import TransformerLayer
+from memspan.mechanisms.layers.segmented import Segmented
+from memspan.mechanisms.layers.transformer_layer import TransformerLayer
 from memspan.state import State
 
 

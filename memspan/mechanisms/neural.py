@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, silu
 
 from memspan.errors import UsageError
-from memspan.mechanisms.segmented import Segmented
+from memspan.mechanisms.layers.segmented import Segmented
 from memspan.state import State
 
 Weights = tuple[Tensor, Tensor]  # (B, K, I) and (B, I, K)

@@ -5,7 +5,7 @@ Letters: B batch, S tokens, H hidden size, D model width.
 
 from torch import Tensor, nn
 
-from memspan.mechanisms.recurrent import Carried, Recurrent
+from memspan.mechanisms.layers.recurrent import Carried, Recurrent
 
 
 class RNN(Recurrent):

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from memspan.errors import UsageError
-from memspan.mechanisms import blocks
 from memspan.mechanisms.base import Recalled
+from memspan.mechanisms.layers import window as blocks
 from memspan.state import State
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspan.errors import MemspanError, UsageError
-from memspan.memory.compaction import settle
-from memspan.memory.contents import Block, Contents, Passage
-from memspan.memory.folder import (
+from memspan.memory.index.bm25 import WordIndex
+from memspan.memory.store.compaction import settle
+from memspan.memory.store.folder import (
     FORMAT_VERSION,
     Fingerprint,
     Folder,
@@ -28,8 +28,8 @@ from memspan.memory.folder import (
     new_lineage,
     refuse_foreign,
 )
-from memspan.memory.part import Ids, Part, Piece, Source, check, decode, encode, hash_text, of_piece, select
-from memspan.memory.words import WordIndex
+from memspan.memory.store.shard import Ids, Part, Piece, Source, check, decode, encode, hash_text, of_piece, select
+from memspan.memory.store.snapshot import Block, Contents, Passage
 
 
 class Memory:

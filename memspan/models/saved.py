@@ -18,9 +18,9 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KINDS = {
     "scratch": "memspan.models.scratch:ScratchModel",
     "encoder": "memspan.models.encoder:Encoder",
-    "pretrained_causal": "memspan.models.pretrained_causal:PretrainedCausal",
-    "pretrained_encoder": "memspan.models.pretrained_encoder:PretrainedEncoder",
-    "pretrained_seq2seq": "memspan.models.pretrained_seq2seq:PretrainedSeq2Seq",
+    "pretrained_causal": "memspan.pretrained.causal:PretrainedCausal",
+    "pretrained_encoder": "memspan.pretrained.encoder:PretrainedEncoder",
+    "pretrained_seq2seq": "memspan.pretrained.seq2seq:PretrainedSeq2Seq",
     "seq2seq": "memspan.models.seq2seq:Seq2Seq",
 }
 

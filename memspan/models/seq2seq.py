@@ -73,7 +73,7 @@ class Seq2Seq(SavedModel):
 
     `state = model.encode(source)`; `logits, state = model(target, state)`. A state is a value, and a long source may be
     encoded in segments: `model.encode(next_segment, state)` as long as no target was read. Whatever continues text
-    with a state writes the target: `memspan.generate.continue_text(model, begin, model.encode(source))`.
+    with a state writes the target: `memspan.models.generate.continue_text(model, begin, model.encode(source))`.
 
     The state is {"encoder", "source", "decoder"}: "source" is that of `CrossAttention`, or None; "decoder" is None before
     the target begins.

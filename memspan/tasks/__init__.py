@@ -5,20 +5,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 
 from memspan.errors import UsageError
-from memspan.tasks.babi_book import BabiBook
 from memspan.tasks.base import NOT_ASKED, Batch, Task
-from memspan.tasks.capacity import Capacity
-from memspan.tasks.classification import Classification
-from memspan.tasks.copying import Copying
-from memspan.tasks.dialogue import Dialogue
-from memspan.tasks.language_modelling import LanguageModelling
-from memspan.tasks.later_text import LaterText
-from memspan.tasks.overwrites import Overwrites
-from memspan.tasks.question_answering import QuestionAnswering
-from memspan.tasks.recall import Recall
-from memspan.tasks.recommendation import Recommendation
-from memspan.tasks.summarisation import Summarisation
-from memspan.tasks.translation import Translation
+from memspan.tasks.synthetic.babi_book import BabiBook
+from memspan.tasks.synthetic.capacity import Capacity
+from memspan.tasks.synthetic.copying import Copying
+from memspan.tasks.synthetic.later_text import LaterText
+from memspan.tasks.synthetic.overwrites import Overwrites
+from memspan.tasks.synthetic.recall import Recall
+from memspan.tasks.text.classification import Classification
+from memspan.tasks.text.dialogue import Dialogue
+from memspan.tasks.text.language_modelling import LanguageModelling
+from memspan.tasks.text.question_answering import QuestionAnswering
+from memspan.tasks.text.recommendation import Recommendation
+from memspan.tasks.text.summarisation import Summarisation
+from memspan.tasks.text.translation import Translation
 
 TASKS: dict[str, type[Task]] = {
     "babi_book": BabiBook,

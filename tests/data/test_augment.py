@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from memspan.config import TrainConfig
 from memspan.data.augment import Augment
 from memspan.errors import UsageError
+from memspan.training.config import TrainConfig
 
 TEXT = "The old dog sleeps, and the cat watches him."
 CHINESE = "老狗在花园里睡觉。"

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from memspan import state as states
 from memspan.mechanisms import KVMechanism, Mechanism
-from memspan.mechanisms.attention import attend
+from memspan.mechanisms.layers.attention import attend
 
 WIDTH = 8
 QUERY_HEADS, HEADS, SIZE = 4, 2, 6

@@ -10,7 +10,7 @@ from torch.nn.functional import silu
 from memspan import state as states
 from memspan.errors import UsageError
 from memspan.mechanisms.delta import Delta
-from memspan.mechanisms.delta_rule import gated_delta_rule
+from memspan.mechanisms.layers.delta_rule import gated_delta_rule
 from tests.mechanisms.laws import WIDTH, Example, assert_same, random_stream, read, same_gradients
 
 EXAMPLE = Example(bounded=lambda: Delta(WIDTH, heads=2, size=3, chunk=4))

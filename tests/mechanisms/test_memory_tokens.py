@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import gelu
 
 from memspan.errors import UsageError
-from memspan.mechanisms.attention import rotary
+from memspan.mechanisms.layers.attention import rotary
 from memspan.mechanisms.memory_tokens import MemoryTokens
 from tests.mechanisms.laws import WIDTH, Example, random_stream, read, same_gradients
 

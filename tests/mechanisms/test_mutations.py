@@ -9,15 +9,16 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from memspan import state as states
-from memspan.mechanisms import attention, autoencoder, blocks, delta, neural
+from memspan.mechanisms import attention, autoencoder, delta, neural
 from memspan.mechanisms.autoencoder import Autoencoder
 from memspan.mechanisms.compressed import Compressed
 from memspan.mechanisms.delta import Delta
+from memspan.mechanisms.layers import window as blocks
+from memspan.mechanisms.layers.segmented import Segmented
+from memspan.mechanisms.layers.transformer_layer import TransformerLayer
 from memspan.mechanisms.memory_tokens import MemoryTokens
 from memspan.mechanisms.retrieval import Retrieval
-from memspan.mechanisms.segmented import Segmented
 from memspan.mechanisms.sink_window import SinkWindow
-from memspan.mechanisms.transformer_layer import TransformerLayer
 from tests.mechanisms import (
     laws,
     test_autoencoder,

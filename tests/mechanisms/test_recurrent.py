@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memspan.errors import UsageError
-from memspan.mechanisms.recurrent import Recurrent
+from memspan.mechanisms.layers.recurrent import Recurrent
 from tests.mechanisms import test_gru, test_lstm, test_rnn
 from tests.mechanisms.laws import WIDTH, equals_reference, random_stream, read
 

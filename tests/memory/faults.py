@@ -1,4 +1,4 @@
-"""Stand-ins for `os` in memspan.memory.files: it counts calls, fails one of them, dies at one, or loses its power."""
+"""Stand-ins for `os` in memspan.memory.store.files: it counts calls, fails one of them, dies at one, or loses its power."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from memspan.memory import files
+from memspan.memory.store import files
 
 CALLS = {"open", "write", "read", "fsync", "close", "fstat", "lstat", "listdir", "chmod"} | {
     "mkdir",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from memspan.errors import DamagedMemory, ForeignMemory, MemspanError, UsageError
 from memspan.memory import FORMAT_VERSION, Fingerprint, Memory, Piece, load_memory
-from memspan.memory.folder import parse, render
+from memspan.memory.store.folder import parse, render
 from tests.memory.make import FINGERPRINT, contents_of, found, piece_of, term_of
 
 
@@ -559,7 +559,7 @@ def test_another_format_version_is_refused(quick_path: Path, monkeypatch: pytest
     path = quick_path / "m" / "manifest.json"
     manifest = parse(path.read_bytes(), path)
     with monkeypatch.context() as patch:
-        patch.setattr("memspan.memory.folder.FORMAT_VERSION", 99)
+        patch.setattr("memspan.memory.store.folder.FORMAT_VERSION", 99)
         path.write_bytes(render(manifest))
     with pytest.raises(ForeignMemory, match=f"format version 99, but this memspan reads version {FORMAT_VERSION}"):
         load_memory(quick_path / "m")

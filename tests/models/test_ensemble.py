@@ -8,11 +8,12 @@ import torch
 
 from memspan.cli import _run
 from memspan.errors import UsageError
-from memspan.evaluate import evaluate, predict
+from memspan.evaluation.evaluate import evaluate
+from memspan.evaluation.predict import predict
 from memspan.models.ensemble import Ensemble, average, open_models
 from memspan.models.scratch import ScratchConfig, ScratchModel
-from memspan.train import train
-from tests.test_train import tiny
+from memspan.training.loop import train
+from tests.training.test_loop import tiny
 
 LAYERS: Any = [[{"name": "gru"}]]
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from memspan.errors import UsageError
-from memspan.generate import Sampling, continue_text
+from memspan.models.generate import Sampling, continue_text
 from memspan.models.saved import open_model
 from memspan.models.seq2seq import Seq2Seq, Seq2SeqConfig
 

@@ -1,0 +1,131 @@
+"""Text -> what a memory keeps of it: token ids, passages, and the keys of the model's retrieval heads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from memspan.data.chunking import split_passages
+from memspan.errors import MemspanError, UsageError
+from memspan.memory.index.head_scores import Question, quantise
+from memspan.pretrained.heads import Head, HeadReader
+
+# Measured on SmolLM2 and two cores, see LOG.md: longer segments cost attention, shorter ones repeat more context.
+SEGMENT = 512
+CONTEXT = 64  # tokens of a segment that only give its first words a past; their keys come from the segment before
+SEGMENTS_AT_ONCE = 4
+PASSAGE = 256  # tokens at most, by the average of the text at hand
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A stretch of text as a model reads it: T tokens, P passages, G key-value heads of size K."""
+
+    ids: NDArray[np.int32]  # (T,)
+    keys: NDArray[np.int8]  # (T, G, K)
+    scales: NDArray[np.float16]  # (T, G)
+    passages: NDArray[np.int64]  # (P, 4): first token, end token, first character, end character
+
+
+class Encoder:
+    """Reads text with a model's retrieval heads. Device memory depends on the segment, never on the text."""
+
+    def __init__(self, reader: HeadReader, tokenizer: Any, heads: Sequence[Head]) -> None:
+        """`heads` are (layer, query head) pairs; the key-value heads they read are what is kept."""
+        if not getattr(tokenizer, "is_fast", False):
+            raise UsageError(
+                "This model's tokenizer cannot tell where its tokens stand in the text; a fast one is needed."
+            )
+        self.reader, self.tokenizer, self.heads = reader, tokenizer, tuple(heads)
+        self.key_heads = tuple(sorted({reader.key_head(head) for head in heads}))
+        self._groups = tuple(self.key_heads.index(reader.key_head(head)) for head in self.heads)
+        self._sink = sink_of(tokenizer)
+
+    def encode(self, text: str, before: Sequence[int] = ()) -> Encoded:
+        """Reads `text`; the last of the ids `before` it give its first words a past.
+
+        Raises MemspanError if the model computes numbers that are not finite; nothing of the text is kept then.
+        """
+        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ids = np.array(encoding["input_ids"], np.int32)
+        ends = np.array([end for _, end in encoding["offset_mapping"]], np.int64)
+        passages = _passages(text, ends)
+        keys = self._keys(ids.tolist(), list(before))
+        try:
+            whole, scales = quantise(keys)
+        except ValueError as error:
+            raise MemspanError(
+                "The model computed numbers that are not finite while reading; nothing of this text was kept. "
+                "Load it with --dtype float32, or check its weights."
+            ) from error
+        return Encoded(ids, whole, scales, passages)
+
+    def question(self, text: str) -> Question:
+        """A question as the heads see it: the queries of `asked_twice`. Raises UsageError if it is empty."""
+        if not text.strip():
+            raise UsageError("The question is empty.")
+        ids, count = asked_twice(self.tokenizer, text)
+        rows = torch.tensor([[self._sink, *ids]], device=self.reader.device)
+        queries = self.reader.queries(rows, self.heads)[0, -count:]
+        scaled = queries.float().cpu().numpy() * np.float32(self.reader.scale)
+        return Question(scaled, self._groups)
+
+    def _keys(self, ids: list[int], before: list[int]) -> NDArray[np.float32]:
+        """Keys (T, G, K): independent overlapping segments, those of equal length in batches."""
+        out = np.empty((len(ids), len(self.key_heads), self.reader.head_size), np.float32)
+        stream, offset = before[-CONTEXT:] + ids, len(before[-CONTEXT:])
+        fresh = SEGMENT - CONTEXT - 1
+        spans = [(start, min(start + fresh, len(stream))) for start in range(offset, len(stream), fresh)]
+        segments = [(stream[max(0, start - CONTEXT) : end], start, end) for start, end in spans]
+        for _, group in groupby(segments, key=lambda segment: len(segment[0])):
+            equal = list(group)
+            for first in range(0, len(equal), SEGMENTS_AT_ONCE):
+                batch = equal[first : first + SEGMENTS_AT_ONCE]
+                rows = torch.tensor([[self._sink, *tokens] for tokens, _, _ in batch], device=self.reader.device)
+                keys = self.reader.keys(rows, self.key_heads).float().cpu().numpy()
+                for row, (_, start, end) in zip(keys, batch, strict=True):
+                    out[start - offset : end - offset] = row[len(row) - (end - start) :]
+        return out
+
+
+def sink_of(tokenizer: Any) -> int:
+    """The token that every segment begins with, so that no passage holds the first one, which draws attention."""
+    special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    return next((one for one in special if one is not None), 0)
+
+
+def asked_twice(tokenizer: Any, question: str) -> tuple[list[int], int]:
+    """The ids of the question, said twice, and how many of them are the second time; at most `SEGMENT` in all.
+
+    A token of a causal model knows only what stands before it. The second time each knows the whole question, so the
+    queries of these are used (Springer et al. 2024 repeat texts for embeddings in the same way).
+    """
+    first = tokenizer(question.strip(), add_special_tokens=False, verbose=False)["input_ids"][-SEGMENT // 2 :]
+    again = tokenizer(f" {question.strip()}", add_special_tokens=False, verbose=False)["input_ids"][-SEGMENT // 2 :]
+    return [*first, *again], len(again)
+
+
+def _passages(text: str, ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Spans (P, 4) that tile text and tokens: first token, end token, first character, end character.
+
+    A token belongs to the passage in which it ends; a passage in which none ends is joined to its neighbour.
+    """
+    per_token = len(text) / max(1, len(ends))
+    spans = split_passages(text, max(16, int(PASSAGE * per_token)))
+    character_ends = np.array([end for _, end in spans], np.int64)
+    token_ends = np.searchsorted(ends, character_ends, side="right")
+    token_ends[-1] = len(ends)
+    rows: list[list[int]] = []
+    for (first, end), token_end in zip(spans, token_ends.tolist(), strict=True):
+        token = rows[-1][1] if rows else 0
+        if rows and token_end == token:
+            rows[-1][3] = end
+        elif rows and rows[-1][0] == rows[-1][1]:
+            rows[-1][1], rows[-1][3] = token_end, end
+        else:
+            rows.append([token, token_end, first, end])
+    return np.array(rows, np.int64).reshape(-1, 4)

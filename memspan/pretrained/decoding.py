@@ -1,0 +1,173 @@
+"""A transformers causal LM written with token by token, by a copy whose attention is quick for one token at a time.
+
+The fused CPU kernel of scaled dot-product attention splits its work over queries; with a single query it takes longer
+than the rest of the layer. Two small matrix products over the grouped heads do the same in a fraction of the time.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel, StaticCache
+from transformers.cache_utils import Cache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from memspan.errors import UsageError
+from memspan.models.generate import Sampling, token_chooser
+from memspan.pretrained.versions import cache_name
+
+_NAME = "memspan_one_query"
+
+
+def shared_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """New modules around the same tensors: hooks and settings of the copy leave the model as it is."""
+    tensors = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    return deepcopy(model, memo=tensors)
+
+
+def for_decoding(model: PreTrainedModel) -> PreTrainedModel:
+    """A shared copy with the quick attention, where the model uses the fused kernel on a CPU; else the model itself."""
+    if model.config._attn_implementation != "sdpa" or model.device.type != "cpu":
+        return model
+    copy = shared_copy(model)
+    copy.set_attn_implementation(_NAME)
+    return copy
+
+
+def _one_query(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """query (B, Hq, S, K), key and value (B, H, N, K) -> (B, S, Hq, K)."""
+    if query.shape[2] != 1 or key.shape[0] != query.shape[0]:
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        return output, None
+    batch, heads, _, size = query.shape
+    grouped = query.view(batch, key.shape[1], heads // key.shape[1], size)
+    scores = grouped @ key.transpose(2, 3) * (size**-0.5 if scaling is None else scaling)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask[:, :, -1:], torch.finfo(scores.dtype).min)
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    return (weights @ value).reshape(batch, 1, heads, size), None
+
+
+AttentionInterface.register(_NAME, _one_query)
+AttentionMaskInterface.register(_NAME, sdpa_mask)
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What a model has in its window: the ids whose keys and values the cache holds. Reused by the next call."""
+
+    ids: tuple[int, ...]
+    cache: Cache
+
+
+Step = Callable[[Tensor, Cache, int], Tensor]  # (ids (1, S), cache, tokens in the cache before) -> logits (1, V)
+
+
+class Decoder:
+    """Runs one model token by token; `window` is the most tokens it may hold at once."""
+
+    def __init__(self, model: Any, stop: Sequence[int]) -> None:
+        self.model, self.stop = for_decoding(model), frozenset(stop)
+        self.window: int = model.config.get_text_config().max_position_embeddings
+        self._cache_name = cache_name(self.model.forward)
+
+    def new_cache(self) -> Cache:
+        return DynamicCache(config=self.model.config)
+
+    def keep(self, prefix: Prefix | None, ids: Sequence[int]) -> tuple[Cache, int]:
+        """A cache with as many of the first `ids` as `prefix` already holds, and how many; always leaves one to read."""
+        if prefix is None:
+            return self.new_cache(), 0
+        pairs = zip(prefix.ids, ids[:-1], strict=False)
+        shared = next(
+            (place for place, (old, new) in enumerate(pairs) if old != new), min(len(prefix.ids), len(ids) - 1)
+        )
+        if shared == 0:
+            return self.new_cache(), 0
+        if shared < len(prefix.ids):
+            prefix.cache.crop(shared - len(prefix.ids))
+        return prefix.cache, shared
+
+    def step(self, ids: Tensor, cache: Cache, before: int) -> Tensor:
+        """Reads ids (1, S) behind the `before` tokens in the cache; the logits (1, V) of what follows."""
+        output = self.model(input_ids=ids, **{self._cache_name: cache}, use_cache=True, logits_to_keep=1)
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+    @torch.inference_mode()
+    def generate(
+        self, ids: Sequence[int], sampling: Sampling, prefix: Prefix | None = None
+    ) -> Generator[int, None, Prefix]:
+        """Yields the tokens that follow `ids`, without the stop token; returns what is in the window afterwards.
+
+        Args:
+            prefix: of an earlier call. It is used up: its cache is cropped to what both have in common and extended.
+
+        Raises:
+            UsageError: the ids do not fit into the window, or nothing could follow them.
+        """
+        room = self.window - len(ids)
+        if room < 1 or not ids:
+            raise UsageError(
+                f"The prompt has {len(ids)} tokens, but the model's window holds {self.window} including the answer: "
+                "shorten the question or lower the budget."
+            )
+        cache, read = self.keep(prefix, ids)
+        choose = token_chooser(sampling, self.model.device)
+        held = list(ids)
+        logits = self.step(torch.tensor([held[read:]], device=self.model.device), cache, read)
+        for count in range(min(sampling.max_new_tokens, room)):
+            token = int(choose(logits))
+            if token in self.stop:
+                break
+            yield token
+            if count + 1 == min(sampling.max_new_tokens, room):
+                break
+            held.append(token)
+            logits = self.step(torch.tensor([[token]], device=self.model.device), cache, len(held) - 1)
+        return Prefix(tuple(held), cache)
+
+
+class CompiledDecoder(Decoder):
+    """A decoder whose one-token step is compiled once for a fixed window: a static cache, no shapes that change.
+
+    The first token takes long (half a minute on two cores for a model of 135 million weights), each later one a
+    fraction. Prompts that do not fit into `window` are refused, as everywhere.
+    """
+
+    def __init__(self, model: Any, stop: Sequence[int], window: int = 2048) -> None:
+        super().__init__(model, stop)
+        self.window = min(self.window, window)
+        self._compiled: Any = None
+
+    def new_cache(self) -> Cache:
+        return StaticCache(config=self.model.config, max_cache_len=self.window)
+
+    def keep(self, prefix: Prefix | None, ids: Sequence[int]) -> tuple[Cache, int]:
+        return self.new_cache(), 0
+
+    def step(self, ids: Tensor, cache: Cache, before: int) -> Tensor:
+        if ids.shape[1] > 1:
+            return super().step(ids, cache, before)
+        if self._compiled is None:
+            self._compiled = torch.compile(self.model.forward, dynamic=False, options={"freezing": True})
+        positions = torch.full((1, 1), before, device=ids.device)
+        with torch.no_grad():
+            output = self._compiled(
+                input_ids=ids, position_ids=positions, **{self._cache_name: cache}, use_cache=True, logits_to_keep=1
+            )
+        logits: Tensor = output.logits[:, -1].clone()
+        return logits

@@ -1,0 +1,142 @@
+"""A conversation is kept exchange by exchange, goes on after a restart, and finds what left its window."""
+
+from pathlib import Path
+
+import pytest
+
+from memspan import LanguageModel, load_memory, load_model
+from memspan.assistant import chat as chat_room
+from memspan.assistant.chat import KIND, Chat
+from memspan.errors import UsageError
+from memspan.memory import Memory
+from memspan.models.generate import Sampling
+
+SHORT = Sampling(max_new_tokens=8)
+
+
+@pytest.fixture(scope="module")
+def lm(tiny_model: Path) -> LanguageModel:
+    return load_model(str(tiny_model), dtype="float32")
+
+
+def talk(lm: LanguageModel, memory: Memory, *turns: str) -> Chat:
+    chat = Chat(lm, memory, sampling=SHORT)
+    for turn in turns:
+        assert "".join(chat.say(turn))
+    return chat
+
+
+def prompt_of(chat: Chat, text: str) -> str:
+    """What the model is given to read in a turn."""
+    return str(chat.lm.tokenizer.decode(chat._prompt(text)))
+
+
+def test_an_exchange_is_one_source(lm: LanguageModel) -> None:
+    memory = lm.new_memory()
+    said = "".join(Chat(lm, memory, sampling=SHORT).say("Who keeps the light?")).strip()
+    assert memory.generation == 1
+    (source,) = memory.sources.values()
+    assert source.name.startswith("chat/")
+    assert (source.kind, source.complete) == (KIND, True)
+    assert source.meta == {"turns": [["user", "Who keeps the light?"], ["assistant", said]]}
+    text = "".join(memory.passage(number).text for number in range(len(memory)))
+    assert text == f"User: Who keeps the light?\n\nAssistant: {said}"
+
+
+def test_a_chat_goes_on_after_a_restart(lm: LanguageModel, tmp_path: Path) -> None:
+    talk(lm, lm.new_memory(tmp_path / "memory"), "The key is under the mat.", "Good night.")
+    again = Chat(lm, load_memory(tmp_path / "memory"), sampling=SHORT)
+    assert [exchange.user for exchange in again.transcript] == ["The key is under the mat.", "Good night."]
+    prompt = prompt_of(again, "Where is it?")
+    assert prompt.index("under the mat") < prompt.index("Good night") < prompt.index("Where is it?")
+
+
+def test_the_system_message_comes_first_and_is_not_remembered(lm: LanguageModel) -> None:
+    memory = lm.new_memory()
+    chat = Chat(lm, memory, system="Be brief.", sampling=SHORT)
+    list(chat.say("Hello."))
+    assert "Be brief." in prompt_of(chat, "Again.")
+    assert "Be brief." not in memory.passage(0).text
+
+
+def test_what_left_the_window_is_recalled_when_it_matters(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With random weights the words still find the passage; whether it matters is then decided by the threshold."""
+    secret = "The zinc trunk stands in the boathouse."
+    filler = "Fog all day and nothing in sight but the gulls on the gallery rail. " * 25
+    chat = talk(lm, lm.new_memory(), secret, *[f"Day {day}. {filler}" for day in range(8)])
+    question = "Where does the zinc trunk stand, in the boathouse?"
+    monkeypatch.setattr(chat_room, "MATTERS", -100.0)
+    prompt = prompt_of(chat, question)
+    assert f"> User: {secret}" in prompt
+    assert chat.recalled[0].source == chat.transcript[0].source
+    recent = [exchange.source for exchange in chat._most_recent(1000)]
+    assert recent
+    assert not {one.source for one in chat.recalled} & set(recent)
+    assert len(chat._prompt(question)) + SHORT.max_new_tokens <= lm.decoder.window
+    monkeypatch.setattr(chat_room, "MATTERS", 100.0)
+    assert secret not in prompt_of(chat, question)
+    assert chat.recalled == ()
+
+
+def test_documents_are_recalled_as_quoted_data(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_room, "MATTERS", -100.0)
+    memory = lm.read("Captain Birtle locked the strongroom.\nNobody saw him.", source="log.txt")
+    chat = Chat(lm, memory, sampling=SHORT)
+    assert "> Captain Birtle locked the strongroom.\n> Nobody saw him.\n\nWho?" in prompt_of(chat, "Who?")
+    list(chat.say("Who?"))
+    assert chat.transcript[-1].user == "Who?"
+
+
+def test_an_answer_closed_early_is_kept_as_far_as_it_came(lm: LanguageModel) -> None:
+    memory = lm.new_memory()
+    chat = Chat(lm, memory, sampling=Sampling(max_new_tokens=50))
+    answer = chat.say("Tell me a story.")
+    begun = next(answer) + next(answer)
+    answer.close()  # type: ignore[attr-defined]
+    (exchange,) = chat.transcript
+    assert exchange.assistant == begun.strip()
+    assert "".join(chat.say("Go on.")), "the next turn works"
+
+
+def test_a_turn_that_fails_leaves_nothing(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = lm.new_memory()
+    chat = Chat(lm, memory, sampling=SHORT)
+    with monkeypatch.context() as patch:
+        patch.setattr(lm.decoder, "step", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            list(chat.say("Hello."))
+    assert (len(memory), chat.transcript) == (0, ())
+    assert "".join(chat.say("Hello."))
+
+
+def test_forgetting_the_last_exchange(lm: LanguageModel) -> None:
+    chat = talk(lm, lm.new_memory(), "One.", "Two.")
+    assert chat.forget_last().user == "Two."
+    assert [exchange.user for exchange in chat.transcript] == ["One."]
+    assert "Two." not in prompt_of(chat, "What did I say?")
+    chat.forget_last()
+    with pytest.raises(UsageError, match="Nothing has been said"):
+        chat.forget_last()
+
+
+def test_later_turns_read_only_what_is_new(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And answer as if they had read everything."""
+    chat = talk(lm, lm.new_memory(), "The lamp was lit at dusk and put out at dawn.")
+    fresh = Chat(lm, chat.memory.fork(), sampling=SHORT)
+    first_reads: list[int] = []
+    step = lm.decoder.step
+    monkeypatch.setattr(lm.decoder, "step", lambda ids, *rest: (first_reads.append(ids.shape[1]), step(ids, *rest))[1])
+    assert "".join(chat.say("And then?")) == "".join(fresh.say("And then?"))
+    short, whole = [length for length in first_reads if length > 1]
+    assert short < whole
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_message_is_refused(lm: LanguageModel, text: str) -> None:
+    with pytest.raises(UsageError, match="empty message"):
+        Chat(lm, lm.new_memory()).say(text)
+
+
+def test_a_message_longer_than_the_window_is_refused(lm: LanguageModel) -> None:
+    with pytest.raises(UsageError, match="shorten it"):
+        Chat(lm, lm.read("Something.")).say("word " * 5000)

@@ -1,0 +1,121 @@
+"""Records from tables and public corpora, and what is said when they are not what they should be."""
+
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+
+from memspan.data.corpora import CORPORA
+from memspan.data.datasets import TextDataset, divide, pad, read
+from memspan.errors import UsageError
+from tests.paths import DATA
+
+RECORDS = [{"text": 'good, "really" good', "label": "1"}, {"text": "糟糕\n透了", "label": "0"}]
+COLUMNS = ("text", "label")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> datasets.Dataset:
+    return datasets.Dataset.from_list(RECORDS)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "tsv"])
+def test_tables_of_every_kind_hold_the_same_records(table: datasets.Dataset, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"records.{ending}"
+    if ending == "parquet":
+        table.to_parquet(path)
+    elif ending == "jsonl":
+        path.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in RECORDS), "utf-8")
+    else:
+        table.to_csv(path, index=False, sep="," if ending == "csv" else "\t")
+    found = read([path], COLUMNS)
+    assert [{key: str(value) for key, value in one.items()} for one in found] == RECORDS
+
+
+def test_several_files_follow_one_another_and_columns_are_renamed(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text(f"utterance,intent\n{name} one,x\n{name} two,y\n")
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    found = read(paths, COLUMNS, rename={"utterance": "text", "intent": "label"})
+    assert [one["text"] for one in found] == ["a one", "a two", "b one", "b two"]
+    assert found[1:3] == [{"text": "a two", "label": "y"}, {"text": "b one", "label": "x"}]
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    good = tmp_path / "good.csv"
+    good.write_text("text,label\na,b\n")
+    with pytest.raises(UsageError, match=r"no column 'summary', only label, text.*rename"):
+        read([good], ("text", "summary"))
+    with pytest.raises(UsageError, match="There is no file"):
+        read([tmp_path / "absent.csv"], COLUMNS)
+    with pytest.raises(UsageError, match="a table is a csv"):
+        read([tmp_path / "good.csv", tmp_path / "other.parquet"], COLUMNS) if (
+            tmp_path / "other.parquet"
+        ).touch() is None else None
+    with pytest.raises(UsageError, match=r"no format 'squda'. Known: clinc150"):
+        read([good], COLUMNS, "squda")
+    with pytest.raises(UsageError, match="not in the format squad"):
+        read([good], COLUMNS, "squad")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read([tmp_path / "absent.json"], COLUMNS, "squad")
+    (tmp_path / "latin.csv").write_bytes("text,label\ncafé,b\n".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"latin.csv is not UTF-8 text"):
+        read([tmp_path / "latin.csv"], COLUMNS)
+    (tmp_path / "latin.json").write_bytes(b'{"data": "caf\xe9"}')
+    with pytest.raises(UsageError, match="not UTF-8"):
+        read([tmp_path / "latin.json"], COLUMNS, "squad")
+    with pytest.raises(UsageError, match="no record"):
+        TextDataset([], COLUMNS)
+
+
+def test_a_division_is_disjoint_and_always_the_same() -> None:
+    train, rest = divide(100, 0.2)
+    assert sorted(train + rest) == list(range(100))
+    assert len(rest) == 20
+    assert divide(100, 0.2) == (train, rest) != divide(100, 0.2, seed=1)
+
+
+def test_rows_end_together() -> None:
+    ids, filled = pad([[5, 6, 7], [8]], 4, 0)
+    assert ids.tolist() == [[0, 5, 6, 7], [0, 0, 0, 8]]
+    assert torch.equal(filled, ids > 0)
+    assert pad([[1] * 5], 4, 0)[0].shape == (1, 8)
+
+
+PLACES = {
+    "clinc150": "clinc150/data_full.json",
+    "clinc150_test": "clinc150/data_full.json",
+    "crosswoz": "crosswoz_zh/val.json.zip",
+    "csl_category": "csl_zh/cls_ctg_dev.tsv",
+    "csl_title": "csl_zh/ts_dev.tsv",
+    "kdconv": "kdconv_zh/film_dev.json",
+    "labelled_folders": "nltk_sentiment/movie_reviews.zip",
+    "movielens": "movielens_latest_small",
+    "multihop": "multihop_small/musique_train.json",
+    "multiwoz": "multiwoz21/val.json.zip",
+    "phrasebank": "financial_phrasebank/Sentences_AllAgree.txt",
+    "qmsum": "qmsum/ALL_val.jsonl",
+    "squad": "cmrc2018/cmrc2018_trial.json",
+    "squality": "squality/v1-3_dev.jsonl",
+    "tatoeba": "tatoeba_cmn_eng/cmn_2019.txt",
+    "vcsum": "vcsum_zh/short_dev.txt",
+}
+# How many records each holds, by the pages of those who publish them.
+COUNTS = {
+    "clinc150": 15_100, "clinc150_test": 5_500, "crosswoz": 500, "csl_category": 1_000, "csl_title": 1_000, "kdconv": 150,
+    "labelled_folders": 2_000, "movielens": 100_004, "multihop": 100, "multiwoz": 999, "phrasebank": 2_264, "qmsum": 272,
+    "squad": 1_002, "squality": 125, "tatoeba": 21_116, "vcsum": 135,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(CORPORA))
+def test_a_public_corpus_as_it_is_published(name: str) -> None:
+    path = DATA / PLACES[name]
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    records = CORPORA[name](path)
+    assert len(records) == COUNTS[name]
+    assert all(records[0].keys() == one.keys() for one in records)
+    assert all(value not in ("", None) for value in records[0].values())

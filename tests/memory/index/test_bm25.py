@@ -1,0 +1,289 @@
+"""The word index: BM25 by its definition, and a cache that is never believed."""
+
+import hashlib
+import json
+import math
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memspan.memory import Memory, load_memory
+from memspan.memory.index.bm25 import MOST_WORDS, WordIndex, without_question_words
+from tests.memory.make import FINGERPRINT, found, piece_of
+
+TEXTS = ["the cat sat on the mat", "the dog ate the cat food", "dog", "a bird sang all day long in a tree", "the end"]
+
+
+def bm25(passages: list[list[str]], terms: set[str]) -> list[float]:
+    """Okapi BM25 with k1 = 1.2 and b = 0.75; SQLite keeps a term's weight above zero."""
+    average = sum(map(len, passages)) / len(passages)
+    scores = []
+    for passage in passages:
+        score = 0.0
+        for term in terms:
+            holding = sum(term in other for other in passages)
+            weight = max(math.log((len(passages) - holding + 0.5) / (holding + 0.5)), 1e-6)
+            count = passage.count(term)
+            score += weight * count * 2.2 / (count + 1.2 * (0.25 + 0.75 * len(passage) / average))
+        scores.append(score)
+    return scores
+
+
+@pytest.mark.parametrize("query", ["cat", "the dog", "dog dog dog", "bird tree cat the end", "nowhere", ""])
+def test_scores_are_bm25(query: str) -> None:
+    memory = Memory(FINGERPRINT)
+    for number, text in enumerate(TEXTS):
+        memory.append([piece_of(text, source=str(number), words_per_passage=20)])
+    scores = memory.word_scores(query)
+    passages = [text.split() for text in TEXTS]
+    assert scores.dtype == np.float32
+    assert scores.tolist() == pytest.approx(bm25(passages, set(query.split())), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("She was BURYING the treasures.", "Where did they bury the treasure?"),
+        ("宝玉住在怡红院。", "怡红院里住着谁？"),
+        ("彼は東京に住んでいる", "東京"),
+        ("Der Müller wohnt hier", "muller"),
+        ('an "odd" AND (text) NEAR* it', 'odd" OR NEAR ('),
+    ],
+)
+def test_words_are_found_in_other_forms_scripts_and_among_the_marks_of_sqlite(text: str, question: str) -> None:
+    index = WordIndex()
+    index.extend(["nothing of the kind 无关", text])
+    scores = index.scores(question)
+    assert scores[1] > scores[0]
+
+
+@pytest.mark.parametrize(
+    ("question", "rest"),
+    [
+        ("Which ship did Ann whip?", ["ship", "Ann", "whip"]),
+        ("How many whoops?", ["whoops"]),
+        ("克什米尔马鹿为什么会受到什么威胁", ["克什米尔马鹿", "会受到", "威胁"]),
+        ("Who, what, why?", ["Who,", "what,", "why?"]),
+    ],
+)
+def test_question_words_are_left_out_unless_there_are_no_others(question: str, rest: list[str]) -> None:
+    assert without_question_words(question).rstrip("? ").split() == [word.rstrip("?") for word in rest]
+
+
+def test_an_empty_memory_and_passages_without_a_match() -> None:
+    memory = Memory(FINGERPRINT)
+    assert found(memory, ["x"]) == []
+    memory.append([piece_of("one two three four")])
+    assert found(memory, ["four"])[0] == 0.0
+    assert found(memory, ["four"])[1] > 0.0
+
+
+def test_a_question_of_thousands_of_words() -> None:
+    index = WordIndex()
+    index.extend(" ".join(f"w{word}" for word in range(100 * n, 100 * n + 100)) for n in range(50))
+    scores = index.scores(" ".join(f"w{word}" for word in range(2500)))
+    assert (scores > 0).sum() >= MOST_WORDS // 100
+
+
+def test_a_failed_extension_leaves_nothing() -> None:
+    index = WordIndex()
+    index.extend(["one two"])
+    before = index.dump()
+
+    def broken():
+        yield "three"
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        index.extend(broken())
+    assert index.passages == 1
+    assert index.scores("three").tolist() == [0.0]
+    index.extend(["three"])
+    assert index.scores("three")[1] > 0
+    assert len(before) == len(index.dump())
+
+
+def test_it_grows_with_the_memory_and_is_found_again(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = quick_path / "m"
+    memory = Memory.open(path, FINGERPRINT)
+    fresh = Memory(FINGERPRINT)
+    stored, dump = [], WordIndex.dump
+    monkeypatch.setattr(WordIndex, "dump", lambda self: (stored.append(1), dump(self))[1])
+    for n in range(30):
+        piece = piece_of(f"passage {n} of many", source=str(n))
+        memory.append([piece])
+        fresh.append([piece])
+        assert found(memory, ["passage", str(n)]) == found(fresh, ["passage", str(n)])
+    assert 10 < len(stored) < 25  # not at every search
+    covered = json.loads((path / "search.json").read_bytes())["passages"]
+    assert len(memory) * 8 / 9 <= covered <= len(memory)
+
+    inserted = []
+    extend = WordIndex.extend
+    monkeypatch.setattr(WordIndex, "extend", lambda self, rows: extend(self, (inserted.append(1) or r for r in rows)))
+    again = load_memory(path)
+    assert found(again, ["passage", "7"]) == found(fresh, ["passage", "7"])
+    assert len(inserted) == len(memory) - covered
+
+
+def with_index(path: Path) -> Memory:
+    """A memory on disk whose index is stored."""
+    memory = Memory.open(path, FINGERPRINT)
+    memory.append([piece_of("one two three four five six")])
+    found(memory, ["one"])
+    return memory
+
+
+def other_index(path: Path) -> None:
+    index = WordIndex()
+    index.extend(["nine"] * 2)
+    (path / "search.sqlite").write_bytes(index.dump())
+
+
+def other_stamp(path: Path, **fields: object) -> None:
+    stamp = json.loads((path / "search.json").read_bytes())
+    (path / "search.json").write_bytes(json.dumps({**stamp, **fields}).encode())
+
+
+def folder_for(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+SPOILED: dict[str, Callable[[Path], object]] = {
+    "another index": other_index,
+    "no index": lambda path: (path / "search.sqlite").unlink(),
+    "no stamp": lambda path: (path / "search.json").unlink(),
+    "an empty index": lambda path: (path / "search.sqlite").write_bytes(b""),
+    "no database": lambda path: (path / "search.sqlite").write_bytes(b"x" * 9000),
+    "a folder for the index": lambda path: folder_for(path / "search.sqlite"),
+    "a folder for the stamp": lambda path: folder_for(path / "search.json"),
+    "a stamp that is no JSON": lambda path: (path / "search.json").write_bytes(b"{"),
+    "a stamp that is no object": lambda path: (path / "search.json").write_bytes(b"[1]"),
+    "a deep stamp": lambda path: (path / "search.json").write_bytes(b"[" * 4000),
+    "a huge stamp": lambda path: (path / "search.json").write_bytes(b" " * 10**7),
+    "a stamp of the future": lambda path: other_stamp(path, generation=99),
+    "a stamp of other text": lambda path: other_stamp(path, lineage="0" * 32),
+    "a stamp of more passages": lambda path: other_stamp(path, passages=3),
+    "a stamp of fewer passages": lambda path: other_stamp(path, passages=1),
+    "a stamp of words": lambda path: other_stamp(path, passages="two"),
+    "a stamp that lacks a field": lambda path: (path / "search.json").write_bytes(b"{}"),
+}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_a_cache_that_does_not_match_is_made_anew(quick_path: Path, how: str) -> None:
+    expected = found(with_index(quick_path / "m"), ["one", "six"])
+    SPOILED[how](quick_path / "m")
+    for _ in range(2):
+        assert found(load_memory(quick_path / "m"), ["one", "six"]) == expected
+
+
+def test_a_matching_stamp_of_something_that_is_no_index(quick_path: Path) -> None:
+    expected = found(with_index(quick_path / "m"), ["one", "six"])
+    with sqlite3.connect(":memory:") as database:
+        database.execute("CREATE TABLE words (text)")
+        content = database.serialize()
+    database.close()
+    for raw in (content, b"SQLite format 3\x00" + b"\xff" * 5000, b"junk"):
+        (quick_path / "m" / "search.sqlite").write_bytes(raw)
+        other_stamp(quick_path / "m", bytes=len(raw), sha256=hashlib.sha256(raw).hexdigest())
+        assert found(load_memory(quick_path / "m"), ["one", "six"]) == expected
+
+
+def test_an_index_left_by_another_numbering_is_not_used(quick_path: Path) -> None:
+    memory = with_index(quick_path / "m")
+    shutil.copytree(quick_path / "m", quick_path / "old")
+    memory.append([piece_of("two three four five", source="b")])
+    memory.forget("a")
+    for name in ("search.sqlite", "search.json"):  # a crash, a backup tool
+        shutil.copy(quick_path / "old" / name, quick_path / "m" / name)
+    again = load_memory(quick_path / "m")
+    assert len(again) == len(load_memory(quick_path / "old"))
+    assert found(again, ["one"]) == [0.0, 0.0]
+    assert [score > 0 for score in found(again, ["five"])] == [False, True]
+
+
+def test_an_index_is_used_for_what_it_covers_only(quick_path: Path) -> None:
+    memory = with_index(quick_path / "m")
+    folder, contents = memory._folder, memory._contents
+    assert folder.load_index(contents.lineage, 1, 2).passages == 2
+    assert folder.load_index(contents.lineage, 5, 9).passages == 2
+    assert folder.load_index(contents.lineage, 0, 2) is None
+    assert folder.load_index(contents.lineage, 1, 1) is None
+    assert folder.load_index("0" * 32, 1, 2) is None
+
+
+def test_who_looks_at_what_others_have_forgotten_does_not_write_it_down(quick_path: Path) -> None:
+    writer = Memory.open(quick_path / "m", FINGERPRINT)
+    writer.append([piece_of("secret words"), piece_of("kept words", source="b")])
+    reader = load_memory(quick_path / "m")
+    writer.forget("a")
+    assert [score > 0 for score in found(reader, ["secret"])] == [True, False]
+    assert not (quick_path / "m" / "search.sqlite").exists()
+    assert found(writer, ["secret"]) == [0.0]
+
+
+def test_forks_search_what_is_theirs(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = with_index(quick_path / "m")
+    on_disk, in_ram = memory.fork(quick_path / "fork"), memory.fork()
+    inserted = []
+    extend = WordIndex.extend
+    with monkeypatch.context() as patch:
+        patch.setattr(WordIndex, "extend", lambda self, rows: (inserted.append(1), extend(self, rows)))
+        assert found(on_disk, ["one"]) == found(in_ram, ["one"]) == found(memory, ["one"])
+        assert inserted == []  # they have the index too
+    memories = {"its": memory, "disk": on_disk, "ram": in_ram, "twin": in_ram.fork()}
+    for name, each in memories.items():
+        each.append([piece_of(f"{name} own words", source="own")])
+        fresh = Memory(FINGERPRINT)
+        fresh.append([piece_of("one two three four five six"), piece_of(f"{name} own words", source="own")])
+        assert found(each, [name, "one"]) == found(fresh, [name, "one"])
+    for name, each in memories.items():
+        assert [score > 0 for score in found(each, [name])] == [False, False, True]
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_fork_of_an_older_state_does_not_take_the_newer_index(quick_path: Path, forgets: bool) -> None:
+    writer = with_index(quick_path / "m")
+    reader = load_memory(quick_path / "m")
+    writer.append([piece_of("seven eight nine ten", source="b")])
+    if forgets:
+        writer.forget("a")
+    found(writer, ["one"])
+    fork = reader.fork(quick_path / "fork")
+    fork.append([piece_of("one more time again", source="c")])
+    fresh = Memory(FINGERPRINT)
+    fresh.append([piece_of("one two three four five six"), piece_of("one more time again", source="c")])
+    for _ in range(3):
+        assert found(load_memory(quick_path / "fork"), ["one", "seven"]) == found(fresh, ["one", "seven"])
+
+
+def test_others_append_and_search_while_one_looks(quick_path: Path) -> None:
+    writer = with_index(quick_path / "m")
+    reader = load_memory(quick_path / "m")
+    expected = found(reader, ["one"])
+    for n in range(20):
+        writer.append([piece_of("one more", source=str(n))])
+        found(writer, ["one"])
+    late = load_memory(quick_path / "m")
+    reader._index = None  # as if it had not searched before
+    assert found(reader, ["one"]) == expected
+    assert len(found(late, ["one"])) == 22
+    assert reader.refresh()
+    assert found(reader, ["one"]) == found(late, ["one"])
+    assert not reader.refresh()
+
+
+def test_a_busy_folder_does_not_keep_anybody_from_searching(quick_path: Path) -> None:
+    memory = Memory.open(quick_path / "m", FINGERPRINT)
+    memory.append([piece_of("one two")])
+    with load_memory(quick_path / "m")._folder.lock():
+        assert found(memory, ["one"])[0] > 0
+    assert not (quick_path / "m" / "search.sqlite").exists()
+    assert found(memory, ["one"])[0] > 0
+    assert (quick_path / "m" / "search.sqlite").exists()

@@ -1,0 +1,135 @@
+"""Encoding: passages tile text and tokens, and how a text is cut does not change what is kept of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from memspan.errors import MemspanError, UsageError
+from memspan.memory.index import encoder as reading
+from memspan.memory.index.calibration import RetrievalHeads, calibrate
+from memspan.memory.index.encoder import Encoder
+from memspan.memory.index.probe_corpus import haystack
+from memspan.pretrained.heads import HeadReader
+from tests.tiny import logbook
+
+HEADS = ((0, 1), (1, 0), (1, 3))
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_model: Path) -> Encoder:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    return Encoder(HeadReader(model), AutoTokenizer.from_pretrained(tiny_model), HEADS)
+
+
+@given(text=st.text(st.sampled_from("ab é\n.。!我们🙂 \t"), min_size=1, max_size=400))
+@settings(max_examples=40, deadline=None)
+def test_passages_tile_text_and_tokens(encoder: Encoder, text: str) -> None:
+    encoded = encoder.encode(text)
+    rows = encoded.passages
+    assert rows[0, 0] == 0
+    assert rows[0, 2] == 0
+    assert rows[-1, 1] == len(encoded.ids)
+    assert rows[-1, 3] == len(text)
+    assert (rows[1:, 0] == rows[:-1, 1]).all()
+    assert (rows[1:, 2] == rows[:-1, 3]).all()
+    assert (rows[:, 1] > rows[:, 0]).all() or len(encoded.ids) == 0
+
+
+def test_kept_keys_are_those_of_segments_with_their_past(encoder: Encoder) -> None:
+    """Naive: every segment by itself, one token of past at a time."""
+    text = logbook()[:6000]
+    encoded = encoder.encode(text)
+    ids = encoded.ids.tolist()
+    assert len(ids) > 2 * reading.SEGMENT
+    fresh = reading.SEGMENT - reading.CONTEXT - 1
+    for start in range(0, len(ids), fresh):
+        past = ids[max(0, start - reading.CONTEXT) : start]
+        new = ids[start : start + fresh]
+        row = torch.tensor([[encoder._sink, *past, *new]])
+        expected = encoder.reader.keys(row, encoder.key_heads)[0, 1 + len(past) :].float().numpy()
+        kept = encoded.keys[start : start + fresh] * encoded.scales[start : start + fresh, :, None].astype(np.float32)
+        step = encoded.scales[start : start + fresh, :, None].astype(np.float32)
+        assert (np.abs(kept - expected) <= step * 0.75 + 1e-5).all()
+
+
+def test_a_text_in_pieces_is_read_as_the_whole(encoder: Encoder) -> None:
+    """With the ids before it, a second piece gets the keys it has in the whole text (cut where a segment begins)."""
+    text = logbook()[:6000]
+    whole = encoder.encode(text)
+    fresh = reading.SEGMENT - reading.CONTEXT - 1
+    ends = np.array([end for _, end in encoder.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]])
+    cut = int(ends[fresh - 1])
+    first, second = encoder.encode(text[:cut]), encoder.encode(text[cut:], before=whole.ids[:fresh].tolist())
+    assert [*first.ids, *second.ids] == whole.ids.tolist()
+    np.testing.assert_array_equal(np.concatenate([first.keys, second.keys]), whole.keys)
+
+
+def test_the_past_matters(encoder: Encoder) -> None:
+    plain, after = encoder.encode("the second part"), encoder.encode("the second part", before=[5, 6, 7])
+    assert not np.array_equal(plain.keys, after.keys)
+
+
+def test_questions_are_said_twice_carry_the_scale_and_lose_what_stands_before(encoder: Encoder) -> None:
+    question = encoder.question("Who broke the lens?")
+    first, again = (encoder.tokenizer(text)["input_ids"] for text in ("Who broke the lens?", " Who broke the lens?"))
+    assert question.queries.shape == (len(again), len(HEADS), encoder.reader.head_size)
+    raw = encoder.reader.queries(torch.tensor([[encoder._sink, *first, *again]]), HEADS)[0, 1 + len(first) :]
+    np.testing.assert_allclose(question.queries, raw.numpy() * encoder.reader.head_size**-0.5, rtol=1e-5)
+    assert [encoder.key_heads[group] for group in question.groups] == [encoder.reader.key_head(head) for head in HEADS]
+
+
+def test_every_token_of_a_question_knows_how_it_ends(encoder: Encoder) -> None:
+    one, other = (encoder.question(f"Who broke the {what}?").queries[:3] for what in ("lens", "door"))
+    assert not np.allclose(one, other)
+
+
+def test_a_long_question_fits_into_a_segment(encoder: Encoder) -> None:
+    ids, count = reading.asked_twice(encoder.tokenizer, "why " * 2000)
+    assert (len(ids), count) == (reading.SEGMENT, reading.SEGMENT // 2)
+
+
+def test_an_empty_question_is_refused(encoder: Encoder) -> None:
+    with pytest.raises(UsageError, match="empty"):
+        encoder.question(" \n")
+
+
+def test_numbers_that_are_not_finite_are_never_kept(tiny_model: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    model.model.layers[0].input_layernorm.weight.data.fill_(float("nan"))
+    broken = Encoder(HeadReader(model), AutoTokenizer.from_pretrained(tiny_model), HEADS)
+    with pytest.raises(MemspanError, match="not finite"):
+        broken.encode("some text")
+
+
+def test_haystacks_follow_from_the_seed_and_hide_each_answer_in_its_passage() -> None:
+    texts, needles = haystack(40, 12, seed=3)
+    assert (texts, needles) == haystack(40, 12, seed=3)
+    assert texts != haystack(40, 12, seed=4)[0]
+    assert len({needle.passage for needle in needles}) == len(needles) == 12
+    for needle in needles:
+        assert needle.answer in texts[needle.passage]
+        assert needle.answer not in needle.question
+
+
+def test_calibration_finds_a_head_that_copies(tiny_model: Path, tmp_path: Path) -> None:
+    """With a layer whose keys and queries are the embeddings themselves, that layer's heads find the needles."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    size, heads, groups = model.config.head_dim, 4, 2
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        eye = torch.eye(64)[:size] * 4
+        attention = model.model.layers[1].self_attn
+        attention.q_proj.weight.copy_(eye.repeat(heads, 1))
+        attention.k_proj.weight.copy_(eye.repeat(groups, 1))
+    found = calibrate(HeadReader(model), AutoTokenizer.from_pretrained(tiny_model), passages=24, needles=9)
+    assert {layer for layer, _ in found.heads} == {1}
+    assert found.reciprocal_rank > 0.5
+    found.save(tmp_path / "heads.json")
+    assert RetrievalHeads.load(tmp_path / "heads.json") == found

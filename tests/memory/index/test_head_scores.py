@@ -1,0 +1,135 @@
+"""Scoring of passages by attention: against a naive reference, whatever the blocks."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memspan.memory.index import head_scores as recall
+from memspan.memory.index.head_scores import Question, best, fuse, head_scores, quantise, token_scores
+from memspan.memory.store.snapshot import Block
+
+
+def make(seed: int, passages: int = 7, heads: int = 3, groups: int = 2, size: int = 8, tokens: int = 4):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 9, passages)
+    keys, scales = quantise(rng.normal(size=(int(lengths.sum()), groups, size)).astype(np.float32))
+    queries = rng.normal(size=(tokens, heads, size)).astype(np.float32)
+    question = Question(queries, tuple(int(group) for group in rng.integers(0, groups, heads)))
+    return question, keys, scales, np.cumsum(lengths)
+
+
+def naive(question: Question, keys: np.ndarray, scales: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """One softmax over all keys for each head and token, summed by passage, log1p of the share against an even one."""
+    real = keys.astype(np.float64) * scales[..., None].astype(np.float64)
+    starts = [0, *ends[:-1]]
+    total = np.zeros(len(ends))
+    for head, group in enumerate(question.groups):
+        for query in question.queries[:, head]:
+            scores = real[:, group] @ query.astype(np.float64) * recall.SHARPNESS
+            weights = np.exp(scores - scores.max())
+            weights /= weights.sum()
+            mass = np.array([weights[start:end].sum() for start, end in zip(starts, ends, strict=True)])
+            total += np.log1p(mass * len(ends) * recall.EVEN_SHARES)
+    return total
+
+
+@given(st.integers(0, 1000), st.lists(st.integers(1, 6), max_size=3))
+@settings(max_examples=30, deadline=None)
+def test_scores_equal_the_naive_ones_however_the_memory_is_cut_into_blocks(seed: int, cuts: list[int]) -> None:
+    question, keys, scales, ends = make(seed)
+    bounds = sorted({0, len(ends), *cuts})
+    blocks = []
+    for first, last in itertools.pairwise(bounds):
+        begin, end = (0 if first == 0 else ends[first - 1]), ends[last - 1]
+        blocks.append(Block(first, keys[begin:end], scales[begin:end], ends[first:last] - begin))
+    np.testing.assert_allclose(head_scores(question, blocks), naive(question, keys, scales, ends), rtol=1e-3, atol=1e-4)
+
+
+def test_a_large_block_is_scored_in_bounded_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    question, keys, scales, ends = make(3, passages=40)
+    whole = head_scores(question, [Block(0, keys, scales, ends)])
+    monkeypatch.setattr(recall, "TOKENS_AT_ONCE", 5)
+    np.testing.assert_allclose(head_scores(question, [Block(0, keys, scales, ends)]), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_the_passage_that_a_head_points_at_comes_first() -> None:
+    question, keys, scales, ends = make(5, heads=1, groups=1, tokens=1)
+    pointed = question.queries[0, 0] / np.linalg.norm(question.queries[0, 0])
+    real = keys.astype(np.float32) * scales[..., None].astype(np.float32)
+    real[ends[3] - 1, 0] = 20 * pointed
+    keys, scales = quantise(real)
+    assert best(head_scores(question, [Block(0, keys, scales, ends)]), 1) == [3]
+
+
+def test_no_blocks_no_scores() -> None:
+    assert head_scores(make(0)[0], []).shape == (0,)
+
+
+def test_fuse_counts_every_ranker_by_its_spread() -> None:
+    small, large = np.array([0, 0, 1], np.float32), np.array([500, 0, 0], np.float32)
+    fused = fuse(small, large)
+    assert fused[0] == pytest.approx(fused[2])
+    assert fused[1] < fused[0]
+    silent = np.full(3, 7, np.float32)  # says nothing about any passage
+    np.testing.assert_array_equal(fuse(small, silent), fuse(silent, small))
+
+
+def test_attention_counts_by_its_root() -> None:
+    fused = fuse(np.array([1, 4, 9], np.float32), np.zeros(3, np.float32))
+    assert fused[2] - fused[1] == pytest.approx(fused[1] - fused[0])
+
+
+def test_a_passage_that_draws_all_attention_does_not_win_against_the_words() -> None:
+    heads, words = np.zeros((2, 1000), np.float32)
+    heads[0], words[1] = 1e6, 1  # both stand out by thirty standard deviations
+    assert best(fuse(heads, words), 2) == [1, 0]
+
+
+def test_best_takes_the_earlier_of_equals() -> None:
+    assert best(np.array([1, 3, 3, 2], np.float32), 3) == [1, 2, 3]
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_quantised_keys_are_within_half_a_step(seed: int) -> None:
+    keys = np.random.default_rng(seed).normal(size=(5, 2, 8)).astype(np.float32) * 10.0 ** (seed % 7 - 3)
+    whole, scales = quantise(keys)
+    assert whole.dtype == np.int8
+    assert scales.dtype == np.float16
+    error = np.abs(whole * scales[..., None].astype(np.float32) - keys)
+    assert (error <= scales[..., None].astype(np.float32) * 0.65 + 1e-6).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_keys_that_are_not_finite_are_refused(bad: float) -> None:
+    keys = np.ones((2, 1, 4), np.float32)
+    keys[1, 0, 2] = bad
+    with pytest.raises(ValueError, match="not finite"):
+        quantise(keys)
+
+
+def test_the_scores_of_tokens_against_a_naive_loop() -> None:
+    """What a head gives a passage, its tokens share by their attention within it; all together it is the head score."""
+    question, keys, scales, ends = make(3)
+    cut = 3
+    at = int(ends[cut - 1])
+    blocks = [Block(0, keys[:at], scales[:at], ends[:cut]), Block(cut, keys[at:], scales[at:], ends[cut:] - at)]
+    numbers = [5, 0, 3]
+    whole = head_scores(question, blocks)
+    real = keys.astype(np.float64) * scales[..., None].astype(np.float64)
+    starts = [0, *ends[:-1]]
+    for number, found in zip(numbers, token_scores(question, blocks, numbers), strict=True):
+        start, end = starts[number], ends[number]
+        expected = np.zeros(end - start)
+        for head, group in enumerate(question.groups):
+            for query in question.queries[:, head]:
+                weights = np.exp(real[:, group] @ query.astype(np.float64) * recall.SHARPNESS)
+                weights /= weights.sum()
+                inside = weights[start:end]
+                given = np.log1p(inside.sum() * len(ends) * recall.EVEN_SHARES)
+                expected += given * inside / inside.sum()
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+        assert found.sum() == pytest.approx(whole[number], rel=1e-4)

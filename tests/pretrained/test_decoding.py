@@ -1,0 +1,104 @@
+"""Writing: the same tokens as transformers' own greedy search, whatever is reused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from memspan.errors import UsageError
+from memspan.models.generate import Sampling
+from memspan.pretrained.decoding import CompiledDecoder, Decoder, Prefix
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> torch.nn.Module:
+    return AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+
+
+def run(decoder: Decoder, ids: list[int], prefix: Prefix | None = None, **sampling: float) -> tuple[list[int], Prefix]:
+    stream, tokens = decoder.generate(ids, Sampling(**{"max_new_tokens": 12, **sampling}), prefix), []
+    while True:
+        try:
+            tokens.append(next(stream))
+        except StopIteration as end:
+            return tokens, end.value
+
+
+IDS = [(7 * place + 3) % 1900 + 5 for place in range(40)]
+
+
+def test_greedy_tokens_are_those_of_transformers(model: torch.nn.Module) -> None:
+    expected = model.generate(torch.tensor([IDS]), max_new_tokens=12, do_sample=False)[0, len(IDS) :].tolist()
+    assert run(Decoder(model, stop=[]), IDS)[0] == expected
+
+
+def test_logits_of_the_quick_attention_are_the_models_own(model: torch.nn.Module) -> None:
+    decoder = Decoder(model, stop=[])
+    assert decoder.model is not model
+    cache = decoder.new_cache()
+    with torch.inference_mode():
+        decoder.step(torch.tensor([IDS[:-1]]), cache, 0)
+        quick = decoder.step(torch.tensor([IDS[-1:]]), cache, len(IDS) - 1)
+        torch.testing.assert_close(quick, model(torch.tensor([IDS])).logits[:, -1], atol=1e-5, rtol=1e-4)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_the_copy_shares_the_weights(model: torch.nn.Module) -> None:
+    mine, theirs = dict(Decoder(model, stop=[]).model.named_parameters()), dict(model.named_parameters())
+    assert all(mine[name].data_ptr() == theirs[name].data_ptr() for name in theirs)
+
+
+@pytest.mark.parametrize("shared", [0, 1, 17, 39, 40])
+def test_a_prefix_changes_nothing(model: torch.nn.Module, shared: int) -> None:
+    decoder = Decoder(model, stop=[])
+    _, prefix = run(decoder, IDS)
+    other = [*IDS[:shared], *[9, 8, 7, 6]]
+    assert run(decoder, other, prefix)[0] == run(decoder, other)[0]
+
+
+def test_a_prefix_is_really_reused(model: torch.nn.Module) -> None:
+    decoder = Decoder(model, stop=[])
+    _, prefix = run(decoder, IDS)
+    read = []
+    step = decoder.step
+    decoder.step = lambda ids, cache, before: read.append(ids.shape[1]) or step(ids, cache, before)
+    run(decoder, [*prefix.ids, 11, 12], prefix)
+    assert read[0] == 2
+
+
+def test_it_stops_before_the_stop_token(model: torch.nn.Module) -> None:
+    tokens = run(Decoder(model, stop=[]), IDS)[0]
+    stop = tokens[5]
+    assert run(Decoder(model, stop=[stop]), IDS)[0] == tokens[: tokens.index(stop)]
+
+
+def test_compiled_tokens_are_the_same(model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The static cache and its positions; the compiler itself is exercised by the decoding benchmark."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    assert run(CompiledDecoder(model, stop=[], window=64), IDS)[0] == run(Decoder(model, stop=[]), IDS)[0]
+
+
+def test_sampling_follows_the_seed(model: torch.nn.Module) -> None:
+    decoder = Decoder(model, stop=[])
+    once, again = (run(decoder, IDS, temperature=1.0, top_p=0.9, seed=3)[0] for _ in range(2))
+    other = run(decoder, IDS, temperature=1.0, top_p=0.9, seed=4)[0]
+    assert once == again
+    assert once != other
+
+
+def test_nothing_is_written_beyond_the_window(model: torch.nn.Module) -> None:
+    decoder = CompiledDecoder(model, stop=[], window=len(IDS) + 3)
+    decoder._compiled = model.forward
+    assert len(run(decoder, IDS)[0]) == 3
+    with pytest.raises(UsageError, match="window holds"):
+        run(decoder, [*IDS, 1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"max_new_tokens": 0}, {"temperature": -1.0}, {"temperature": float("nan")}, {"top_p": 0.0}, {"top_p": 1.5}],
+)
+def test_settings_that_cannot_be(wrong: dict) -> None:
+    with pytest.raises(UsageError, match="cannot be"):
+        Sampling(**wrong)
