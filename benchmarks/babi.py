@@ -103,7 +103,7 @@ def write_less(model: Any, task: Any, seconds: float, seed: int) -> None:
     import torch
 
     from memspan.state import losses
-    from memspan.training.measure import tally
+    from memspan.training.measure import loss_and_correct
 
     delta, generator = model.backbone.layers[-1][0].mechanism, torch.Generator().manual_seed(seed + 1)
     delta.threshold = THRESHOLD
@@ -118,7 +118,7 @@ def write_less(model: Any, task: Any, seconds: float, seed: int) -> None:
             group["lr"] = 2e-3 * min(1.0, 20 * part) * (1 - part)
         batch = task.batch(8, 8, generator)
         logits, state = model(batch.ids)
-        loss, right = tally(logits, batch.targets)
+        loss, right = loss_and_correct(logits, batch.targets)
         asked = int((batch.targets >= 0).sum())
         erased = losses(state)[0].mean()
         (loss / asked + WEIGHT * erased).backward()

@@ -146,7 +146,7 @@ def sentiment(name: str, path: Path, features: Features) -> list[dict[str, Any]]
     task = Classification(data=str(path), format="phrasebank", held_out=0.2)
     options = [(strength, balanced) for strength in STRENGTHS for balanced in (False, True)]
     told = {
-        way: task.judge(task.held_out().records, said)
+        way: task.compute_metrics(task.held_out().records, said)
         for way, said, _ in answers(task.records, task.held_out().records, features, options)
     }
     return _lines(name, told, ("macro F1", "accuracy"))
@@ -160,7 +160,7 @@ def intents(path: Path, features: Features) -> list[dict[str, Any]]:
     rest = clinc150_test(path)
     task = Classification(data=str(path), format="clinc150", test=str(path), test_format="clinc150_test")
     told = {
-        way: task.judge(rest, list(np.where(sure, said, OUT)))
+        way: task.compute_metrics(rest, list(np.where(sure, said, OUT)))
         for way, said, sure in answers(train, rest, features, [(1.0, False)])
     }
     return _lines("CLINC150", told, ("in-scope accuracy", "out-of-scope recall"))

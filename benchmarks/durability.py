@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspan.errors import MemspanError
-from memspan.memory import Fingerprint, Memory, Piece, load_memory
+from memspan.memory import EncodedText, Fingerprint, Memory, load_memory
 
 FINGERPRINT = Fingerprint("durability", "durability", "float32", ((0, 0), (1, 0)), 16, "durability")
 RESULTS = Path(__file__).parent / "results"
@@ -86,13 +86,13 @@ def keys_of(ids: NDArray[np.int32]) -> NDArray[np.int8]:
     return ((ids[:, None, None] * 7 + steps) % 127).astype(np.int8)
 
 
-def piece_of(name: str, start: int, text: str) -> Piece:
+def piece_of(name: str, start: int, text: str) -> EncodedText:
     """A piece with one token per character and up to 64 of them per passage."""
     ids = np.frombuffer(text.encode("utf-32-le"), np.int32)
     edges = np.array([*range(0, len(ids), 64), len(ids)], np.int64)
     passages = np.column_stack([edges[:-1], edges[1:], edges[:-1], edges[1:]])
     scales = np.ones((len(ids), len(FINGERPRINT.heads)), np.float16)
-    return Piece(name, start, text, ids, keys_of(ids), scales, passages, complete=name != "document")
+    return EncodedText(name, start, text, ids, keys_of(ids), scales, passages, complete=name != "document")
 
 
 def change(memory: Memory, number: int) -> None:

@@ -61,9 +61,9 @@ def tiny():
 
     from memspan.assistant.language_model import LanguageModel
     from memspan.memory.index.calibration import RetrievalHeads
-    from memspan.pretrained import hub as sources
+    from memspan.pretrained import hub
 
-    _, tokenizer, _ = sources.load("smollm2")
+    _, tokenizer, _ = hub.load("smollm2")
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

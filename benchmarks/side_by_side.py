@@ -126,7 +126,7 @@ def train_and_measure(name: str, learning_rate: float, seconds: float, seed: int
     import torch
     from torch.nn.functional import cross_entropy
 
-    from memspan.tasks import NOT_ASKED, build
+    from memspan.tasks import IGNORE_INDEX, build
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -138,7 +138,7 @@ def train_and_measure(name: str, learning_rate: float, seconds: float, seed: int
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1.0, (step + 1) / 50) * max(0.02, 1 - used / seconds)
         batch = task.batch(32, segments, generator)
-        asked = batch.targets != NOT_ASKED
+        asked = batch.targets != IGNORE_INDEX
         said = read(model, batch.ids)[asked]
         cross_entropy(said, batch.targets[asked]).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -156,7 +156,7 @@ def train_and_measure(name: str, learning_rate: float, seconds: float, seed: int
             right = []
             for _ in range(4):
                 batch = task.batch(32, length, generator)
-                asked = batch.targets != NOT_ASKED
+                asked = batch.targets != IGNORE_INDEX
                 right.append((read(model, batch.ids)[asked].argmax(-1) == batch.targets[asked]).float().mean().item())
             accuracy[str(length)] = sum(right) / len(right)
     return {

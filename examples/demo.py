@@ -19,7 +19,7 @@ def main(document: str, folder: str) -> None:
     lm = memspan.load_model("smollm2")
     memory = lm.new_memory(folder)
 
-    def progress(step: memspan.Progress) -> None:
+    def progress(step: memspan.ReadProgress) -> None:
         print(f"\r  {step.tokens:,} tokens, {step.characters / (step.size or 1):.0%}", end="", flush=True)
 
     print(f"Reading {document} ...", flush=True)

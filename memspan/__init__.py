@@ -9,7 +9,7 @@ print(lm.ask(memory, "Where was the treasure buried?").text)
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memspan.assistant.language_model import Answer, LanguageModel, Progress, Recollection, load_model
+    from memspan.assistant.language_model import Answer, LanguageModel, ReadProgress, RetrievedPassage, load_model
     from memspan.memory import Memory, load_memory
     from memspan.models.generate import Sampling
     from memspan.pretrained.attach import attached
@@ -19,8 +19,8 @@ __all__ = [
     "Answer",
     "LanguageModel",
     "Memory",
-    "Progress",
-    "Recollection",
+    "ReadProgress",
+    "RetrievedPassage",
     "Sampling",
     "attached",
     "load_memory",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "memspan.assistant.language_model": ("Answer", "LanguageModel", "Progress", "Recollection", "load_model"),
+    "memspan.assistant.language_model": ("Answer", "LanguageModel", "ReadProgress", "RetrievedPassage", "load_model"),
     "memspan.models.generate": ("Sampling",),
     "memspan.memory": ("Memory", "load_memory"),
     "memspan.pretrained.attach": ("attached",),

@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from memspan.assistant.language_model import BUDGET, LanguageModel, Recollection, within_budget
+from memspan.assistant.language_model import BUDGET, LanguageModel, RetrievedPassage, within_budget
 from memspan.errors import UsageError
 from memspan.memory import Memory
 from memspan.models.generate import Sampling
@@ -14,8 +14,8 @@ KIND = "exchange"
 # Nats per token by which a passage has to make the user's message likelier, to be recalled. On ten turns with SmolLM2
 # passages that bore on the turn reached 0.5 to 2.3, and on turns that nothing bore on the best stayed below 0.3, but
 # for one at 0.7.
-MATTERS = 0.4
-MARKS = 8  # tokens that a chat template puts around a message, about
+MIN_GAIN = 0.4
+TEMPLATE_TOKENS = 8  # tokens that a chat template puts around a message, about
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Chat:
         """
         self.lm, self.memory, self.system, self.budget = lm, memory, system, budget
         self.sampling = Sampling() if sampling is None else sampling
-        self.recalled: tuple[Recollection, ...] = ()  # for the last turn
+        self.recalled: tuple[RetrievedPassage, ...] = ()  # for the last turn
         self._prefix: Prefix | None = None
         self._lengths: dict[str, int] = {}  # tokens of an exchange, by source
 
@@ -71,7 +71,7 @@ class Chat:
                     exchanges.append(Exchange(source.name, user, assistant))
         return tuple(exchanges)
 
-    def say(self, text: str) -> Iterator[str]:
+    def reply(self, text: str) -> Iterator[str]:
         """The answer, piece by piece. When it ends, or the caller closes it early, the exchange is in the memory.
 
         Raises:
@@ -100,7 +100,7 @@ class Chat:
         recent = self._most_recent(room - recall_room - alone)
         names = {exchange.source for exchange in recent}
         found = self.lm.search(self.memory, text, among=lambda passage: passage.source not in names)
-        matter = [one for one in found if one.gain is not None and one.gain > MATTERS and one.tokens <= recall_room]
+        matter = [one for one in found if one.gain is not None and one.gain > MIN_GAIN and one.tokens <= recall_room]
         self.recalled = tuple(within_budget(matter, recall_room))
         ids = self._ids(recent, _with_recalled(text, self.recalled))
         while len(ids) > room and recent:  # lengths were estimates
@@ -121,7 +121,7 @@ class Chat:
     def _length(self, exchange: Exchange) -> int:
         if exchange.source not in self._lengths:
             tokens = self.lm.tokenizer(exchange.text, add_special_tokens=False, verbose=False)["input_ids"]
-            self._lengths[exchange.source] = len(tokens) + 2 * MARKS
+            self._lengths[exchange.source] = len(tokens) + 2 * TEMPLATE_TOKENS
         return self._lengths[exchange.source]
 
     def _ids(self, exchanges: Sequence[Exchange], text: str) -> list[int]:
@@ -168,7 +168,7 @@ class Chat:
         return name
 
 
-def _with_recalled(text: str, recalled: Sequence[Recollection]) -> str:
+def _with_recalled(text: str, recalled: Sequence[RetrievedPassage]) -> str:
     """The user's message, preceded by what was recalled: quoted, as data, never as an instruction."""
     if not recalled:
         return text

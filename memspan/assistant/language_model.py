@@ -14,33 +14,33 @@ from torch import nn
 
 from memspan.data.documents import Document, in_pieces
 from memspan.errors import MemspanError, UnsupportedModel, UsageError
-from memspan.memory import Fingerprint, Memory, Passage, Piece
+from memspan.memory import EncodedText, Fingerprint, Memory, Passage
 from memspan.memory.index.bm25 import without_question_words
 from memspan.memory.index.calibration import RetrievalHeads, calibrate
-from memspan.memory.index.encoder import CONTEXT, Encoded, Encoder
+from memspan.memory.index.encoder import CONTEXT, Encoded, KeyEncoder
 from memspan.memory.index.head_scores import best, fuse, head_scores, token_scores
 from memspan.memory.store.folder import refuse_foreign
 from memspan.models.generate import Sampling
-from memspan.pretrained import hub as sources
+from memspan.pretrained import hub
 from memspan.pretrained.attach import find_causal_lm, parity_difference, rounding_difference, why_unsupported
 from memspan.pretrained.decoding import CompiledDecoder, Decoder
 from memspan.pretrained.heads import HeadReader
 
 # Each measured on questions outside the benchmarks, see LOG.md.
 BUDGET = 640  # tokens of recalled text in a prompt
-NEAR = 1.0  # a passage whose score is further behind the best one's distracts a small model more than it helps
+MAX_SCORE_GAP = 1.0  # a passage whose score is further behind the best one's distracts a small model more than it helps
 RERANKED = 16  # passages whose likelihood is computed, at most
 LIKELIHOOD_WEIGHT = 4.0  # of a nat per token, against a standard deviation of the other rankers
-OUT_OF_REACH = 8.0  # so far behind the first, a passage is not weighed: its likelihood would not make up for it
+RERANK_GAP = 8.0  # so far behind the first, a passage is not weighed: its likelihood would not make up for it
 
-WEIGHED_AT_ONCE = 4  # of like length, so that little is padded
+RERANK_BATCH = 4  # of like length, so that little is padded
 
 ASKS = "Answer from the text above, in a few words: {question}"
 PARITY = 1e-4  # what a memory that holds everything may change in a logit, beyond rounding
 
 
 @dataclass(frozen=True)
-class Progress:
+class ReadProgress:
     """How far reading has come: tokens and characters of this source, and of how many bytes (None: unknown)."""
 
     source: str
@@ -50,7 +50,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Recollection:
+class RetrievedPassage:
     """A recalled passage and where it stands.
 
     Attributes:
@@ -76,7 +76,7 @@ class Answer:
     """What the model said, and what it was reminded of before."""
 
     text: str
-    passages: tuple[Recollection, ...]
+    passages: tuple[RetrievedPassage, ...]
     memory_tokens: int
     prompt_tokens: int
     answer_tokens: int
@@ -118,12 +118,12 @@ class LanguageModel:
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self._reader = HeadReader(model)
         self.heads = calibrate(self._reader, tokenizer) if heads is None else heads
-        self._encoder = Encoder(self._reader, tokenizer, self.heads.heads)
+        self._encoder = KeyEncoder(self._reader, tokenizer, self.heads.heads)
         decoder = CompiledDecoder if compiled else Decoder
         self.decoder: Decoder = decoder(self.causal_lm, self._stop_tokens())
         self.fingerprint = Fingerprint(
-            model=sources.weights_fingerprint(model),
-            tokenizer=sources.tokenizer_fingerprint(tokenizer),
+            model=hub.weights_fingerprint(model),
+            tokenizer=hub.tokenizer_fingerprint(tokenizer),
             dtype=str(self.causal_lm.dtype).removeprefix("torch."),
             heads=self._encoder.key_heads,
             head_size=self._reader.head_size,
@@ -142,7 +142,7 @@ class LanguageModel:
         memory: Memory | None = None,
         *,
         source: str | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Callable[[ReadProgress], None] | None = None,
     ) -> Memory:
         """Reads a text of any length, in constant device memory, to the end of `memory`; returns that memory.
 
@@ -179,7 +179,7 @@ class LanguageModel:
             before = [*before, *encoded.ids.tolist()][-CONTEXT:]
             done, tokens, current = done + len(current), tokens + len(encoded.ids), following
             if progress is not None:
-                progress(Progress(name, tokens, done, size))
+                progress(ReadProgress(name, tokens, done, size))
         return memory
 
     def remember(self, memory: Memory, text: str, *, source: str, kind: str = "exchange", **meta: Any) -> None:
@@ -201,7 +201,7 @@ class LanguageModel:
         top: int = 8,
         rerank: int = RERANKED,
         among: Callable[[Passage], bool] | None = None,
-    ) -> list[Recollection]:
+    ) -> list[RetrievedPassage]:
         """The `top` passages that bear most on `question`, best first.
 
         The retrieval heads and BM25 rank all passages; of the best `rerank`, the model weighs how likely each makes the
@@ -237,9 +237,9 @@ class LanguageModel:
         heads = head_scores(self._encoder.question(question), memory.blocks())
         return heads, memory.word_scores(without_question_words(question))
 
-    def _reranked(self, question: str, found: list[Recollection], count: int) -> list[Recollection]:
+    def _reranked(self, question: str, found: list[RetrievedPassage], count: int) -> list[RetrievedPassage]:
         """Those of the first `count` that are within reach in a new order, by likelihood too; behind them the others."""
-        count = sum(one.score > found[0].score - OUT_OF_REACH for one in found[:count])
+        count = sum(one.score > found[0].score - RERANK_GAP for one in found[:count])
         gains = self._likelihood_gains(question, [one.text for one in found[:count]])
         weighed = [
             replace(one, gain=gain, score=one.score + LIKELIHOOD_WEIGHT * gain)
@@ -256,8 +256,8 @@ class LanguageModel:
         rows = [[*ids[-room:], *asked] for ids in lead]
         order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
         means = [0.0] * len(rows)
-        for first in range(0, len(order), WEIGHED_AT_ONCE):
-            numbers = order[first : first + WEIGHED_AT_ONCE]
+        for first in range(0, len(order), RERANK_BATCH):
+            numbers = order[first : first + RERANK_BATCH]
             batch = self._mean_log_likelihoods([rows[number] for number in numbers], len(asked))
             for number, mean in zip(numbers, batch, strict=True):
                 means[number] = mean
@@ -357,7 +357,7 @@ class LanguageModel:
 
 
 def load_model(
-    name: str = sources.DEFAULT,
+    name: str = hub.DEFAULT,
     *,
     device: str | None = None,
     dtype: str = "auto",
@@ -380,12 +380,12 @@ def load_model(
         UsageError: no such model; the message says what to do.
         UnsupportedModel: it cannot be given a memory; the message says why.
     """
-    model, tokenizer, folder = sources.load(name, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    fingerprint = sources.weights_fingerprint(model)
-    place = sources.cache_folder() / "heads" / f"{fingerprint[:32]}.json" if folder is None else folder / "heads.json"
+    model, tokenizer, folder = hub.load(name, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    fingerprint = hub.weights_fingerprint(model)
+    place = hub.cache_folder() / "heads" / f"{fingerprint[:32]}.json" if folder is None else folder / "heads.json"
     heads = None if recalibrate else _stored_heads(place)
-    if heads is None and not recalibrate and name in sources.EMBEDDED:
-        heads = RetrievalHeads(*sources.EMBEDDED[name].heads)
+    if heads is None and not recalibrate and name in hub.EMBEDDED:
+        heads = RetrievalHeads(*hub.EMBEDDED[name].heads)
     lm = LanguageModel(model, tokenizer, name=name, heads=heads, compiled=compiled)
     if heads is None:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -393,11 +393,11 @@ def load_model(
     return lm
 
 
-def within_budget(found: Sequence[Recollection], budget: int) -> list[Recollection]:
+def within_budget(found: Sequence[RetrievedPassage], budget: int) -> list[RetrievedPassage]:
     """The first, and those whose score comes near its own as far as they fit into `budget` tokens, best first."""
-    chosen: list[Recollection] = []
+    chosen: list[RetrievedPassage] = []
     for one in found:
-        near = one.score > found[0].score - NEAR
+        near = one.score > found[0].score - MAX_SCORE_GAP
         if not chosen or (near and sum(other.tokens for other in chosen) + one.tokens <= budget):
             chosen.append(one)
     return chosen
@@ -413,12 +413,14 @@ def _lead(text: str) -> str:
     return f"{text.strip()}\n\nQuestion answered by this text:"
 
 
-def _recollection(passage: Passage, score: float) -> Recollection:
-    return Recollection(passage.source, passage.start, passage.end, score, passage.text, passage.tokens, passage.number)
+def _recollection(passage: Passage, score: float) -> RetrievedPassage:
+    return RetrievedPassage(
+        passage.source, passage.start, passage.end, score, passage.text, passage.tokens, passage.number
+    )
 
 
-def _piece(encoded: Encoded, text: str, **record: Any) -> Piece:
-    return Piece(
+def _piece(encoded: Encoded, text: str, **record: Any) -> EncodedText:
+    return EncodedText(
         text=text,
         ids=encoded.ids,
         keys=encoded.keys,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from memspan import explain
     from memspan.assistant.chat import Chat
-    from memspan.assistant.language_model import LanguageModel, Progress, Recollection
+    from memspan.assistant.language_model import LanguageModel, ReadProgress, RetrievedPassage
     from memspan.data.documents import Document, Skipped
     from memspan.memory import Memory
     from memspan.models.generate import Sampling
@@ -99,7 +99,7 @@ def _run(arguments: list[str]) -> int:
         error.show()  # type: ignore[attr-defined]
         return 2
     except (_Interrupted, typer.Abort) as interrupt:
-        _complain(str(interrupt) or "interrupted")
+        _error(str(interrupt) or "interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # who reads has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered must go somewhere
@@ -108,10 +108,10 @@ def _run(arguments: list[str]) -> int:
         if invocation.debug:
             traceback.print_exc()
         if isinstance(error, MemspanError):
-            _complain(f"error: {error}")
+            _error(f"error: {error}")
             return error.exit_code
         what = f"{type(error).__name__}: {error}".splitlines()[0]
-        _complain(f"error: unexpected {what} - run it as `memspan --debug ...` to see where")
+        _error(f"error: unexpected {what} - run it as `memspan --debug ...` to see where")
         return 1
 
 
@@ -260,7 +260,7 @@ class _Report:
 
     def skip(self, member: "Skipped") -> None:
         self.skipped.append(asdict(member))
-        _note(f"skipped: {member.source} {member.reason}")
+        _info(f"skipped: {member.source} {member.reason}")
 
     def to_dict(self) -> dict[str, Any]:
         failed = [str(error) for error in self.failed]
@@ -313,7 +313,7 @@ def _read_one(
     task = bar.add_task(_printable(name), total=_expected_characters(document), speed="")
     begun, tokens = time.perf_counter(), 0
 
-    def advance(progress: "Progress") -> None:
+    def advance(progress: "ReadProgress") -> None:
         nonlocal tokens
         tokens = progress.tokens
         speed = f"{tokens / (time.perf_counter() - begun):,.0f} tokens/s"
@@ -327,7 +327,7 @@ def _read_one(
         now = memory.sources[name]
         report.documents.append({"source": name, "tokens": tokens, "characters": now.characters})
         if tokens == 0 and old is not None:
-            _note(f"already read: {name}")
+            _info(f"already read: {name}")
         bar.update(task, total=now.characters, completed=now.characters)
 
 
@@ -342,7 +342,7 @@ def _tell_failures(report: _Report) -> None:
     if len(report.failed) == 1 and not report.documents:
         raise report.failed[0]
     for error in report.failed:
-        _complain(f"warning: {error}")
+        _error(f"warning: {error}")
 
 
 def _progress_bar() -> "Bar":
@@ -444,7 +444,7 @@ def _sampling(max_new_tokens: int, temperature: float, seed: int | None) -> "Sam
     return Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
 
-def _print_passages(passages: "Sequence[Recollection]") -> None:
+def _print_passages(passages: "Sequence[RetrievedPassage]") -> None:
     for number, one in enumerate(passages, start=1):
         _print(f"{number}. {one.source}, characters {one.start:,}-{one.end:,}, score {one.score:.2f}", style="bold")
         _print(f"   {shorten(_printable(one.text), SHOWN, placeholder=' ...')}")
@@ -482,16 +482,16 @@ def chat(
     conversation = Chat(lm, memory, system=system, sampling=sampling, **chosen)
     if sys.stdin.isatty():
         known = f"{_count(len(memory.sources), 'source')}, {_count(len(conversation.transcript), 'exchange')}"
-        _note(f"{folder} ({known}); /help lists the commands")
+        _info(f"{folder} ({known}); /help lists the commands")
     for line in _lines():
         try:
             if line.startswith("/"):
-                if _obeyed(line, conversation) == "exit":
+                if _run_chat_command(line, conversation) == "exit":
                     return
             elif line:
                 _answer(conversation, line)
         except UsageError as error:  # a wrong request does not end the conversation
-            _complain(f"error: {error}")
+            _error(f"error: {error}")
 
 
 def _lines() -> Iterator[str]:
@@ -508,7 +508,7 @@ def _lines() -> Iterator[str]:
 
 def _answer(conversation: "Chat", text: str) -> None:
     """Print the answer while it is written; Ctrl-C ends it early, and what was said is kept."""
-    answer = conversation.say(text)
+    answer = conversation.reply(text)
     try:
         for part in answer:
             _print_part(part)
@@ -527,7 +527,7 @@ _HELP = """/memory            what the memory holds
 /exit              leave; everything said is kept"""
 
 
-def _obeyed(line: str, conversation: "Chat") -> str:
+def _run_chat_command(line: str, conversation: "Chat") -> str:
     """Does what a line with a command says; returns the command."""
     order, _, argument = line.removeprefix("/").partition(" ")
     argument, memory = argument.strip(), conversation.memory
@@ -666,9 +666,9 @@ def models(
         _show_families(as_json)
         return
     if add is not None:
-        from memspan.pretrained import hub as sources
+        from memspan.pretrained import hub
 
-        _report({"added": sources.add(add)}, as_json)
+        _report({"added": hub.add(add)}, as_json)
     elif get is not None:
         lm = _load(get, loading)
         _report({"ready": lm.name, "window": lm.decoder.window}, as_json)
@@ -869,7 +869,7 @@ def train_model(
     if silent:
         return
     if unlabelled is not None:
-        _note(f"{_count(len(done.added), 'text')} learned as labelled by the first run.")
+        _info(f"{_count(len(done.added), 'text')} learned as labelled by the first run.")
     if as_json:
         _print_json(report.to_dict())
         return
@@ -1039,16 +1039,16 @@ def compare_memories(
     """
     from memspan.training.config import SCRATCH
 
-    run, note = TrainConfig.from_mapping(_run_settings(config, given, resume=False)), None if as_json else _note
+    run, note = TrainConfig.from_mapping(_run_settings(config, given, resume=False)), None if as_json else _info
     numbers = range(run.seed, run.seed + seeds)
     if run.model == SCRATCH:
         from memspan.evaluation.ablation import compare
 
         told = compare(run, numbers, 200 if limit is None else limit, note)
     else:
-        from memspan.evaluation.memory_vs_window import compare_reminded
+        from memspan.evaluation.memory_vs_window import compare_memory_with_window
 
-        told = compare_reminded(run, numbers, 40 if limit is None else limit, documents, budget, shots, note)
+        told = compare_memory_with_window(run, numbers, 40 if limit is None else limit, documents, budget, shots, note)
     if as_json:
         _print_json(told.to_dict())
         return
@@ -1105,7 +1105,7 @@ def tune_settings(
 
     def tell(trial: Trial) -> None:
         values = ", ".join(f"{name} {_short(value)}" for name, value in trial.values.items())
-        _note(f"trial {trial.number}: {values}: {trial.outcome}, loss {_short(trial.loss)}")
+        _info(f"trial {trial.number}: {values}: {trial.outcome}, loss {_short(trial.loss)}")
 
     told = tune(run, parse_search(search), trials, None if as_json else tell)
     if as_json:
@@ -1321,12 +1321,12 @@ def _print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value, ensure_ascii=not as_unicode, indent=2))  # noqa: T201
 
 
-def _note(text: str) -> None:
+def _info(text: str) -> None:
     """A remark beside the result."""
     _console(stderr=True).print(_printable(text), style="dim")
 
 
-def _complain(text: str) -> None:
+def _error(text: str) -> None:
     """One line about what went wrong."""
     _console(stderr=True).print(" ".join(_printable(text).split()), style="red")
 

@@ -14,11 +14,11 @@ from memspan.data.datasets import Record
 from memspan.errors import UsageError
 from memspan.evaluation.ablation import NONE, Comparison, Contender
 from memspan.models.generate import Sampling
-from memspan.pretrained import hub as sources
+from memspan.pretrained import hub
 from memspan.pretrained.adapt import DTYPES, kind_of
 from memspan.pretrained.causal import PretrainedCausal
 from memspan.tasks.metrics import mean_and_spread
-from memspan.tasks.text.base import Example, Shelf, TextTask
+from memspan.tasks.text.base import DocumentSet, Example, TextTask
 from memspan.training.config import TrainConfig
 
 MEMORY = "memory"
@@ -41,7 +41,7 @@ class Window(NamedTuple):
     found: list[bool]
 
 
-def compare_reminded(
+def compare_memory_with_window(
     config: TrainConfig,
     seeds: Sequence[int],
     limit: int = 40,
@@ -76,22 +76,22 @@ def compare_reminded(
             f"limit={limit}, documents={documents}, budget={budget}, shots={shots} cannot be: at least 1, 1, 1 and 0."
         )
     task: Any = config.make_task()
-    if not hasattr(task, "shelves"):
+    if not hasattr(task, "document_sets"):
         raise UsageError(f"The task '{config.task}' reads no documents, so there is nothing to be reminded of.")
     if task.extra:
         raise UsageError(f"The task '{config.task}' asks for labels, not for words: compare a model from scratch.")
     _check_causal(config.model)
-    asker = _Asker(config, task, budget, shots)
+    asker = PromptedModel(config, task, budget, shots)
     figures: dict[str, list[dict[str, float]]] = {MEMORY: [], NONE: []}
     seconds: dict[str, list[float]] = {MEMORY: [], NONE: []}
     nbytes, asked = 0, list[Record]()
     for seed in seeds:
         asker.begin(seed)
-        shelves = _draw(task, documents, limit, random.Random(seed))
-        asked += [record for shelf in shelves for record in shelf.records]
+        document_sets = _draw(task, documents, limit, random.Random(seed))
+        asked += [record for shelf in document_sets for record in shelf.records]
         for name in figures:
             begun = time.process_time()
-            told, size = asker.ask(shelves, remembers=name == MEMORY)
+            told, size = asker.ask(document_sets, remembers=name == MEMORY)
             nbytes = max(nbytes, size)
             figures[name].append(told)
             seconds[name].append(time.process_time() - begun)
@@ -105,7 +105,7 @@ def compare_reminded(
         size = nbytes if name == MEMORY else 0
         contenders.append(Contender(name, told_each, middle["mean"], middle["spread"], weights, size, seconds[name]))
     known = task.about(asked).baselines() if metric == task.metric else {}
-    several = any(len(shelf.documents) > 1 for shelf in shelves)
+    several = any(len(shelf.documents) > 1 for shelf in document_sets)
     baselines = {f"{name}, given the right document" if several else name: value for name, value in known.items()}
     return Comparison(config.task, metric, task.lower_is_better, contenders, baselines)
 
@@ -114,9 +114,9 @@ def _check_causal(name: str) -> None:
     from transformers import AutoConfig
 
     try:
-        kind = kind_of(AutoConfig.from_pretrained(sources.place(name)))
+        kind = kind_of(AutoConfig.from_pretrained(hub.resolve(name)))
     except (OSError, ValueError) as error:
-        raise UsageError(sources.cannot_load(name, error)) from error
+        raise UsageError(hub.cannot_load(name, error)) from error
     if kind != PretrainedCausal.kind:
         raise UsageError(
             f"'{name}' is no causal language model, so it cannot be reminded of texts: choose one, or train this one with "
@@ -124,16 +124,19 @@ def _check_causal(name: str) -> None:
         )
 
 
-def _draw(task: TextTask, documents: int, limit: int, draw: random.Random) -> list[Shelf]:
+def _draw(task: TextTask, documents: int, limit: int, draw: random.Random) -> list[DocumentSet]:
     """Documents and at most `limit` questions about them; what nothing is asked about need not be read."""
-    shelves = task.shelves(documents, draw)
-    asked = [(place, record) for place, shelf in enumerate(shelves) for record in shelf.records]
+    document_sets = task.document_sets(documents, draw)
+    asked = [(place, record) for place, shelf in enumerate(document_sets) for record in shelf.records]
     asked = draw.sample(asked, min(limit, len(asked)))
-    chosen = [Shelf(shelf.documents, [one for at, one in asked if at == place]) for place, shelf in enumerate(shelves)]
+    chosen = [
+        DocumentSet(shelf.documents, [one for at, one in asked if at == place])
+        for place, shelf in enumerate(document_sets)
+    ]
     return [shelf for shelf in chosen if shelf.records]
 
 
-class _Asker:
+class PromptedModel:
     """A language model, and how a task asks it."""
 
     def __init__(self, config: TrainConfig, task: TextTask, budget: int, shots: int) -> None:
@@ -161,12 +164,12 @@ class _Asker:
             self.before = [*model.config.before, *self.before]
             self.lm = LanguageModel(model.release().eval(), self.lm.tokenizer, name=self.lm.name, heads=self.lm.heads)
 
-    def ask(self, shelves: Sequence[Shelf], remembers: bool) -> tuple[dict[str, float], int]:
+    def ask(self, document_sets: Sequence[DocumentSet], remembers: bool) -> tuple[dict[str, float], int]:
         """The figures of all the questions, and the bytes of the largest memory."""
         records: list[Record] = []
         windows: list[Window] = []
         nbytes = 0
-        for shelf in shelves:
+        for shelf in document_sets:
             text = BETWEEN.join(shelf.documents)
             memory = self.lm.read(text) if remembers else None
             nbytes = max(nbytes, 0 if memory is None else memory.nbytes)
@@ -177,13 +180,16 @@ class _Asker:
                 records.append(record)
         pairs = zip(records, windows, strict=True)
         said = [self._say(self.task.example(record).question, window.text) for record, window in pairs]
-        figures = {**self.task.judge(records, said), "in sight": sum(one.seen for one in windows) / len(windows)}
-        if remembers and len(shelves[0].documents) > 1:
+        figures = {
+            **self.task.compute_metrics(records, said),
+            "in sight": sum(one.seen for one in windows) / len(windows),
+        }
+        if remembers and len(document_sets[0].documents) > 1:
             for k in AT:
                 figures[f"passage@{k}"] = sum(any(one.found[:k]) for one in windows) / len(windows)
         return figures, nbytes
 
-    def _remembered(self, memory: Any, shelf: Shelf, record: Record) -> Window:
+    def _remembered(self, memory: Any, shelf: DocumentSet, record: Record) -> Window:
         example = self.task.example(record)
         found = self.lm.search(memory, example.question or self.task.asks)
         start, end = _place(shelf, example)
@@ -192,7 +198,7 @@ class _Asker:
         text = BETWEEN.join(one.text.strip() for one in chosen)
         return Window(text, any(of_it[one.number] for one in chosen), [of_it[one.number] for one in found])
 
-    def _recent(self, text: str, shelf: Shelf, record: Record) -> Window:
+    def _recent(self, text: str, shelf: DocumentSet, record: Record) -> Window:
         recent = self._end(text)
         _, end = _place(shelf, self.task.example(record))
         return Window(recent, end > len(text) - len(recent), [])
@@ -220,7 +226,7 @@ class _Asker:
         return said.partition("\n")[0].strip() if self.shots else said.strip()
 
 
-def _place(shelf: Shelf, example: Example) -> tuple[int, int]:
+def _place(shelf: DocumentSet, example: Example) -> tuple[int, int]:
     """From which character to which the document that is asked about stands."""
     starts = [0, *accumulate(len(one) + len(BETWEEN) for one in shelf.documents)]
     start = starts[shelf.documents.index(example.source)]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from memspan.data.datasets import pad
 from memspan.errors import UsageError
 from memspan.evaluation.predict import reopen
-from memspan.explain.page import Bar, Cell, Coloured, Page, Piece, Table
+from memspan.explain.page import Bar, Cell, Coloured, Page, ShadedSpan, Table
 from memspan.explain.token_spans import pieces
 from memspan.explain.trace import calls
 from memspan.tasks.text.base import Example, TextTask
@@ -382,7 +382,7 @@ def _watched(reading: _Reading) -> list[tuple[str, dict[str, Tensor]]]:
     found = []
     for number, (path, mechanism, x) in enumerate(calls(reading.model, reading.ids), 1):
         if x.shape[1] == reading.ids.shape[1]:
-            seen = mechanism.watch(x)[2]
+            seen = mechanism.forward_with_internals(x)[2]
             of_steps = {name: value for name, value in seen.items() if value.shape[1:2] == x.shape[1:2]}
             found.append((f"{number}. {type(mechanism).__name__} ({path})", of_steps))
     return found
@@ -506,7 +506,7 @@ def _page(found: Explanation) -> Page:
         ]
         low = min(view.values, default=0.0) if found.method == "gates" else 0.0
         shown = [
-            Piece(text, value, value - low, mark)
+            ShadedSpan(text, value, value - low, mark)
             for text, value, mark in zip(found.tokens, view.values, marks, strict=True)
         ]
         texts.append(Coloured(view.title, view.about, shown))

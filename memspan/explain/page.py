@@ -40,7 +40,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Piece:
+class ShadedSpan:
     """A bit of text with its number, the number it is shaded by, and a mark before it."""
 
     text: str
@@ -55,7 +55,7 @@ class Coloured:
 
     title: str
     about: str
-    pieces: Sequence[Piece]
+    pieces: Sequence[ShadedSpan]
 
     @property
     def language(self) -> str:

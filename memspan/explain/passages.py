@@ -5,7 +5,7 @@ from typing import Any
 
 from memspan.assistant.language_model import LIKELIHOOD_WEIGHT, LanguageModel
 from memspan.errors import UsageError
-from memspan.explain.page import Bar, Cell, Coloured, Page, Piece, Table
+from memspan.explain.page import Bar, Cell, Coloured, Page, ShadedSpan, Table
 from memspan.explain.token_spans import pieces
 from memspan.memory import Memory
 from memspan.models.generate import Sampling
@@ -62,7 +62,7 @@ class RecallExplanation:
             Coloured(
                 f"{number}. {one.source}",
                 about,
-                [Piece(text, value, value) for text, value in zip(one.tokens, one.values, strict=True)],
+                [ShadedSpan(text, value, value) for text, value in zip(one.tokens, one.values, strict=True)],
             )
             for number, one in enumerate(self.passages, 1)
         ]

@@ -116,7 +116,7 @@ def trace_mechanism(
 
 def _watch(mechanism: Mechanism, x: Tensor, title: str, steps: list[Any]) -> Trace:
     """What it makes of x (1, S, D), before which it read nothing."""
-    y, state, inside = mechanism.watch(x)
+    y, state, inside = mechanism.forward_with_internals(x)
     watched: dict[str, Tensor] = {}
     beside: dict[str, Tensor] = {}
     for name, value in inside.items():

@@ -64,7 +64,7 @@ class Attention(Mechanism):
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         return self._read(x, state, watched=None)
 
-    def watch(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
+    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
         """Also "scores" and "weights", (B, S, H, N): a key that a query did not see has weight 0, score -inf.
 
         N are the keys that the last query was offered; keys stand in the order of the stream. Where nothing was read
@@ -91,7 +91,7 @@ class Attention(Mechanism):
         sent = torch.arange(x.shape[1], dtype=v.dtype, device=x.device)[None, None, :, None].expand_as(v)
         found: list[Tensor] = []
         state, start = None, 0
-        for length in self.over.pieces(x.shape[1], state):
+        for length in self.over.split_lengths(x.shape[1], state):
             piece = slice(start, start + length)
             recalled, state = self.over.recall(q[:, :, piece], k[:, :, piece], sent[:, :, piece], state)
             places = recalled.v[:, :1, :, 0].round().long().expand(-1, length, -1)
@@ -102,7 +102,7 @@ class Attention(Mechanism):
     def _read(self, x: Tensor, state: State, watched: list[tuple[Tensor, Tensor]] | None) -> tuple[Tensor, State]:
         q, k, v = self.project(x).unflatten(2, (3, self.heads, self.size)).permute(2, 0, 3, 1, 4)
         outputs, start = [], 0
-        for length in self.over.pieces(x.shape[1], state):
+        for length in self.over.split_lengths(x.shape[1], state):
             piece = slice(start, start + length)
             recalled, state = self.over.recall(q[:, :, piece], k[:, :, piece], v[:, :, piece], state)
             query, bias = q[:, :, piece], None

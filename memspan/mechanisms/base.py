@@ -30,7 +30,7 @@ class Mechanism(nn.Module, ABC):
         loop finds it there (`memspan.state.losses`).
         """
 
-    def watch(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
+    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
         """The same as `forward`, and what happened inside by name: gates, scores, weights, each batch first."""
         y, state = self(x, state)
         return y, state, {}
@@ -63,10 +63,10 @@ class KVMechanism(nn.Module, ABC):
         """q (B, Hq, S, K), k and v (B, H, S, K), all un-rotated -> what these queries see, and the state after them.
 
         `valid` (B, S) bool is false at padding, which is neither seen nor kept; None means that all is text.
-        The segment must be one that `pieces` allows.
+        The segment must be one that `split_lengths` allows.
         """
 
-    def pieces(self, length: int, state: State = None, valid: Tensor | None = None) -> list[int]:
+    def split_lengths(self, length: int, state: State = None, valid: Tensor | None = None) -> list[int]:
         """Lengths, summing to `length`, of the consecutive pieces in which `recall` must be given a segment."""
         return [length]
 

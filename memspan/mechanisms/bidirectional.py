@@ -84,9 +84,9 @@ class Bidirectional(Mechanism):
             self.out = nn.Linear(hidden + back, width)
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        return self.watch(x, state)[:2]
+        return self.forward_with_internals(x, state)[:2]
 
-    def watch(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
+    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
         """Also the hidden states of every layer, (B, S, layers, *): "forward" and "backward", or a transformer's "both"."""
         segment = x.shape[1] if self.segment is None else self.segment
         before = (None,) * len(self.layers) if state is None else state
@@ -125,7 +125,7 @@ class EncoderLayer(nn.Module):
         self.layer, self.past = TransformerLayer(width, heads, inner), past
 
     def forward(self, x: Tensor, state: State, segment: int) -> tuple[Tensor, State, dict[str, Tensor]]:
-        q, k, v = self.layer.ask(x)
+        q, k, v = self.layer.qkv(x)
         past = (k[:, :, :0], v[:, :, :0]) if state is None else (state["k"], state["v"])
         read = []
         for q_part, k_part, v_part in zip(*(torch.split(one, segment, 2) for one in (q, k, v)), strict=True):

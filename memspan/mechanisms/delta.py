@@ -74,7 +74,7 @@ class Delta(Mechanism):
             self.rates.weight.mul_(0.1)
             self.rates.bias.copy_(torch.tensor([decay] * heads + [0.0] * heads))
 
-    def watch(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
+    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
         """Also "decay" a_t, how much of the matrix stays, and "rate" b_t, how far it is corrected: (B, S, H)."""
         decay, rate = self.rates(x).sigmoid().unflatten(2, (2, self.heads)).unbind(2)
         return *self(x, state), {"decay": decay, "rate": rate}
@@ -88,7 +88,7 @@ class Delta(Mechanism):
         mixed = conv1d(tokens.transpose(1, 2), self.convolution, groups=width).transpose(1, 2)
         inner = self.heads * self.size
         qk, v = self.project(mixed).split([2 * inner, inner], 2)
-        q, k = unit(silu(qk).reshape(rows, length, 2, self.heads, self.size)).permute(2, 0, 3, 1, 4)
+        q, k = l2_normalize(silu(qk).reshape(rows, length, 2, self.heads, self.size)).permute(2, 0, 3, 1, 4)
         v = v.unflatten(2, (self.heads, self.size)).transpose(1, 2)
         decay, rate = self.rates(x).unflatten(2, (2, self.heads)).permute(2, 0, 3, 1)
         share = rate.sigmoid()
@@ -105,7 +105,7 @@ class Delta(Mechanism):
         return y, after
 
 
-def unit(x: Tensor) -> Tensor:
+def l2_normalize(x: Tensor) -> Tensor:
     """x (*, K) with length one; a product with the inverse, as the gradient of a quotient takes twice as long."""
     inverse: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12).reciprocal()
     return x * inverse

@@ -55,9 +55,9 @@ class Hierarchical(Mechanism):
         self.from_document = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        return self.watch(x, state)[:2]
+        return self.forward_with_internals(x, state)[:2]
 
-    def watch(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
+    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
         """Also the weights: "words" (B, S), of a word in its segment, and "segments" (B, S, M), as the word was given.
 
         Where nothing was read before, also both together, as attention has them: "weights" (B, S, 1, S), of each word in

@@ -116,7 +116,7 @@ class _Matrix(nn.Module):
         self.heads, self.size, self.correct = heads, size, correct
         self.keys = nn.Linear(width, 2 * heads * size, bias=False)
         self.rates = nn.Linear(width, 2 * heads)
-        self.ask = nn.Linear(width, heads * size, bias=False)
+        self.query = nn.Linear(width, heads * size, bias=False)
         self.gate = nn.Linear(width, heads * size)
         self.out = nn.Linear(heads * size, width, bias=False)
         with torch.no_grad():
@@ -127,7 +127,7 @@ class _Matrix(nn.Module):
         return x.new_zeros(len(x), self.heads, self.size, self.size)
 
     def read(self, x: Tensor, memory: Tensor) -> Tensor:
-        q = normalize(silu(self.ask(x)).reshape(*x.shape[:2], self.heads, self.size), dim=-1).transpose(1, 2)
+        q = normalize(silu(self.query(x)).reshape(*x.shape[:2], self.heads, self.size), dim=-1).transpose(1, 2)
         found = (q @ memory).transpose(1, 2).flatten(2)
         y: Tensor = self.out(found * self.gate(x).sigmoid())
         return y
@@ -148,11 +148,11 @@ class _Slots(nn.Module):
         inner = heads * size
         self.heads = heads
         self.first = nn.Parameter(torch.randn(slots, inner) * inner**-0.5)
-        self.find = nn.Linear(inner, inner, bias=False)
-        self.offer = nn.Linear(width, 2 * inner, bias=False)
+        self.slot_q = nn.Linear(inner, inner, bias=False)
+        self.input_kv = nn.Linear(width, 2 * inner, bias=False)
         self.gates = nn.Linear(2 * inner, 3 * inner)
-        self.ask = nn.Linear(width, inner, bias=False)
-        self.hold = nn.Linear(inner, 2 * inner, bias=False)
+        self.query = nn.Linear(width, inner, bias=False)
+        self.slot_kv = nn.Linear(inner, 2 * inner, bias=False)
         self.out = nn.Linear(inner, width, bias=False)
         with torch.no_grad():
             self.gates.bias[inner : 2 * inner] = 4.0  # forget slowly
@@ -161,13 +161,13 @@ class _Slots(nn.Module):
         return self.first.to(x.dtype).expand(len(x), -1, -1)
 
     def read(self, x: Tensor, memory: Tensor) -> Tensor:
-        k, v = self.hold(memory).chunk(2, -1)
-        y: Tensor = self.out(self._attend(self.ask(x), k, v))
+        k, v = self.slot_kv(memory).chunk(2, -1)
+        y: Tensor = self.out(self._attend(self.query(x), k, v))
         return y
 
     def write(self, latents: Tensor, memory: Tensor) -> Tensor:
-        k, v = self.offer(latents).chunk(2, -1)
-        found = self._attend(self.find(memory), k, v)
+        k, v = self.input_kv(latents).chunk(2, -1)
+        found = self._attend(self.slot_q(memory), k, v)
         i, f, g = self.gates(torch.cat([memory, found], -1)).chunk(3, -1)
         kept: Tensor = f.sigmoid() * memory + i.sigmoid() * g.tanh()
         return kept

@@ -48,7 +48,7 @@ class Neural(Segmented):
         self.step = nn.Parameter(torch.zeros(2))  # log s, of each matrix
         self.project = nn.Linear(width, 2 * self.size, bias=False)
         self.rates = nn.Linear(width, 3)  # r, e and a before the sigmoid
-        self.ask = nn.Linear(width, self.size, bias=False)
+        self.query = nn.Linear(width, self.size, bias=False)
         self.norm = nn.RMSNorm(self.size, eps=1e-5)
         self.gate = nn.Linear(width, self.size)
         self.out = nn.Linear(self.size, width, bias=False)
@@ -72,7 +72,7 @@ class Neural(Segmented):
         keep, forget = code[..., -2:].mean(1)[..., None, None].unbind(1)  # (B, 1, 1)
         gradients = gradient(self._weights(memory), k, v, rate)
         momentum = tuple(
-            keep * before - step * shortened(change)
+            keep * before - step * soft_clip(change)
             for before, step, change in zip(memory["momentum"], self.step.exp(), gradients, strict=True)
         )
         learned = tuple((1 - forget) * before + s for before, s in zip(memory["learned"], momentum, strict=True))
@@ -80,7 +80,7 @@ class Neural(Segmented):
 
     def read(self, x: Tensor, memory: State) -> Tensor:
         first, second = self._weights(memory)
-        found = silu(normalize(self.ask(x), dim=-1) @ first) @ second
+        found = silu(normalize(self.query(x), dim=-1) @ first) @ second
         y: Tensor = self.out(self.norm(found) * self.gate(x).sigmoid())
         return y
 
@@ -103,7 +103,7 @@ def gradient(weights: Weights, k: Tensor, v: Tensor, rate: Tensor) -> Weights:
     return k.transpose(1, 2) @ back, inner.transpose(1, 2) @ error
 
 
-def shortened(x: Tensor) -> Tensor:
+def soft_clip(x: Tensor) -> Tensor:
     """x (B, *, *) / sqrt(1 + |x|^2): the same direction, small ones as they are, none longer than one."""
     largest = x.abs().amax((1, 2), keepdim=True).detach().clamp_min(1)  # the square of what is too large overflows
     scaled = x / largest

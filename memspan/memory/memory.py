@@ -28,8 +28,19 @@ from memspan.memory.store.folder import (
     new_lineage,
     refuse_foreign,
 )
-from memspan.memory.store.shard import Ids, Part, Piece, Source, check, decode, encode, hash_text, of_piece, select
-from memspan.memory.store.snapshot import Block, Contents, Passage
+from memspan.memory.store.shard import (
+    EncodedText,
+    Ids,
+    Shard,
+    SourceRecord,
+    check,
+    decode,
+    encode,
+    hash_text,
+    of_piece,
+    select,
+)
+from memspan.memory.store.snapshot import Block, Passage, Snapshot
 
 
 class Memory:
@@ -45,7 +56,7 @@ class Memory:
     def __init__(self, fingerprint: Fingerprint) -> None:
         """Make an empty memory in RAM."""
         self.fingerprint = fingerprint
-        self._contents = Contents(0, new_lineage(), ())
+        self._contents = Snapshot(0, new_lineage(), ())
         self._folder: Folder | None = None
         self._manifest: Manifest | None = None  # that of the folder with these contents
         self._disowned: Manifest | None = None  # of a commit that failed, but may have come through to the disk
@@ -147,7 +158,7 @@ class Memory:
             self._take(manifest, parts)
             return True
 
-    def _copy_to(self, path: str | os.PathLike[str]) -> tuple[Folder, Manifest, tuple[Part, ...]]:
+    def _copy_to(self, path: str | os.PathLike[str]) -> tuple[Folder, Manifest, tuple[Shard, ...]]:
         folder = Folder(path)
         taken = UsageError(f"{folder.path} is not empty. Choose another path, or delete what is there first.")
         if not folder.is_vacant():
@@ -162,7 +173,7 @@ class Memory:
 
     # ---- changing
 
-    def append(self, pieces: Sequence[Piece]) -> None:
+    def append(self, pieces: Sequence[EncodedText]) -> None:
         """Add pieces in one commit: all or none. When this returns for a memory on disk, they are durable.
 
         Raises:
@@ -238,7 +249,7 @@ class Memory:
                 self.refresh()
                 yield
 
-    def _continue(self, pieces: Sequence[Piece]) -> tuple[list[Part], dict[str, "hashlib._Hash"]]:
+    def _continue(self, pieces: Sequence[EncodedText]) -> tuple[list[Shard], dict[str, "hashlib._Hash"]]:
         """The parts that these pieces make, each with its source's new record, and hashes of the sources' text."""
         now = time.time()
         sources, hashers, views = dict(self.sources), dict(self._hashers), []
@@ -246,7 +257,7 @@ class Memory:
             added = now if piece.added is None else piece.added
             old = sources.get(piece.source)
             if old is None:
-                old = Source(piece.source, piece.kind, 0, hashlib.sha256().hexdigest(), False, added, {})
+                old = SourceRecord(piece.source, piece.kind, 0, hashlib.sha256().hexdigest(), False, added, {})
             _check_continues(piece, old)
             hasher = hashers.get(old.name)
             if hasher is None or hasher.hexdigest() != old.sha256:  # also another process may have continued it
@@ -263,21 +274,26 @@ class Memory:
             views.append(of_piece(piece, record, added))
         return views, hashers
 
-    def _commit(self, groups: Sequence[Sequence[Part]], lineage: str | None = None) -> None:
+    def _commit(self, groups: Sequence[Sequence[Shard]], lineage: str | None = None) -> None:
         """Make the parts of these groups the contents, a part per group or for several; `None` keeps the lineage."""
         runs = settle([sum(part.nbytes for part in group) for group in groups])
         joined = [[part for group in groups[run] for part in group] for run in runs]
         generation = self._contents.generation + 1
         if self._folder is None or self._manifest is None:
             parts = tuple([_in_ram(group) for group in joined])
-            self._contents = Contents(generation, self._contents.lineage if lineage is None else lineage, parts)
+            self._contents = Snapshot(generation, self._contents.lineage if lineage is None else lineage, parts)
         else:
             self._commit_to(self._folder, self._manifest, joined, generation, lineage)
         if lineage is not None:
             self._index, self._index_is_shared, self._hashers = None, False, {}
 
     def _commit_to(
-        self, folder: Folder, previous: Manifest, joined: Sequence[Sequence[Part]], generation: int, lineage: str | None
+        self,
+        folder: Folder,
+        previous: Manifest,
+        joined: Sequence[Sequence[Shard]],
+        generation: int,
+        lineage: str | None,
     ) -> None:
         """Commit to the locked folder, which holds `previous` or what a failed commit of this object left."""
         if self._disowned is not None and lineage is None:
@@ -301,11 +317,11 @@ class Memory:
         with suppress(MemspanError):  # leftovers only cost space: the next writer will take them away
             folder.clean()
 
-    def _take(self, manifest: Manifest, parts: tuple[Part, ...]) -> None:
+    def _take(self, manifest: Manifest, parts: tuple[Shard, ...]) -> None:
         """Make what is in the folder the contents of this object."""
         if manifest.lineage != self._contents.lineage:
             self._index, self._index_is_shared, self._index_stored = None, False, 0
-        self._contents = Contents(manifest.generation, manifest.lineage, parts)
+        self._contents = Snapshot(manifest.generation, manifest.lineage, parts)
         self._manifest, self._disowned = manifest, None
 
     # ---- looking
@@ -328,7 +344,7 @@ class Memory:
         return self._contents.generation
 
     @property
-    def sources(self) -> Mapping[str, Source]:
+    def sources(self) -> Mapping[str, SourceRecord]:
         """Every source by name, in order of first appearance. To be read only."""
         return MappingProxyType(self._contents.sources)
 
@@ -413,14 +429,14 @@ class Memory:
 load_memory = Memory.load
 
 
-def _in_ram(group: Sequence[Part]) -> Part:
+def _in_ram(group: Sequence[Shard]) -> Shard:
     """The part that holds what a group of parts holds."""
     if len(group) == 1 and group[0].raw is not None:
         return group[0]
     return decode(b"".join(encode(group)))
 
 
-def _check_continues(piece: Piece, source: Source) -> None:
+def _check_continues(piece: EncodedText, source: SourceRecord) -> None:
     """Refuse a piece that is not the next one of its source."""
     name = source.name
     if piece.kind != source.kind:
@@ -432,7 +448,7 @@ def _check_continues(piece: Piece, source: Source) -> None:
         )
 
 
-def _free_names(theirs: Mapping[str, Source], ours: Mapping[str, Source]) -> dict[str, str]:
+def _free_names(theirs: Mapping[str, SourceRecord], ours: Mapping[str, SourceRecord]) -> dict[str, str]:
     """What each of their sources is to be called here; those that are here already are left out."""
     taken = dict(ours)
     names = {}

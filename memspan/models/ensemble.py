@@ -30,10 +30,10 @@ class Ensemble(nn.Module):
         self.models = nn.ModuleList(models)
         self.config = models[0].config
 
-    def forward(self, ids: Tensor, state: State = None, keep: int | None = None) -> tuple[Tensor, State]:
-        """ids (B, S) int64 -> logits (B, S, V), or (B, keep, V) those of the last `keep` tokens, and the states."""
+    def forward(self, ids: Tensor, state: State = None, logits_to_keep: int | None = None) -> tuple[Tensor, State]:
+        """ids (B, S) int64 -> logits (B, S, V), or (B, keep, V) those of the last `logits_to_keep` tokens, and the states."""
         before = (None,) * len(self.models) if state is None else state
-        told = [model(ids, known, keep) for model, known in zip(self.models, before, strict=True)]
+        told = [model(ids, known, logits_to_keep) for model, known in zip(self.models, before, strict=True)]
         likely = torch.stack([logits.float().log_softmax(-1) for logits, _ in told])
         return likely.logsumexp(0) - math.log(len(told)), tuple(after for _, after in told)
 

@@ -46,7 +46,7 @@ def continue_text(
     """What a model says after `ids`, and the state after that: hand it to the next call, and the conversation goes on.
 
     Args:
-        model: `(ids, state, keep) -> (logits of the last keep tokens, state)`.
+        model: `(ids, state, logits_to_keep) -> (logits of the last logits_to_keep tokens, state)`.
         ids: (B, S) int64, at least one a row.
         state: after all that was read and said before; None, or the model's `init_hidden()`, is nothing.
         sampling: how tokens are chosen; by default the likeliest 128.

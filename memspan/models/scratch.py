@@ -17,7 +17,7 @@ from memspan.mechanisms import Mechanism, build
 from memspan.models.saved import SavedModel
 from memspan.state import State
 
-Part = Mapping[str, Any]  # {"name": a registered mechanism, and its settings}
+LayerSpec = Mapping[str, Any]  # {"name": a registered mechanism, and its settings}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class BackboneConfig:
 
     vocabulary: int
     width: int = 64
-    layers: Sequence[Sequence[Part]] = field(default_factory=list)
+    layers: Sequence[Sequence[LayerSpec]] = field(default_factory=list)
     feedforward: float = 4.0
     residual: str = "prenorm"
     dropout: float = 0.0
@@ -142,11 +142,11 @@ class ScratchModel(SavedModel):
         if config.tied:
             self.head.weight = self.backbone.embedding.weight
 
-    def forward(self, ids: Tensor, state: State = None, keep: int | None = None) -> tuple[Tensor, State]:
-        """ids (B, S) int64 -> logits (B, S, V), or (B, keep, V) those of the last `keep` tokens, and the state after them."""
+    def forward(self, ids: Tensor, state: State = None, logits_to_keep: int | None = None) -> tuple[Tensor, State]:
+        """ids (B, S) int64 -> logits (B, S, V), or (B, keep, V) those of the last `logits_to_keep` tokens, and the state after them."""
         hidden, state = self.backbone(ids, state)
-        if keep is not None:
-            hidden = hidden[:, hidden.shape[1] - keep :]
+        if logits_to_keep is not None:
+            hidden = hidden[:, hidden.shape[1] - logits_to_keep :]
         logits: Tensor = self.head(hidden)
         return logits, state
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from memspan.errors import UsageError
 from memspan.mechanisms import Mechanism
 from memspan.models.saved import SavedModel
-from memspan.models.scratch import Backbone, BackboneConfig, Branch, Part
+from memspan.models.scratch import Backbone, BackboneConfig, Branch, LayerSpec
 from memspan.state import State
 
 
@@ -32,7 +32,7 @@ class Seq2SeqConfig(BackboneConfig):
         causal: the encoder refuses mechanisms that see later tokens; the decoder always does.
     """
 
-    decoder_layers: Sequence[Sequence[Part]] = field(default_factory=list)
+    decoder_layers: Sequence[Sequence[LayerSpec]] = field(default_factory=list)
     bridge: str = "outputs"
     heads: int = 4
     reverse: bool = False
@@ -109,13 +109,13 @@ class Seq2Seq(SavedModel):
                 source = {name: torch.cat([state["source"][name], new], 1) for name, new in source.items()}
         return {"encoder": encoder, "source": source, "decoder": None}
 
-    def forward(self, ids: Tensor, state: State, keep: int | None = None) -> tuple[Tensor, State]:
-        """ids (B, S) int64 of the target -> logits (B, S, V), or (B, keep, V) those of the last `keep` tokens, and the
+    def forward(self, ids: Tensor, state: State, logits_to_keep: int | None = None) -> tuple[Tensor, State]:
+        """ids (B, S) int64 of the target -> logits (B, S, V), or (B, keep, V) those of the last `logits_to_keep` tokens, and the
         state after them; `state` is that of `encode` at first."""
         decoder = self._begin(state) if state["decoder"] is None else state["decoder"]
         hidden, decoder = self.decoder(ids, decoder)
-        if keep is not None:
-            hidden = hidden[:, hidden.shape[1] - keep :]
+        if logits_to_keep is not None:
+            hidden = hidden[:, hidden.shape[1] - logits_to_keep :]
         logits: Tensor = self.head(hidden)
         return logits, {**state, "decoder": decoder}
 
@@ -127,5 +127,5 @@ class Seq2Seq(SavedModel):
         return tuple(state["source"] if isinstance(branch.mechanism, CrossAttention) else None for branch in branches)
 
 
-def _plain(layers: Sequence[Sequence[Part]]) -> list[list[dict[str, object]]]:
+def _plain(layers: Sequence[Sequence[LayerSpec]]) -> list[list[dict[str, object]]]:
     return [[dict(part) for part in layer] for layer in layers]

@@ -1,4 +1,4 @@
-"""Pretrained models in the place of scratch ones: `(ids, state, keep) -> (logits, state)`.
+"""Pretrained models in the place of scratch ones: `(ids, state, logits_to_keep) -> (logits, state)`.
 
 What is learned is little beside what is there already: low-rank changes of the weights (LoRA, Hu et al. 2022), and a head
 for the ids that a task adds behind those of the tokenizer. Only that is saved; the base is loaded again by its name.
@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
 from memspan.models.saved import KINDS, SavedModel
-from memspan.pretrained import hub as sources
+from memspan.pretrained import hub
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # of the base, by the precision of a run
 LONGEST = 512  # tokens that an encoder is given at once, where its configuration does not say
@@ -74,7 +74,7 @@ class Pretrained(SavedModel):
 
     config_class = PretrainedConfig
     auto: ClassVar[str]
-    says_throughout: ClassVar[bool] = True
+    is_generative: ClassVar[bool] = True
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
@@ -151,13 +151,13 @@ def adapt(
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    place = sources.place(name)
+    place = hub.resolve(name)
     tokenizer = Tokenizer.of_pretrained(place)
     try:
         base = AutoConfig.from_pretrained(place)
         loaded = AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError) as error:
-        raise UsageError(sources.cannot_load(name, error)) from error
+        raise UsageError(hub.cannot_load(name, error)) from error
     kind = kind_of(base)
     extra = vocabulary - tokenizer.size
     if extra < 0:
@@ -212,12 +212,12 @@ def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
 def _load_body(auto: str, config: PretrainedConfig) -> Any:
     import transformers
 
-    place = sources.place(config.base)
-    with sources.quiet():
+    place = hub.resolve(config.base)
+    with hub.quiet():
         try:
-            return getattr(transformers, auto).from_pretrained(place, dtype=sources.DTYPES[config.dtype])
+            return getattr(transformers, auto).from_pretrained(place, dtype=hub.DTYPES[config.dtype])
         except (OSError, ValueError) as error:
-            raise UsageError(sources.cannot_load(config.base, error)) from error
+            raise UsageError(hub.cannot_load(config.base, error)) from error
 
 
 def _add_lora(body: nn.Module, rank: int) -> None:

@@ -4,7 +4,7 @@
 2. An identity rotary embedding, so that keys reach the cache un-rotated and can be placed anew at every use.
 3. One name registered with `AttentionInterface`, whose function asks the mechanism what the queries may see, rotates it
    to positions inside the trained window, and attends; and with `AttentionMaskInterface`, to make no mask at all.
-4. A forward pre-hook that gives each forward its own `Step`: a snapshot of the states before it, and which tokens are
+4. A forward pre-hook that gives each forward its own `ForwardStep`: a snapshot of the states before it, and which tokens are
    padding. The states after it are stored by a forward hook once the whole forward has succeeded, so a failed forward,
    or one replayed by activation checkpointing, changes nothing.
 
@@ -99,9 +99,9 @@ class MemoryCache(Cache):  # type: ignore[misc]
     def seen(self, count: int) -> None:
         self._count.seen = count
 
-    def begin(self, length: int, valid: Tensor | None) -> "Step":
+    def begin(self, length: int, valid: Tensor | None) -> "ForwardStep":
         """A forward over `length` tokens, of which `valid` (B, S) are text; None means all."""
-        return Step(self, length, valid)
+        return ForwardStep(self, length, valid)
 
     @property
     def nbytes(self) -> int:
@@ -131,7 +131,7 @@ class MemoryCache(Cache):  # type: ignore[misc]
         )
 
 
-class Step:
+class ForwardStep:
     """One forward: the states before it, and those after it, which are stored only when it has succeeded.
 
     Reading `before` and writing `after` by layer makes a replay by activation checkpointing harmless.
@@ -146,7 +146,7 @@ class Step:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rotate: Rotate | None, **how: Any) -> Tensor:
         """q (B, Hq, S, K), k, v (B, H, S, K) -> (B, Hq, S, K), piece by piece; `how` is passed on to `attend`."""
         mechanism, state, start, outputs = self.cache.mechanisms[layer], self._before[layer], 0, []
-        for length in mechanism.pieces(self.length, state, self.valid):
+        for length in mechanism.split_lengths(self.length, state, self.valid):
             piece = slice(start, start + length)
             valid = None if self.valid is None else self.valid[:, piece]
             recalled, state = mechanism.recall(q[:, :, piece], k[:, :, piece], v[:, :, piece], state, valid)
@@ -232,7 +232,7 @@ def _attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    memspan: tuple[Step, "Attachment"] | None = None,
+    memspan: tuple[ForwardStep, "Attachment"] | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """The attention function of an attached model. `attention_mask` is always None: the step knows what is padding."""
@@ -317,7 +317,7 @@ class Attachment:
             self._rotary = None
         self.causal_lm.set_attn_implementation(self._attention_before)
 
-    def rotation(self, module: nn.Module, layer: int, step: Step) -> Rotate | None:
+    def rotation(self, module: nn.Module, layer: int, step: ForwardStep) -> Rotate | None:
         """What rotates (x, positions) for this attention module in this step; None if its keys are not rotated."""
         rotary = self._rotary
         if rotary is None or not _rotates(module, layer, self.config):
@@ -548,17 +548,17 @@ def parity_difference(model: nn.Module, length: int = 32) -> float:
     """
     attachment = Attachment(model, lambda: MemoryCache([keep_everything()] * layers))
     layers = attachment.config.num_hidden_layers
-    plain = _logits(model, length, pieces=1)
+    plain = _logits(model, length, split_lengths=1)
     attachment.attach()
     try:
-        return float((_logits(model, length, pieces=3) - plain).abs().max())
+        return float((_logits(model, length, split_lengths=3) - plain).abs().max())
     finally:
         attachment.detach()
 
 
 def rounding_difference(model: nn.Module, length: int = 32) -> float:
     """The same difference between the plain model and itself with its own cache: what rounding alone does."""
-    return float((_logits(model, length, pieces=3) - _logits(model, length, pieces=1)).abs().max())
+    return float((_logits(model, length, split_lengths=3) - _logits(model, length, split_lengths=1)).abs().max())
 
 
 def check_parity(model: nn.Module) -> None:
@@ -568,7 +568,7 @@ def check_parity(model: nn.Module) -> None:
     moves its logits.
     """
     difference, rounding = parity_difference(model), rounding_difference(model)
-    least = float(_logits(model, 32, pieces=1).abs().max()) * torch.finfo(find_causal_lm(model).dtype).eps
+    least = float(_logits(model, 32, split_lengths=1).abs().max()) * torch.finfo(find_causal_lm(model).dtype).eps
     if not difference <= PARITY + 4 * max(rounding, least):
         raise UnsupportedModel(
             f"{type(find_causal_lm(model)).__name__} fails the self-test: with a memory attached its logits differ by "
@@ -578,7 +578,7 @@ def check_parity(model: nn.Module) -> None:
 
 
 @torch.inference_mode()
-def _logits(model: nn.Module, length: int, pieces: int) -> Tensor:
+def _logits(model: nn.Module, length: int, split_lengths: int) -> Tensor:
     """The logits (1, length, V) of made-up ids, read in so many pieces, without dropout."""
     causal_lm = find_causal_lm(model)
     vocabulary = causal_lm.config.get_text_config(decoder=True).vocab_size
@@ -588,7 +588,7 @@ def _logits(model: nn.Module, length: int, pieces: int) -> Tensor:
     causal_lm.eval()
     try:
         cache, logits = None, []
-        for piece in ids.tensor_split(pieces, dim=1):
+        for piece in ids.tensor_split(split_lengths, dim=1):
             output = causal_lm(piece, **{name: cache}, use_cache=True)
             cache = getattr(output, name)
             logits.append(output.logits)

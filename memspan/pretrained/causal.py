@@ -16,7 +16,7 @@ from memspan.state import State, share
 
 
 class PretrainedCausal(Pretrained):
-    """A causal LM: `(ids, state, keep) -> (logits, state)`.
+    """A causal LM: `(ids, state, logits_to_keep) -> (logits, state)`.
 
     The state holds what the working memory keeps of the keys and values, so it does not grow without end, and how many
     tokens of text each row has had. What comes before a row's first token of text is padding, and is never seen.
@@ -33,9 +33,9 @@ class PretrainedCausal(Pretrained):
         self._mechanisms = mechanisms_for(self._attachment.causal_lm, chosen, config.settings)
         self._attachment.attach()
 
-    def forward(self, ids: Tensor, state: State = None, keep: int | None = None) -> tuple[Tensor, State]:
-        """ids (B, S) int64 -> logits (B, S, V), or (B, keep, V) those of the last `keep` tokens, and the state after them."""
-        keep = ids.shape[1] if keep is None else keep
+    def forward(self, ids: Tensor, state: State = None, logits_to_keep: int | None = None) -> tuple[Tensor, State]:
+        """ids (B, S) int64 -> logits (B, S, V), or (B, keep, V) those of the last `logits_to_keep` tokens, and the state after them."""
+        logits_to_keep = ids.shape[1] if logits_to_keep is None else logits_to_keep
         cache = MemoryCache(self._mechanisms)
         text = torch.zeros(len(ids), 1, dtype=torch.int64, device=ids.device)
         if state is not None:
@@ -44,11 +44,11 @@ class PretrainedCausal(Pretrained):
         ids, valid = self._begun(ids, text > 0)
         given = {"input_ids": ids, "attention_mask": valid, self._cache_name: cache, "use_cache": True}
         if self.head is None:
-            logits = self.body(**given, logits_to_keep=max(1, keep)).logits[..., : self.config.words]
-            logits = logits[:, logits.shape[1] - keep :]
+            logits = self.body(**given, logits_to_keep=max(1, logits_to_keep)).logits[..., : self.config.words]
+            logits = logits[:, logits.shape[1] - logits_to_keep :]
         else:
             hidden = self._attachment.base(**given).last_hidden_state
-            logits = self.said(hidden[:, hidden.shape[1] - keep :])
+            logits = self.said(hidden[:, hidden.shape[1] - logits_to_keep :])
         return logits, {"layers": cache.states, "text": cache.text, "seen": cache.seen}
 
     def _begun(self, ids: Tensor, begun: Tensor) -> tuple[Tensor, Tensor | None]:

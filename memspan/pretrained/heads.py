@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from memspan.errors import UnsupportedModel
 from memspan.mechanisms import keep_everything
 from memspan.mechanisms.layers.attention import Rotate
-from memspan.pretrained.attach import Attachment, MemoryCache, Step, find_causal_lm
+from memspan.pretrained.attach import Attachment, ForwardStep, MemoryCache, find_causal_lm
 from memspan.pretrained.decoding import shared_copy
 from memspan.pretrained.versions import cache_name
 
@@ -40,11 +40,11 @@ class _Tap(MemoryCache):
         self.wanted, self.last = wanted, max(wanted)
         self.noted: dict[int, _Noted] = {}
 
-    def begin(self, length: int, valid: Tensor | None) -> Step:
+    def begin(self, length: int, valid: Tensor | None) -> ForwardStep:
         return _TapStep(self, length, valid)
 
 
-class _TapStep(Step):
+class _TapStep(ForwardStep):
     def __init__(self, tap: _Tap, length: int, valid: Tensor | None) -> None:
         super().__init__(tap, length, valid)
         self._tap = tap

@@ -153,7 +153,7 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 
-def place(name: str) -> str:
+def resolve(name: str) -> str:
     """Where transformers finds the model `name`: the folder that it was converted into, else the name itself."""
     folder = _converted(name)
     return name if folder is None else str(folder)

@@ -14,7 +14,7 @@ from memspan.state import State
 
 
 class PretrainedSeq2Seq(Pretrained):
-    """An encoder-decoder such as T5 (Raffel et al. 2020): `(ids, state, keep) -> (logits, state)`.
+    """An encoder-decoder such as T5 (Raffel et al. 2020): `(ids, state, logits_to_keep) -> (logits, state)`.
 
     The state is {"ids": all that was read, (B, T); "begin": where each row's target begins, (B,); "source" and "valid":
     the encoded sources, (B, N, D) and (B, N)}. The last three are None until every row has been asked for an answer;
@@ -24,14 +24,14 @@ class PretrainedSeq2Seq(Pretrained):
     """
 
     kind, auto = "pretrained_seq2seq", "AutoModelForSeq2SeqLM"
-    says_throughout = False
+    is_generative = False
 
-    def forward(self, ids: Tensor, state: State = None, keep: int | None = None) -> tuple[Tensor, State]:
-        """ids (B, S) int64 -> logits (B, S, V), or (B, keep, V) those of the last `keep` tokens, and the state after them."""
-        keep = ids.shape[1] if keep is None else keep
+    def forward(self, ids: Tensor, state: State = None, logits_to_keep: int | None = None) -> tuple[Tensor, State]:
+        """ids (B, S) int64 -> logits (B, S, V), or (B, keep, V) those of the last `logits_to_keep` tokens, and the state after them."""
+        logits_to_keep = ids.shape[1] if logits_to_keep is None else logits_to_keep
         text = ids if state is None else torch.cat([state["ids"], ids], 1)
         known: dict[str, Any] = {"begin": None, "source": None, "valid": None} if state is None else state
-        if not keep:
+        if not logits_to_keep:
             return torch.zeros(len(ids), 0, self.config.vocabulary, device=ids.device), {**known, "ids": text}
         begin, source, valid = known["begin"], known["source"], known["valid"]
         if begin is None:
@@ -39,7 +39,7 @@ class PretrainedSeq2Seq(Pretrained):
             source, valid = self._encode(text, begin)
             if bool((begin <= text.shape[1]).all()):
                 known = {"begin": begin, "source": source, "valid": valid}
-        return self._decode(text, begin, source, valid, keep), {**known, "ids": text}
+        return self._decode(text, begin, source, valid, logits_to_keep), {**known, "ids": text}
 
     def _begins(self, text: Tensor) -> Tensor:
         """Where each row's target begins: behind the last ids that ask for an answer; T + 1 if nothing does yet. (B,)"""
@@ -59,7 +59,7 @@ class PretrainedSeq2Seq(Pretrained):
         valid = [torch.ones(len(one), dtype=torch.bool, device=text.device) for one in sources]
         return pad_sequence(sources, batch_first=True), pad_sequence(valid, batch_first=True)
 
-    def _decode(self, text: Tensor, begin: Tensor, source: Tensor, valid: Tensor, keep: int) -> Tensor:
+    def _decode(self, text: Tensor, begin: Tensor, source: Tensor, valid: Tensor, logits_to_keep: int) -> Tensor:
         """Logits (B, keep, V) at the last tokens of `text`: those from the last id that asks on say the target."""
         from transformers.modeling_outputs import BaseModelOutput
 
@@ -81,6 +81,6 @@ class PretrainedSeq2Seq(Pretrained):
             else self.said(output.decoder_hidden_states[-1])
         )
         # The decoder's inputs begin together, the streams end together.
-        places = torch.arange(length - keep, length, device=text.device)[None] - (begin[:, None] - 1)
+        places = torch.arange(length - logits_to_keep, length, device=text.device)[None] - (begin[:, None] - 1)
         told = logits.gather(1, places.clamp_min(0)[..., None].expand(-1, -1, logits.shape[2]))
         return told.where(places[..., None] >= 0, 0.0)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 
 from memspan.errors import UsageError
-from memspan.tasks.base import NOT_ASKED, Batch, Task
+from memspan.tasks.base import IGNORE_INDEX, Batch, Task
 from memspan.tasks.synthetic.babi_book import BabiBook
 from memspan.tasks.synthetic.capacity import Capacity
 from memspan.tasks.synthetic.copying import Copying
@@ -36,7 +36,7 @@ TASKS: dict[str, type[Task]] = {
     "recommendation": Recommendation,
 }
 
-__all__ = ["NOT_ASKED", "TASKS", "Batch", "Task", "build", "task_class"]
+__all__ = ["IGNORE_INDEX", "TASKS", "Batch", "Task", "build", "task_class"]
 
 
 def task_class(name: str) -> type[Task]:

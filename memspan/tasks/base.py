@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from memspan.errors import UsageError
 
-NOT_ASKED = -100  # the target of a token of which nothing is asked; cross_entropy's own `ignore_index`
+IGNORE_INDEX = -100  # the target of a token of which nothing is asked; cross_entropy's own `ignore_index`
 
 
 class Batch(NamedTuple):
     """Streams and what the logits at each of their tokens should say."""
 
     ids: Tensor  # (B, T) int64
-    targets: Tensor  # (B, T) int64, NOT_ASKED where nothing is asked
+    targets: Tensor  # (B, T) int64, IGNORE_INDEX where nothing is asked
     fresh: bool = True  # nothing came before; false where the streams of the batch before go on
 
 
@@ -38,8 +38,8 @@ class Task(ABC):
     """
 
     causal: ClassVar[bool] = True
-    reads_words: ClassVar[bool] = False
-    says_after: ClassVar[bool] = True
+    is_text: ClassVar[bool] = False
+    answer_last: ClassVar[bool] = True
     metric: ClassVar[str] = "accuracy"  # the one that counts: a figure of `evaluate.Score`, or of `score`
     lower_is_better: ClassVar[bool] = False
     vocabulary: int
@@ -50,7 +50,7 @@ class Task(ABC):
     def batch(self, rows: int, segments: int, generator: torch.Generator) -> Batch:
         """`rows` streams of `segments` segments. The same state of `generator` makes the same batch."""
 
-    def follow(self, place: int, rows: int, segments: int, generator: torch.Generator) -> tuple[Batch, int]:
+    def next_batch(self, place: int, rows: int, segments: int, generator: torch.Generator) -> tuple[Batch, int]:
         """The batch at `place`, 0 being the beginning, and the place of the one after it.
 
         A task whose streams do not end with a batch goes on in each row where the batch before ended, and says so by

@@ -175,7 +175,7 @@ class TrainConfig:
         from memspan.tasks import build, task_class
 
         given: dict[str, Any] = {"data": list(self.data)} if self.data else {}
-        if self.model != SCRATCH and not task_class(self.task).reads_words:
+        if self.model != SCRATCH and not task_class(self.task).is_text:
             raise UsageError(
                 f"The streams of the task '{self.task}' hold more than words, for which '{self.model}' has no embeddings: "
                 "take a model from scratch."
@@ -219,7 +219,7 @@ class TrainConfig:
         from memspan.pretrained.adapt import adapt
 
         adapted = adapt(self.model, task.vocabulary, self.lora, self.precision, self.mechanism, self.settings)
-        if not (adapted.says_throughout or task.says_after):
+        if not (adapted.is_generative or task.answer_last):
             raise UsageError(
                 f"'{self.model}' is an encoder-decoder, which answers what it has read, and the task '{self.task}' asks no "
                 "question: choose a causal model."

@@ -50,7 +50,7 @@ class Processes:
                 f"{self.count}."
             )
 
-    def begin_alike(self, model: nn.Module) -> None:
+    def broadcast_weights(self, model: nn.Module) -> None:
         """Every process takes the weights of the main one."""
         if self.count > 1:
             with torch.no_grad():
@@ -59,7 +59,7 @@ class Processes:
 
     # ---- a model that no process has the whole of
 
-    def divide(self, model: nn.Module) -> None:
+    def shard(self, model: nn.Module) -> None:
         """Weights, gradients and optimizer state are divided among the processes (FSDP2), in place.
 
         A block, an entry of the model's outermost `nn.ModuleList`, is put together while it is passed. After a pass
@@ -74,7 +74,7 @@ class Processes:
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
 
-    def united(self, tree: Any) -> Any:
+    def full_tensor(self, tree: Any) -> Any:
         """The tree with whole tensors in the place of divided ones; every process has to ask."""
         return pytree.tree_map(lambda leaf: leaf.full_tensor() if isinstance(leaf, DTensor) else leaf, tree)
 
@@ -108,23 +108,25 @@ class Processes:
         gathered: Tensor = self.accelerator.gather(tensor[None].to(self.accelerator.device))
         return gathered.cpu()
 
-    def total(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over the processes."""
         if self.count == 1:
             return tensor
         added: Tensor = self.accelerator.reduce(tensor, "sum")
         return added
 
-    def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Every process gets the sum of all gradients; a parameter that none has a gradient of keeps none."""
         if self.count == 1:
             return
         device = self.accelerator.device
-        there = self.total(torch.tensor([float(one.grad is not None) for one in parameters], device=device)).tolist()
+        there = self.all_reduce(
+            torch.tensor([float(one.grad is not None) for one in parameters], device=device)
+        ).tolist()
         used = [one for one, often in zip(parameters, there, strict=True) if often]
         for kind in {one.dtype for one in used}:
             alike = [one for one in used if one.dtype == kind]
-            added = self.total(
+            added = self.all_reduce(
                 torch.cat(
                     [torch.zeros_like(one).flatten() if one.grad is None else one.grad.flatten() for one in alike]
                 )
@@ -133,7 +135,7 @@ class Processes:
             for one, gradient in zip(alike, torch.split(added, sizes), strict=True):
                 one.grad = gradient.view_as(one)
 
-    def by_main(self, function: Callable[[], Value]) -> Value:
+    def on_main(self, function: Callable[[], Value]) -> Value:
         """What `function` returns in the main process, the only one to call it."""
         if self.count == 1:
             return function()

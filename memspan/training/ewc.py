@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memspan.tasks import NOT_ASKED, Task
+from memspan.tasks import IGNORE_INDEX, Task
 
 STREAMS = 256  # that the importance of weights is estimated from
 SEED = 2**30  # of these streams, and of what is drawn for them
 
 
-class Anchor:
+class EWC:
     """Holds each weight that is trained near its value after the first task, the more so the more that task depends on it.
 
     Elastic weight consolidation (Kirkpatrick et al. 2017, equation 3): the loss of the new task, plus
@@ -30,7 +30,7 @@ class Anchor:
         self.fisher, self.weights = list(fisher), list(weights)
 
     @classmethod
-    def at(cls, model: nn.Module, task: Task, segments: int, streams: int = STREAMS) -> "Anchor":
+    def estimate(cls, model: nn.Module, task: Task, segments: int, streams: int = STREAMS) -> "EWC":
         """Where `model` stands, by what the first task asks in so many streams of so many segments.
 
         F is the mean over streams of the squared gradient of the log-likelihood of answers drawn from the model itself,
@@ -45,7 +45,7 @@ class Anchor:
         for _ in range(streams):
             batch = task.batch(1, segments, generator)
             logits, _state = model(batch.ids.to(device), None, None)
-            asked = (batch.targets != NOT_ASKED).flatten().to(device)
+            asked = (batch.targets != IGNORE_INDEX).flatten().to(device)
             said = logits.flatten(0, 1)[asked].float()
             if not len(said):
                 continue
@@ -59,7 +59,7 @@ class Anchor:
         return cls(fisher, [one.detach().clone() for one in parameters])
 
     @torch.no_grad()
-    def pull(self, parameters: Sequence[nn.Parameter], weight: float) -> None:
+    def add_gradient(self, parameters: Sequence[nn.Parameter], weight: float) -> None:
         """Adds the gradient of the penalty to those of the loss."""
         for one, fisher, first in zip(parameters, self.fisher, self.weights, strict=True):
             if one.requires_grad:

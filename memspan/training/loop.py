@@ -38,14 +38,14 @@ from memspan.figures import can_draw, new_figure
 from memspan.folders import check_output, find, replaced
 from memspan.models.saved import WEIGHTS, SavedModel, open_model
 from memspan.state import State, losses
-from memspan.tasks import NOT_ASKED, Batch
+from memspan.tasks import IGNORE_INDEX, Batch
 from memspan.training.build import CONFIG, make_task
 from memspan.training.checkpoint import pack, unpack
 from memspan.training.config import TrainConfig
 from memspan.training.distributed import Processes
-from memspan.training.ewc import Anchor
-from memspan.training.measure import Score, asked_from, measure, tally
-from memspan.training.regularisation import Attack, Average, disagreement
+from memspan.training.ewc import EWC
+from memspan.training.measure import Score, count_logits_to_keep, loss_and_correct, measure
+from memspan.training.regularisation import Attack, Average, symmetric_kl
 
 LAST, BEST = "last", "best"  # folders in the output: where the run stands, and the model of the lowest loss
 PROGRESS, TENSORS = "training.json", "training.safetensors"  # what a checkpoint holds beside a model
@@ -55,7 +55,7 @@ FINE = 10_000  # how finely the learning rate's schedule is divided
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainProgress:
     """How far a run is.
 
     Attributes:
@@ -127,7 +127,9 @@ class Report:
             raise UsageError(f"{folder} holds no report of a run that can be read: {error}.") from error
 
 
-def train(config: TrainConfig, on_progress: Callable[[Progress], None] | None = None, resume: bool = False) -> Report:
+def train(
+    config: TrainConfig, on_progress: Callable[[TrainProgress], None] | None = None, resume: bool = False
+) -> Report:
     """Trains a model from nothing, or goes on where the run in the output folder stopped.
 
     Args:
@@ -177,7 +179,7 @@ class _Place:
 
     step: int = 0
     segments: int = 0  # of a stream now
-    place: int = 0  # in the task's streams, for `Task.follow`
+    place: int = 0  # in the task's streams, for `Task.next_batch`
     tokens: int = 0
     seconds: float = 0.0
     best_step: int = 0
@@ -209,9 +211,9 @@ class _Run:
             self.whole = None if self.whole is None else accelerator.prepare_model(self.whole, evaluation_mode=True)
         # Not wrapped for several processes: gradients are added up by `Processes`.
         self.prepared = accelerator.prepare_model(self.model, evaluation_mode=True)
-        self.processes.begin_alike(self.model)
+        self.processes.broadcast_weights(self.model)
         if self.divided:
-            self.processes.divide(self.model)
+            self.processes.shard(self.model)
         self.parameters = [one for one in self.model.parameters() if one.requires_grad]
         matrices = [one for one in self.parameters if one.dim() >= 2]
         vectors = [one for one in self.parameters if one.dim() < 2]
@@ -229,20 +231,20 @@ class _Run:
             self.attack = Attack(self.model, config.epsilon, steps)
         self.average = None if config.average is None else Average(self.parameters, config.average)
         self.earlier = make_task(Path(config.begin)) if config.begin is not None and config.rehearse else None
-        self.anchor: Anchor | None = None
+        self.anchor: EWC | None = None
         self.state: State = None
         self.at = _Place(segments=config.segments if config.curriculum is None else config.curriculum)
         self.pending: list[tuple[Tensor, int, int]] = []  # (loss, right answers) on the device, tokens asked and read
         self.begun = 0.0
 
-    def to_the_end(self, on_progress: Callable[[Progress], None] | None) -> Report:
+    def to_the_end(self, on_progress: Callable[[TrainProgress], None] | None) -> Report:
         config, at = self.config, self.at
         on_progress = on_progress if self.processes.main else None
         self.begun = time.process_time() - at.seconds
         self._start_tracker()
         if config.ewc and self.anchor is None:
             assert config.begin is not None
-            self.anchor = Anchor.at(self.model, make_task(Path(config.begin)), config.segments)
+            self.anchor = EWC.estimate(self.model, make_task(Path(config.begin)), config.segments)
         if not at.history:
             self._measure()
         self.prepared.train()
@@ -263,7 +265,7 @@ class _Run:
                 if on_progress is not None:
                     held_out = at.history[-1]["held_out_loss"] if due else None
                     done = min(1.0, self._part())
-                    on_progress(Progress(at.step, done, at.segments, at.loss, at.accuracy, at.seconds, held_out))
+                    on_progress(TrainProgress(at.step, done, at.segments, at.loss, at.accuracy, at.seconds, held_out))
         return self._report()
 
     def _part(self) -> float:
@@ -274,7 +276,7 @@ class _Run:
 
     def _clock(self) -> float:
         """Seconds of CPU time of the main process: all have to end at the same step."""
-        return self.processes.by_main(lambda: time.process_time() - self.begun)
+        return self.processes.on_main(lambda: time.process_time() - self.begun)
 
     # ---- a step
 
@@ -284,7 +286,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batches = [self._next() for _ in range(config.accumulate)]
-        asked = sum(int((batch.targets != NOT_ASKED).sum()) for batch, _ in batches)
+        asked = sum(int((batch.targets != IGNORE_INDEX).sum()) for batch, _ in batches)
         if not asked:
             raise UsageError(f"In streams of {at.segments} segments this task asks nothing.")
         told = torch.zeros(2, device=self.device)
@@ -293,10 +295,12 @@ class _Run:
                 told = told + self._learn(self.processes.share(batch), own, asked)
                 if self.accelerator.sync_gradients:
                     if not self.divided:
-                        self.processes.add_up(self.parameters)
+                        self.processes.all_reduce_gradients(self.parameters)
                     if self.anchor is not None:
                         scaler = self.accelerator.scaler
-                        self.anchor.pull(self.parameters, config.ewc * (1.0 if scaler is None else scaler.get_scale()))
+                        self.anchor.add_gradient(
+                            self.parameters, config.ewc * (1.0 if scaler is None else scaler.get_scale())
+                        )
                     if config.clip is not None:
                         self.accelerator.clip_grad_norm_(self.parameters, config.clip)
                 self.optimizer.step()
@@ -310,7 +314,7 @@ class _Run:
         """A batch of the task, or of the one that the run began after, and whether it is the former."""
         if self.earlier is not None and float(torch.rand((), generator=self.generator)) < self.config.rehearse:
             return self.earlier.batch(self.config.rows, self.at.segments, self.generator), False
-        batch, self.at.place = self.task.follow(self.at.place, self.config.rows, self.at.segments, self.generator)
+        batch, self.at.place = self.task.next_batch(self.at.place, self.config.rows, self.at.segments, self.generator)
         return batch, True
 
     def _learn(self, batch: Batch, own: bool, asked: int) -> Tensor:
@@ -324,7 +328,7 @@ class _Run:
         told = torch.zeros(2, device=self.device)
         factor = config.accumulate * (self.processes.count if self.divided else 1)  # by which gradients are divided
         for ids, targets in zip(*(torch.split(one, length, 1) for one in (batch.ids, batch.targets)), strict=True):
-            wanted = targets[:, targets.shape[1] - asked_from(targets) :]
+            wanted = targets[:, targets.shape[1] - count_logits_to_keep(targets) :]
             part = ids.shape[1] / (batch.ids.shape[1] * config.accumulate * self.processes.count)
             read = partial(self._read, ids.to(self.device, non_blocking=True), state, wanted, asked, part)
             with nullcontext() if self.attack is None else self.attack.watched():
@@ -332,7 +336,7 @@ class _Run:
             if loss.requires_grad:
                 self.accelerator.backward(loss * factor)
                 if self.attack is not None:
-                    self.accelerator.backward(self.attack.harder(read) * factor)
+                    self.accelerator.backward(self.attack.perturbed_loss(read) * factor)
             told = told + torch.stack([loss.detach(), right])
             state = _settled(state)
         if own:
@@ -343,19 +347,19 @@ class _Run:
         self, ids: Tensor, state: State, targets: Tensor, asked: int, part: float
     ) -> tuple[Tensor, Tensor, State]:
         """The loss of a piece, its right answers, and the state after it; `part` is the piece's of the whole step."""
-        config, keep = self.config, targets.shape[1]
-        logits, after = self.prepared(ids, state, keep)
-        counts = tally(logits, targets, config.label_smoothing)
+        config, logits_to_keep = self.config, targets.shape[1]
+        logits, after = self.prepared(ids, state, logits_to_keep)
+        counts = loss_and_correct(logits, targets, config.label_smoothing)
         right = logits.new_zeros(())
         loss = logits.sum() * 0.0 if self.divided else right  # of a divided model, all processes go back together
         if counts is not None:
             loss, right = loss + counts[0] / asked, counts[1].float()
             if config.consistency:
-                again, _ = self.prepared(ids, state, keep)
-                other = tally(again, targets, config.label_smoothing)
+                again, _ = self.prepared(ids, state, logits_to_keep)
+                other = loss_and_correct(again, targets, config.label_smoothing)
                 assert other is not None
                 loss = (loss + other[0] / asked) / 2
-                loss = loss + config.consistency * disagreement(logits, again, targets) / asked
+                loss = loss + config.consistency * symmetric_kl(logits, again, targets) / asked
         own = [one for one in losses(after) if one.requires_grad] if config.loss_weight else []
         if own:
             loss = loss + config.loss_weight * part * torch.stack([one.float().mean() for one in own]).sum()
@@ -366,7 +370,7 @@ class _Run:
         at, config = self.at, self.config
         if not self.pending:
             return
-        told = self.processes.total(torch.stack([one for one, _, _ in self.pending])).tolist()
+        told = self.processes.all_reduce(torch.stack([one for one, _, _ in self.pending])).tolist()
         for number, (loss, _) in enumerate(told, start=at.step - len(told) + 1):
             if not math.isfinite(loss):
                 raise self._diverged(number, loss)
@@ -395,15 +399,15 @@ class _Run:
         if self.average is None:
             self._measure_weights()
             return
-        self.average.exchange()
+        self.average.swap_weights()
         self._measure_weights()
-        self.average.exchange()
+        self.average.swap_weights()
 
     def _measure_weights(self) -> None:
         self._unite()
         at, config = self.at, self.config
         rows = config.rows if config.eval_rows is None else config.eval_rows
-        score = self.processes.by_main(
+        score = self.processes.on_main(
             lambda: measure(self._whole(), self.task, config.segments, rows, config.eval_batches)
         )
         if not math.isfinite(score.loss):
@@ -436,7 +440,7 @@ class _Run:
         """Brings a divided model's weights to the copy of the main process."""
         if self.divided:
             for place, one in enumerate(self.parameters):
-                weight = self.processes.united(one.detach())
+                weight = self.processes.full_tensor(one.detach())
                 if self.whole is not None:
                     with torch.no_grad():
                         list(self.whole.parameters())[place].copy_(weight)
@@ -469,7 +473,7 @@ class _Run:
             "weights": None if self.average is None else self.average.weights,  # the average is in the model now
             "anchor": None if self.anchor is None else [self.anchor.fisher, self.anchor.weights],
         }
-        return self.processes.united(tree)  # type: ignore[no-any-return]
+        return self.processes.full_tensor(tree)  # type: ignore[no-any-return]
 
     def load(self, folder: Path) -> None:
         """Goes back to a checkpoint. Raises UsageError for one of another configuration, or a damaged one."""
@@ -507,9 +511,9 @@ class _Run:
             if self.average is not None:
                 pairs = zip(tree["weights"], self.parameters, strict=True)
                 self.average.weights = [self.processes.like(kept, one) for kept, one in pairs]
-                self.average.exchange()
+                self.average.swap_weights()
             if tree["anchor"] is not None:
-                self.anchor = Anchor(*([one.to(self.device) for one in kind] for kind in tree["anchor"]))
+                self.anchor = EWC(*([one.to(self.device) for one in kind] for kind in tree["anchor"]))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise UsageError(f"The checkpoint {folder} cannot be read: {error}.") from error
 
@@ -540,7 +544,7 @@ class _Run:
         folder = None if config.output is None else Path(config.output)
         assert at.stopped is not None
         if self.average is not None:
-            self.average.exchange()
+            self.average.swap_weights()
         self._unite()
         model = self.prepared if self.whole is None else self.whole
         model = self.accelerator.unwrap_model(model, keep_fp32_wrapper=False).eval()
@@ -551,7 +555,7 @@ class _Run:
             tokens=at.tokens,
             seconds=at.seconds,
             score=Score(**at.score),
-            metrics=self.processes.by_main(lambda: self.task.score(model, config.segments)),
+            metrics=self.processes.on_main(lambda: self.task.score(model, config.segments)),
             best_step=at.best_step,
             best_loss=at.best_loss,
             history=at.history,

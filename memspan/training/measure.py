@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from memspan.errors import UsageError
 from memspan.models.scratch import grid
 from memspan.state import detach, nbytes
-from memspan.tasks import NOT_ASKED, Task
+from memspan.tasks import IGNORE_INDEX, Task
 
 SEED = 2**31  # streams to measure on begin far from those to train on
 
@@ -46,19 +46,19 @@ class Score:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def asked_from(targets: Tensor) -> int:
+def count_logits_to_keep(targets: Tensor) -> int:
     """How many of the last tokens are needed, so that all that is asked is among them. targets (B, T) int64."""
-    columns = (targets != NOT_ASKED).any(0).nonzero()
+    columns = (targets != IGNORE_INDEX).any(0).nonzero()
     return targets.shape[1] - int(columns[0]) if len(columns) else 0
 
 
-def tally(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor] | None:
+def loss_and_correct(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor] | None:
     """Summed loss and number of right answers, both (), over the tokens asked; None where nothing is asked.
 
     logits (B, T, V) on any device; targets (B, T) int64 on the CPU, so that finding what is asked waits for no device.
     `smoothing` is cross_entropy's `label_smoothing`.
     """
-    places = (targets.flatten() != NOT_ASKED).nonzero().flatten()
+    places = (targets.flatten() != IGNORE_INDEX).nonzero().flatten()
     if not len(places):
         return None
     wanted = targets.flatten()[places].to(logits.device, non_blocking=True)
@@ -75,7 +75,7 @@ def tally(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tens
 def measure(model: nn.Module, task: Task, segments: int, rows: int = 64, batches: int = 1, seed: int = SEED) -> Score:
     """Reads `batches` batches of `rows` streams segment by segment, so that memory does not grow with their length.
 
-    `model` is `(ids, state, keep) -> (logits of the last keep tokens, state)`. Raises UsageError for a task with more tokens than the model knows.
+    `model` is `(ids, state, logits_to_keep) -> (logits of the last logits_to_keep tokens, state)`. Raises UsageError for a task with more tokens than the model knows.
     """
     generator, task = torch.Generator().manual_seed(seed), task.held_out()
     device = next(model.parameters()).device
@@ -87,16 +87,16 @@ def measure(model: nn.Module, task: Task, segments: int, rows: int = 64, batches
     model.eval()
     try:
         for _ in range(batches):
-            batch, place = task.follow(place, rows, segments, generator)
+            batch, place = task.next_batch(place, rows, segments, generator)
             state = None if batch.fresh else state
             for ids, targets in zip(*(torch.split(one, length, 1) for one in (batch.ids, batch.targets)), strict=True):
-                keep = asked_from(targets)
-                logits, state = model(ids.to(device), state, keep)
+                logits_to_keep = count_logits_to_keep(targets)
+                logits, state = model(ids.to(device), state, logits_to_keep)
                 state = detach(state)
-                counts = tally(logits, targets[:, targets.shape[1] - keep :])
+                counts = loss_and_correct(logits, targets[:, targets.shape[1] - logits_to_keep :])
                 if counts is not None:
                     loss, right = loss + counts[0], right + counts[1]
-            asked += int((batch.targets != NOT_ASKED).sum())
+            asked += int((batch.targets != IGNORE_INDEX).sum())
             read += batch.ids.numel()
     finally:
         model.train(was_training)

@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from memspan.errors import MemspanError, UsageError
-from memspan.tasks import NOT_ASKED, Task
+from memspan.tasks import IGNORE_INDEX, Task
 from memspan.tasks.text.base import TextTask
 from memspan.training.config import TrainConfig
 from memspan.training.distributed import check_alone
-from memspan.training.loop import Progress, Report, train
+from memspan.training.loop import Report, TrainProgress, train
 
 ADDED = "added.json"
 ROWS = 32
@@ -42,7 +42,7 @@ def self_train(
     config: TrainConfig,
     texts: Sequence[str],
     confidence: float = 0.9,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[TrainProgress], None] | None = None,
     resume: bool = False,
 ) -> SelfTraining:
     """Trains, lets the model label `texts`, and trains another one, from nothing, also on what it was sure of.
@@ -96,7 +96,10 @@ def label(model: nn.Module, config: TrainConfig, texts: Sequence[str]) -> list[A
             with torch.no_grad():
                 logits, _ = model(batch.ids.to(device), None, None)
                 losses = cross_entropy(
-                    logits.float().transpose(1, 2), batch.targets.to(device), ignore_index=NOT_ASKED, reduction="none"
+                    logits.float().transpose(1, 2),
+                    batch.targets.to(device),
+                    ignore_index=IGNORE_INDEX,
+                    reduction="none",
                 )
             sure = (-losses.sum(1)).exp().tolist()
             labelled += [Added(text, one, share) for (text, one), share in zip(some, sure, strict=True)]

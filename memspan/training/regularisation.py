@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
 from memspan.errors import UsageError
-from memspan.tasks import NOT_ASKED
+from memspan.tasks import IGNORE_INDEX
 
 
 class Attack:
@@ -40,7 +40,7 @@ class Attack:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Runs a pass as it is; after its backward pass, `harder` knows the gradient by the embedded tokens."""
+        """Runs a pass as it is; after its backward pass, `perturbed_loss` knows the gradient by the embedded tokens."""
 
         def hook(_: nn.Module, __: Any, embedded: Tensor) -> Tensor:
             self.change = torch.zeros_like(embedded, requires_grad=True)
@@ -49,7 +49,7 @@ class Attack:
         with _hooked(self.embedding, hook):
             yield
 
-    def harder(self, read: Callable[[], tuple[Tensor, ...]]) -> Tensor:
+    def perturbed_loss(self, read: Callable[[], tuple[Tensor, ...]]) -> Tensor:
         """The loss under the change, for the weights to learn from; `read` repeats the watched pass, its loss first."""
         assert self.change is not None
         gradient, change = self.change.grad, torch.zeros_like(self.change)
@@ -76,13 +76,13 @@ def _norms(tensor: Tensor) -> Tensor:
     return norms.clamp_min(torch.finfo(tensor.dtype).tiny)
 
 
-def disagreement(one: Tensor, other: Tensor, targets: Tensor) -> Tensor:
+def symmetric_kl(one: Tensor, other: Tensor, targets: Tensor) -> Tensor:
     """Half the symmetric Kullback-Leibler divergence of two passes' predictions, summed over the tokens asked: ().
 
     R-Drop (Liang et al. 2021, equation 2): dropout makes the passes differ, and they should say the same.
     Logits (B, T, V); targets (B, T) int64 on the CPU.
     """
-    places = (targets.flatten() != NOT_ASKED).nonzero().flatten().to(one.device)
+    places = (targets.flatten() != IGNORE_INDEX).nonzero().flatten().to(one.device)
     first, second = (log_softmax(logits.flatten(0, 1)[places].float(), -1) for logits in (one, other))
     there, back = (kl_div(a, b, reduction="sum", log_target=True) for a, b in ((first, second), (second, first)))
     return (there + back) / 2
@@ -109,7 +109,7 @@ class Average:
             average.lerp_(one, 1 - decay)
 
     @torch.no_grad()
-    def exchange(self) -> None:
+    def swap_weights(self) -> None:
         """The model gets the average, and the weights are kept here; once more, and all is as it was."""
         for place, one in enumerate(self.parameters):
             kept = one.detach().clone()

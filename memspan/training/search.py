@@ -10,7 +10,7 @@ from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.folders import check_output
 from memspan.training.config import TrainConfig, parse_settings
 from memspan.training.distributed import check_alone
-from memspan.training.loop import Progress, train
+from memspan.training.loop import TrainProgress, train
 
 if TYPE_CHECKING:
     import optuna
@@ -124,7 +124,7 @@ def tune(
     def run(trial: optuna.Trial) -> float:
         measured = 0
 
-        def look(at: Progress) -> None:
+        def look(at: TrainProgress) -> None:
             nonlocal measured
             if at.held_out is not None:
                 measured += 1

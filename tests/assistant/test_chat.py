@@ -22,7 +22,7 @@ def lm(tiny_model: Path) -> LanguageModel:
 def talk(lm: LanguageModel, memory: Memory, *turns: str) -> Chat:
     chat = Chat(lm, memory, sampling=SHORT)
     for turn in turns:
-        assert "".join(chat.say(turn))
+        assert "".join(chat.reply(turn))
     return chat
 
 
@@ -33,7 +33,7 @@ def prompt_of(chat: Chat, text: str) -> str:
 
 def test_an_exchange_is_one_source(lm: LanguageModel) -> None:
     memory = lm.new_memory()
-    said = "".join(Chat(lm, memory, sampling=SHORT).say("Who keeps the light?")).strip()
+    said = "".join(Chat(lm, memory, sampling=SHORT).reply("Who keeps the light?")).strip()
     assert memory.generation == 1
     (source,) = memory.sources.values()
     assert source.name.startswith("chat/")
@@ -54,7 +54,7 @@ def test_a_chat_goes_on_after_a_restart(lm: LanguageModel, tmp_path: Path) -> No
 def test_the_system_message_comes_first_and_is_not_remembered(lm: LanguageModel) -> None:
     memory = lm.new_memory()
     chat = Chat(lm, memory, system="Be brief.", sampling=SHORT)
-    list(chat.say("Hello."))
+    list(chat.reply("Hello."))
     assert "Be brief." in prompt_of(chat, "Again.")
     assert "Be brief." not in memory.passage(0).text
 
@@ -65,7 +65,7 @@ def test_what_left_the_window_is_recalled_when_it_matters(lm: LanguageModel, mon
     filler = "Fog all day and nothing in sight but the gulls on the gallery rail. " * 25
     chat = talk(lm, lm.new_memory(), secret, *[f"Day {day}. {filler}" for day in range(8)])
     question = "Where does the zinc trunk stand, in the boathouse?"
-    monkeypatch.setattr(chat_room, "MATTERS", -100.0)
+    monkeypatch.setattr(chat_room, "MIN_GAIN", -100.0)
     prompt = prompt_of(chat, question)
     assert f"> User: {secret}" in prompt
     assert chat.recalled[0].source == chat.transcript[0].source
@@ -73,29 +73,29 @@ def test_what_left_the_window_is_recalled_when_it_matters(lm: LanguageModel, mon
     assert recent
     assert not {one.source for one in chat.recalled} & set(recent)
     assert len(chat._prompt(question)) + SHORT.max_new_tokens <= lm.decoder.window
-    monkeypatch.setattr(chat_room, "MATTERS", 100.0)
+    monkeypatch.setattr(chat_room, "MIN_GAIN", 100.0)
     assert secret not in prompt_of(chat, question)
     assert chat.recalled == ()
 
 
 def test_documents_are_recalled_as_quoted_data(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_room, "MATTERS", -100.0)
+    monkeypatch.setattr(chat_room, "MIN_GAIN", -100.0)
     memory = lm.read("Captain Birtle locked the strongroom.\nNobody saw him.", source="log.txt")
     chat = Chat(lm, memory, sampling=SHORT)
     assert "> Captain Birtle locked the strongroom.\n> Nobody saw him.\n\nWho?" in prompt_of(chat, "Who?")
-    list(chat.say("Who?"))
+    list(chat.reply("Who?"))
     assert chat.transcript[-1].user == "Who?"
 
 
 def test_an_answer_closed_early_is_kept_as_far_as_it_came(lm: LanguageModel) -> None:
     memory = lm.new_memory()
     chat = Chat(lm, memory, sampling=Sampling(max_new_tokens=50))
-    answer = chat.say("Tell me a story.")
+    answer = chat.reply("Tell me a story.")
     begun = next(answer) + next(answer)
     answer.close()  # type: ignore[attr-defined]
     (exchange,) = chat.transcript
     assert exchange.assistant == begun.strip()
-    assert "".join(chat.say("Go on.")), "the next turn works"
+    assert "".join(chat.reply("Go on.")), "the next turn works"
 
 
 def test_a_turn_that_fails_leaves_nothing(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,9 +104,9 @@ def test_a_turn_that_fails_leaves_nothing(lm: LanguageModel, monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setattr(lm.decoder, "step", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            list(chat.say("Hello."))
+            list(chat.reply("Hello."))
     assert (len(memory), chat.transcript) == (0, ())
-    assert "".join(chat.say("Hello."))
+    assert "".join(chat.reply("Hello."))
 
 
 def test_forgetting_the_last_exchange(lm: LanguageModel) -> None:
@@ -126,7 +126,7 @@ def test_later_turns_read_only_what_is_new(lm: LanguageModel, monkeypatch: pytes
     first_reads: list[int] = []
     step = lm.decoder.step
     monkeypatch.setattr(lm.decoder, "step", lambda ids, *rest: (first_reads.append(ids.shape[1]), step(ids, *rest))[1])
-    assert "".join(chat.say("And then?")) == "".join(fresh.say("And then?"))
+    assert "".join(chat.reply("And then?")) == "".join(fresh.reply("And then?"))
     short, whole = [length for length in first_reads if length > 1]
     assert short < whole
 
@@ -134,9 +134,9 @@ def test_later_turns_read_only_what_is_new(lm: LanguageModel, monkeypatch: pytes
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_an_empty_message_is_refused(lm: LanguageModel, text: str) -> None:
     with pytest.raises(UsageError, match="empty message"):
-        Chat(lm, lm.new_memory()).say(text)
+        Chat(lm, lm.new_memory()).reply(text)
 
 
 def test_a_message_longer_than_the_window_is_refused(lm: LanguageModel) -> None:
     with pytest.raises(UsageError, match="shorten it"):
-        Chat(lm, lm.read("Something.")).say("word " * 5000)
+        Chat(lm, lm.read("Something.")).reply("word " * 5000)

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import memspan
-from memspan.assistant.language_model import LanguageModel, Recollection, question_message, within_budget
+from memspan.assistant.language_model import LanguageModel, RetrievedPassage, question_message, within_budget
 from memspan.errors import ForeignMemory, UnsupportedModel, UsageError
 from memspan.memory.index.calibration import RetrievalHeads
 from tests.tiny import logbook
@@ -128,7 +128,7 @@ def test_likelihood_orders_what_is_within_reach(lm: LanguageModel, monkeypatch: 
     gains = {"1": 0.2, "2": 0.5, "3": -1.0, "4": 9.0}
     monkeypatch.setattr(lm, "_likelihood_gains", lambda _, texts: [gains.get(text, 0.0) for text in texts])
     scores = [10.0, 9.9, 9.1, 9.0, 1.0]
-    found = [Recollection("a", place, place + 1, score, str(place), 1, place) for place, score in enumerate(scores)]
+    found = [RetrievedPassage("a", place, place + 1, score, str(place), 1, place) for place, score in enumerate(scores)]
     order = lm._reranked("Why?", found, 16)
     assert [one.number for one in order] == [2, 1, 0, 3, 4]  # the last is out of reach
     assert [one.score for one in order] == pytest.approx([11.1, 10.7, 10.0, 5.0, 1.0])
@@ -158,13 +158,13 @@ def test_what_is_recalled_is_quoted_in_the_users_message(lm: LanguageModel) -> N
 
 
 def test_budget_counts_tokens_but_always_lets_the_best_in() -> None:
-    found = [Recollection("s", 0, 1, 0.0, "t", tokens, number) for number, tokens in enumerate([300, 100, 500, 50])]
+    found = [RetrievedPassage("s", 0, 1, 0.0, "t", tokens, number) for number, tokens in enumerate([300, 100, 500, 50])]
     assert [one.number for one in within_budget(found, 100)] == [0]
     assert [one.number for one in within_budget(found, 450)] == [0, 1, 3]
 
 
 def test_a_passage_far_behind_the_best_is_left_out() -> None:
-    found = [Recollection("s", 0, 1, score, "t", 10, number) for number, score in enumerate([5.0, 4.5, 3.9, 4.2])]
+    found = [RetrievedPassage("s", 0, 1, score, "t", 10, number) for number, score in enumerate([5.0, 4.5, 3.9, 4.2])]
     assert [one.number for one in within_budget(found, 1000)] == [0, 1, 3]
 
 

@@ -26,7 +26,7 @@ def named(command: list[str]) -> str:
 
 def test_every_task_on_texts_has_both() -> None:
     listed = set(re.findall(r"^\| \[(\w+)\]\(#", TEXT, re.MULTILINE))
-    assert {name for name in TASKS if task_class(name).reads_words} | {"recommendation"} == listed
+    assert {name for name in TASKS if task_class(name).is_text} | {"recommendation"} == listed
     assert sorted(map(named, ON_SAMPLES)) == sorted(map(named, ON_FILES)) == sorted(listed)
 
 

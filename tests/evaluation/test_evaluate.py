@@ -14,12 +14,12 @@ from memspan.evaluation.predict import predict
 from memspan.mechanisms import window_only
 from memspan.models.scratch import ScratchConfig, ScratchModel
 from memspan.state import State
-from memspan.tasks import NOT_ASKED, Batch, Task
+from memspan.tasks import IGNORE_INDEX, Batch, Task
 from memspan.tasks.synthetic.recall import Recall
 from memspan.training.build import make_task
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
-from memspan.training.measure import measure, tally
+from memspan.training.measure import loss_and_correct, measure
 
 
 class Alternating(Task):
@@ -29,7 +29,7 @@ class Alternating(Task):
 
     def batch(self, rows: int, segments: int, generator: torch.Generator) -> Batch:
         ids = (torch.arange(segments * 4) % 2).expand(rows, -1)
-        return Batch(ids, torch.where(ids == 1, 0, NOT_ASKED))
+        return Batch(ids, torch.where(ids == 1, 0, IGNORE_INDEX))
 
 
 class Counting(nn.Module):
@@ -66,12 +66,12 @@ def test_counts() -> None:
 
 def test_tally_is_cross_entropy_of_what_is_asked() -> None:
     logits = torch.randn(2, 3, 5)
-    targets = torch.tensor([[1, NOT_ASKED, 2], [NOT_ASKED, NOT_ASKED, 4]])
-    counts = tally(logits, targets)
+    targets = torch.tensor([[1, IGNORE_INDEX, 2], [IGNORE_INDEX, IGNORE_INDEX, 4]])
+    counts = loss_and_correct(logits, targets)
     assert counts is not None
     logarithms = logits.log_softmax(2)
     torch.testing.assert_close(counts[0], -(logarithms[0, 0, 1] + logarithms[0, 2, 2] + logarithms[1, 2, 4]))
-    assert tally(logits, torch.full((2, 3), NOT_ASKED)) is None
+    assert loss_and_correct(logits, torch.full((2, 3), IGNORE_INDEX)) is None
 
 
 def save(folder: Path, vocabulary: int = 64) -> ScratchModel:
@@ -84,7 +84,7 @@ def save(folder: Path, vocabulary: int = 64) -> ScratchModel:
 def test_segments_are_the_whole_stream(tmp_path: Path) -> None:
     model, task = save(tmp_path), Recall(facts=1, segment=8)
     batch = task.batch(6, 4, torch.Generator().manual_seed(3))
-    counts = tally(model(batch.ids)[0], batch.targets)
+    counts = loss_and_correct(model(batch.ids)[0], batch.targets)
     assert counts is not None
     (score,) = evaluate(tmp_path, "recall", {"facts": 1, "segment": 8}, segments=[4], rows=6, seed=3)
     assert score.loss == pytest.approx(counts[0].item() / 6, rel=1e-4)

@@ -8,9 +8,9 @@ import pytest
 from memspan import cli
 from memspan.errors import UsageError
 from memspan.evaluation.ablation import NONE
-from memspan.evaluation.memory_vs_window import MEMORY, Window, _Asker, compare_reminded
+from memspan.evaluation.memory_vs_window import MEMORY, PromptedModel, Window, compare_memory_with_window
 from memspan.memory.index.calibration import RetrievalHeads
-from memspan.pretrained import hub as sources
+from memspan.pretrained import hub
 from memspan.training.config import TrainConfig
 
 TOWNS = ("Aldburg", "Brevik", "Corvino", "Dunmore", "Estrela", "Falkirk", "Gruyere", "Hovden", "Imatra", "Jesenik")
@@ -19,8 +19,8 @@ TOWNS = ("Aldburg", "Brevik", "Corvino", "Dunmore", "Estrela", "Falkirk", "Gruye
 @pytest.fixture(scope="module")
 def setup(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Twenty paragraphs, each about a town of its own; the model's retrieval heads are taken as calibrated."""
-    model, _, _ = sources.load(str(tiny_model))
-    place = sources.cache_folder() / "heads" / f"{sources.weights_fingerprint(model)[:32]}.json"
+    model, _, _ = hub.load(str(tiny_model))
+    place = hub.cache_folder() / "heads" / f"{hub.weights_fingerprint(model)[:32]}.json"
     place.parent.mkdir(parents=True, exist_ok=True)
     RetrievalHeads(((0, 1), (1, 0), (1, 3)), 1.0, 1.0).save(place)
     about = "The old market of {0} was built by {1} men, and the river runs past it. " * 3
@@ -41,7 +41,7 @@ def setup(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def test_memory_sees_what_the_window_does_not(setup: dict[str, object]) -> None:
     lines: list[str] = []
     config = TrainConfig(**setup, device="cpu")
-    told = compare_reminded(config, [0, 1], limit=5, documents=12, budget=160, note=lines.append)
+    told = compare_memory_with_window(config, [0, 1], limit=5, documents=12, budget=160, note=lines.append)
     memory, none = told.contenders
     assert (memory.name, none.name, told.metric) == (MEMORY, NONE, "F1")
     assert len(lines) == 4
@@ -51,22 +51,22 @@ def test_memory_sees_what_the_window_does_not(setup: dict[str, object]) -> None:
         assert reminded["passage@5"] >= reminded["passage@1"] >= 0.6
         assert "passage@1" not in recent
     assert memory.state_bytes > none.state_bytes == 0
-    again = compare_reminded(config, [0], limit=5, documents=12, budget=160)
+    again = compare_memory_with_window(config, [0], limit=5, documents=12, budget=160)
     assert again.contenders[0].figures[0] == memory.figures[0]
 
 
 def test_both_are_asked_with_as_many_tokens(setup: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[bool, list[Window]] = {True: [], False: []}
-    ask = _Asker.ask
+    ask = PromptedModel.ask
 
-    def watched(self: _Asker, shelves: list, remembers: bool) -> tuple[dict[str, float], int]:
+    def watched(self: PromptedModel, document_sets: list, remembers: bool) -> tuple[dict[str, float], int]:
         monkeypatch.setattr(self, "_say", lambda question, text: seen[remembers].append(text) or "")
-        return ask(self, shelves, remembers)
+        return ask(self, document_sets, remembers)
 
-    monkeypatch.setattr(_Asker, "ask", watched)
+    monkeypatch.setattr(PromptedModel, "ask", watched)
     config = TrainConfig(**setup, device="cpu")
-    compare_reminded(config, [0], limit=5, documents=12, budget=160)
-    lm = _Asker(config, config.make_task(), 160, 0).lm
+    compare_memory_with_window(config, [0], limit=5, documents=12, budget=160)
+    lm = PromptedModel(config, config.make_task(), 160, 0).lm
     lengths = {remembers: [len(lm.tokenizer(text)["input_ids"]) for text in texts] for remembers, texts in seen.items()}
     assert all(150 <= length <= 161 for length in lengths[False])
     assert all(0 < length <= 165 for length in lengths[True])  # whole passages, and what stands between them
@@ -75,7 +75,7 @@ def test_both_are_asked_with_as_many_tokens(setup: dict[str, object], monkeypatc
 
 def test_examples_are_shown_before_the_question(setup: dict[str, object]) -> None:
     config = TrainConfig(**setup, device="cpu")
-    asker = _Asker(config, config.make_task(), 160, 2)
+    asker = PromptedModel(config, config.make_task(), 160, 2)
     asker.begin(0)
     shown = asker.lm.tokenizer.decode(asker.before)
     assert shown.count("\nAnswer: ") == shown.count("How many men") == 2
@@ -86,8 +86,8 @@ def test_examples_are_shown_before_the_question(setup: dict[str, object]) -> Non
 
 def test_low_rank_changes_are_learned_first(setup: dict[str, object]) -> None:
     config = TrainConfig(**setup, device="cpu", lora=2, segments=2, rows=2, steps=2)
-    told = compare_reminded(config, [0], limit=2, documents=3, budget=100)
-    plain = compare_reminded(config.replace(lora=None), [0], limit=2, documents=3, budget=100)
+    told = compare_memory_with_window(config, [0], limit=2, documents=3, budget=100)
+    plain = compare_memory_with_window(config.replace(lora=None), [0], limit=2, documents=3, budget=100)
     assert told.contenders[0].parameters > plain.contenders[0].parameters
     assert 0 <= told.contenders[0].mean <= 1
 
@@ -100,7 +100,7 @@ def test_low_rank_changes_are_learned_first(setup: dict[str, object]) -> None:
 def test_every_task_that_writes(setup: dict[str, object], task: str, metric: str, lora: int | None) -> None:
     changes = {"task": task, "data": [], "task_settings": {"limit": 20, "held_out": 0.5}, "lora": lora, "steps": 2}
     config = TrainConfig(**{**setup, **changes}, device="cpu", segments=2, rows=2)
-    told = compare_reminded(config, [0], limit=2, documents=3, budget=60)
+    told = compare_memory_with_window(config, [0], limit=2, documents=3, budget=60)
     assert told.metric == metric
     assert told.contenders[0].state_bytes > told.contenders[1].state_bytes == 0
     assert bool(told.baselines) == (task != "dialogue")
@@ -109,7 +109,7 @@ def test_every_task_that_writes(setup: dict[str, object], task: str, metric: str
 def test_baselines_are_of_the_questions_that_were_asked(setup: dict[str, object]) -> None:
     """The nearest of a paragraph's sentences has the answer as one of thirteen words or so."""
     config = TrainConfig(**setup, device="cpu")
-    told = compare_reminded(config, [0], limit=5, documents=12, budget=160)
+    told = compare_memory_with_window(config, [0], limit=5, documents=12, budget=160)
     assert set(told.baselines) == {"nearest sentence, given the right document"}
     (value,) = told.baselines.values()
     assert 0.1 < value < 0.3
@@ -134,10 +134,10 @@ def test_on_the_command_line(setup: dict[str, object], capsys: pytest.CaptureFix
 
 def test_what_cannot_be(setup: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="asks for labels, not for words"):
-        compare_reminded(TrainConfig(task="classification", model=str(setup["model"])), [0])
+        compare_memory_with_window(TrainConfig(task="classification", model=str(setup["model"])), [0])
     with pytest.raises(UsageError, match="reads no documents"):
-        compare_reminded(TrainConfig(task="language_modelling", model=str(setup["model"])), [0])
+        compare_memory_with_window(TrainConfig(task="language_modelling", model=str(setup["model"])), [0])
     with pytest.raises(UsageError, match="budget=0"):
-        compare_reminded(TrainConfig(**setup), [0], budget=0)
+        compare_memory_with_window(TrainConfig(**setup), [0], budget=0)
     with pytest.raises(UsageError, match=r"^The streams of the task 'recall' hold more than words"):
         TrainConfig(task="recall", model=str(setup["model"]))

@@ -15,7 +15,7 @@ from memspan.assistant.language_model import load_model
 from memspan.errors import UsageError
 from memspan.evaluation.predict import reopen
 from memspan.explain import METHODS, Explanation, explain, explain_recall, render
-from memspan.explain.page import Bar, Cell, Coloured, Page, Piece, Table
+from memspan.explain.page import Bar, Cell, Coloured, Page, ShadedSpan, Table
 from memspan.explain.token_spans import pieces
 from memspan.memory.index.head_scores import head_scores
 from memspan.models.scratch import ScratchConfig, ScratchModel
@@ -232,7 +232,9 @@ def test_the_page_is_self_contained_and_escapes_the_text(checkpoint: Path, run: 
 
 
 def test_both_signs_are_told_apart_without_colour() -> None:
-    text = Coloured("t", "a", [Piece("for", 2.0, 2.0), Piece("against", -1.0, -1.0), Piece("neither", 0.0, 0.0)])
+    text = Coloured(
+        "t", "a", [ShadedSpan("for", 2.0, 2.0), ShadedSpan("against", -1.0, -1.0), ShadedSpan("neither", 0.0, 0.0)]
+    )
     assert text.classes() == ["plus5", "minus2", ""]
     table = Table("t", ["a"], [[Cell("", Bar(-4.0))], [Cell("", Bar(1.0))]])
     assert table.widths() == [[100], [25]]

@@ -89,11 +89,11 @@ def read(
 def _read_keys(
     mechanism: KVMechanism, segment: Stream, state: states.State, valid: Tensor | None
 ) -> tuple[Tensor, states.State]:
-    pieces = mechanism.pieces(segment[0].shape[2], state, valid)
-    assert sum(pieces) == segment[0].shape[2]
-    assert min(pieces) > 0
+    split_lengths = mechanism.split_lengths(segment[0].shape[2], state, valid)
+    assert sum(split_lengths) == segment[0].shape[2]
+    assert min(split_lengths) > 0
     outputs, start = [], 0
-    for length in pieces:
+    for length in split_lengths:
         q, k, v = part(segment, start, start + length)
         recalled, state = mechanism.recall(q, k, v, state, None if valid is None else valid[:, start : start + length])
         capacity = mechanism.capacity()
@@ -124,8 +124,8 @@ def whole_equals_pieces(example: Example, cuts: Sequence[int]) -> None:
     mechanism = example.make()
     stream = random_stream(mechanism, 2, sum(cuts))
     whole, after = read(mechanism, stream, [sum(cuts)])
-    pieces, after_pieces = read(mechanism, stream, cuts)
-    torch.testing.assert_close(pieces, whole, rtol=1e-9, atol=1e-9)
+    split_lengths, after_pieces = read(mechanism, stream, cuts)
+    torch.testing.assert_close(split_lengths, whole, rtol=1e-9, atol=1e-9)
     assert_same(after_pieces, after)
 
 

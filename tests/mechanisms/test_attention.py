@@ -1,4 +1,4 @@
-"""Attention against dense definitions of each kind of position, and what `watch` shows of it."""
+"""Attention against dense definitions of each kind of position, and what `forward_with_internals` shows of it."""
 
 import math
 
@@ -90,7 +90,7 @@ def test_outputs_and_gradients_equal_the_dense_definition(positions: str, cuts: 
 def test_watching_shows_the_weights_of_the_definition(positions: str) -> None:
     mechanism = made(positions)
     (x,) = random_stream(mechanism, 2, 9)
-    y, _, seen = mechanism.watch(x)
+    y, _, seen = mechanism.forward_with_internals(x)
     torch.testing.assert_close(y, mechanism(x)[0], rtol=0, atol=0)
     torch.testing.assert_close(seen["weights"], naive(mechanism, x)[1], rtol=1e-6, atol=1e-6)
     unseen = torch.ones(9, 9, dtype=torch.bool).triu(1)[None, :, None].expand(2, -1, HEADS, -1)
@@ -105,7 +105,7 @@ def test_the_watched_weights_make_the_output(positions: str, before: int, length
     mechanism = made(positions, SinkWindow(2, 16, 8))
     (x,) = random_stream(mechanism, 2, before + length)
     state = mechanism(x[:, :before])[1] if before else None
-    y, after, seen = mechanism.watch(x[:, before:], state)
+    y, after, seen = mechanism.forward_with_internals(x[:, before:], state)
     assert seen["weights"].shape[:3] == (2, length, HEADS)
     torch.testing.assert_close(seen["weights"].sum(3), torch.ones(2, length, HEADS, dtype=torch.float64))
     values = after["v"]  # what the last query was offered: (B, H, N, K)
@@ -148,11 +148,13 @@ def test_the_watched_places_say_which_token_each_weight_is_of(over: KVMechanism 
     torch.manual_seed(0)
     mechanism = Attention(WIDTH, HEADS, over).double()
     x = torch.randn(2, 22, WIDTH, dtype=torch.float64)
-    y, state, seen = mechanism.watch(x)
+    y, state, seen = mechanism.forward_with_internals(x)
     values = mechanism.project(x).chunk(3, 2)[2].unflatten(2, (HEADS, SIZE))  # (B, T, H, K)
     rows = torch.arange(2)[:, None, None]
     offered = values[rows, seen["places"].clamp_min(0)]  # (B, S, N, H, K)
     found = torch.einsum("bshn,bsnhk->bshk", seen["weights"], offered).flatten(2)
     torch.testing.assert_close(mechanism.out(found), y, rtol=1e-9, atol=1e-9)
     assert (seen["weights"].sum(2)[seen["places"] < 0] == 0).all()
-    assert "places" not in mechanism.watch(x, state)[2]  # who joins later does not know what came before
+    assert (
+        "places" not in mechanism.forward_with_internals(x, state)[2]
+    )  # who joins later does not know what came before

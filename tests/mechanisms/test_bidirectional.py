@@ -132,7 +132,7 @@ def test_a_token_sees_its_segment_to_the_end_and_no_further(example: Example) ->
 def test_what_is_watched_are_both_directions() -> None:
     mechanism = RECURRENT.make()
     stream = random_stream(mechanism, 2, 10)
-    y, state, watched = mechanism.watch(*stream)
+    y, state, watched = mechanism.forward_with_internals(*stream)
     assert torch.equal(y, read(mechanism, stream, [10])[0])
     assert watched["forward"].shape == (2, 10, 2, 5)
     assert watched["backward"].shape == (2, 10, 2, 3)

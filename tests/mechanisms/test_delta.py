@@ -148,16 +148,16 @@ def test_the_watched_rates_are_those_that_work() -> None:
     torch.manual_seed(0)
     mechanism = Delta(WIDTH, heads=2)
     x = torch.randn(2, 9, WIDTH)
-    y, state, seen = mechanism.watch(x)
+    y, state, seen = mechanism.forward_with_internals(x)
     assert torch.equal(y, mechanism(x)[0])
     assert seen["rate"].shape == seen["decay"].shape == (2, 9, 2)
     with torch.no_grad():
         mechanism.rates.weight.zero_()
         mechanism.rates.bias.copy_(torch.tensor([0.0, -40.0, -40.0, 1.0]))  # of each head the decay, then the rate
-    _, after, seen = mechanism.watch(x, state)
+    _, after, seen = mechanism.forward_with_internals(x, state)
     torch.testing.assert_close(seen["decay"][0, 0], torch.tensor([0.0, -40.0]).sigmoid())
     torch.testing.assert_close(seen["rate"][0, 0], torch.tensor([-40.0, 1.0]).sigmoid())
     torch.testing.assert_close(after["memory"][:, 0], state["memory"][:, 0] * 0.5**9)  # the first head only decays
-    last = mechanism.watch(x[:, -1:], mechanism(x[:, :-1], state)[1])[1]["memory"][:, 1]
+    last = mechanism.forward_with_internals(x[:, -1:], mechanism(x[:, :-1], state)[1])[1]["memory"][:, 1]
     torch.testing.assert_close(after["memory"][:, 1], last)
     assert torch.linalg.matrix_rank(last[0]) == 1  # the second one knows the last token alone

@@ -23,7 +23,7 @@ def test_what_is_watched_obeys_the_last_equation() -> None:
     mechanism = EXAMPLE.make()
     x, more = random_stream(mechanism, 3, 9)[0].split([4, 5], 1)
     _, state = mechanism(x)
-    _, _, watched = mechanism.watch(more, state)
+    _, _, watched = mechanism.forward_with_internals(more, state)
     assert list(watched) == list("rznh")
     before = torch.cat([state["h"][:, None], watched["h"][:, :-1]], 1)
     torch.testing.assert_close(watched["h"], torch.lerp(watched["n"], before, watched["z"]))

@@ -61,7 +61,7 @@ def test_outputs_and_gradients_equal_the_naive_reference(cuts: list[int]) -> Non
 def test_both_levels_of_weights_can_be_watched() -> None:
     mechanism = EXAMPLE.make()
     stream = random_stream(mechanism, 2, 18)
-    y, _, watched = mechanism.watch(*stream)
+    y, _, watched = mechanism.forward_with_internals(*stream)
     assert torch.equal(y, read(mechanism, stream, [18])[0])
     assert watched["words"].shape == (2, 18)
     sums = torch.stack([part.sum(1) for part in watched["words"].split(SEGMENT, 1)], 1)
@@ -101,7 +101,7 @@ def test_the_watched_weights_are_those_of_both_levels() -> None:
     """Of each word in the document that a word was given: its weight in its segment times that of the segment."""
     torch.manual_seed(0)
     mechanism = Hierarchical(WIDTH, segment=SEGMENT, memory=MEMORY, hidden=6)
-    _, state, seen = mechanism.watch(torch.randn(2, 18, WIDTH))
+    _, state, seen = mechanism.forward_with_internals(torch.randn(2, 18, WIDTH))
     for word in range(18):
         for other in range(18):
             back = word // SEGMENT - other // SEGMENT
@@ -109,4 +109,4 @@ def test_the_watched_weights_are_those_of_both_levels() -> None:
             given = seen["segments"][:, word, MEMORY - 1 - back] if inside else torch.zeros(2)
             torch.testing.assert_close(seen["weights"][:, word, 0, other], given * seen["words"][:, other])
     assert seen["places"].shape == (2, 18, 18)
-    assert "weights" not in mechanism.watch(torch.randn(2, SEGMENT, WIDTH), state)[2]
+    assert "weights" not in mechanism.forward_with_internals(torch.randn(2, SEGMENT, WIDTH), state)[2]

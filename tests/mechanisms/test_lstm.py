@@ -22,7 +22,7 @@ def test_what_is_watched_obeys_the_equations_of_the_cell() -> None:
     mechanism = EXAMPLE.make()
     x, more = random_stream(mechanism, 3, 9)[0].split([4, 5], 1)
     _, state = mechanism(x)
-    _, _, watched = mechanism.watch(more, state)
+    _, _, watched = mechanism.forward_with_internals(more, state)
     i, f, g, o, c, h = (watched[name] for name in "ifgoch")
     before = torch.cat([state["c"][:, None], c[:, :-1]], 1)
     torch.testing.assert_close(c, f * before + i * g)
@@ -36,5 +36,5 @@ def test_the_bias_of_the_forget_gate(bias: float) -> None:
     for _, _, b_input, b_hidden in mechanism.network.all_weights:
         assert (b_input + b_hidden)[6:12].tolist() == [bias] * 6
         assert (b_input + b_hidden)[:6].unique().numel() == 6  # the other gates' are as torch made them
-    _, _, watched = mechanism.watch(torch.zeros(1, 1, WIDTH))
+    _, _, watched = mechanism.forward_with_internals(torch.zeros(1, 1, WIDTH))
     torch.testing.assert_close(watched["f"][0, 0, 0], torch.full((6,), bias).sigmoid())

@@ -55,7 +55,7 @@ def naive(memory: LTM, x: Tensor) -> Tensor:
             found = []
             for head in range(heads):
                 own = slice(head * size, (head + 1) * size)
-                found.append(matrix[head].T @ normalize(silu(store.ask(token))[own], dim=0))
+                found.append(matrix[head].T @ normalize(silu(store.query(token))[own], dim=0))
             outputs.append(store.out(torch.cat(found) * store.gate(token).sigmoid()))
         if len(segment) < length:
             break
@@ -95,8 +95,8 @@ def test_slots_are_written_by_the_gates_of_an_lstm() -> None:
     store, slots = memory.store, memory.store.first
     for start in (0, 8):
         latents = encode(memory, x[0, start : start + 8])
-        k, v = store.offer(latents).chunk(2, -1)
-        found = (store.find(slots) @ k.T / WIDTH**0.5).softmax(1) @ v
+        k, v = store.input_kv(latents).chunk(2, -1)
+        found = (store.slot_q(slots) @ k.T / WIDTH**0.5).softmax(1) @ v
         i, f, g = store.gates(torch.cat([slots, found], 1)).chunk(3, 1)
         slots = f.sigmoid() * slots + i.sigmoid() * g.tanh()
     torch.testing.assert_close(state["memory"]["store"][0], slots, rtol=1e-9, atol=1e-9)

@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from memspan import state as states
-from memspan.mechanisms import attention, autoencoder, delta, neural
+from memspan.mechanisms import autoencoder, delta, neural
 from memspan.mechanisms.autoencoder import Autoencoder
 from memspan.mechanisms.compressed import Compressed
 from memspan.mechanisms.delta import Delta
+from memspan.mechanisms.layers import attention
 from memspan.mechanisms.layers import window as blocks
 from memspan.mechanisms.layers.segmented import Segmented
 from memspan.mechanisms.layers.transformer_layer import TransformerLayer
@@ -64,7 +65,7 @@ def tokens_leave_one_by_one(patch: Patch) -> None:
 
 
 def segments_are_not_cut(patch: Patch) -> None:
-    patch(SinkWindow, "pieces", lambda self, length, state=None, valid=None: [length])
+    patch(SinkWindow, "split_lengths", lambda self, length, state=None, valid=None: [length])
 
 
 def sinks_are_dropped(patch: Patch) -> None:
@@ -82,7 +83,7 @@ def the_window_is_a_block_too_long(patch: Patch) -> None:
 def a_query_sees_the_next_token(patch: Patch) -> None:
     patch(
         attention,
-        "_causal",
+        "causal_mask",
         lambda queries, keys, device: torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries + 1),
     )
 
@@ -90,13 +91,13 @@ def a_query_sees_the_next_token(patch: Patch) -> None:
 def a_query_does_not_see_itself(patch: Patch) -> None:
     patch(
         attention,
-        "_causal",
+        "causal_mask",
         lambda queries, keys, device: torch.ones(queries, keys, dtype=torch.bool).tril(max(0, keys - queries - 1)),
     )
 
 
 def the_first_query_sees_the_first_key_only(patch: Patch) -> None:
-    patch(attention, "_causal", lambda queries, keys, device: torch.ones(queries, keys, dtype=torch.bool).tril())
+    patch(attention, "causal_mask", lambda queries, keys, device: torch.ones(queries, keys, dtype=torch.bool).tril())
 
 
 def queries_stay_where_they_were(patch: Patch) -> None:
@@ -253,7 +254,7 @@ def a_chunk_begins_without_decay(patch: Patch) -> None:
 
 
 def keys_are_not_normalised(patch: Patch) -> None:
-    patch(delta, "unit", lambda x: x)
+    patch(delta, "l2_normalize", lambda x: x)
 
 
 def the_convolution_begins_anew(patch: Patch) -> None:
@@ -350,7 +351,7 @@ def the_inner_step_is_not_differentiable(patch: Patch) -> None:
 
 
 def the_inner_step_is_as_long_as_it_likes(patch: Patch) -> None:
-    patch(neural, "shortened", lambda x: x)
+    patch(neural, "soft_clip", lambda x: x)
 
 
 def the_own_block_is_seen_to_its_end(patch: Patch) -> None:

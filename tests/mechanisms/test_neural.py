@@ -24,7 +24,7 @@ def naive(mechanism: Neural, x: Tensor) -> Tensor:
         outputs = []
         for segment in row.split(mechanism.segment):
             weights = [first + change for first, change in zip(mechanism.first, learned, strict=True)]
-            found = silu(normalize(mechanism.ask(segment), dim=-1) @ weights[0]) @ weights[1]
+            found = silu(normalize(mechanism.query(segment), dim=-1) @ weights[0]) @ weights[1]
             outputs.append(mechanism.out(mechanism.norm(found) * mechanism.gate(segment).sigmoid()))
             if len(segment) < mechanism.segment:
                 break

@@ -53,7 +53,7 @@ def test_the_equations_written_out_equal_the_kernel(module: Any, cuts: list[int]
     def watched(x: Tensor) -> Tensor:
         outputs, state = [], None
         for part in x.split(cuts, 1):
-            y, state, _ = mechanism.watch(part, state)
+            y, state, _ = mechanism.forward_with_internals(part, state)
             outputs.append(y)
         return torch.cat(outputs, 1)
 
@@ -66,7 +66,7 @@ def test_what_is_watched_ends_with_what_is_carried_on(module: Any) -> None:
     x, more = random_stream(mechanism, 3, 9)[0].split([4, 5], 1)
     _, state = mechanism(x)
     _, after = mechanism(more, state)
-    _, watched_after, watched = mechanism.watch(more, state)
+    _, watched_after, watched = mechanism.forward_with_internals(more, state)
     assert {tuple(value.shape) for value in watched.values()} == {(3, 5, 2, 6)}
     assert set(watched_after) == set(after)
     for name in after:
@@ -106,8 +106,8 @@ def test_a_stream_in_pieces_keeps_its_dropout_masks(module: Any) -> None:
     torch.manual_seed(1)
     whole, after = read(mechanism, stream, [12])
     torch.manual_seed(1)
-    pieces, after_pieces = read(mechanism, stream, [1, 5, 2, 4])
-    torch.testing.assert_close(pieces, whole)
+    split_lengths, after_pieces = read(mechanism, stream, [1, 5, 2, 4])
+    torch.testing.assert_close(split_lengths, whole)
     for name in module.CARRIED:
         torch.testing.assert_close(after_pieces[name], after[name])
     torch.testing.assert_close(whole, naive(mechanism, module.step, stream[0], after["masks"]))

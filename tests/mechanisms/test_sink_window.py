@@ -107,12 +107,12 @@ def test_the_window_may_change_while_running(before: int | None, after: int | No
 
 def test_whole_segments_are_cut_only_where_something_must_leave() -> None:
     mechanism = SinkWindow(4, 32, 8)
-    assert mechanism.pieces(36) == [32, 4]
-    assert mechanism.pieces(60) == [32, 8, 8, 8, 4]
-    assert SinkWindow(4, None).pieces(5000) == [5000]
+    assert mechanism.split_lengths(36) == [32, 4]
+    assert mechanism.split_lengths(60) == [32, 8, 8, 8, 4]
+    assert SinkWindow(4, None).split_lengths(5000) == [5000]
     _, state = read(mechanism, random_stream(mechanism, 1, 37), [37])
-    assert mechanism.pieces(1, state) == [1]
-    assert mechanism.pieces(12, state) == [3, 8, 1]
+    assert mechanism.split_lengths(1, state) == [1]
+    assert mechanism.split_lengths(12, state) == [3, 8, 1]
 
 
 def test_rows_that_are_alike_are_counted_once() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from memspan.memory import Fingerprint, Memory, Piece
+from memspan.memory import EncodedText, Fingerprint, Memory
 
 FINGERPRINT = Fingerprint("a" * 64, "b" * 64, "float32", ((1, 0), (3, 2)), 4, "tiny")
 
@@ -16,7 +16,7 @@ def term_of(word: str) -> int:
     return int.from_bytes(hashlib.sha256(word.encode()).digest()[:2], "big")
 
 
-def piece_of(text: str, source: str = "a", start: int = 0, words_per_passage: int = 3, **fields: Any) -> Piece:
+def piece_of(text: str, source: str = "a", start: int = 0, words_per_passage: int = 3, **fields: Any) -> EncodedText:
     """A piece with one token per space-ended word; its keys and scales follow from its ids."""
     words = text.split(" ")
     words = [word + " " for word in words[:-1]] + ([words[-1]] if words[-1] else [])
@@ -28,7 +28,7 @@ def piece_of(text: str, source: str = "a", start: int = 0, words_per_passage: in
     character_ends = np.cumsum([0, *map(len, words)])
     edges = np.array([(token, character_ends[token]) for token in token_edges], np.int64)
     passages = np.column_stack([edges[:-1, 0], edges[1:, 0], edges[:-1, 1], edges[1:, 1]])
-    return Piece(source, start, text, ids, keys, scales, passages, **fields)
+    return EncodedText(source, start, text, ids, keys, scales, passages, **fields)
 
 
 def contents_of(memory: Memory) -> dict[str, Any]:

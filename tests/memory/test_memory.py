@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memspan.errors import DamagedMemory, ForeignMemory, MemspanError, UsageError
-from memspan.memory import FORMAT_VERSION, Fingerprint, Memory, Piece, load_memory
+from memspan.memory import FORMAT_VERSION, EncodedText, Fingerprint, Memory, load_memory
 from memspan.memory.store.folder import parse, render
 from tests.memory.make import FINGERPRINT, contents_of, found, piece_of, term_of
 
@@ -124,7 +124,7 @@ def test_nothing_to_append_is_no_change(memory: Memory) -> None:
 # ---- what append refuses
 
 
-def altered(**fields: object) -> Piece:
+def altered(**fields: object) -> EncodedText:
     return dataclasses.replace(piece_of("one two three four"), **fields)
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 
 from memspan.errors import UsageError
-from memspan.evaluation.memory_vs_window import compare_reminded
+from memspan.evaluation.memory_vs_window import compare_memory_with_window
 from memspan.evaluation.predict import predict
 from memspan.models.saved import open_model
 from memspan.pretrained.adapt import adapt
@@ -149,7 +149,7 @@ def test_a_model_is_refused_by_what_cannot_ask_it(bases: dict[str, str]) -> None
     for kind in ("encoder", "seq2seq"):
         config = TrainConfig(task="question_answering", model=bases[kind], task_settings={"limit": 12})
         with pytest.raises(UsageError, match="is no causal language model, so it cannot be reminded"):
-            compare_reminded(config, [0])
+            compare_memory_with_window(config, [0])
 
 
 def test_a_seq2seq_model_computes_what_transformers_computes(bases: dict[str, str]) -> None:

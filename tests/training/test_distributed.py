@@ -47,7 +47,7 @@ def test_rows_are_divided(third: Processes) -> None:
 def test_gradients_are_added_up(third: Processes) -> None:
     weights = [nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(3))]
     weights[0].grad = torch.ones(2, 2)
-    third.add_up(weights)
+    third.all_reduce_gradients(weights)
     assert weights[0].grad is not None
     assert weights[0].grad.tolist() == [[11, 11], [11, 11]]
     assert weights[1].grad is None  # nobody has one: the optimizer leaves the weight alone

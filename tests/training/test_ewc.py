@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from memspan.errors import UsageError
 from memspan.tasks import Batch, Task
 from memspan.training.config import TrainConfig
-from memspan.training.ewc import Anchor
+from memspan.training.ewc import EWC
 from memspan.training.loop import _accelerator, _Run, train
 from tests.training.test_loop import Stopped, assert_same_weights, reading, stopped_at, tiny, weights
 
@@ -35,27 +35,27 @@ class One(Task):
 
 def test_importance_is_the_fisher_information() -> None:
     model = Bias()
-    anchor = Anchor.at(model, One(), 1, streams=3000)
+    anchor = EWC.estimate(model, One(), 1, streams=3000)
     p = model.weight.softmax(-1)
     torch.testing.assert_close(anchor.fisher[0], (p * (1 - p)).detach(), atol=0.02, rtol=0)
     assert torch.equal(anchor.fisher[1], torch.zeros(2))
     assert model.weight.grad is None
     model.unused.requires_grad_(False)  # as most weights under low-rank changes
-    assert torch.equal(Anchor.at(model, One(), 1, streams=3).fisher[1], torch.zeros(2))
-    anchor.pull(list(model.parameters()), 1.0)
+    assert torch.equal(EWC.estimate(model, One(), 1, streams=3).fisher[1], torch.zeros(2))
+    anchor.add_gradient(list(model.parameters()), 1.0)
     assert model.unused.grad is None
 
 
 def test_the_anchor_pulls_as_its_penalty_does() -> None:
     weights = [nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(2, 2))]
-    anchor = Anchor([torch.rand(3), torch.rand(2, 2)], [torch.randn(3), torch.randn(2, 2)])
+    anchor = EWC([torch.rand(3), torch.rand(2, 2)], [torch.randn(3), torch.randn(2, 2)])
     penalty = sum(
         0.7 / 2 * (fisher * (one - first) ** 2).sum()
         for one, fisher, first in zip(weights, anchor.fisher, anchor.weights, strict=True)
     )
     expected = torch.autograd.grad(penalty, weights)  # type: ignore[arg-type]
     weights[0].grad = torch.ones(3)
-    anchor.pull(weights, 0.7)
+    anchor.add_gradient(weights, 0.7)
     assert weights[0].grad is not None
     torch.testing.assert_close(weights[0].grad, expected[0] + 1)
     torch.testing.assert_close(weights[1].grad, expected[1])
@@ -107,7 +107,7 @@ def test_held_weights_move_less(first: tuple[TrainConfig, str], other: Path) -> 
     def moved(strength: float) -> float:
         config = reading(other, begin=first[1], ewc=strength, dropout=0.0)
         run = _Run(config, _accelerator(config))
-        run.anchor = Anchor.at(run.model, first[0].make_task(), 2, streams=8) if strength else None
+        run.anchor = EWC.estimate(run.model, first[0].make_task(), 2, streams=8) if strength else None
         before = [one.detach().clone() for one in run.parameters]
         for _ in range(6):
             run._step()

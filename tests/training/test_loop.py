@@ -20,11 +20,11 @@ from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.mechanisms import MECHANISMS, Mechanism
 from memspan.models.scratch import ScratchModel
 from memspan.state import State, tensors
-from memspan.tasks import NOT_ASKED, TASKS, Batch, Task
+from memspan.tasks import IGNORE_INDEX, TASKS, Batch, Task
 from memspan.training import loop as training
 from memspan.training.checkpoint import pack, unpack
 from memspan.training.config import TrainConfig
-from memspan.training.loop import Progress, Report, train
+from memspan.training.loop import Report, TrainProgress, train
 from memspan.training.measure import Score
 
 
@@ -71,7 +71,7 @@ class Fixed(Task):
 
     def batch(self, rows: int, segments: int, generator: torch.Generator) -> Batch:
         ids = torch.randint(0, 12, (rows, segments * 4), generator=torch.Generator().manual_seed(1))
-        targets = torch.full_like(ids, NOT_ASKED)
+        targets = torch.full_like(ids, IGNORE_INDEX)
         ids[:, 1:] = 0
         targets[:, -1] = ids[:, 0]  # far outside the window
         return Batch(ids, targets)
@@ -118,7 +118,7 @@ def test_it_stops_when_nothing_gets_better() -> None:
 
 def test_the_curriculum_grows_with_success() -> None:
     def lengths(mastered: float) -> list[int]:
-        seen: list[Progress] = []
+        seen: list[TrainProgress] = []
         train(tiny(segments=4, curriculum=2, mastered=mastered, steps=40, eval_every=100), seen.append)
         return [at.segments for at in seen]
 
@@ -141,7 +141,7 @@ def test_lower_precision() -> None:
 def gradients(config: TrainConfig, batches: list[Batch]) -> list[Tensor]:
     """What one step of these batches would change the weights by."""
     run, left = training._Run(config, training._accelerator(config)), list(batches)
-    run.task.follow = lambda *_: (left.pop(0), 0)  # type: ignore[method-assign]
+    run.task.next_batch = lambda *_: (left.pop(0), 0)  # type: ignore[method-assign]
     seen: list[Tensor] = []
     run.optimizer.optimizer.register_step_pre_hook(
         lambda *_: seen.extend(one.grad.clone() for one in run.parameters if one.grad is not None)
@@ -153,7 +153,7 @@ def gradients(config: TrainConfig, batches: list[Batch]) -> list[Tensor]:
 def test_accumulated_gradients_are_those_of_the_large_batch() -> None:
     config = tiny(segments=3, clip=None)
     whole = config.make_task().batch(8, 3, torch.Generator().manual_seed(3))
-    whole.targets[:3, :] = NOT_ASKED  # not every batch asks as much as the others
+    whole.targets[:3, :] = IGNORE_INDEX  # not every batch asks as much as the others
     parts = [Batch(whole.ids[rows], whole.targets[rows]) for rows in (slice(0, 4), slice(4, 8))]
     at_once, in_turn = gradients(config, [whole]), gradients(config.replace(accumulate=2, rows=4), parts)
     assert len(at_once) == len(in_turn) > 5
@@ -180,8 +180,8 @@ class Spy(Mechanism):
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         self.before.append(state)
-        total = x.sum(1) @ self.weight + (0 if state is None else state["total"])
-        return x + total[:, None], {"total": total, "loss": self.own.expand(len(x)) ** 2}
+        all_reduce = x.sum(1) @ self.weight + (0 if state is None else state["total"])
+        return x + all_reduce[:, None], {"total": all_reduce, "loss": self.own.expand(len(x)) ** 2}
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ class Stopped(Exception):
 
 
 def stopped_at(step: int) -> Any:
-    def on_progress(at: Progress) -> None:
+    def on_progress(at: TrainProgress) -> None:
         if at.step >= step:
             raise Stopped
 
@@ -360,7 +360,7 @@ def test_the_caller_keeps_their_random_numbers() -> None:
 @pytest.mark.usefixtures("fixed")
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
-    whole, calls = training.tally, 0
+    whole, calls = training.loss_and_correct, 0
 
     def broken(logits: Tensor, targets: Tensor, *rest: Any) -> Any:
         nonlocal calls
@@ -368,7 +368,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, monkeypatch: pyt
         counts = whole(logits, targets, *rest)
         return (counts[0] * math.nan, counts[1]) if calls == 14 and counts is not None else counts
 
-    monkeypatch.setattr(training, "tally", broken)
+    monkeypatch.setattr(training, "loss_and_correct", broken)
     output = str(tmp_path / "run") if kept else None
     with pytest.raises(Diverged, match="The loss of step 14 is nan") as caught:
         train(tiny(task="fixed", task_settings={}, steps=60, eval_every=5, output=output))

@@ -9,19 +9,19 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from memspan.errors import UsageError
 from memspan.models.scratch import ScratchModel
-from memspan.tasks import NOT_ASKED
+from memspan.tasks import IGNORE_INDEX
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
-from memspan.training.measure import measure, tally
-from memspan.training.regularisation import Attack, Average, disagreement
+from memspan.training.measure import loss_and_correct, measure
+from memspan.training.regularisation import Attack, Average, symmetric_kl
 from tests.training.test_loop import Stopped, assert_same_weights, gradients, reading, stopped_at, text, tiny, weights
 
 __all__ = ["text"]
 
 
 def test_smoothing_is_that_of_torch() -> None:
-    logits, targets = torch.randn(2, 3, 5), torch.tensor([[1, NOT_ASKED, 4], [NOT_ASKED, 0, 2]])
-    counts = tally(logits, targets, 0.2)
+    logits, targets = torch.randn(2, 3, 5), torch.tensor([[1, IGNORE_INDEX, 4], [IGNORE_INDEX, 0, 2]])
+    counts = loss_and_correct(logits, targets, 0.2)
     assert counts is not None
     expected = cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=0.2, reduction="sum")
     torch.testing.assert_close(counts[0], expected)
@@ -56,10 +56,10 @@ def test_the_worst_change_of_a_linear_loss(steps: int) -> None:
     clean.backward()
     assert model.weight.grad is not None
     own = model.weight.grad.clone()
-    harder = attack.harder(lambda: (model(ids),))
+    perturbed_loss = attack.perturbed_loss(lambda: (model(ids),))
     # Along the gradient, 0.5 in each of two rows; there the gradient is the weight at two of three tokens.
-    torch.testing.assert_close(harder - clean, torch.tensor(2 * 0.5 * (2 * 9) ** 0.5))
-    harder.backward()
+    torch.testing.assert_close(perturbed_loss - clean, torch.tensor(2 * 0.5 * (2 * 9) ** 0.5))
+    perturbed_loss.backward()
     assert not torch.allclose(model.weight.grad - own, own)  # the weights learn from other inputs
     assert torch.equal(model.embedding.weight, before)
     assert torch.equal(model(ids), clean)  # and nothing stays behind
@@ -84,11 +84,11 @@ def test_a_model_without_an_embedding() -> None:
 
 
 def test_disagreement_is_the_symmetric_divergence_of_what_is_asked() -> None:
-    one, other, targets = torch.randn(1, 2, 4), torch.randn(1, 2, 4), torch.tensor([[NOT_ASKED, 3]])
+    one, other, targets = torch.randn(1, 2, 4), torch.randn(1, 2, 4), torch.tensor([[IGNORE_INDEX, 3]])
     p, q = one[0, 1].softmax(-1), other[0, 1].softmax(-1)
     expected = (kl_div(q.log(), p, reduction="sum") + kl_div(p.log(), q, reduction="sum")) / 2
-    torch.testing.assert_close(disagreement(one, other, targets), expected)
-    assert disagreement(one, one, targets) == 0
+    torch.testing.assert_close(symmetric_kl(one, other, targets), expected)
+    assert symmetric_kl(one, one, targets) == 0
 
 
 def test_consistency_needs_dropout() -> None:
@@ -112,10 +112,10 @@ def test_the_average_follows_its_recurrence() -> None:
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * step
     assert average.weights[0].item() == pytest.approx(expected)
-    average.exchange()
+    average.swap_weights()
     assert weight.item() == pytest.approx(expected)
     assert average.weights[0].item() == 19
-    average.exchange()
+    average.swap_weights()
     assert weight.item() == 19
 
 

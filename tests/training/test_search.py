@@ -11,7 +11,7 @@ from memspan.cli import _run
 from memspan.errors import Diverged, UsageError
 from memspan.training import search as tuning
 from memspan.training.config import TrainConfig
-from memspan.training.loop import Progress
+from memspan.training.loop import TrainProgress
 from memspan.training.search import Range, changed, parse_search, tune
 from tests.training.test_loop import tiny
 
@@ -54,8 +54,8 @@ def made_up(losses: Any) -> Any:
 
     def train(config: TrainConfig, look: Any) -> Any:
         for measurement in range(1, 5):
-            look(Progress(measurement * 10 - 5, 0.5, 1, 1.0, 0.0, 1.0))  # nothing is measured here
-            look(Progress(measurement * 10, 0.5, 1, 1.0, 0.0, 1.0, losses(config, measurement)))
+            look(TrainProgress(measurement * 10 - 5, 0.5, 1, 1.0, 0.0, 1.0))  # nothing is measured here
+            look(TrainProgress(measurement * 10, 0.5, 1, 1.0, 0.0, 1.0, losses(config, measurement)))
         return SimpleNamespace(best_loss=losses(config, 4))
 
     return train

@@ -55,11 +55,11 @@ class Recurrent(Mechanism):
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         if self.training and self.dropout:
-            return self.watch(x, state)[:2]
+            return self.forward_with_internals(x, state)[:2]
         hidden, state = run(self.network, x, state)
         return self.out(hidden), state
 
-    def watch(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
+    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
         """Also every gate, candidate and state that `step` names, (B, S, layers, H)."""
         carried = initial(self.network, x) if state is None else {name: state[name] for name in _carries(self.network)}
         masks = self._masks(x, state)

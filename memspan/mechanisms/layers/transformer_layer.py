@@ -14,7 +14,7 @@ from memspan.mechanisms.layers.attention import rotary
 class TransformerLayer(nn.Module):
     """Vaswani et al. 2017, normalised before each part (Xiong et al. 2020, arXiv 2002.04745), with rotary positions.
 
-    `forward` attends within x. A mechanism that attends to more calls `ask`, attends by itself, and calls `add`.
+    `forward` attends within x. A mechanism that attends to more calls `qkv`, attends by itself, and calls `add`.
 
     Args:
         width: D.
@@ -34,12 +34,12 @@ class TransformerLayer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """x (B, S, D) -> (B, S, D). A token sees what `mask` (S, S) says, or those before it if `causal`, or all."""
-        q, k, v = self.ask(x)
+        q, k, v = self.qkv(x)
         places = torch.arange(x.shape[1], device=x.device)[None]
         q, k = rotary(q, places), rotary(k, places)
         return self.add(x, scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal))
 
-    def ask(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, S, D) -> queries, keys and values, (B, H, S, K), un-rotated."""
         rows, length, _ = x.shape
         q, k, v = self.project(self.norm_attention(x)).reshape(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)

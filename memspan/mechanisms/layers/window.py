@@ -37,11 +37,11 @@ class Windowed(KVMechanism):
     def capacity(self) -> int | None:
         return None if self.window is None else self.sinks + self.slots + self.window
 
-    def pieces(self, length: int, state: State = None, valid: Tensor | None = None) -> list[int]:
-        return pieces(self.rule, length, state, valid)
+    def split_lengths(self, length: int, state: State = None, valid: Tensor | None = None) -> list[int]:
+        return split_lengths(self.rule, length, state, valid)
 
 
-def pieces(rule: Rule, length: int, state: State, valid: Tensor | None) -> list[int]:
+def split_lengths(rule: Rule, length: int, state: State, valid: Tensor | None) -> list[int]:
     """Cuts where a row enters a block that pushes another one out, so that a whole piece sees the same blocks."""
     sinks, window, block = rule
     if window is None or length == 1:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from memspan.memory.index.encoder import asked_twice, sink_of
-from memspan.memory.index.head_scores import Question, head_scores, quantise
+from memspan.memory.index.head_scores import HeadQuery, head_scores, quantise
 from memspan.memory.index.probe_corpus import haystack
 from memspan.memory.store.snapshot import Block
 from memspan.pretrained.heads import Head, HeadReader
@@ -84,7 +84,7 @@ def _scores_by_head(
                 rows = []
                 for question in asked:
                     queries = question[layer][:, head : head + 1] * np.float32(reader.scale)
-                    rows.append(head_scores(Question(queries, (0,)), [block]))
+                    rows.append(head_scores(HeadQuery(queries, (0,)), [block]))
                 scores[layer, head] = np.stack(rows)
     return scores
 
@@ -93,7 +93,7 @@ _Layer = tuple[torch.Tensor, list[int]]  # keys (S, H, K), end token of each tex
 
 
 def _queries(reader: HeadReader, tokenizer: Any, question: str) -> list[NDArray[np.float32]]:
-    """All layers' queries (S, Hq, K) for the question, as `Encoder.question` has them for some heads."""
+    """All layers' queries (S, Hq, K) for the question, as `KeyEncoder.question` has them for some heads."""
     ids, count = asked_twice(tokenizer, question)
     layers = reader.all_layers(torch.tensor([[sink_of(tokenizer), *ids]], device=reader.device))
     return [queries[0, -count:].float().cpu().numpy() for _, queries, _ in layers]

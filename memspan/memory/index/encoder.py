@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from memspan.data.chunking import split_passages
 from memspan.errors import MemspanError, UsageError
-from memspan.memory.index.head_scores import Question, quantise
+from memspan.memory.index.head_scores import HeadQuery, quantise
 from memspan.pretrained.heads import Head, HeadReader
 
 # Measured on SmolLM2 and two cores, see LOG.md: longer segments cost attention, shorter ones repeat more context.
@@ -31,7 +31,7 @@ class Encoded:
     passages: NDArray[np.int64]  # (P, 4): first token, end token, first character, end character
 
 
-class Encoder:
+class KeyEncoder:
     """Reads text with a model's retrieval heads. Device memory depends on the segment, never on the text."""
 
     def __init__(self, reader: HeadReader, tokenizer: Any, heads: Sequence[Head]) -> None:
@@ -64,7 +64,7 @@ class Encoder:
             ) from error
         return Encoded(ids, whole, scales, passages)
 
-    def question(self, text: str) -> Question:
+    def question(self, text: str) -> HeadQuery:
         """A question as the heads see it: the queries of `asked_twice`. Raises UsageError if it is empty."""
         if not text.strip():
             raise UsageError("The question is empty.")
@@ -72,7 +72,7 @@ class Encoder:
         rows = torch.tensor([[self._sink, *ids]], device=self.reader.device)
         queries = self.reader.queries(rows, self.heads)[0, -count:]
         scaled = queries.float().cpu().numpy() * np.float32(self.reader.scale)
-        return Question(scaled, self._groups)
+        return HeadQuery(scaled, self._groups)
 
     def _keys(self, ids: list[int], before: list[int]) -> NDArray[np.float32]:
         """Keys (T, G, K): independent overlapping segments, those of equal length in batches."""

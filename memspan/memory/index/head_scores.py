@@ -23,7 +23,7 @@ TOKENS_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True)
-class Question:
+class HeadQuery:
     """A question as the retrieval heads see it.
 
     Attributes:
@@ -35,7 +35,7 @@ class Question:
     groups: tuple[int, ...]
 
 
-def head_scores(question: Question, blocks: Iterable[Block]) -> Floats:
+def head_scores(question: HeadQuery, blocks: Iterable[Block]) -> Floats:
     """How strongly the heads point at each passage, float32 (P,), higher is better.
 
     Each head attends from every question token over the keys of the whole memory at once. A passage gets, for every
@@ -46,7 +46,7 @@ def head_scores(question: Question, blocks: Iterable[Block]) -> Floats:
     return scores
 
 
-def token_scores(question: Question, blocks: Iterable[Block], numbers: Sequence[int]) -> list[Floats]:
+def token_scores(question: HeadQuery, blocks: Iterable[Block], numbers: Sequence[int]) -> list[Floats]:
     """The `head_scores` of the passages `numbers`, shared out among their tokens, float32 (T,) each.
 
     What a head gives a passage for a question token, it gives the passage's tokens by its attention among them.
@@ -69,7 +69,7 @@ def token_scores(question: Question, blocks: Iterable[Block], numbers: Sequence[
     return found
 
 
-def _pointed(question: Question, blocks: Iterable[Block]) -> Floats:
+def _pointed(question: HeadQuery, blocks: Iterable[Block]) -> Floats:
     """What each head gives each passage for each question token, (S * H, P)."""
     pieces = [_log_mass(question, block) for block in blocks]
     if not pieces:
@@ -83,7 +83,7 @@ def _pointed(question: Question, blocks: Iterable[Block]) -> Floats:
     return pointed
 
 
-def _log_mass(question: Question, block: Block) -> Floats:
+def _log_mass(question: HeadQuery, block: Block) -> Floats:
     """The log of the summed exp(score) of every passage for each head and question token: (S * H, P)."""
     groups = np.asarray(question.groups)
     starts = np.concatenate([[0], block.ends[:-1]])

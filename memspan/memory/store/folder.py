@@ -25,7 +25,7 @@ from memspan.errors import DamagedMemory, ForeignMemory, MemspanError, UsageErro
 from memspan.memory.index.bm25 import WordIndex
 from memspan.memory.store import files
 from memspan.memory.store.files import WAY_OUT
-from memspan.memory.store.shard import Part, Stored, decode, encode
+from memspan.memory.store.shard import Shard, Stored, decode, encode
 
 FORMAT_VERSION = 1
 LOCK_SECONDS = 10.0  # how long a writer waits for another
@@ -148,7 +148,7 @@ class Folder:
     def _nothing_here(self) -> UsageError:
         return UsageError(f"there is no memory at {self.path}; check the path, or save one there.")
 
-    def load(self, known: Iterable[Part] = ()) -> tuple[Manifest, tuple[Part, ...]]:
+    def load(self, known: Iterable[Shard] = ()) -> tuple[Manifest, tuple[Shard, ...]]:
         """The manifest and its parts, verified; parts in `known` that it still names are not read again.
 
         Raises:
@@ -172,7 +172,7 @@ class Folder:
     def _place(self, entry: Entry) -> Stored:
         return Stored(self._parts / (entry.name + _SUFFIX), entry.sha256)
 
-    def _open(self, entry: Entry, manifest: Manifest) -> Part:
+    def _open(self, entry: Entry, manifest: Manifest) -> Shard:
         stored = self._place(entry)
         part = decode(files.read_verified(stored.path, entry.bytes, entry.sha256), stored)
         shape = (len(manifest.fingerprint.heads), manifest.fingerprint.head_size)
@@ -203,8 +203,8 @@ class Folder:
             yield self.is_vacant()
 
     def make(
-        self, fingerprint: Fingerprint, generation: int, parts: Sequence[Part]
-    ) -> tuple[Manifest, tuple[Part, ...]]:
+        self, fingerprint: Fingerprint, generation: int, parts: Sequence[Shard]
+    ) -> tuple[Manifest, tuple[Shard, ...]]:
         """Fill a claimed, vacant folder with these parts, by hard links where the file system can. All or nothing."""
         files.write(self._unfinished, [_UNFINISHED])
         try:
@@ -227,7 +227,7 @@ class Folder:
         for path in [*files.sizes(self._parts), self._manifest, self._index, self._stamp, *unfinished]:
             files.remove(path)
 
-    def store(self, group: Sequence[Part]) -> Part:
+    def store(self, group: Sequence[Shard]) -> Shard:
         """The part that holds what a group of parts holds, as a file here; one that is here already is kept."""
         first = group[0]
         if len(group) > 1 or first.raw is None:
@@ -241,7 +241,7 @@ class Folder:
             return replace(first, stored=replace(first.stored, path=path))
         return self._write_part([first.raw])
 
-    def _write_part(self, chunks: Iterable[files.Bytes]) -> Part:
+    def _write_part(self, chunks: Iterable[files.Bytes]) -> Shard:
         path = self._new_path()
         size, sha256 = files.write(path, chunks)
         return decode(files.read_verified(path, size, sha256), Stored(path, sha256))
@@ -346,7 +346,7 @@ def _is_other_part(path: Path, named: set[str]) -> bool:
     return path.suffix == _SUFFIX and path.name not in named
 
 
-def manifest_of(fingerprint: Fingerprint, generation: int, lineage: str, parts: Iterable[Part]) -> Manifest:
+def manifest_of(fingerprint: Fingerprint, generation: int, lineage: str, parts: Iterable[Shard]) -> Manifest:
     """The manifest of parts that are stored in one folder."""
     entries = []
     for part in parts:

@@ -51,7 +51,7 @@ _LONGEST_HEADER = 64 * 1024  # bytes; eight entries take less than two thousand
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceRecord:
     """One document, or one exchange of a chat."""
 
     name: str
@@ -64,7 +64,7 @@ class Source:
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class EncodedText:
     """Consecutive text of one source, encoded by a model: what `Memory.append` takes.
 
     Attributes:
@@ -104,7 +104,7 @@ class Stored:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Shard:
     """The arrays listed above, read-only, and the sources in the order that column `SOURCE` counts."""
 
     passages: Places
@@ -113,7 +113,7 @@ class Part:
     scales: Scales
     keys: Keys
     text: NDArray[np.uint8]
-    sources: Mapping[str, Source]
+    sources: Mapping[str, SourceRecord]
     raw: Bytes | None = None  # the encoded bytes these arrays look into; None for a view made up in RAM
     stored: Stored | None = None
 
@@ -143,7 +143,7 @@ class Part:
         return self.text[self.passages[row, BYTE] : self.passages[row, BYTE_END]].tobytes()
 
 
-def check(piece: Piece, heads: int, head_size: int) -> None:
+def check(piece: EncodedText, heads: int, head_size: int) -> None:
     """Refuse a piece that contradicts itself or does not fit a memory of G=`heads` and K=`head_size`.
 
     Raises:
@@ -172,7 +172,7 @@ def check(piece: Piece, heads: int, head_size: int) -> None:
         )
 
 
-def _check_words(piece: Piece) -> None:
+def _check_words(piece: EncodedText) -> None:
     for name in ("source", "text", "kind"):
         try:
             getattr(piece, name).encode()
@@ -188,7 +188,7 @@ def _check_words(piece: Piece) -> None:
         raise UsageError(f"{piece.source!r}: its meta and added must be JSON values: {error}") from error
 
 
-def _check_tiling(piece: Piece) -> None:
+def _check_tiling(piece: EncodedText) -> None:
     """First token, end token, first character, end character: each passage begins where the one before it ends."""
     edges = np.vstack([np.zeros((1, 2), np.int64), piece.passages[:, [1, 3]]])
     ends_with_piece = (edges[-1] == (len(piece.ids), len(piece.text))).all()
@@ -201,7 +201,7 @@ def _check_tiling(piece: Piece) -> None:
         )
 
 
-def of_piece(piece: Piece, record: Source, added: float) -> Part:
+def of_piece(piece: EncodedText, record: SourceRecord, added: float) -> Shard:
     """A view of one checked piece; `record` is its source as it stands after it."""
     texts = [piece.text[first:end].encode() for first, end in piece.passages[:, 2:]]
     byte_edges = np.cumsum([0, *map(len, texts)])
@@ -215,7 +215,7 @@ def of_piece(piece: Piece, record: Source, added: float) -> Part:
             byte_edges[1:],
         ]
     )
-    return Part(
+    return Shard(
         passages=passages,
         added=np.full(rows, added, np.float64),
         ids=piece.ids,
@@ -226,7 +226,7 @@ def of_piece(piece: Piece, record: Source, added: float) -> Part:
     )
 
 
-def select(part: Part, names: Mapping[str, str]) -> list[Part]:
+def select(part: Shard, names: Mapping[str, str]) -> list[Shard]:
     """Views of what a part holds of the sources in `names`, which maps their names to new ones."""
     old = part.names
     records = {names[name]: replace(part.sources[name], name=names[name]) for name in old if name in names}
@@ -242,7 +242,7 @@ def select(part: Part, names: Mapping[str, str]) -> list[Part]:
     return views
 
 
-def _run(part: Part, first: int, end: int, records: Mapping[str, Source]) -> Part:
+def _run(part: Shard, first: int, end: int, records: Mapping[str, SourceRecord]) -> Shard:
     """Passages `first` to `end` of a part, whose sources are now `records`, in the same order."""
     passages = part.passages[first:end].copy()
     tokens, characters = slice(0, 0), slice(0, 0)
@@ -252,7 +252,7 @@ def _run(part: Part, first: int, end: int, records: Mapping[str, Source]) -> Par
         passages[:, [TOKEN, TOKEN_END]] -= tokens.start
         passages[:, [BYTE, BYTE_END]] -= characters.start
         passages[:, SOURCE] = np.unique(passages[:, SOURCE], return_inverse=True)[1]
-    return Part(
+    return Shard(
         passages=passages,
         added=part.added[first:end],
         ids=part.ids[tokens],
@@ -263,15 +263,15 @@ def _run(part: Part, first: int, end: int, records: Mapping[str, Source]) -> Par
     )
 
 
-def latest(parts: Iterable[Part]) -> dict[str, Source]:
+def latest(parts: Iterable[Shard]) -> dict[str, SourceRecord]:
     """The sources of several parts in order of first appearance, each as the last part that touches it records it."""
-    sources: dict[str, Source] = {}
+    sources: dict[str, SourceRecord] = {}
     for part in parts:
         sources.update(part.sources)
     return sources
 
 
-def encode(parts: Sequence[Part]) -> Iterator[Bytes]:
+def encode(parts: Sequence[Shard]) -> Iterator[Bytes]:
     """The safetensors file that holds several parts as one, in chunks; array data is handed on without a copy."""
     sources = latest(parts)
     records = json.dumps([asdict(source) for source in sources.values()], allow_nan=False).encode()
@@ -288,7 +288,7 @@ def encode(parts: Sequence[Part]) -> Iterator[Bytes]:
                 yield np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data
 
 
-def _joined_passages(parts: Sequence[Part], rows: Mapping[str, int]) -> list[NDArray[Any]]:
+def _joined_passages(parts: Sequence[Shard], rows: Mapping[str, int]) -> list[NDArray[Any]]:
     """The passages of each part, counted from the beginning of the joined part."""
     tables: list[NDArray[Any]] = []
     tokens = characters = 0
@@ -318,7 +318,7 @@ def _header(columns: Mapping[str, Sequence[NDArray[Any]]]) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def decode(raw: Bytes, stored: Stored | None = None) -> Part:
+def decode(raw: Bytes, stored: Stored | None = None) -> Shard:
     """Look into the bytes of an encoded part; the arrays are read-only views of `raw`.
 
     Raises:
@@ -327,8 +327,8 @@ def decode(raw: Bytes, stored: Stored | None = None) -> Part:
     where = "the part" if stored is None else str(stored.path)
     try:
         arrays = dict(_views(raw))
-        sources = [Source(**record) for record in json.loads(arrays.pop("sources").tobytes())]
-        part = Part(**arrays, sources={source.name: source for source in sources}, raw=raw, stored=stored)
+        sources = [SourceRecord(**record) for record in json.loads(arrays.pop("sources").tobytes())]
+        part = Shard(**arrays, sources={source.name: source for source in sources}, raw=raw, stored=stored)
         _check_consistent(part)
     except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
         raise DamagedMemory(f"{where} is not a part of a memory: {error}. {WAY_OUT}") from error
@@ -356,7 +356,7 @@ def _views(raw: Bytes) -> Iterator[tuple[str, NDArray[Any]]]:
         raise ValueError("bytes follow its last array")
 
 
-def _check_consistent(part: Part) -> None:
+def _check_consistent(part: Shard) -> None:
     tokens, rows = len(part.ids), len(part.passages)
     if part.passages.shape != (rows, 7) or part.added.shape != (rows,):
         raise ValueError("its passages have the wrong shape")
@@ -370,7 +370,7 @@ def _check_consistent(part: Part) -> None:
         raise ValueError("a passage names no source")
 
 
-def hash_text(source: str, parts: Iterable[Part]) -> "hashlib._Hash":
+def hash_text(source: str, parts: Iterable[Shard]) -> "hashlib._Hash":
     """A sha256 fed with all the text of a source."""
     hasher = hashlib.sha256()
     for part in parts:

@@ -20,10 +20,10 @@ from memspan.memory.store.shard import (
     TOKEN_END,
     Ids,
     Keys,
-    Part,
     Places,
     Scales,
-    Source,
+    Shard,
+    SourceRecord,
     latest,
 )
 
@@ -52,7 +52,7 @@ class Block:
 
 
 @dataclass(frozen=True, eq=False)
-class Contents:
+class Snapshot:
     """The parts of a memory, in order of reading.
 
     Attributes:
@@ -63,10 +63,10 @@ class Contents:
 
     generation: int
     lineage: str
-    parts: tuple[Part, ...]
+    parts: tuple[Shard, ...]
 
     @cached_property
-    def sources(self) -> dict[str, Source]:
+    def sources(self) -> dict[str, SourceRecord]:
         """Every source by name, in order of first appearance."""
         return latest(self.parts)
 
@@ -133,7 +133,7 @@ class Contents:
         ]
         return np.concatenate(found)
 
-    def _find(self, number: int) -> tuple[Part, int]:
+    def _find(self, number: int) -> tuple[Shard, int]:
         if not 0 <= number < self.passages:
             raise IndexError(f"there is no passage {number}; the memory has {self.passages}")
         index = bisect_right(self._firsts, number) - 1

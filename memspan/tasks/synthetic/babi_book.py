@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memspan.errors import UsageError
-from memspan.tasks.base import NOT_ASKED, Batch, Task
+from memspan.tasks.base import IGNORE_INDEX, Batch, Task
 
 BUCKETS = 1024  # of the words of the book
 ROOM = 128  # tokens of a stream for each story in training, at most: the stories fill up to two thirds of it
@@ -86,7 +86,7 @@ class BabiBook(Task):
         start = int(torch.randint(0, len(self.text), (), generator=generator))
         noise = self.text[torch.arange(start, start + space) % len(self.text)]
         places = torch.randint(0, space + 1, (len(sentences) - 1,), generator=generator).sort().values.tolist()
-        stream, targets, done = [], torch.full((length,), NOT_ASKED), 0
+        stream, targets, done = [], torch.full((length,), IGNORE_INDEX), 0
         end = 0  # of the stream so far
         for place, sentence in zip([*places, space], sentences, strict=True):
             stream += [noise[done:place], torch.tensor([self.words[word] for word in sentence.words])]

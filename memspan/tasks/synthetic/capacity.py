@@ -3,7 +3,7 @@
 import torch
 
 from memspan.errors import UsageError
-from memspan.tasks.base import NOT_ASKED, Batch, Task, choose
+from memspan.tasks.base import IGNORE_INDEX, Batch, Task, choose
 
 KEYS, VALUES = 128, 16
 
@@ -30,6 +30,6 @@ class Capacity(Task):
         order = choose(pairs, pairs, rows, generator)
         asked = torch.stack([torch.full_like(keys, KEYS + VALUES), keys.gather(1, order)], 2).flatten(1)
         ids = torch.cat([torch.stack([keys, values], 2).flatten(1), asked], 1)
-        targets = torch.full_like(ids, NOT_ASKED)
+        targets = torch.full_like(ids, IGNORE_INDEX)
         targets[:, 2 * pairs + 1 :: 2] = values.gather(1, order)
         return Batch(ids, targets)

@@ -3,7 +3,7 @@
 import torch
 
 from memspan.errors import UsageError
-from memspan.tasks.base import NOT_ASKED, Batch, Task
+from memspan.tasks.base import IGNORE_INDEX, Batch, Task
 
 SYMBOLS = 32
 
@@ -26,6 +26,6 @@ class Copying(Task):
         mark = torch.full((rows, 1), SYMBOLS)
         rest = segments * self.segment - 2 * half  # of an odd number of odd segments
         ids = torch.cat([symbols, mark, symbols[:, : half - 1 + rest]], 1)
-        targets = torch.full_like(ids, NOT_ASKED)
+        targets = torch.full_like(ids, IGNORE_INDEX)
         targets[:, half : 2 * half] = symbols
         return Batch(ids, targets)

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 
 from memspan.errors import UsageError
-from memspan.tasks.base import NOT_ASKED, Batch, Task
+from memspan.tasks.base import IGNORE_INDEX, Batch, Task
 
 TAGS = 4
 
@@ -28,5 +28,5 @@ class LaterText(Task):
         ids = torch.randint(0, TAGS, (rows, segments, self.segment), generator=generator)
         keys = torch.randint(0, TAGS, (rows, segments, 1), generator=generator)
         targets = (ids + keys) % TAGS
-        ids[..., -1:], targets[..., -1] = keys + TAGS, NOT_ASKED
+        ids[..., -1:], targets[..., -1] = keys + TAGS, IGNORE_INDEX
         return Batch(ids.flatten(1), targets.flatten(1))

@@ -3,7 +3,7 @@
 import torch
 
 from memspan.errors import UsageError
-from memspan.tasks.base import NOT_ASKED, Batch, Task, choose
+from memspan.tasks.base import IGNORE_INDEX, Batch, Task, choose
 
 KEYS, VALUES, NOISE = 16, 16, 31
 
@@ -40,6 +40,6 @@ class Overwrites(Task):
             ids[everything, number, places + 1] = values
         asked = choose(self.segment // 2, self.keys, rows, generator) * 2
         ids[everything, -1, asked], ids[everything, -1, asked + 1] = self.mark, keys.gather(1, order)
-        targets = torch.full_like(ids, NOT_ASKED)
+        targets = torch.full_like(ids, IGNORE_INDEX)
         targets[everything, -1, asked + 1] = values
         return Batch(ids.flatten(1), targets.flatten(1))

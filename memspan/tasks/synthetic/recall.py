@@ -3,7 +3,7 @@
 import torch
 
 from memspan.errors import UsageError
-from memspan.tasks.base import NOT_ASKED, Batch, Task, choose
+from memspan.tasks.base import IGNORE_INDEX, Batch, Task, choose
 
 KEYS, VALUES, NOISE = 16, 16, 31
 
@@ -44,6 +44,6 @@ class Recall(Task):
         order = choose(self.facts, self.facts, rows, generator)
         asked = choose(self.segment // 2, self.facts, rows, generator) * 2 + (segments - 1) * self.segment
         ids[everything, asked], ids[everything, asked + 1] = self.mark, keys.gather(1, order)
-        targets = torch.full_like(ids, NOT_ASKED)
+        targets = torch.full_like(ids, IGNORE_INDEX)
         targets[everything, asked + 1] = values.gather(1, order)
         return Batch(ids, targets)

@@ -19,8 +19,8 @@ from memspan.data.datasets import TABLE, Record, TextDataset, divide, pad, read
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
 from memspan.models.generate import Sampling, continue_text
-from memspan.pretrained import hub as sources
-from memspan.tasks.base import NOT_ASKED, Batch, Task
+from memspan.pretrained import hub
+from memspan.tasks.base import IGNORE_INDEX, Batch, Task
 
 POOL = 16  # batches whose examples are sorted by length, so that those of one batch are about as long
 LEARN_FROM = 20_000  # records that a vocabulary is learned from, at most
@@ -35,7 +35,7 @@ class Example(NamedTuple):
     question: str = ""
 
 
-class Shelf(NamedTuple):
+class DocumentSet(NamedTuple):
     """Documents that are read one after the other, and the records that are then asked about them."""
 
     documents: list[str]
@@ -69,7 +69,7 @@ class TextTask(Task):
 
     columns: ClassVar[tuple[str, ...]]
     metric: ClassVar[str]
-    reads_words: ClassVar[bool] = True
+    is_text: ClassVar[bool] = True
     answer_tokens: int = 32  # said at most
     asks: ClassVar[str] = ASKS  # how a pretrained model is asked, behind the text
     whole_segments: ClassVar[bool] = False  # for answers of one token: what is said is said at the end of a segment
@@ -113,7 +113,7 @@ class TextTask(Task):
             self.tokenizer = (
                 Tokenizer.learn(self.texts(self.records), vocabulary)
                 if tokenizer is None
-                else Tokenizer.of_pretrained(sources.place(tokenizer))
+                else Tokenizer.of_pretrained(hub.resolve(tokenizer))
             )
         self.prepare(saved)
         self.vocabulary = self.tokenizer.size + self.extra
@@ -160,7 +160,7 @@ class TextTask(Task):
         """What is read and said."""
 
     @abstractmethod
-    def judge(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
+    def compute_metrics(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
         """The metrics of what was said about these records."""
 
     def split(
@@ -225,7 +225,7 @@ class TextTask(Task):
             prompts.append([*self.prompt_ids(example, room - len(answer) + 1), *answer[:-1]])
             answers.append(answer)
         ids = self._pad(prompts)
-        targets = torch.full_like(ids, NOT_ASKED)
+        targets = torch.full_like(ids, IGNORE_INDEX)
         for row, prompt, answer in zip(targets, prompts, answers, strict=True):
             asked = [*prompt[1:], answer[-1]] if self.all_tokens else answer
             row[len(row) - len(asked) :] = torch.tensor(asked)
@@ -249,7 +249,7 @@ class TextTask(Task):
 
     # ---- saying
 
-    def say(self, model: nn.Module, examples: Sequence[Example], segments: int, rows: int = 32) -> list[str]:
+    def generate(self, model: nn.Module, examples: Sequence[Example], segments: int, rows: int = 32) -> list[str]:
         """What a model says to each example, whose target it does not see."""
         order = sorted(range(len(examples)), key=lambda place: len(examples[place].source))
         said: dict[int, str] = {}
@@ -275,20 +275,20 @@ class TextTask(Task):
         was_training = model.training
         model.eval()
         try:
-            said = self.say(model, [self.example(record) for record in records], segments, rows)
+            said = self.generate(model, [self.example(record) for record in records], segments, rows)
         finally:
             model.train(was_training)
-        return self.judge(records, said)
+        return self.compute_metrics(records, said)
 
     def predict(self, model: nn.Module, texts: Sequence[str], segments: int, question: str = "") -> list[str]:
         """What a model says to texts of the user's own."""
-        return self.say(model, [Example(text, "", question) for text in texts], segments)
+        return self.generate(model, [Example(text, "", question) for text in texts], segments)
 
     # ---- asking a pretrained model with its memory
 
-    def shelves(self, documents: int, draw: random.Random) -> list[Shelf]:
+    def document_sets(self, documents: int, draw: random.Random) -> list[DocumentSet]:
         """So many sources held out, drawn at random, with what is asked about each: by default every one on its own."""
-        return [Shelf([source], records) for source, records in self._drawn(documents, draw)]
+        return [DocumentSet([source], records) for source, records in self._drawn(documents, draw)]
 
     def _drawn(self, documents: int, draw: random.Random) -> list[tuple[str, list[Record]]]:
         """Sources held out, in random order, each with its records."""

@@ -93,7 +93,7 @@ class Classification(TextTask):
         logits, _ = model(ids, None, 1)
         return [self.labels[number] for number in logits[:, -1, self.tokenizer.size :].argmax(1).tolist()]
 
-    def judge(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
+    def compute_metrics(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
         gold = [str(record["label"]) for record in records]
         scores = metrics.classification(gold, said)
         if OUT_OF_SCOPE in self.labels:
@@ -119,8 +119,8 @@ class Classification(TextTask):
         said = linear.predict([str(record["text"]) for record in rest]).tolist()
         common = Counter(labels).most_common(1)[0][0]
         return {
-            "TF-IDF + linear": self.judge(rest, said)[self.metric],
-            "most frequent label": self.judge(rest, [common] * len(rest))[self.metric],
+            "TF-IDF + linear": self.compute_metrics(rest, said)[self.metric],
+            "most frequent label": self.compute_metrics(rest, [common] * len(rest))[self.metric],
         }
 
     def save(self, folder: Path) -> None:

@@ -17,7 +17,7 @@ from memspan.data.datasets import Record, pad
 from memspan.errors import UsageError
 from memspan.state import State, select
 from memspan.tasks import metrics
-from memspan.tasks.base import NOT_ASKED, Batch
+from memspan.tasks.base import IGNORE_INDEX, Batch
 from memspan.tasks.text.base import LEARN_FROM, Example, TextTask
 
 CANDIDATES = 100  # the right reply among them
@@ -105,7 +105,7 @@ class Dialogue(TextTask):
             rows.append(self.turn_ids(turns, replied=len(turns) % 2 == 0)[: room + 1])
         ids, filled = pad([row[:-1] for row in rows], 1, self.tokenizer.pad)
         targets, _ = pad([row[1:] for row in rows], 1, self.tokenizer.pad)
-        return Batch(ids, targets.masked_fill(~filled, NOT_ASKED))
+        return Batch(ids, targets.masked_fill(~filled, IGNORE_INDEX))
 
     # ---- which reply is right
 
@@ -134,7 +134,7 @@ class Dialogue(TextTask):
             with torch.no_grad():
                 places, perplexity = self._rank(model, asked, segments, rows)
             first = asked[:WRITTEN]
-            said = self.say(model, [Example("\n".join(one.before), "") for one in first], segments, rows)
+            said = self.generate(model, [Example("\n".join(one.before), "") for one in first], segments, rows)
         finally:
             model.train(was_training)
         return {**_recalls(places), "perplexity": perplexity, "BLEU": self._bleu(first, said)}
@@ -184,18 +184,18 @@ class Dialogue(TextTask):
         lengths = torch.tensor([len(one) - 1 for one in read])
         longest = int(lengths.max())
         ids = torch.tensor([one + [self.tokenizer.pad] * (longest + 1 - len(one)) for one in read])
-        targets = ids[:, 1:].masked_fill(torch.arange(longest) >= lengths[:, None], NOT_ASKED)
+        targets = ids[:, 1:].masked_fill(torch.arange(longest) >= lengths[:, None], IGNORE_INDEX)
         device = _device(model)
         state = select(state, torch.full((len(read),), row))
         logits, _ = model(ids[:, :-1].to(device), state, longest)
         loss = cross_entropy(
-            logits.transpose(1, 2).float(), targets.to(device), ignore_index=NOT_ASKED, reduction="none"
+            logits.transpose(1, 2).float(), targets.to(device), ignore_index=IGNORE_INDEX, reduction="none"
         )
         return -loss.sum(1).cpu() / lengths, lengths
 
     # ---- judging
 
-    def judge(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
+    def compute_metrics(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
         """BLEU of what was said in the place of the last reply of each dialogue."""
         return {"BLEU": metrics.translation([self.example(record).target for record in records], said)["BLEU"]}
 

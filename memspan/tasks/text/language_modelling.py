@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
-from memspan.pretrained import hub as sources
+from memspan.pretrained import hub
 from memspan.tasks.base import Batch, Task
 
 BYTES = 256
@@ -46,7 +46,7 @@ WEATHER = (
 class LanguageModelling(Task):
     """The next byte of text files, read one after the other as one stream. Bits are counted per byte.
 
-    `follow` reads the text in as many lanes as there are rows, each a part of the text from its beginning to its end:
+    `next_batch` reads the text in as many lanes as there are rows, each a part of the text from its beginning to its end:
     every batch goes on where the one before ended, and after the last all begin anew. `batch` takes excerpts anywhere.
 
     The baselines are the bits a byte that two compressors of Python's standard library need for the text held out, at most
@@ -62,7 +62,7 @@ class LanguageModelling(Task):
     """
 
     metric, lower_is_better = "bits", True
-    reads_words, says_after = True, False
+    is_text, answer_last = True, False
 
     def __init__(
         self, data: str | Sequence[str] = (), segment: int = 128, valid: float = 0.1, tokenizer: str | None = None
@@ -78,7 +78,7 @@ class LanguageModelling(Task):
             ids = torch.from_numpy(np.frombuffer(content, np.uint8).copy())
             self.text, self._rest = ids[:cut], ids[cut:]
         else:
-            learned = Tokenizer.of_pretrained(sources.place(tokenizer))
+            learned = Tokenizer.of_pretrained(hub.resolve(tokenizer))
             self.vocabulary = learned.size
             self.text, self._rest = _ids(content[:cut], learned), _ids(content[cut:], learned)
             self.bytes_each = (len(content) - cut) / max(1, len(self._rest))
@@ -89,7 +89,7 @@ class LanguageModelling(Task):
         starts = torch.randint(0, len(self.text) - length, (rows, 1), generator=generator)
         return _batch(self.text[starts + torch.arange(length + 1)], fresh=True)
 
-    def follow(self, place: int, rows: int, segments: int, generator: torch.Generator) -> tuple[Batch, int]:
+    def next_batch(self, place: int, rows: int, segments: int, generator: torch.Generator) -> tuple[Batch, int]:
         """`place` counts the bytes of each lane that were read."""
         length, lane = segments * self.segment, (len(self.text) - 1) // rows
         self._check(rows * length, f"{rows} rows of {segments} segments")

@@ -8,7 +8,7 @@ from typing import Any
 from memspan.data.datasets import Record, divide_groups
 from memspan.errors import UsageError
 from memspan.tasks import metrics
-from memspan.tasks.text.base import Example, Shelf, TextTask
+from memspan.tasks.text.base import DocumentSet, Example, TextTask
 
 _SENTENCE = re.compile(r".+?(?:[。！？\n]|[.!?](?=\s)|$)", re.DOTALL)
 
@@ -41,7 +41,7 @@ class QuestionAnswering(TextTask):
     def example(self, record: Record) -> Example:
         return Example(str(record["context"]), _answers(record)[0], str(record["question"]))
 
-    def judge(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
+    def compute_metrics(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
         return metrics.answers([_answers(record) for record in records], said)
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
@@ -55,12 +55,12 @@ class QuestionAnswering(TextTask):
             sentences = _SENTENCE.findall(str(record["context"]))
             nearness = weigh.transform(sentences) @ weigh.transform([str(record["question"])]).T
             said.append(sentences[int(nearness.toarray().argmax())])
-        return {"nearest sentence": self.judge(rest, said)[self.metric]}
+        return {"nearest sentence": self.compute_metrics(rest, said)[self.metric]}
 
-    def shelves(self, documents: int, draw: random.Random) -> list[Shelf]:
+    def document_sets(self, documents: int, draw: random.Random) -> list[DocumentSet]:
         """All that is drawn is one long text."""
         drawn = self._drawn(documents, draw)
-        return [Shelf([source for source, _ in drawn], [one for _, records in drawn for one in records])]
+        return [DocumentSet([source for source, _ in drawn], [one for _, records in drawn for one in records])]
 
     @staticmethod
     def sample(count: int) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from memspan.data.datasets import TABLE, Record, pad
 from memspan.errors import MemspanError, UsageError
 from memspan.tasks import metrics
-from memspan.tasks.base import NOT_ASKED, Batch
+from memspan.tasks.base import IGNORE_INDEX, Batch
 from memspan.tasks.text.base import Example, TextTask, damaged, read_learned
 
 ITEMS = "items.json"
@@ -82,7 +82,7 @@ class Recommendation(TextTask):
     """
 
     columns, metric = ("user", "item", "time"), f"NDCG@{SHOWN}"
-    reads_words = False  # items stand in the streams
+    is_text = False  # items stand in the streams
     _choosing = False  # whether `batch` asks for the items that models are chosen by
 
     def __init__(
@@ -218,7 +218,7 @@ class Recommendation(TextTask):
         for events in histories:
             ends = list(accumulate(map(len, events)))
             stream = [one for event in events for one in event]
-            asks = [NOT_ASKED] * len(stream)
+            asks = [IGNORE_INDEX] * len(stream)
             for end, after in pairwise(ends):
                 asks[end - 1] = stream[after - 1]
             possible = ends[bisect_left(ends, min(room, ends[-2])) : -1]  # all that is before it need not be cut off
@@ -226,16 +226,16 @@ class Recommendation(TextTask):
             rows.append(stream[max(0, end - room) : end])
             wanted.append(asks[max(0, end - room) : end])
         ids, _ = pad(rows, self.segment, self.tokenizer.pad)
-        targets, _ = pad(wanted, self.segment, NOT_ASKED)
+        targets, _ = pad(wanted, self.segment, IGNORE_INDEX)
         if self.asked is not None:
-            targets[:, : -self.asked * self.segment] = NOT_ASKED
+            targets[:, : -self.asked * self.segment] = IGNORE_INDEX
         return Batch(ids, targets)
 
     def _asking_last(self, histories: Sequence[Sequence[Event]], segments: int) -> Batch:
         """Histories whose last item alone is asked for."""
         read = [self._last(self.event_ids(events[:-1]), segments) for events in histories]
         ids, _ = pad(read, self.segment, self.tokenizer.pad)
-        targets = torch.full_like(ids, NOT_ASKED)
+        targets = torch.full_like(ids, IGNORE_INDEX)
         targets[:, -1] = torch.tensor([self.tokenizer.size + self.numbers[events[-1].item.id] for events in histories])
         return Batch(ids, targets)
 
@@ -245,7 +245,7 @@ class Recommendation(TextTask):
         texts = (f"{self.items[item].title} {self.items[item].genres}".strip() for item in items)
         read = [[*self.tokenizer.encode(text)[:room], *self.tokenizer.answer] for text in texts]
         ids, _ = pad(read, self.segment, self.tokenizer.pad)
-        targets = torch.full_like(ids, NOT_ASKED)
+        targets = torch.full_like(ids, IGNORE_INDEX)
         targets[:, -1] = torch.tensor(items) + self.tokenizer.size
         return Batch(ids, targets)
 
@@ -264,7 +264,7 @@ class Recommendation(TextTask):
         *read, last = record["events"]
         return Example("\n".join(map(_line, read)), last.item.id)
 
-    def say(self, model: nn.Module, examples: Sequence[Example], segments: int, rows: int = 32) -> list[str]:
+    def generate(self, model: nn.Module, examples: Sequence[Example], segments: int, rows: int = 32) -> list[str]:
         """Ten items for each history, best first, a line each."""
         device = next(model.parameters()).device
         said = []
@@ -322,7 +322,7 @@ class Recommendation(TextTask):
         said = super().predict(model, texts, segments)
         return ["\n".join(self.items[self.numbers[name]].title or name for name in one.split("\n")) for one in said]
 
-    def judge(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
+    def compute_metrics(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
         """NDCG@10 and Recall@10 of the items said, a line each."""
         places = []
         for record, lines in zip(records, said, strict=True):
@@ -339,7 +339,10 @@ class Recommendation(TextTask):
             self._best(scores, record["events"][:-1])
             for scores, record in zip(self._bpr()[: len(rest)], rest, strict=True)
         ]
-        return {"popularity": self.judge(rest, popular)[self.metric], "BPR": self.judge(rest, ranked)[self.metric]}
+        return {
+            "popularity": self.compute_metrics(rest, popular)[self.metric],
+            "BPR": self.compute_metrics(rest, ranked)[self.metric],
+        }
 
     def _bpr(self) -> Tensor:
         """How much each user held out wants each item, (users, N), by matrix factors."""
@@ -388,11 +391,11 @@ SERIES = {
 
 
 def _lent(user: str, draw: random.Random) -> list[dict[str, Any]]:
-    shelves = draw.sample(list(SERIES), 2)
-    left = {name: list(range(1, VOLUMES + 1)) for name in shelves}
+    document_sets = draw.sample(list(SERIES), 2)
+    left = {name: list(range(1, VOLUMES + 1)) for name in document_sets}
     records: list[dict[str, Any]] = []
     for day in range(2 * VOLUMES):
-        name = draw.choice([one for one in shelves if left[one]])
+        name = draw.choice([one for one in document_sets if left[one]])
         volume = left[name].pop(0)
         records.append(
             {

@@ -41,7 +41,7 @@ class Summarisation(TextTask):
     def example(self, record: Record) -> Example:
         return Example(str(record["text"]), str(record["summary"]), str(record.get("question") or ""))
 
-    def judge(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
+    def compute_metrics(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
         gold = [[str(one) for one in record.get("summaries") or [record["summary"]]] for record in records]
         scores = metrics.rouge(gold, said)
         return {name: scores[name] for name in ("ROUGE-L", "ROUGE-1", "ROUGE-2")}
@@ -52,8 +52,8 @@ class Summarisation(TextTask):
         length = round(sum(len(metrics.words(str(one["summary"]))) for one in self.records) / len(self.records))
         lead = [" ".join(metrics.words(text)[:length]) for text in texts]
         return {
-            "first sentence": self.judge(rest, [_SENTENCE.findall(text)[0] for text in texts])[self.metric],
-            f"first {length} words": self.judge(rest, lead)[self.metric],
+            "first sentence": self.compute_metrics(rest, [_SENTENCE.findall(text)[0] for text in texts])[self.metric],
+            f"first {length} words": self.compute_metrics(rest, lead)[self.metric],
         }
 
     @staticmethod

@@ -41,7 +41,7 @@ class Translation(TextTask):
     def example(self, record: Record) -> Example:
         return Example(str(record["source"]), str(record["target"]))
 
-    def judge(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
+    def compute_metrics(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
         scores = metrics.translation([str(record["target"]) for record in records], said)
         return {name: scores[name] for name in ("chrF", "BLEU")}
 
@@ -56,7 +56,7 @@ class Translation(TextTask):
         for first in range(0, len(rest), PART):
             nearest = (asked[first : first + PART] @ known.T).toarray().argmax(1)
             said += [str(self.records[place]["target"]) for place in nearest]
-        return {"most similar sentence": self.judge(rest, said)[self.metric]}
+        return {"most similar sentence": self.compute_metrics(rest, said)[self.metric]}
 
     @staticmethod
     def sample(count: int) -> list[dict[str, Any]]:

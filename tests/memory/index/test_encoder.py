@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from memspan.errors import MemspanError, UsageError
 from memspan.memory.index import encoder as reading
 from memspan.memory.index.calibration import RetrievalHeads, calibrate
-from memspan.memory.index.encoder import Encoder
+from memspan.memory.index.encoder import KeyEncoder
 from memspan.memory.index.probe_corpus import haystack
 from memspan.pretrained.heads import HeadReader
 from tests.tiny import logbook
@@ -21,14 +21,14 @@ HEADS = ((0, 1), (1, 0), (1, 3))
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_model: Path) -> Encoder:
+def encoder(tiny_model: Path) -> KeyEncoder:
     model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
-    return Encoder(HeadReader(model), AutoTokenizer.from_pretrained(tiny_model), HEADS)
+    return KeyEncoder(HeadReader(model), AutoTokenizer.from_pretrained(tiny_model), HEADS)
 
 
 @given(text=st.text(st.sampled_from("ab é\n.。!我们🙂 \t"), min_size=1, max_size=400))
 @settings(max_examples=40, deadline=None)
-def test_passages_tile_text_and_tokens(encoder: Encoder, text: str) -> None:
+def test_passages_tile_text_and_tokens(encoder: KeyEncoder, text: str) -> None:
     encoded = encoder.encode(text)
     rows = encoded.passages
     assert rows[0, 0] == 0
@@ -40,7 +40,7 @@ def test_passages_tile_text_and_tokens(encoder: Encoder, text: str) -> None:
     assert (rows[:, 1] > rows[:, 0]).all() or len(encoded.ids) == 0
 
 
-def test_kept_keys_are_those_of_segments_with_their_past(encoder: Encoder) -> None:
+def test_kept_keys_are_those_of_segments_with_their_past(encoder: KeyEncoder) -> None:
     """Naive: every segment by itself, one token of past at a time."""
     text = logbook()[:6000]
     encoded = encoder.encode(text)
@@ -57,7 +57,7 @@ def test_kept_keys_are_those_of_segments_with_their_past(encoder: Encoder) -> No
         assert (np.abs(kept - expected) <= step * 0.75 + 1e-5).all()
 
 
-def test_a_text_in_pieces_is_read_as_the_whole(encoder: Encoder) -> None:
+def test_a_text_in_pieces_is_read_as_the_whole(encoder: KeyEncoder) -> None:
     """With the ids before it, a second piece gets the keys it has in the whole text (cut where a segment begins)."""
     text = logbook()[:6000]
     whole = encoder.encode(text)
@@ -69,12 +69,12 @@ def test_a_text_in_pieces_is_read_as_the_whole(encoder: Encoder) -> None:
     np.testing.assert_array_equal(np.concatenate([first.keys, second.keys]), whole.keys)
 
 
-def test_the_past_matters(encoder: Encoder) -> None:
+def test_the_past_matters(encoder: KeyEncoder) -> None:
     plain, after = encoder.encode("the second part"), encoder.encode("the second part", before=[5, 6, 7])
     assert not np.array_equal(plain.keys, after.keys)
 
 
-def test_questions_are_said_twice_carry_the_scale_and_lose_what_stands_before(encoder: Encoder) -> None:
+def test_questions_are_said_twice_carry_the_scale_and_lose_what_stands_before(encoder: KeyEncoder) -> None:
     question = encoder.question("Who broke the lens?")
     first, again = (encoder.tokenizer(text)["input_ids"] for text in ("Who broke the lens?", " Who broke the lens?"))
     assert question.queries.shape == (len(again), len(HEADS), encoder.reader.head_size)
@@ -83,17 +83,17 @@ def test_questions_are_said_twice_carry_the_scale_and_lose_what_stands_before(en
     assert [encoder.key_heads[group] for group in question.groups] == [encoder.reader.key_head(head) for head in HEADS]
 
 
-def test_every_token_of_a_question_knows_how_it_ends(encoder: Encoder) -> None:
+def test_every_token_of_a_question_knows_how_it_ends(encoder: KeyEncoder) -> None:
     one, other = (encoder.question(f"Who broke the {what}?").queries[:3] for what in ("lens", "door"))
     assert not np.allclose(one, other)
 
 
-def test_a_long_question_fits_into_a_segment(encoder: Encoder) -> None:
+def test_a_long_question_fits_into_a_segment(encoder: KeyEncoder) -> None:
     ids, count = reading.asked_twice(encoder.tokenizer, "why " * 2000)
     assert (len(ids), count) == (reading.SEGMENT, reading.SEGMENT // 2)
 
 
-def test_an_empty_question_is_refused(encoder: Encoder) -> None:
+def test_an_empty_question_is_refused(encoder: KeyEncoder) -> None:
     with pytest.raises(UsageError, match="empty"):
         encoder.question(" \n")
 
@@ -101,7 +101,7 @@ def test_an_empty_question_is_refused(encoder: Encoder) -> None:
 def test_numbers_that_are_not_finite_are_never_kept(tiny_model: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
     model.model.layers[0].input_layernorm.weight.data.fill_(float("nan"))
-    broken = Encoder(HeadReader(model), AutoTokenizer.from_pretrained(tiny_model), HEADS)
+    broken = KeyEncoder(HeadReader(model), AutoTokenizer.from_pretrained(tiny_model), HEADS)
     with pytest.raises(MemspanError, match="not finite"):
         broken.encode("some text")
 

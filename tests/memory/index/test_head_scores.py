@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memspan.memory.index import head_scores as recall
-from memspan.memory.index.head_scores import Question, best, fuse, head_scores, quantise, token_scores
+from memspan.memory.index.head_scores import HeadQuery, best, fuse, head_scores, quantise, token_scores
 from memspan.memory.store.snapshot import Block
 
 
@@ -17,11 +17,11 @@ def make(seed: int, passages: int = 7, heads: int = 3, groups: int = 2, size: in
     lengths = rng.integers(1, 9, passages)
     keys, scales = quantise(rng.normal(size=(int(lengths.sum()), groups, size)).astype(np.float32))
     queries = rng.normal(size=(tokens, heads, size)).astype(np.float32)
-    question = Question(queries, tuple(int(group) for group in rng.integers(0, groups, heads)))
+    question = HeadQuery(queries, tuple(int(group) for group in rng.integers(0, groups, heads)))
     return question, keys, scales, np.cumsum(lengths)
 
 
-def naive(question: Question, keys: np.ndarray, scales: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def naive(question: HeadQuery, keys: np.ndarray, scales: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """One softmax over all keys for each head and token, summed by passage, log1p of the share against an even one."""
     real = keys.astype(np.float64) * scales[..., None].astype(np.float64)
     starts = [0, *ends[:-1]]

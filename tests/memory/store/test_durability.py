@@ -621,7 +621,7 @@ def test_memory_stays_small_while_large_parts_are_joined(tmp_path: Path) -> None
     script = """
 import resource, sys
 import numpy as np
-from memspan.memory import Fingerprint, Memory, Piece
+from memspan.memory import EncodedText, Fingerprint, Memory
 heads = tuple((0, n) for n in range(16))
 memory = Memory.open(sys.argv[1], Fingerprint("m", "t", "float32", heads, 64, "wide"))
 tokens = 3000
@@ -629,7 +629,7 @@ base = None
 for n in range(64):
     ids = np.arange(tokens, dtype=np.int32)
     keys = np.full((tokens, 16, 64), n, np.int8)
-    memory.append([Piece(str(n), 0, "x" * tokens, ids, keys, np.ones((tokens, 16), np.float16),
+    memory.append([EncodedText(str(n), 0, "x" * tokens, ids, keys, np.ones((tokens, 16), np.float16),
                          np.array([[0, tokens, 0, tokens]]))])
     del keys
     if n == 8:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.report import DATA
 from memspan.errors import UsageError
-from memspan.tasks.base import NOT_ASKED, Batch
+from memspan.tasks.base import IGNORE_INDEX, Batch
 from memspan.tasks.synthetic.babi_book import ROOM, BabiBook
 
 STORY = """1 Mary moved to the bathroom.
@@ -66,7 +66,7 @@ def answers(task: BabiBook, ids: Tensor) -> dict[int, str]:
 
 
 def asked(task: BabiBook, targets: Tensor) -> dict[int, str]:
-    places = (targets != NOT_ASKED).nonzero().flatten().tolist()
+    places = (targets != IGNORE_INDEX).nonzero().flatten().tolist()
     return dict(zip(places, words(task, targets[places]), strict=True))
 
 

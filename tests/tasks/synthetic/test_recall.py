@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from memspan.errors import UsageError
-from memspan.tasks import NOT_ASKED
+from memspan.tasks import IGNORE_INDEX
 from memspan.tasks.synthetic.recall import KEYS, VALUES, Recall
 
 
@@ -24,7 +24,7 @@ def test_every_question_has_its_answer(aligned: bool, segments: int) -> None:
         assert len(facts) == 3
         assert all(KEYS <= value < KEYS + VALUES for value in facts.values())
         assert max(places) + 1 < min(3, segments - 1) * 16
-        asked = [place for place, target in enumerate(wanted) if target != NOT_ASKED]
+        asked = [place for place, target in enumerate(wanted) if target != IGNORE_INDEX]
         assert len(asked) == 3
         for place in asked:
             assert place >= asking

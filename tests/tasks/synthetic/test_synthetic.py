@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from memspan.errors import UsageError
-from memspan.tasks import NOT_ASKED, TASKS, Batch, Task, build
+from memspan.tasks import IGNORE_INDEX, TASKS, Batch, Task, build
 from memspan.tasks.synthetic.capacity import KEYS as PAIR_KEYS
 from memspan.tasks.synthetic.capacity import Capacity
 from memspan.tasks.synthetic.copying import Copying
@@ -28,7 +28,7 @@ def test_streams_follow_from_the_seed_and_fit_their_vocabulary(name: str) -> Non
     assert 0 < one.ids.shape[1] <= 4 * task.segment
     assert one.ids.min() >= 0
     assert max(one.ids.max(), one.targets.max()) < task.vocabulary
-    assert (one.targets != NOT_ASKED).any(1).all()
+    assert (one.targets != IGNORE_INDEX).any(1).all()
 
 
 @pytest.mark.parametrize("segments", [2, 5])
@@ -39,7 +39,7 @@ def test_the_last_value_of_a_key_is_the_answer(segments: int) -> None:
         last: dict[int, int] = {}
         answers = {}
         for place, token in enumerate(ids):
-            if targets[place] != NOT_ASKED:
+            if targets[place] != IGNORE_INDEX:
                 answers[token] = targets[place]
             elif token < KEYS:
                 last[token] = ids[place + 1]
@@ -55,7 +55,7 @@ def test_all_pairs_are_told_once_and_asked_once() -> None:
     for ids, targets in zip(batch.ids.tolist(), batch.targets.tolist(), strict=True):
         half = len(ids) // 2
         told = dict(zip(ids[:half:2], ids[1:half:2], strict=True))
-        asked = {token: target for token, target in zip(ids, targets, strict=True) if target != NOT_ASKED}
+        asked = {token: target for token, target in zip(ids, targets, strict=True) if target != IGNORE_INDEX}
         assert told == asked
         assert len(told) == 32
     with pytest.raises(UsageError, match=f"only {PAIR_KEYS} keys"):
@@ -67,7 +67,7 @@ def test_the_copy_is_the_first_half() -> None:
         batch = make(Copying(7), segments)
         half = segments * 7 // 2
         assert torch.equal(batch.targets[:, half : 2 * half], batch.ids[:, :half])
-        assert (batch.targets[:, :half] == NOT_ASKED).all()
+        assert (batch.targets[:, :half] == IGNORE_INDEX).all()
         assert torch.equal(batch.ids[:, half + 1 : 2 * half], batch.ids[:, : half - 1])  # told the one before
 
 
@@ -77,7 +77,7 @@ def test_a_tag_needs_the_key_behind_it() -> None:
     batch = make(task, 3)
     ids, targets = (one.reshape(20, 3, 8) for one in (batch.ids, batch.targets))
     assert torch.equal(targets[..., :-1], (ids[..., :-1] + ids[..., -1:] - TAGS) % TAGS)
-    assert (targets[..., -1] == NOT_ASKED).all()
+    assert (targets[..., -1] == IGNORE_INDEX).all()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from memspan.errors import UsageError
 from memspan.state import State
-from memspan.tasks import NOT_ASKED
+from memspan.tasks import IGNORE_INDEX
 from memspan.tasks.text.classification import Classification
 
 LONG = "word " * 400
@@ -46,7 +46,7 @@ def test_the_label_is_asked_for_behind_the_text(task: Classification) -> None:
     assert len(ids) % 16 == 0
     assert task.tokenizer.decode([one for one in ids if one not in task.tokenizer.answer]) == record["text"]
     assert tuple(ids[-1:]) == task.tokenizer.answer
-    assert targets[:-1] == [NOT_ASKED] * (len(targets) - 1)
+    assert targets[:-1] == [IGNORE_INDEX] * (len(targets) - 1)
     assert task.labels[targets[-1] - task.tokenizer.size] == record["label"]
 
 
@@ -97,7 +97,7 @@ def test_outside_of_all_labels_is_counted_apart(tmp_path: Path) -> None:
     path = table(tmp_path / "a.csv", ["buy it,buy", "sell it,sell", "how is the weather,oos"] * 20)
     task = Classification(data=path, vocabulary=300)
     records = [{"text": "", "label": label} for label in ("buy", "sell", "oos", "oos")]
-    scores = task.judge(records, ["buy", "buy", "oos", "sell"])
+    scores = task.compute_metrics(records, ["buy", "buy", "oos", "sell"])
     assert scores["in-scope accuracy"] == scores["out-of-scope recall"] == 0.5
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from memspan.errors import UsageError
 from memspan.models.scratch import ScratchConfig, ScratchModel
 from memspan.state import State
-from memspan.tasks import NOT_ASKED, build
+from memspan.tasks import IGNORE_INDEX, build
 from memspan.tasks.text.base import Example
 from memspan.tasks.text.dialogue import Dialogue
 from tests.paths import DATA
@@ -37,7 +37,7 @@ def test_each_turn_ends_with_what_ends_its_speakers_turns(task: Dialogue) -> Non
 def test_all_turns_are_asked_for(task: Dialogue) -> None:
     batch = task.streams(task.records[:5], segments=40)
     for record, ids, targets in zip(task.records, batch.ids, batch.targets, strict=False):
-        asked = targets != NOT_ASKED
+        asked = targets != IGNORE_INDEX
         turns = record["turns"]
         whole = task.turn_ids(turns)
         assert ids[asked].tolist() == whole[:-1]

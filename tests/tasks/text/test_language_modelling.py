@@ -27,7 +27,7 @@ def task(tmp_path: Path) -> LanguageModelling:
 def test_lanes_go_on_where_they_ended(task: LanguageModelling) -> None:
     place, lanes, asked, marks, generator = 0, [b"", b""], [b"", b""], [], torch.Generator()
     for _ in range(13):
-        batch, place = task.follow(place, 2, 3, generator)
+        batch, place = task.next_batch(place, 2, 3, generator)
         marks.append(batch.fresh)
         for row in range(2):
             lanes[row] += bytes(batch.ids[row].tolist())
@@ -36,7 +36,7 @@ def test_lanes_go_on_where_they_ended(task: LanguageModelling) -> None:
     assert lanes[0] == CONTENT[:390]
     assert lanes[1] == CONTENT[399:789]
     assert asked[0] == CONTENT[1:391]
-    batch, _ = task.follow(place, 2, 3, generator)
+    batch, _ = task.next_batch(place, 2, 3, generator)
     assert batch.fresh
     assert bytes(batch.ids[0].tolist()) == CONTENT[:30]
 
@@ -76,7 +76,7 @@ def test_the_end_is_held_out(task: LanguageModelling) -> None:
     held_out = task.held_out()
     assert bytes(task.text.tolist()) == CONTENT[:800]
     assert bytes(held_out.text.tolist()) == CONTENT[800:]
-    assert bytes(held_out.follow(0, 1, 2, torch.Generator())[0].ids[0].tolist()) == CONTENT[800:820]
+    assert bytes(held_out.next_batch(0, 1, 2, torch.Generator())[0].ids[0].tolist()) == CONTENT[800:820]
 
 
 def test_what_cannot_be_read(task: LanguageModelling, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_what_cannot_be_read(task: LanguageModelling, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is empty"):
         LanguageModelling(str(tmp_path / "empty.txt"))
     with pytest.raises(UsageError, match=r"too short: 9 rows of 9 segments.* needs more than 810 tokens"):
-        task.follow(0, 9, 9, torch.Generator())
+        task.next_batch(0, 9, 9, torch.Generator())
     with pytest.raises(UsageError, match="too short"):
         task.batch(1, 80, torch.Generator())
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from memspan.errors import UsageError
-from memspan.tasks import NOT_ASKED
+from memspan.tasks import IGNORE_INDEX
 from memspan.tasks.text.base import TextTask
 from memspan.tasks.text.question_answering import QuestionAnswering
 from memspan.training.config import TrainConfig
@@ -26,7 +26,7 @@ def task() -> QuestionAnswering:
 def test_a_stream_ends_with_question_and_answer(task: QuestionAnswering) -> None:
     batch = task.batch(4, 4, torch.Generator().manual_seed(0))
     for ids, targets in zip(batch.ids.tolist(), batch.targets.tolist(), strict=True):
-        asked = [place for place, target in enumerate(targets) if target != NOT_ASKED]
+        asked = [place for place, target in enumerate(targets) if target != IGNORE_INDEX]
         assert asked == list(range(asked[0], len(ids)))
         read = task.tokenizer.decode(ids[: asked[0]])
         context, question = read.split("\n")
@@ -48,15 +48,15 @@ def test_no_context_is_on_both_sides(tmp_path: Path) -> None:
     sides = [{record["context"] for record in some} for some in (made.records, made.held_out().records)]
     assert not sides[0] & sides[1]
     assert len(made.records) + len(made.held_out().records) == 60
-    (shelf,) = made.shelves(4, random.Random(1))
+    (shelf,) = made.document_sets(4, random.Random(1))
     assert len(shelf.documents) == len(set(shelf.documents)) == 4
     assert len(shelf.records) == 12
     assert {record["context"] for record in shelf.records} == set(shelf.documents) <= sides[1]
-    assert made.shelves(4, random.Random(2)) != [shelf]
-    alone = TextTask.shelves(made, 4, random.Random(1))  # as other tasks have it: every source on its own
+    assert made.document_sets(4, random.Random(2)) != [shelf]
+    alone = TextTask.document_sets(made, 4, random.Random(1))  # as other tasks have it: every source on its own
     assert [one.documents for one in alone] == [[source] for source in shelf.documents]
     assert all(record["context"] == one.documents[0] for one in alone for record in one.records)
-    (everything,) = made.shelves(1000, random.Random(0))
+    (everything,) = made.document_sets(1000, random.Random(0))
     assert set(everything.documents) == sides[1]
 
 
@@ -64,8 +64,8 @@ def test_answers_of_every_shape(task: QuestionAnswering) -> None:
     shapes = ["in Rome", ["in Rome", "Rome"], {"text": ["in Rome"], "answer_start": [3]}]
     records = [{"context": "x", "question": "y", "answers": shape} for shape in shapes]
     assert [task.example(record).target for record in records] == ["in Rome"] * 3
-    assert task.judge(records, ["in Rome", "rome.", "It was in Rome"])["exact match"] == pytest.approx(2 / 3)
-    assert task.judge(records, ["in Rome", "rome.", "It was in Rome"])["contains"] == 1
+    assert task.compute_metrics(records, ["in Rome", "rome.", "It was in Rome"])["exact match"] == pytest.approx(2 / 3)
+    assert task.compute_metrics(records, ["in Rome", "rome.", "It was in Rome"])["contains"] == 1
 
 
 def test_the_nearest_sentence_is_a_baseline(task: QuestionAnswering) -> None:
@@ -99,7 +99,7 @@ def test_public_corpora(format: str, path: str, question: str | None) -> None:
         assert all(example.target in example.source for example in examples)
     assert question is None or any(question in example.question for example in examples)
     gold = [example.target for example in examples]
-    assert made.judge(made.held_out().records, gold)["F1"] == pytest.approx(1)
+    assert made.compute_metrics(made.held_out().records, gold)["F1"] == pytest.approx(1)
 
 
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:

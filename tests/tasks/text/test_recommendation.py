@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from memspan.errors import UsageError
 from memspan.evaluation.evaluate import evaluate
 from memspan.evaluation.predict import predict
-from memspan.tasks import NOT_ASKED, build
+from memspan.tasks import IGNORE_INDEX, build
 from memspan.tasks.text.recommendation import Recommendation
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
@@ -58,13 +58,13 @@ def test_the_next_item_is_asked_behind_each_but_never_one_held_out(tmp_path: Pat
     for _ in range(30):
         ids, targets, _ = task.batch(4, 2, generator)
         assert ids.shape == (4, 8)
-        asked = targets != NOT_ASKED
+        asked = targets != IGNORE_INDEX
         assert torch.equal(targets[asked], ids[asked] + 1)  # the items of this file follow each other
         seen |= set(ids.flatten().tolist()) | set(targets[asked].tolist())
     assert seen == trained
     assert held_out - trained
     ids, targets, _ = task.held_out().batch(4, 2, generator)
-    assert (targets[:, :-1] == NOT_ASKED).all()
+    assert (targets[:, :-1] == IGNORE_INDEX).all()
     chosen_by = {task.tokenizer.size + task.numbers[items[-2]] for items in events.values()}
     assert set(targets[:, -1].tolist()) <= chosen_by
 
@@ -81,11 +81,11 @@ def test_events_tell_more_than_their_item(tmp_path: Path) -> None:
     task = Recommendation(table(tmp_path, rows), segment=8, told=["rating", "genres"])
     ids, targets, _ = task.batch(2, 3, torch.Generator().manual_seed(1))
     items = ids >= task.tokenizer.size
-    assert not (targets[~items] != NOT_ASKED).any()
+    assert not (targets[~items] != IGNORE_INDEX).any()
     assert task.tokenizer.decode(ids[0][~items[0]].tolist()).split()[-2:] == ["4", "Comedy"]
     only_last = Recommendation(table(tmp_path, rows), segment=8, asked=1).batch(2, 3, torch.Generator().manual_seed(1))
-    assert (only_last.targets[:, :-8] == NOT_ASKED).all()
-    assert (only_last.targets[:, -8:] != NOT_ASKED).all()
+    assert (only_last.targets[:, :-8] == IGNORE_INDEX).all()
+    assert (only_last.targets[:, -8:] != IGNORE_INDEX).all()
 
 
 def test_cards_ask_which_item_a_text_is_about(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from memspan.tasks import NOT_ASKED, build
+from memspan.tasks import IGNORE_INDEX, build
 from memspan.tasks.text.summarisation import Summarisation
 from tests.paths import DATA
 
@@ -23,7 +23,7 @@ def test_a_question_stands_between_text_and_summary() -> None:
     text, summary = (task.tokenizer.encode(record[name]) for name in ("text", "summary"))
     question = task.tokenizer.encode("\n" + record["question"])
     assert batch.ids[0].tolist() == [*text, *question, *task.tokenizer.answer, *summary]
-    assert batch.targets[0][batch.targets[0] != NOT_ASKED].tolist() == [*summary, task.tokenizer.end]
+    assert batch.targets[0][batch.targets[0] != IGNORE_INDEX].tolist() == [*summary, task.tokenizer.end]
 
 
 def test_a_long_text_loses_its_end_but_not_the_question() -> None:
@@ -38,8 +38,8 @@ def test_a_long_text_loses_its_end_but_not_the_question() -> None:
 def test_the_best_of_several_summaries_counts() -> None:
     task = made()
     records = [{"summary": "a b c", "summaries": ["a b c", "x y z"]}]
-    assert task.judge(records, ["x y z"])["ROUGE-L"] == 1.0
-    assert task.judge([{"summary": "a b c"}], ["x y z"])["ROUGE-L"] == 0.0
+    assert task.compute_metrics(records, ["x y z"])["ROUGE-L"] == 1.0
+    assert task.compute_metrics([{"summary": "a b c"}], ["x y z"])["ROUGE-L"] == 0.0
 
 
 def test_the_baselines_are_beginnings() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from memspan.errors import UsageError
-from memspan.tasks import NOT_ASKED, build
+from memspan.tasks import IGNORE_INDEX, build
 from memspan.tasks.text.translation import Translation
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
@@ -26,7 +26,7 @@ def test_the_answer_is_asked_behind_the_source() -> None:
     batch = task.streams(task.records[:4], segments=4)
     for record, ids, targets in zip(task.records, batch.ids, batch.targets, strict=False):
         source, target = (task.tokenizer.encode(str(record[column])) for column in ("source", "target"))
-        asked = targets[targets != NOT_ASKED].tolist()
+        asked = targets[targets != IGNORE_INDEX].tolist()
         assert asked == [*target[:31], task.tokenizer.end]
         read = ids[ids != task.tokenizer.pad].tolist()
         assert read == [*source, *task.tokenizer.answer, *asked[:-1]]
@@ -36,7 +36,7 @@ def test_all_tokens_may_be_asked_for() -> None:
     task = made(all_tokens=True)
     batch = task.streams(task.records[:4], segments=4)
     for ids, targets in zip(batch.ids, batch.targets, strict=True):
-        asked = targets != NOT_ASKED
+        asked = targets != IGNORE_INDEX
         assert torch.equal(ids[asked][1:], targets[asked][:-1])
         assert (ids[~asked] == task.tokenizer.pad).all()
 
@@ -61,7 +61,9 @@ def test_the_baseline_knows_what_it_was_shown() -> None:
     seen = task.records[:20]
     task._rest = seen
     assert task.baselines()["most similar sentence"] == pytest.approx(100.0)
-    assert task.judge(seen, [str(record["target"]) for record in seen]) == pytest.approx({"chrF": 100.0, "BLEU": 100.0})
+    assert task.compute_metrics(seen, [str(record["target"]) for record in seen]) == pytest.approx(
+        {"chrF": 100.0, "BLEU": 100.0}
+    )
 
 
 def test_an_answer_has_a_token() -> None:
