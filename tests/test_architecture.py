@@ -17,6 +17,7 @@ ROOMS = [
     "errors",
     "state",
     "figures",
+    "plugins",
     "folders",
     "mechanisms",
     "data",
