@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from memspan import load_memory
-from memspan.cli import Loading
+from memspan.cli.options import Loading
 from tests.commands import Outcome, Run
 from tests.tiny import logbook, save_tiny_model
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from memspan.cli import _run
+from memspan.cli import run
 from memspan.errors import UsageError
 from memspan.evaluation.evaluate import evaluate
 from memspan.evaluation.predict import predict
@@ -45,7 +45,7 @@ def test_weights_are_averaged(tmp_path: Path) -> None:
     folders = [saved(tmp_path / str(seed), seed) for seed in range(3)]
     (folders[0] / "config.yaml").write_text("task: recall\n", "utf-8")
     (folders[0] / "training.json").write_text("{}", "utf-8")
-    assert _run(["average", *map(str, folders), "--into", str(tmp_path / "mean")]) == 0
+    assert run(["average", *map(str, folders), "--into", str(tmp_path / "mean")]) == 0
     mean = dict(ScratchModel.from_pretrained(tmp_path / "mean").named_parameters())
     parts = [dict(model(seed).named_parameters()) for seed in range(3)]
     for name, weight in mean.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from memspan.cli import _run
+from memspan.cli import run
 from memspan.errors import UsageError
 from memspan.training.config import TrainConfig, parse_settings
 
@@ -105,18 +105,18 @@ def test_flags_go_before_the_file(
         "task: recall\ntask_settings: {facts: 2, segment: 8}\nsegments: 3\nwidth: 16\nsteps: 500\n"
     )
     flags = "--steps 2 --task-settings facts=1 --mechanism delta --settings heads=2 --betas 0.5 0.6 --no-tied"
-    assert _run(["train", "run.yaml", *flags.split(), "--output", "out", "--json"]) == 0
+    assert run(["train", "run.yaml", *flags.split(), "--output", "out", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     config = told["config"]
     assert (told["step"], config["segments"], config["tied"], config["betas"]) == (2, 3, False, [0.5, 0.6])
     assert config["task_settings"] == {"facts": 1, "segment": 8}
     assert TrainConfig.load("out/last/config.yaml").to_dict() == config
-    assert _run(["train", "--resume", "--output", "out"]) == 0
+    assert run(["train", "--resume", "--output", "out"]) == 0
     assert "2 steps" in capsys.readouterr().out
-    assert _run(["eval", "out/best", "--segments", "2,5", "--plot", "a.svg", "--rows", "4"]) == 0
+    assert run(["eval", "out/best", "--segments", "2,5", "--plot", "a.svg", "--rows", "4"]) == 0
     assert "distance" in capsys.readouterr().out
     assert (tmp_path / "a.svg").stat().st_size > 0
-    assert _run(["eval", "out/best", "--segments", "2,5", "--json", "--task-settings", "facts=2"]) == 0
+    assert run(["eval", "out/best", "--segments", "2,5", "--json", "--task-settings", "facts=2"]) == 0
     assert [one["distance"] for one in json.loads(capsys.readouterr().out)["scores"]] == [16, 40]
 
 
@@ -135,7 +135,7 @@ def test_wrong_requests(
     arguments: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert _run(arguments.split()) == 2
+    assert run(arguments.split()) == 2
     told = capsys.readouterr().err
     assert sentence in told
     assert len(told.strip().splitlines()) == 1

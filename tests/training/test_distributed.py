@@ -83,10 +83,10 @@ def test_two_processes_are_as_one(tmp_path: Path, divided: bool) -> None:
     whole.save(tmp_path / "whole.yaml")
     program = (
         "import sys, torch\n"
-        "from memspan.cli import _run\n"
+        "from memspan.cli import run\n"
         "torch.set_num_threads(1)\n"
         "asked = [sys.argv[1], '--json'], ['--resume', '--output', sys.argv[2], '--json']\n"
-        "sys.exit(max(_run(['train', *one]) for one in asked))\n"
+        "sys.exit(max(run(['train', *one]) for one in asked))\n"
     )
     (tmp_path / "program.py").write_text(program, "utf-8")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

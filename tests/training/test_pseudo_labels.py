@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memspan.cli import _run
+from memspan.cli import run
 from memspan.errors import UsageError
 from memspan.tasks.text.classification import Classification
 from memspan.training.pseudo_labels import label, self_train
@@ -60,7 +60,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     tiny(**FIELDS, output=str(tmp_path / "run")).save(tmp_path / "run.yaml")
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS[:5]) + "\n", "utf-8")
     asked = ["train", str(tmp_path / "run.yaml"), "--unlabelled", str(tmp_path / "texts.txt"), "--confidence", "0"]
-    assert _run(asked) == 0
+    assert run(asked) == 0
     assert "5 texts learned" in capsys.readouterr().err
     assert len(json.loads((tmp_path / "run" / "added.json").read_text("utf-8"))) == 5
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from memspan.cli import _run
+from memspan.cli import run
 from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.training.loop import Report, train
 from memspan.training.ray import _failure, _interruptible, _ray, train_on_ray
@@ -21,11 +21,11 @@ def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setitem(sys.modules, "ray", None)
     tiny().save(tmp_path / "run.yaml")
     arguments = ["train", str(tmp_path / "run.yaml"), "--output", str(tmp_path / "run"), "--ray", "2"]
-    assert _run(arguments) == 2
+    assert run(arguments) == 2
     assert capsys.readouterr().err == "error: Workers of Ray need Ray Train: pip install 'memspan[ray]'.\n"
     assert not (tmp_path / "run").exists()
     (tmp_path / "texts.txt").write_text("a text\n")
-    assert _run([*arguments, "--unlabelled", str(tmp_path / "texts.txt")]) == 2
+    assert run([*arguments, "--unlabelled", str(tmp_path / "texts.txt")]) == 2
     assert "leave out --ray" in capsys.readouterr().err
 
 

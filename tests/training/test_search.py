@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from memspan.cli import _run
+from memspan.cli import run
 from memspan.errors import Diverged, UsageError
 from memspan.training import search as tuning
 from memspan.training.config import TrainConfig
@@ -97,7 +97,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     tiny(steps=2, eval_every=1).save(tmp_path / "run.yaml")
     ranges = ["--search", "learning_rate=1e-4:1e-2:log", "--search", "width=8,16"]
     asked = ["tune", str(tmp_path / "run.yaml"), *ranges, "--trials", "2", "--output", str(tmp_path / "out")]
-    assert _run(asked) == 0
+    assert run(asked) == 0
     assert "best configuration" in capsys.readouterr().out
     written = json.loads((tmp_path / "out" / "trials.json").read_text("utf-8"))
     best = TrainConfig.load(tmp_path / "out" / "best.yaml")

@@ -1,0 +1,100 @@
+"""`memspan ask` and `memspan search`: questions to a memory."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memspan.cli.commands import command
+from memspan.cli.options import (
+    AS_JSON,
+    BUDGET,
+    MAX_NEW_TOKENS,
+    MEMORY,
+    MODEL,
+    NO_RERANK,
+    SEED,
+    TEMPERATURE,
+    Loading,
+    check_text,
+    load_language_model,
+    loads_model,
+    make_sampling,
+    model_of,
+    open_memory,
+)
+from memspan.cli.output import print_json, print_line, print_part, print_passages
+from memspan.errors import UsageError
+
+if TYPE_CHECKING:
+    from memspan.assistant.language_model import LanguageModel
+
+
+@command()
+@loads_model
+def ask(
+    folder: MEMORY,
+    question: Annotated[str, typer.Argument(help="What to ask.")],
+    loading: Loading,
+    budget: BUDGET = None,
+    no_rerank: NO_RERANK = False,
+    max_new_tokens: MAX_NEW_TOKENS = 128,
+    temperature: TEMPERATURE = 0.0,
+    seed: SEED = None,
+    as_json: AS_JSON = False,
+    model: MODEL = None,
+) -> None:
+    """Answer a question from a memory, and show the passages that the answer comes from.
+
+    Example: memspan ask library.mem "Where was the treasure buried?"
+    """
+    check_text("question", question)
+    name = model_of(folder)
+    sampling = make_sampling(max_new_tokens, temperature, seed)
+    lm = load_language_model(model or name, loading)
+    memory = open_memory(lm, folder)
+    _check_fits(lm, question)
+    chosen = {} if budget is None else {"budget": budget}
+    if no_rerank:
+        chosen["rerank"] = 0
+    answer = lm.ask(memory, question, sampling=sampling, on_text=None if as_json else print_part, **chosen)
+    if as_json:
+        print_json(answer.to_dict())
+        return
+    print_line("\n")
+    print_passages(answer.passages)
+
+
+@command()
+@loads_model
+def search(
+    folder: MEMORY,
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    loading: Loading,
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="How many passages.")] = 8,
+    no_rerank: NO_RERANK = False,
+    as_json: AS_JSON = False,
+    model: MODEL = None,
+) -> None:
+    """Show the passages of a memory that bear most on a query, best first.
+
+    Example: memspan search library.mem "storms at sea" --top 3
+    """
+    check_text("query", query)
+    name = model_of(folder)
+    lm = load_language_model(model or name, loading)
+    memory = open_memory(lm, folder)
+    if len(memory) == 0:
+        raise UsageError("This memory is empty; read something into it first.")
+    _check_fits(lm, query)
+    found = lm.search(memory, query, top=top, rerank=0) if no_rerank else lm.search(memory, query, top=top)
+    if as_json:
+        print_json({"query": query, "passages": [asdict(one) for one in found], "memory_tokens": memory.tokens})
+    else:
+        print_passages(found)
+
+
+def _check_fits(lm: "LanguageModel", text: str) -> None:
+    length, window = len(lm.prompt_ids(text)), lm.decoder.window
+    if length >= window:
+        raise UsageError(f"The question has {length:,} tokens, but the model's window holds {window:,}: shorten it.")

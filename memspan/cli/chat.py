@@ -1,0 +1,133 @@
+"""`memspan chat`: a conversation that is kept in a memory."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memspan.cli.commands import command
+from memspan.cli.options import (
+    BUDGET,
+    MAX_NEW_TOKENS,
+    MODEL,
+    SEED,
+    TEMPERATURE,
+    Loading,
+    load_language_model,
+    loads_model,
+    make_sampling,
+)
+from memspan.cli.output import (
+    count,
+    print_contents,
+    print_error,
+    print_info,
+    print_line,
+    print_part,
+    print_passages,
+)
+from memspan.errors import UsageError
+
+if TYPE_CHECKING:
+    from memspan.assistant.chat import Chat
+
+
+@command()
+@loads_model
+def chat(
+    folder: Annotated[
+        Path, typer.Option("--memory", metavar="DIR", help="The folder of the memory; made if it is not there.")
+    ],
+    loading: Loading,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="How the model is to behave.")] = None,
+    budget: BUDGET = None,
+    max_new_tokens: MAX_NEW_TOKENS = 256,
+    temperature: TEMPERATURE = 0.0,
+    seed: SEED = None,
+    model: MODEL = None,
+) -> None:
+    """Talk with a model that remembers: every exchange is kept and recalled when it matters, also after a restart.
+
+    Reads a line per turn, from the terminal or a pipe; /help lists the commands.
+
+    Example: memspan chat --memory diary.mem
+    """
+    sampling = make_sampling(max_new_tokens, temperature, seed)
+    lm = load_language_model(model, loading, folder)
+    memory = lm.new_memory(folder)
+    from memspan.assistant.chat import Chat
+
+    chosen = {} if budget is None else {"budget": budget}
+    conversation = Chat(lm, memory, system=system, sampling=sampling, **chosen)
+    if sys.stdin.isatty():
+        known = f"{count(len(memory.sources), 'source')}, {count(len(conversation.transcript), 'exchange')}"
+        print_info(f"{folder} ({known}); /help lists the commands")
+    for line in _lines():
+        try:
+            if line.startswith("/"):
+                if _run_chat_command(line, conversation) == "exit":
+                    return
+            elif line:
+                _answer(conversation, line)
+        except UsageError as error:  # a wrong request does not end the conversation
+            print_error(f"error: {error}")
+
+
+def _lines() -> Iterator[str]:
+    """What the user types, or pipes in, until the end of input."""
+    if not sys.stdin.isatty():
+        yield from (line.strip() for line in sys.stdin)
+        return
+    with suppress(ImportError):
+        import readline  # noqa: F401  gives input() a history and arrow keys, where there is one
+    with suppress(EOFError):
+        while True:
+            yield input("> ").strip()
+
+
+def _answer(conversation: "Chat", text: str) -> None:
+    """Print the answer while it is written; Ctrl-C ends it early, and what was said is kept."""
+    answer = conversation.reply(text)
+    try:
+        for part in answer:
+            print_part(part)
+    except KeyboardInterrupt:
+        if not sys.stdin.isatty():
+            raise
+    finally:
+        print_line("")
+
+
+_HELP = """/memory            what the memory holds
+/recalled          the passages recalled for the last answer
+/forget            forget the last exchange
+/forget PATTERN    forget the sources with this name, or names like it (* and ? stand for anything)
+/save PATH         copy the memory to a new folder
+/exit              leave; everything said is kept"""
+
+
+def _run_chat_command(line: str, conversation: "Chat") -> str:
+    """Does what a line with a command says; returns the command."""
+    order, _, argument = line.removeprefix("/").partition(" ")
+    argument, memory = argument.strip(), conversation.memory
+    match order:
+        case "help":
+            print_line(_HELP)
+        case "memory":
+            print_contents(memory.inspect())
+        case "recalled":
+            print_passages(conversation.recalled)
+        case "forget" if argument:
+            print_line(f"Forgot {', '.join(memory.forget(argument))}.")
+        case "forget":
+            print_line(f"Forgot {conversation.forget_last().source}.")
+        case "save" if argument:
+            print_line(f"Saved to {memory.fork(argument).path}.")
+        case "exit":
+            pass
+        case _:
+            raise UsageError(f"there is no command {line}: /help lists them")
+    return order
