@@ -70,7 +70,7 @@ def main() -> None:
     options = parser.parse_args()
 
     import memspan
-    from memspan.assistant.language_model import question_message
+    from memspan.assistant.prompts import question_message
     from memspan.models.generate import Sampling
 
     novel = needs(DATA / "gutenberg_en" / "pg1342.txt").read_text("utf-8") + needs(

@@ -115,7 +115,8 @@ def answers(lm, paragraphs: Sequence[str], asked: Sequence[Asked], searched: Seq
     """Answers from memory beside answers of the oracle; greedy, at most 32 tokens, several at once to save time."""
     import torch
 
-    from memspan.assistant.language_model import BUDGET, question_message, within_budget
+    from memspan.assistant.prompts import question_message
+    from memspan.assistant.retriever import BUDGET, within_budget
 
     def say(texts: Sequence[Sequence[str]]) -> list[str]:
         prompts = [lm.prompt_ids(question_message(one.question, text)) for one, text in zip(asked, texts, strict=True)]
@@ -173,7 +174,7 @@ def main() -> None:
     print(f"{memory.tokens} tokens, {len(memory)} passages, {len(asked)} questions, heads {lm.heads.heads}")
     held = paragraphs_of(memory, starts, np.array([len(text) for text in paragraphs]))
 
-    heads = np.stack([head_scores(lm._encoder.question(question), memory.blocks()) for question in questions])
+    heads = np.stack([head_scores(lm.encoder.question(question), memory.blocks()) for question in questions])
     plain = [[one.number for one in lm.search(memory, question, top=64, rerank=0)] for question in questions]
     searched = [lm.search(memory, question, top=64) for question in questions]
     weighed = [[one.number for one in found] for found in searched]

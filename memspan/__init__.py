@@ -9,7 +9,9 @@ print(lm.ask(memory, "Where was the treasure buried?").text)
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memspan.assistant.language_model import Answer, LanguageModel, ReadProgress, RetrievedPassage, load_model
+    from memspan.assistant.language_model import Answer, LanguageModel, load_model
+    from memspan.assistant.reader import ReadProgress
+    from memspan.assistant.retriever import RetrievedPassage
     from memspan.memory import Memory, load_memory
     from memspan.models.generate import Sampling
     from memspan.pretrained.attach import attached
@@ -28,7 +30,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "memspan.assistant.language_model": ("Answer", "LanguageModel", "ReadProgress", "RetrievedPassage", "load_model"),
+    "memspan.assistant.language_model": ("Answer", "LanguageModel", "load_model"),
+    "memspan.assistant.reader": ("ReadProgress",),
+    "memspan.assistant.retriever": ("RetrievedPassage",),
     "memspan.models.generate": ("Sampling",),
     "memspan.memory": ("Memory", "load_memory"),
     "memspan.pretrained.attach": ("attached",),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from memspan.assistant.language_model import RetrievedPassage
+    from memspan.assistant.retriever import RetrievedPassage
 
 
 SHOWN = 160  # characters of a passage in a list

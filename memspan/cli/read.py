@@ -28,7 +28,8 @@ from memspan.errors import UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from memspan.assistant.language_model import LanguageModel, ReadProgress
+    from memspan.assistant.language_model import LanguageModel
+    from memspan.assistant.reader import ReadProgress
     from memspan.data.documents import Document, Skipped
     from memspan.memory import Memory
 

@@ -9,7 +9,10 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from memspan.assistant.language_model import BUDGET, LanguageModel, load_model, question_message, within_budget
+from memspan.assistant import prompts
+from memspan.assistant.language_model import LanguageModel, load_model
+from memspan.assistant.retriever import BUDGET, within_budget
+from memspan.assistant.streaming import StreamedText
 from memspan.data.datasets import Record
 from memspan.errors import UsageError
 from memspan.evaluation.ablation import NONE, Comparison, Contender
@@ -141,6 +144,7 @@ class PromptedModel:
 
     def __init__(self, config: TrainConfig, task: TextTask, budget: int, shots: int) -> None:
         self.config, self.task, self.budget, self.shots = config, task, budget, shots
+        self.instruction = task.instruction or prompts.INSTRUCTION
         device = None if config.device == "auto" else config.device
         self.lm = load_model(config.model, device=device, dtype=DTYPES[config.precision])
         self.before: list[int] = []  # what is in front of the text: examples, and what a trained model begins with
@@ -191,7 +195,7 @@ class PromptedModel:
 
     def _remembered(self, memory: Any, shelf: DocumentSet, record: Record) -> Window:
         example = self.task.example(record)
-        found = self.lm.search(memory, example.question or self.task.asks)
+        found = self.lm.search(memory, example.question or self.instruction)
         start, end = _place(shelf, example)
         of_it = {one.number: min(end, one.end) - max(start, one.start) > (one.end - one.start) / 2 for one in found}
         chosen = within_budget(found, self.budget)
@@ -215,15 +219,13 @@ class PromptedModel:
             asked = self.task.prompt_ids(Example(text, "", question), self.lm.decoder.window)
             ids = [*self.before, *asked]
         else:
-            ids = self.lm.prompt_ids(question_message(question, [text], self.task.asks))
-        tokens: list[int] = []
-        said = ""
+            ids = self.lm.prompt_ids(prompts.question_message(question, [text], self.instruction))
+        answer = StreamedText(self.lm.tokenizer)
         for token in self.lm.decoder.generate(ids, Sampling(max_new_tokens=self.task.answer_tokens)):
-            tokens.append(token)
-            said = self.lm.tokenizer.decode(tokens, skip_special_tokens=True).lstrip()
-            if self.shots and "\n" in said:  # the next example would begin
+            answer.append(token)
+            if self.shots and "\n" in answer.text.lstrip():  # the next example would begin
                 break
-        return said.partition("\n")[0].strip() if self.shots else said.strip()
+        return answer.text.strip().partition("\n")[0].strip() if self.shots else answer.text.strip()
 
 
 def _place(shelf: DocumentSet, example: Example) -> tuple[int, int]:

@@ -3,7 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from memspan.assistant.language_model import LIKELIHOOD_WEIGHT, LanguageModel
+from memspan.assistant.language_model import LanguageModel
+from memspan.assistant.retriever import LIKELIHOOD_WEIGHT
 from memspan.errors import UsageError
 from memspan.explain.page import Bar, Cell, Coloured, Page, ShadedSpan, Table
 from memspan.explain.token_spans import pieces
@@ -93,10 +94,10 @@ def explain_recall(
     if not question.strip():
         raise UsageError("There is nothing to explain: the question is empty.")
     answer = lm.ask(memory, question, sampling=sampling)
-    heads, words = lm.rankings(memory, question)
+    heads, words = lm.retriever.rankings(memory, question)
     numbers = [one.number for one in answer.passages]
     found = []
-    for one, values in zip(answer.passages, lm.token_scores(memory, question, numbers), strict=True):
+    for one, values in zip(answer.passages, lm.retriever.token_scores(memory, question, numbers), strict=True):
         shown = pieces(memory.ids(one.number).tolist(), lm.tokenizer.decode)
         found.append(
             Evidence(

@@ -326,6 +326,10 @@ class Memory:
 
     # ---- looking
 
+    def check_fingerprint(self, expected: Fingerprint) -> None:
+        """Raises ForeignMemory if this memory was made with something else than `expected`."""
+        refuse_foreign("this memory" if self.path is None else str(self.path), self.fingerprint, expected)
+
     def __len__(self) -> int:
         return self._contents.passages
 
@@ -368,6 +372,11 @@ class Memory:
     def ids(self, number: int) -> Ids:
         """The token ids of one passage, int32 (T,), read-only. Raises IndexError."""
         return self._contents.ids(number)
+
+    def passages_of(self, source: str) -> list[int]:
+        """The numbers of a source's passages, in the order of its text; none if there is no such source."""
+        numbers: list[int] = self._contents.numbers_of(source).tolist()
+        return numbers
 
     def neighbours(self, number: int, before: int, after: int) -> list[int]:
         """The numbers of a passage, of `before` ahead of it and `after` behind it in its source, in order of the text.

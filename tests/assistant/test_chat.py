@@ -28,7 +28,7 @@ def talk(lm: LanguageModel, memory: Memory, *turns: str) -> Chat:
 
 def prompt_of(chat: Chat, text: str) -> str:
     """What the model is given to read in a turn."""
-    return str(chat.lm.tokenizer.decode(chat._prompt(text)))
+    return str(chat.lm.tokenizer.decode(chat.prompt_ids(text)))
 
 
 def test_an_exchange_is_one_source(lm: LanguageModel) -> None:
@@ -72,7 +72,7 @@ def test_what_left_the_window_is_recalled_when_it_matters(lm: LanguageModel, mon
     recent = [exchange.source for exchange in chat._most_recent(1000)]
     assert recent
     assert not {one.source for one in chat.recalled} & set(recent)
-    assert len(chat._prompt(question)) + SHORT.max_new_tokens <= lm.decoder.window
+    assert len(chat.prompt_ids(question)) + SHORT.max_new_tokens <= lm.decoder.window
     monkeypatch.setattr(chat_room, "MIN_GAIN", 100.0)
     assert secret not in prompt_of(chat, question)
     assert chat.recalled == ()
@@ -115,7 +115,7 @@ def test_forgetting_the_last_exchange(lm: LanguageModel) -> None:
     assert [exchange.user for exchange in chat.transcript] == ["One."]
     assert "Two." not in prompt_of(chat, "What did I say?")
     chat.forget_last()
-    with pytest.raises(UsageError, match="Nothing has been said"):
+    with pytest.raises(UsageError, match="no exchange to forget"):
         chat.forget_last()
 
 

@@ -9,7 +9,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import memspan
-from memspan.assistant.language_model import LanguageModel, RetrievedPassage, question_message, within_budget
+from memspan.assistant.language_model import LanguageModel
+from memspan.assistant.prompts import question_message
+from memspan.assistant.retriever import RetrievedPassage, within_budget
 from memspan.errors import ForeignMemory, UnsupportedModel, UsageError
 from memspan.memory.index.calibration import RetrievalHeads
 from tests.tiny import logbook
@@ -121,19 +123,19 @@ def test_the_gain_is_the_likelihood_of_the_question(lm: LanguageModel) -> None:
 
     with torch.inference_mode():
         expected = [mean(text) - mean("") for text in texts]
-    assert lm._likelihood_gains(question, texts) == pytest.approx(expected, abs=1e-4)
+    assert lm.retriever.likelihood_gains(question, texts) == pytest.approx(expected, abs=1e-4)
 
 
 def test_likelihood_orders_what_is_within_reach(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     gains = {"1": 0.2, "2": 0.5, "3": -1.0, "4": 9.0}
-    monkeypatch.setattr(lm, "_likelihood_gains", lambda _, texts: [gains.get(text, 0.0) for text in texts])
+    monkeypatch.setattr(lm.retriever, "likelihood_gains", lambda _, texts: [gains.get(text, 0.0) for text in texts])
     scores = [10.0, 9.9, 9.1, 9.0, 1.0]
     found = [RetrievedPassage("a", place, place + 1, score, str(place), 1, place) for place, score in enumerate(scores)]
-    order = lm._reranked("Why?", found, 16)
+    order = lm.retriever.rerank("Why?", found, 16)
     assert [one.number for one in order] == [2, 1, 0, 3, 4]  # the last is out of reach
     assert [one.score for one in order] == pytest.approx([11.1, 10.7, 10.0, 5.0, 1.0])
     assert order[-1].gain is None
-    assert [one.number for one in lm._reranked("Why?", found, 2)] == [1, 0, 2, 3, 4]
+    assert [one.number for one in lm.retriever.rerank("Why?", found, 2)] == [1, 0, 2, 3, 4]
 
 
 def test_ask_shows_what_it_rests_on(lm: LanguageModel) -> None:

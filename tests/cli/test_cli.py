@@ -226,7 +226,7 @@ def test_what_cannot_be_read_does_not_keep_from_reading_the_rest(run: Run, tmp_p
 
 
 def test_every_command_has_an_example_and_the_defaults_are_true(run: Run) -> None:
-    from memspan.assistant.language_model import BUDGET
+    from memspan.assistant.retriever import BUDGET
 
     for name in ("read", "ask", "search", "chat", "inspect", "fork", "forget", "merge", "models"):
         assert f"Example: memspan {name} " in run(name, "--help").out

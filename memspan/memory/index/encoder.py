@@ -22,7 +22,7 @@ PASSAGE = 256  # tokens at most, by the average of the text at hand
 
 
 @dataclass(frozen=True)
-class Encoded:
+class Encoding:
     """A stretch of text as a model reads it: T tokens, P passages, G key-value heads of size K."""
 
     ids: NDArray[np.int32]  # (T,)
@@ -45,7 +45,7 @@ class KeyEncoder:
         self._groups = tuple(self.key_heads.index(reader.key_head(head)) for head in self.heads)
         self._sink = sink_of(tokenizer)
 
-    def encode(self, text: str, before: Sequence[int] = ()) -> Encoded:
+    def encode(self, text: str, before: Sequence[int] = ()) -> Encoding:
         """Reads `text`; the last of the ids `before` it give its first words a past.
 
         Raises MemspanError if the model computes numbers that are not finite; nothing of the text is kept then.
@@ -62,7 +62,7 @@ class KeyEncoder:
                 "The model computed numbers that are not finite while reading; nothing of this text was kept. "
                 "Load it with --dtype float32, or check its weights."
             ) from error
-        return Encoded(ids, whole, scales, passages)
+        return Encoding(ids, whole, scales, passages)
 
     def question(self, text: str) -> HeadQuery:
         """A question as the heads see it: the queries of `asked_twice`. Raises UsageError if it is empty."""

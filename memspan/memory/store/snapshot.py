@@ -108,9 +108,9 @@ class Snapshot:
         """The passages around one in the text of its source, itself included. Raises IndexError."""
         part, row = self._find(number)
         source = part.names[part.passages[row, SOURCE]]
-        rows = self._rows_of(source)
-        position = int(np.searchsorted(rows, number))
-        return [int(other) for other in rows[max(0, position - before) : position + after + 1]]
+        numbers = self.numbers_of(source)
+        position = int(np.searchsorted(numbers, number))
+        return [int(other) for other in numbers[max(0, position - before) : position + after + 1]]
 
     def blocks(self) -> Iterator[Block]:
         """All passages in order, a part at a time."""
@@ -124,14 +124,14 @@ class Snapshot:
             for row in range(max(0, first - start), len(part.passages)):
                 yield part.characters(row).decode()
 
-    def _rows_of(self, source: str) -> Places:
-        """The numbers of a source's passages, ascending, which is the order of its text."""
-        found = [
+    def numbers_of(self, source: str) -> Places:
+        """The numbers of a source's passages, int64, ascending, which is the order of its text."""
+        numbers = [
             part.places[source] + first
             for first, part in zip(self._firsts, self.parts, strict=False)
             if source in part.places
         ]
-        return np.concatenate(found)
+        return np.concatenate(numbers) if numbers else np.zeros(0, np.int64)
 
     def _find(self, number: int) -> tuple[Shard, int]:
         if not 0 <= number < self.passages:

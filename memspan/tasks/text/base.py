@@ -14,7 +14,6 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from memspan.assistant.language_model import ASKS
 from memspan.data.datasets import TABLE, Record, TextDataset, divide, pad, read
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
@@ -71,7 +70,7 @@ class TextTask(Task):
     metric: ClassVar[str]
     is_text: ClassVar[bool] = True
     answer_tokens: int = 32  # said at most
-    asks: ClassVar[str] = ASKS  # how a pretrained model is asked, behind the text
+    instruction: ClassVar[str | None] = None  # for a pretrained model, behind the text; None: the assistant's default
     whole_segments: ClassVar[bool] = False  # for answers of one token: what is said is said at the end of a segment
     extra: int = 0  # ids behind those of the tokenizer
     change: Callable[..., str] | None = None  # made to texts to train on

@@ -30,7 +30,7 @@ class Summarisation(TextTask):
 
     columns, metric = ("text", "summary"), "ROUGE-L"
     answer_tokens = 64
-    asks = "Answer from the text above, in one paragraph: {question}"
+    instruction = "Answer from the text above, in one paragraph: {question}"
 
     def split(
         self, records: Sequence[Record], share: float, limit: int | None

@@ -1,0 +1,178 @@
+"""Retrieval: passages ranked by the model's retrieval heads and BM25, then by the likelihood of the question.
+
+Letters: P passages of a memory, T tokens of a passage.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from memspan.assistant.prompts import likelihood_prefix
+from memspan.errors import UsageError
+from memspan.memory import Fingerprint, Memory, Passage
+from memspan.memory.index.bm25 import without_question_words
+from memspan.memory.index.encoder import KeyEncoder
+from memspan.memory.index.head_scores import best, fuse, head_scores, token_scores
+
+# Each measured on questions outside the benchmarks, see LOG.md.
+BUDGET = 640  # tokens of retrieved text in a prompt
+MAX_SCORE_GAP = 1.0  # a passage that scores further below the best distracts a small model more than it helps
+RERANKED = 16  # passages reranked by likelihood, at most
+LIKELIHOOD_WEIGHT = 4.0  # standard deviations of the other rankers that one nat per token counts for
+RERANK_GAP = (
+    8.0  # a passage that scores further below the best is not reranked: its likelihood could not make up for it
+)
+
+RERANK_BATCH = 4  # prompts of similar length, so that little is padded
+
+
+@dataclass(frozen=True)
+class RetrievedPassage:
+    """A passage that bears on a question, and its position in its source.
+
+    Attributes:
+        start, end: character offsets in the source.
+        score: the number by which passages are ranked: how far the passage stands out from all passages of the memory, in
+            standard deviations summed over the rankers, plus the weighted gain.
+        number: of the passage in the memory.
+        gain: nats per token by which the passage makes the question likelier than no text does; None if not computed.
+    """
+
+    source: str
+    start: int
+    end: int
+    score: float
+    text: str
+    tokens: int
+    number: int
+    gain: float | None = None
+
+
+class Retriever:
+    """Finds the passages of a memory that bear on a question."""
+
+    def __init__(
+        self, causal_lm: Any, tokenizer: Any, encoder: KeyEncoder, fingerprint: Fingerprint, window: int
+    ) -> None:
+        """
+        Args:
+            causal_lm: the transformers model that computes likelihoods.
+            encoder: encodes questions as the retrieval heads see them.
+            fingerprint: of the memories that may be searched.
+            window: tokens of the longest prompt.
+        """
+        self.causal_lm, self.tokenizer, self.encoder = causal_lm, tokenizer, encoder
+        self.fingerprint, self.window = fingerprint, window
+
+    def search(
+        self,
+        memory: Memory,
+        question: str,
+        *,
+        top: int = 8,
+        rerank: int = RERANKED,
+        among: Callable[[Passage], bool] | None = None,
+    ) -> list[RetrievedPassage]:
+        """The `top` passages that bear most on `question`, best first; see `LanguageModel.search`."""
+        memory.check_fingerprint(self.fingerprint)
+        self._check_length(question)
+        if len(memory) == 0:
+            return []
+        scores = fuse(*self._scores(memory, question))
+        numbers = best(scores, max(top, rerank) if among is None else len(scores))
+        if among is not None:
+            numbers = [number for number in numbers if among(memory.passage(number))][: max(top, rerank)]
+        passages = [_retrieved(memory.passage(number), float(scores[number])) for number in numbers]
+        if rerank > 0 and passages:
+            passages = self.rerank(question, passages, rerank)
+        return passages[:top]
+
+    def token_scores(self, memory: Memory, question: str, numbers: Sequence[int]) -> list[NDArray[np.float32]]:
+        """How strongly the retrieval heads point from `question` at each token of the passages `numbers`: (T,) each."""
+        memory.check_fingerprint(self.fingerprint)
+        return token_scores(self.encoder.question(question), memory.blocks(), numbers)
+
+    def rankings(self, memory: Memory, question: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The shares of the retrieval heads and of BM25 in the score of each passage, before reranking: (P,) both."""
+        memory.check_fingerprint(self.fingerprint)
+        heads, words = self._scores(memory, question)
+        nothing = np.zeros_like(heads)
+        return fuse(heads, nothing), fuse(nothing, words)
+
+    def rerank(self, question: str, passages: Sequence[RetrievedPassage], count: int) -> list[RetrievedPassage]:
+        """The passages with those of the first `count` that score near the best sorted anew, the likelihood included."""
+        count = sum(passage.score > passages[0].score - RERANK_GAP for passage in passages[:count])
+        gains = self.likelihood_gains(question, [passage.text for passage in passages[:count]])
+        reranked = [
+            replace(passage, gain=gain, score=passage.score + LIKELIHOOD_WEIGHT * gain)
+            for passage, gain in zip(passages, gains, strict=False)
+        ]
+        return sorted(reranked, key=lambda passage: -passage.score) + list(passages[count:])
+
+    @torch.inference_mode()
+    def likelihood_gains(self, question: str, texts: Sequence[str]) -> list[float]:
+        """Nats per token by which each text makes the question likelier than no text does."""
+        question_ids = self.tokenizer(" " + question.strip(), add_special_tokens=False)["input_ids"]
+        prefixes = [
+            self.tokenizer(likelihood_prefix(text), add_special_tokens=False)["input_ids"] for text in ("", *texts)
+        ]
+        room = self.window - len(question_ids)
+        rows = [[*ids[-room:], *question_ids] for ids in prefixes]
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+        means = [0.0] * len(rows)
+        for first in range(0, len(order), RERANK_BATCH):
+            batch = order[first : first + RERANK_BATCH]
+            batch_means = self._mean_log_likelihoods([rows[row] for row in batch], len(question_ids))
+            for row, mean in zip(batch, batch_means, strict=True):
+                means[row] = mean
+        return [mean - means[0] for mean in means[1:]]
+
+    def _scores(self, memory: Memory, question: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The scores of each passage by the retrieval heads and by BM25, (P,) both."""
+        heads = head_scores(self.encoder.question(question), memory.blocks())
+        return heads, memory.word_scores(without_question_words(question))
+
+    def _mean_log_likelihoods(self, rows: Sequence[list[int]], count: int) -> list[float]:
+        """The mean log-probability of the last `count` tokens of each row; shorter rows are padded on the left."""
+        longest = max(len(row) for row in rows)
+        pad = 0 if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+        device = self.causal_lm.device
+        ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+        output = self.causal_lm(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=count + 1)
+        log_probabilities = output.logits[:, :-1].float().log_softmax(-1)
+        means: list[float] = log_probabilities.gather(2, ids[:, -count:, None])[..., 0].mean(1).tolist()
+        return means
+
+    def _check_length(self, question: str) -> None:
+        """A question takes at most half of the window; the rest is for retrieved text and for the answer."""
+        length = len(self.tokenizer(question, add_special_tokens=False, verbose=False)["input_ids"])
+        if length > self.window // 2:
+            raise UsageError(
+                f"The question must have at most {self.window // 2} tokens, half of the model's window, got {length}: "
+                "shorten it, or read the long part into the memory as a document and ask about it."
+            )
+
+
+def within_budget(passages: Sequence[RetrievedPassage], budget: int) -> list[RetrievedPassage]:
+    """The best passage, and those that score near it as far as they fit into `budget` tokens; best first.
+
+    Args:
+        passages: of a search, best first.
+    """
+    chosen: list[RetrievedPassage] = []
+    for passage in passages:
+        near = passage.score > passages[0].score - MAX_SCORE_GAP
+        if not chosen or (near and sum(other.tokens for other in chosen) + passage.tokens <= budget):
+            chosen.append(passage)
+    return chosen
+
+
+def _retrieved(passage: Passage, score: float) -> RetrievedPassage:
+    return RetrievedPassage(
+        passage.source, passage.start, passage.end, score, passage.text, passage.tokens, passage.number
+    )

@@ -1,0 +1,37 @@
+"""Token ids to text while they are generated: whole characters only, each once."""
+
+from typing import Any
+
+_INCOMPLETE = "\ufffd"  # what a decoder puts for a character whose last bytes are still to come
+
+
+class StreamedText:
+    """The text of token ids that arrive one by one.
+
+    Attributes:
+        tokens: the ids so far.
+        shown: the text that `take` has returned so far.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.tokens: list[int] = []
+        self.shown = ""
+
+    def append(self, token: int) -> None:
+        """Adds one token id."""
+        self.tokens.append(token)
+
+    def take(self) -> str:
+        """The text since the last call; empty while the last token ends within a character."""
+        text = self.text
+        if text.endswith(_INCOMPLETE):
+            return ""
+        new, self.shown = text[len(self.shown) :], text
+        return new
+
+    @property
+    def text(self) -> str:
+        """The text of all ids so far, without special tokens."""
+        decoded: str = self._tokenizer.decode(self.tokens, skip_special_tokens=True)
+        return decoded
