@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from memspan.data.documents import Document, in_pieces
+from memspan.data.chunking import in_chunks
+from memspan.data.documents import Document
 from memspan.errors import UsageError
 from memspan.memory import EncodedText, Fingerprint, Memory, SourceRecord
 from memspan.memory.index.encoder import CONTEXT, Encoding, KeyEncoder
@@ -100,8 +101,8 @@ def _encoded_text(encoding: Encoding, text: str, **fields: Any) -> EncodedText:
 def _chunks(text: str | Document | Iterable[str]) -> Iterator[str]:
     """A text in chunks of bounded length."""
     if isinstance(text, Document):
-        return text.pieces()
-    return in_pieces([text] if isinstance(text, str) else text)
+        return text.chunks()
+    return in_chunks([text] if isinstance(text, str) else text)
 
 
 def _unread(chunks: Iterator[str], name: str, record: SourceRecord | None) -> Iterator[str]:

@@ -167,8 +167,7 @@ def _read_one(
 
 def _expected_characters(document: "Document") -> int | None:
     """About how long the text will be; None where the size of the file does not tell."""
-    packed = Path(document.source).suffix.lower() in {".pdf", ".docx", ".epub", ".html", ".htm", ".xhtml"}
-    return None if packed else document.size
+    return None if document.packed else document.size
 
 
 def _tell_failures(report: _Report) -> None:

@@ -1,13 +1,15 @@
-"""Text -> passages: where a text may be cut so that what belongs together stays together.
+"""Where a text may be cut: into passages for retrieval, and into chunks for processing.
 
-A passage is what recall finds and shows, so it should be something a reader would quote: a paragraph with its heading,
-a run of dialogue, some whole sentences of a long paragraph. Everything here counts characters of a Python string.
+A passage is retrieved and shown, so it should be something a reader would quote: a paragraph with its heading, a run of
+dialogue, some whole sentences of a long paragraph. Everything here counts characters of a Python string.
 """
 
 import math
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+
+MAX_CHUNK = 64 * 1024  # characters
 
 _CLOSING = r"""["'”’»」』）)\]】》〉]"""
 _ABBREVIATION = r"(?<!\b[A-Z])(?<!\b(?:Mr|Ms|Dr|St|No|vs))(?<!\b(?:Mrs|etc))"
@@ -41,8 +43,41 @@ def split_passages(text: str, limit: int) -> list[tuple[int, int]]:
     Raises ValueError if `limit` is not positive.
     """
     if limit < 1:
-        raise ValueError(f"limit must be at least 1 character, not {limit}")
+        raise ValueError(f"limit must be at least 1 character, got {limit}")
     return list(_merged(text, _units(text, limit), limit))
+
+
+def in_chunks(portions: Iterable[str], limit: int = MAX_CHUNK) -> Iterator[str]:
+    """Cut a stream of text, given in portions of any size, into chunks of at most `limit` characters.
+
+    Yields the chunks in order; joined they are the text, and none is empty. A chunk ends at the last paragraph break
+    within the limit, else at a line end, else at a sentence end, else at white space, else at the limit. At most
+    `limit` characters and one portion are held at a time.
+    """
+    pending = ""
+    for portion in portions:
+        pending += portion
+        start = 0
+        while len(pending) - start > limit:
+            end = _chunk_end(pending, start, start + limit)
+            yield pending[start:end]
+            start = end
+        pending = pending[start:]
+    if pending:
+        yield pending
+
+
+def _chunk_end(text: str, start: int, end: int) -> int:
+    """The best position in `(start, end]` to end a chunk."""
+    for mark in ("\n\n", "\n"):
+        last = text.rfind(mark, start, end)
+        if last >= start:
+            return last + len(mark)
+    for ends in (sentence_ends, word_ends):
+        best = max(ends(text, start, end), default=None)
+        if best is not None:
+            return best
+    return hard_cut(text, start, end)
 
 
 def sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
@@ -77,7 +112,7 @@ def hard_cut(text: str, start: int, end: int) -> int:
 
 def _ends(pattern: re.Pattern[str], text: str, start: int, end: int) -> Iterator[int]:
     """Where the matches of `pattern` end within `(start, end]`, without those that would tear a character apart."""
-    look_ahead = 32  # what stands just behind `end` decides whether a match ends there
+    look_ahead = 32  # what follows `end` decides whether a match ends there
     for match in pattern.finditer(text, start, end + look_ahead):
         if match.end() > end:
             return
@@ -112,7 +147,7 @@ def _has_paragraph_lines(text: str, start: int, end: int) -> bool:
 
 
 def _parts(text: str, start: int, end: int, limit: int) -> Iterator[tuple[int, int]]:
-    """`text[start:end]` in as many roughly equal parts as `limit` asks for: one, if it is within the limit."""
+    """`text[start:end]` in as many roughly equal parts as `limit` requires; a single part if it is within the limit."""
     while end - start > limit:
         count = math.ceil((end - start) / (limit * _FULL))
         cut = _best_cut(text, start, start + limit, (end - start) / count)
@@ -122,7 +157,7 @@ def _parts(text: str, start: int, end: int, limit: int) -> Iterator[tuple[int, i
 
 
 def _best_cut(text: str, start: int, end: int, length: float) -> int:
-    """The best place in `(start, end]` to end a part of about `length` characters."""
+    """The best position in `(start, end]` to end a part of about `length` characters."""
     ideal = start + length
     low, high = int(start + 0.6 * length), min(end, int(start + 1.4 * length))
     for pattern in _INSIDE_PARAGRAPH:

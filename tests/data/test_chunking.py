@@ -1,4 +1,4 @@
-"""Passages tile the text, respect the limit, and end where a reader would end them."""
+"""Passages and chunks tile the text, respect the limit, and end where a reader would end them."""
 
 import time
 from itertools import accumulate, pairwise
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memspan.data.chunking import hard_cut, is_joined, sentence_ends, split_passages
+from memspan.data.chunking import hard_cut, in_chunks, is_joined, sentence_ends, split_passages
 
 ENGLISH = "The tide was out. Nobody came to the landing, for once! Who could blame them? "
 CHINESE = "潮水退了。今天没有人上岸，真安静！“谁能怪他们呢？”船长说；他关上了门。"
@@ -160,3 +160,36 @@ def seconds(unit: str, length: int) -> float:
     began = time.process_time()
     split_passages(text, 1000)
     return time.process_time() - began
+
+
+# --- chunks -------------------------------------------------------------------------------------------------------------
+
+CHUNK_ENDS = st.sampled_from(
+    ["\n\n", "\n", ". ", "! ", "。", "！”", "？", " ", "e\u0301", "word", "潮水退了", "\u0301", "👩\u200d👧"]
+)
+STREAMS = st.one_of(st.lists(CHUNK_ENDS, max_size=60).map("".join), st.text(max_size=200))
+
+
+@settings(deadline=None)
+@given(STREAMS, st.integers(1, 100), st.integers(1, 50))
+def test_joined_chunks_are_the_text(text: str, limit: int, portion: int) -> None:
+    portions = [text[start : start + portion] for start in range(0, len(text), portion)]
+    chunks = list(in_chunks(portions, limit))
+    assert "".join(chunks) == text
+    assert all(0 < len(chunk) <= limit for chunk in chunks)
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("A. b\n\nC d\nE. f g", "A. b\n\n"),
+        ("A. b c d\nE. f ghijk", "A. b c d\n"),
+        ('A "b." C d e f g h', 'A "b." '),
+        ("潮水退了。船长说“走吧！”我们就走了", "潮水退了。船长说“走吧！”"),
+        ("one two three four five", "one two three "),
+        ("x" * 20, "x" * 14),
+        ("x" * 13 + "e\u0301" + "x" * 9, "x" * 13),
+    ],
+)
+def test_a_chunk_ends_at_the_best_position_there_is(text: str, first: str) -> None:
+    assert next(in_chunks([text], limit=14)) == first

@@ -1,0 +1,70 @@
+"""What every format shares: the file that is read, and the record that describes a format."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from memspan.errors import UnreadableSource, UsageError
+
+NO_PERMISSION = "may not be read by you: change its permissions (chmod +r) or copy it to a folder of your own"
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """The file behind a document.
+
+    Attributes:
+        path: where the file is.
+        name: what the user calls it.
+        encoding: how its bytes are decoded; None detects it.
+    """
+
+    path: Path
+    name: str
+    encoding: str | None = None
+
+    def refused(self, why: str) -> UnreadableSource:
+        """The error that explains why this file is not readable."""
+        return UnreadableSource(f"{self.name} {why}")
+
+    def open(self) -> BinaryIO:
+        """The file, open for reading bytes. Raises UnreadableSource if the system refuses it."""
+        try:
+            return open(self.path, "rb")
+        except PermissionError:
+            raise self.refused(NO_PERMISSION) from None
+        except OSError as error:
+            raise self.refused(f"failed to open ({error.strerror}): check the path and the disk") from None
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of document and how to read it.
+
+    Attributes:
+        name: the word for the format in help texts and documentation.
+        suffixes: endings of its files, lower case with the dot.
+        read: a function from a file to its text, in portions of any size and in reading order. It raises
+            UnreadableSource (`source.refused`) for a file that it does not understand, and imports the library it needs
+            in its body, so that no other format pays for it.
+        packed: whether the size of the file does not tell the length of its text (compression, markup).
+
+    Raises UsageError for a field of another type, or a suffix that no file name ends in.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[FileSource], Iterator[str]]
+    packed: bool = False
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name and callable(self.read)):
+            raise UsageError(f"A format must have a name and a function `read`, got {self.name!r} and {self.read!r}.")
+        if not (isinstance(self.suffixes, tuple) and self.suffixes and all(map(_is_suffix, self.suffixes))):
+            raise UsageError(f"suffixes must be a tuple of endings such as ('.txt',), got {self.suffixes!r}.")
+
+
+def _is_suffix(value: object) -> bool:
+    """Whether `Path(name).suffix.lower()` can be `value`."""
+    return isinstance(value, str) and len(value) > 1 and value == Path(f"a{value}").suffix.lower()

@@ -1,0 +1,76 @@
+"""E-books (epub): the chapters in reading order, by zipfile and lxml."""
+
+import posixpath
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+from memspan.data.formats.base import FileSource, Format
+from memspan.data.formats.html import decode_page, visible_text
+from memspan.data.formats.parsing import parsing, unpacked
+
+
+def read_epub(source: FileSource) -> Iterator[str]:
+    """The chapters of an e-book in reading order, without its table of contents, a blank line between chapters.
+
+    Raises UnreadableSource if it is damaged or copy-protected.
+    """
+    with source.open() as file:
+        with parsing(source, "epub"):
+            book = zipfile.ZipFile(file)
+            chapters = _chapters(source, book)
+            protected = _protected(source, book)
+        empty = True
+        for chapter in chapters:
+            if chapter in protected:
+                raise source.refused("is copy-protected (DRM): only a copy without protection can be read")
+            with parsing(source, "epub"):
+                page = FileSource(source.path, source.name)  # chapters declare their own encodings
+                text = visible_text(decode_page(page, unpacked(source, book, chapter)))
+            if text:
+                yield text if empty else f"\n\n{text}"
+                empty = False
+
+
+def _chapters(source: FileSource, book: zipfile.ZipFile) -> list[str]:
+    """The members of an e-book that hold its chapters, in the order of its spine.
+
+    META-INF/container.xml names the package file; its manifest gives every file an id, and its spine lists the ids.
+    """
+    container = _xml(source, book, "META-INF/container.xml")
+    package_name = next(container.iter("{*}rootfile")).get("full-path")
+    package = _xml(source, book, package_name)
+    items = {item.get("id"): item for item in package.iter("{*}item")}
+    spine = [items.get(entry.get("idref")) for entry in package.iter("{*}itemref")]
+    return [
+        posixpath.normpath(posixpath.join(posixpath.dirname(package_name), unquote(item.get("href"))))
+        for item in spine
+        if item is not None and _is_chapter(item)
+    ]
+
+
+def _is_chapter(item: Any) -> bool:
+    """Whether an entry of the manifest is a page of text and not the table of contents."""
+    media_type = item.get("media-type", "html")
+    is_page = "html" in media_type or "oeb1" in media_type  # what pages were called before EPUB 2
+    return is_page and "nav" not in item.get("properties", "").split()
+
+
+def _protected(source: FileSource, book: zipfile.ZipFile) -> set[str]:
+    """The members of an e-book that are encrypted; often these are only its fonts."""
+    listing = "META-INF/encryption.xml"
+    if listing not in book.namelist():
+        return set()
+    return {unquote(entry.get("URI", "")) for entry in _xml(source, book, listing).iter("{*}CipherReference")}
+
+
+def _xml(source: FileSource, book: zipfile.ZipFile, member: str) -> Any:
+    """The root of an XML file within an archive. Entities stay unexpanded and nothing is fetched."""
+    from lxml import etree
+
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
+    return etree.fromstring(unpacked(source, book, member), parser)
+
+
+EPUB = Format("epub", (".epub",), read_epub, packed=True)
