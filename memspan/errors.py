@@ -28,6 +28,10 @@ class DamagedMemory(MemspanError):
     """A memory whose files do not match their checksums. Nothing from it is used."""
 
 
+class DamagedFolder(MemspanError):
+    """A checkpoint or a converted model whose files do not match their checksums. Nothing from it is used."""
+
+
 class MemoryLocked(MemspanError):
     """Another process is writing to the memory and did not finish in time."""
 

@@ -10,7 +10,7 @@ from memspan.errors import UsageError
 from memspan.models.ensemble import open_models
 from memspan.models.saved import check_holds
 from memspan.tasks import build
-from memspan.training.build import CONFIG, config_of, learns
+from memspan.training.build import CONFIG, config_of, learns, verify_task_files
 from memspan.training.config import TrainConfig, read_yaml
 
 OF_ITS_DATA = ("data", "augment", "begin", "rehearse", "ewc")  # what a model that is trained needs no more
@@ -49,6 +49,7 @@ def reopen(
     """
     checkpoint = Path(checkpoint)
     check_holds(checkpoint, CONFIG)
+    verify_task_files(checkpoint)
     values = read_yaml(checkpoint / CONFIG)
     if task is not None and task != values.get("task"):
         raise UsageError(f"{checkpoint} was trained for {values.get('task')}, not for {task}.")

@@ -12,11 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from memspan.errors import MemspanError, UsageError
+from memspan.folders import CHECKSUMS
 from memspan.models.saved import SavedModel, open_model
 from memspan.state import State
 
-OF_THE_MODEL = ("config.json", "training.json")  # every other JSON beside a model is what a task learned: what ids mean
-OF_THE_RUN = ("training.*", "model.safetensors")
+OF_THE_MODEL = (
+    "config.json",
+    "training.json",
+    CHECKSUMS,
+)  # every other JSON beside a model is what a task learned: what ids mean
+OF_THE_RUN = ("training.*", "model.safetensors", CHECKSUMS)
 
 
 class Ensemble(nn.Module):

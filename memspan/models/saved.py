@@ -11,6 +11,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from memspan.errors import MemspanError, UsageError
+from memspan.folders import verify, write_checksums
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -41,13 +42,14 @@ class SavedModel(nn.Module):
         self.config = config
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes config.json and model.safetensors into `folder`, which is made if need be."""
+        """Writes config.json, model.safetensors and their checksums into `folder`, which is made if need be."""
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             config = {"model": self.kind, **asdict(self.config)}
             (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
             self.save_weights(folder / WEIGHTS)
+            write_checksums(folder)
         except (OSError, SafetensorError) as error:
             raise MemspanError(f"The model cannot be written to {folder}: {error}.") from error
 
@@ -107,6 +109,7 @@ def check_holds(folder: Path, name: str) -> None:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     check_holds(folder, CONFIG)
+    verify(folder, {CONFIG, WEIGHTS}.__contains__)
     try:
         config = json.loads((folder / CONFIG).read_text("utf-8"))
     except ValueError as error:

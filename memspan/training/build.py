@@ -6,6 +6,7 @@ from typing import Any
 
 from memspan.data.tokenizer import FILE as TOKENIZER
 from memspan.errors import UsageError
+from memspan.folders import verify
 from memspan.models.saved import check_holds
 from memspan.tasks import Task, build, task_class
 from memspan.training.config import TrainConfig, read_yaml
@@ -20,6 +21,7 @@ def make_task(checkpoint: Path, name: str | None = None, settings: dict[str, Any
         if name is None:
             raise UsageError(f"{checkpoint} does not say what the model was trained for: name a task.")
         return build(name, **(settings or {}), **learned)
+    verify_task_files(checkpoint)
     values = read_yaml(checkpoint / CONFIG)
     if name is not None and name != values.get("task"):
         if learned or learns(name):
@@ -29,6 +31,11 @@ def make_task(checkpoint: Path, name: str | None = None, settings: dict[str, Any
     if learns(config.task):
         check_holds(checkpoint, TOKENIZER)
     return config.replace(task_settings={**config.task_settings, **(settings or {}), **learned}).make_task()
+
+
+def verify_task_files(checkpoint: Path) -> None:
+    """Raises DamagedFolder where the configuration of the run or what the task learned is not as it was written."""
+    verify(checkpoint, lambda name: not name.endswith(".safetensors"))
 
 
 def learns(task: str) -> bool:

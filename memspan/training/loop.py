@@ -35,7 +35,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.figures import can_draw, new_figure
-from memspan.folders import check_output, find, replaced
+from memspan.folders import check_output, find, replaced, verify
 from memspan.models.saved import WEIGHTS, SavedModel, open_model
 from memspan.state import State, losses
 from memspan.tasks import IGNORE_INDEX, Batch
@@ -477,6 +477,7 @@ class _Run:
 
     def load(self, folder: Path) -> None:
         """Goes back to a checkpoint. Raises UsageError for one of another configuration, or a damaged one."""
+        verify(folder)
         other = TrainConfig.load(folder / CONFIG)
         if not self.config.same_run(other):
             mine, theirs = self.config.to_dict(), other.to_dict()

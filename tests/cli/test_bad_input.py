@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from memspan.folders import write_checksums
 from tests.commands import Run
 
 SMALL = ("--steps", "2", "--width", "16", "--segments", "2", "--rows", "4", "--device", "cpu")
@@ -220,12 +221,14 @@ def test_a_damaged_model(
     run: Run, runs: Path, task: str, file: str, damage: Callable[[Path], None], told: str, command: str
 ) -> None:
     damage(runs / task / "best" / file)
+    write_checksums(runs / task / "best")  # as if it had been written so; without this it is refused by its checksum
     options = ["--segments", "2"] if command == "eval" else ["The Lighthouse 1"]
     assert told in run(command, f"runs/{task}/best", *options).sentence
 
 
 def test_labels_of_another_run(run: Run, runs: Path) -> None:
     (runs / "classification" / "best" / "labels.json").write_text('["a", "b"]')
+    write_checksums(runs / "classification" / "best")
     assert "by the files beside it there are" in run("predict", "runs/classification/best", "hello").sentence
 
 

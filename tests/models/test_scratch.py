@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from memspan.errors import UsageError
+from memspan.folders import write_checksums
 from memspan.mechanisms import window_only
 from memspan.models.generate import Sampling, continue_text
 from memspan.models.saved import open_model
@@ -86,16 +87,21 @@ def test_wrong_folders(tmp_path: Path) -> None:
         ({"depth": 1}, "does not describe a model of this version"),
     ):
         path.write_text(json.dumps({**config, **change}))
+        write_checksums(tmp_path)
         with pytest.raises(UsageError, match=sentence):
             ScratchModel.from_pretrained(tmp_path)
     path.write_text(json.dumps({**config, "model": "oracle"}))
+    write_checksums(tmp_path)
     with pytest.raises(UsageError, match=r"unknown kind \(oracle\). Known: encoder, .*scratch, seq2seq"):
         open_model(tmp_path)
     path.write_text("{")
+    write_checksums(tmp_path)
     with pytest.raises(UsageError, match="damaged"):
         open_model(tmp_path)
     path.write_text(json.dumps(config))
+    write_checksums(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    write_checksums(tmp_path)
     with pytest.raises(UsageError, match="cannot be read"):
         ScratchModel.from_pretrained(tmp_path)
 

@@ -12,6 +12,7 @@ from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 from memspan.errors import UsageError
 from memspan.evaluation.memory_vs_window import compare_memory_with_window
 from memspan.evaluation.predict import predict
+from memspan.folders import write_checksums
 from memspan.models.saved import open_model
 from memspan.pretrained.adapt import adapt
 from memspan.state import tensors
@@ -205,6 +206,7 @@ def test_what_cannot_be(bases: dict[str, str], table: str, tmp_path: Path) -> No
     model.save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "lora": 2}))
+    write_checksums(tmp_path)
     with pytest.raises(UsageError, match="another configuration"):
         open_model(tmp_path)
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from memspan.errors import Diverged, MemspanError, UsageError
+from memspan.folders import write_checksums
 from memspan.mechanisms import MECHANISMS, Mechanism
 from memspan.models.scratch import ScratchModel
 from memspan.state import State, tensors
@@ -296,6 +297,7 @@ def test_another_configuration_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").rename(tmp_path / "moved")
     assert train(config.replace(output=str(tmp_path / "moved")), resume=True).step == 6
     (tmp_path / "moved" / "last" / "training.safetensors").write_bytes(b"nothing")
+    write_checksums(tmp_path / "moved" / "last")
     with pytest.raises(UsageError, match="cannot be read"):
         train(config.replace(output=str(tmp_path / "moved")), resume=True)
 
