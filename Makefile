@@ -1,17 +1,30 @@
-# make demo    a fresh machine: environment, embedded model, a long document, questions and answers
-# make test    a fresh machine: environment and all tests
+# make demo       on a fresh machine: the environment, the embedded model, a long document, questions and answers
+# make test       on a fresh machine: the environment and all fast tests, on two cores
+# make lint types docs-check site    what CI checks beside the tests; `make docs` renews what is generated
+# make wheel      the wheel in an environment of its own, outside the repository: read, search, ask, train, predict
+# make slow       tests that take minutes;  make mutations: faults in the source, each of which a test must find
+# make matrix     the fast tests with the lowest and the highest supported transformers, each in its own environment
+#                 under build/matrix; TORCH=2.11.0 takes another torch (without a CPU build at hand: gigabytes of CUDA)
+# make bench      the benchmarks of the README that need no data set but those in MEMSPAN_DATA
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 BUILD ?= build
+PIP = -m pip install --quiet --disable-pip-version-check
+EXTRAS = train,tasks,tune,explain
+MATRIX ?= 5.17.0 5.24.0
+TORCH ?= $(patsubst torch==%,%,$(filter torch==%,$(file < constraints.txt)))
+FAST = -m pytest -m "not slow" -q -n 2 --dist worksteal
+GENERATED = README.md README.zh-CN.md docs/benchmarks.md docs/cli.md docs/mechanisms.md
 
-.PHONY: demo test lint types docs docs-check slow bench clean
+.PHONY: demo test slow lint types docs docs-check site wheel matrix mutations bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python $(PIP) 'pip>=25.1'
+	$(BIN)/python $(PIP) -c constraints.txt torch
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[$(EXTRAS)]' --group dev
 	touch $@
 
 $(BUILD)/logbook.md: examples/make_logbook.py $(VENV)/.installed
@@ -22,7 +35,7 @@ demo: $(BUILD)/logbook.md
 	$(BIN)/python examples/demo.py $(BUILD)/logbook.md $(BUILD)/logbook.mem
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow" -q
+	OMP_NUM_THREADS=1 $(BIN)/python $(FAST)
 
 slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow -q
@@ -35,10 +48,31 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed
-	$(BIN)/cog -r README.md README.zh-CN.md docs/cli.md docs/mechanisms.md
+	$(BIN)/cog -r $(GENERATED)
 
 docs-check: $(VENV)/.installed
-	$(BIN)/cog --check README.md README.zh-CN.md docs/cli.md docs/mechanisms.md
+	$(BIN)/cog --check $(GENERATED)
+
+site: $(VENV)/.installed
+	$(BIN)/mkdocs build --strict --quiet --site-dir $(abspath $(BUILD))/site
+
+wheel: $(VENV)/.installed
+	rm -rf $(BUILD)/dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(BUILD)/dist .
+	.ci/wheel $(BUILD)/dist/memspan-*.whl $(BIN)/python
+
+matrix:
+	for version in $(MATRIX); do \
+	  venv=$(BUILD)/matrix/transformers-$$version-torch-$(TORCH) && \
+	  $(PYTHON) -m venv $$venv && \
+	  $$venv/bin/python $(PIP) 'pip>=25.1' && \
+	  $$venv/bin/python $(PIP) torch==$(TORCH) && \
+	  $$venv/bin/python $(PIP) torch==$(TORCH) transformers==$$version -e '.[$(EXTRAS)]' --group test && \
+	  OMP_NUM_THREADS=1 $$venv/bin/python $(FAST) || exit 1; \
+	done
+
+mutations: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.mutations
 
 bench: $(VENV)/.installed
 	for name in parity reading flat_memory needles decoding; do $(BIN)/python -m benchmarks.$$name || exit 1; done
