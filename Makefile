@@ -78,7 +78,7 @@ bench: $(VENV)/.installed
 	for name in parity reading flat_memory needles decoding; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 	$(BIN)/python -m benchmarks.recall --answers
 	$(BIN)/python -m benchmarks.recall --data cmrc
-	$(BIN)/python benchmarks/durability.py --kills 200
+	$(BIN)/python -m benchmarks.durability --kills 200
 
 clean:
 	rm -rf $(BUILD) .pytest_cache .mypy_cache .ruff_cache

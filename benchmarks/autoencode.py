@@ -115,7 +115,7 @@ def main() -> None:
             row = {"tokens": what, "rate": f"{rate}x", "rebuilt": median, "bar": bar, "met": median >= bar}
             rows.append({**row, "cpu s": seconds, "seeds": accuracies})
             print(rows[-1], flush=True)
-    report.save("autoencode", {"rows": rows})
+    report.save("autoencode", {"rows": rows}, seeds=range(options.seeds))
 
     def draw(axes: Any) -> None:
         axes.bar([f"{row['tokens']} {row['rate']}" for row in rows], [row["rebuilt"] for row in rows])

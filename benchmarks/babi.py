@@ -85,7 +85,7 @@ def main() -> None:
         "history": done.history,
         "rows": rows,
     }
-    report.save(f"babi-{options.mechanism}", figures)
+    report.save(f"babi-{options.mechanism}", figures, seeds=[options.seed])
 
     def draw(axes: Any) -> None:
         axes.plot(

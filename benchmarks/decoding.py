@@ -190,6 +190,7 @@ def main() -> None:
     report.save(
         "decoding",
         {"ratios": rows, "tokens/s": middle, "rounds": speeds, "memory tokens": large.tokens, "llama.cpp": about},
+        seeds=[],
     )
     report.plot(
         "decoding",

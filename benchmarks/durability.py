@@ -1,6 +1,6 @@
 """Kill a process that writes to a memory, again and again, and count what was acknowledged and is lost.
 
-    python benchmarks/durability.py --kills 200
+    python -m benchmarks.durability --kills 200
 
 A child process appends chat turns and a long document in pieces, forgets some turns, searches now and then, and after
 each change writes its number to a log outside the memory. It is killed at a random moment. Then the memory is loaded:
@@ -9,9 +9,7 @@ child goes on from there.
 """
 
 import argparse
-import json
 import os
-import platform
 import random
 import signal
 import subprocess
@@ -20,18 +18,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import report
 from memspan.errors import MemspanError
 from memspan.memory import EncodedText, Fingerprint, Memory, load_memory
 
 FINGERPRINT = Fingerprint("durability", "durability", "float32", ((0, 0), (1, 0)), 16, "durability")
-RESULTS = Path(__file__).parent / "results"
-CHILD = "import sys, durability; durability.write_until_killed(*sys.argv[1:])"
+CHILD = "import sys; from benchmarks import durability; durability.write_until_killed(*sys.argv[1:])"
 LATEST_KILL = 0.8  # seconds after the child was started; it needs about 0.2 to begin
 
 
@@ -141,7 +138,7 @@ def kill_once(folder: Path, first: int, seconds: float) -> int:
     log = folder / "acknowledged"
     log.unlink(missing_ok=True)
     command = [sys.executable, "-c", CHILD, str(folder / "memory"), str(log), str(first)]
-    with subprocess.Popen(command, cwd=Path(__file__).parent, stderr=subprocess.PIPE) as child:
+    with subprocess.Popen(command, cwd=report.ROOT, stderr=subprocess.PIPE) as child:
         time.sleep(seconds)
         child.send_signal(signal.SIGKILL)
         _, complaint = child.communicate()
@@ -193,21 +190,6 @@ def read_all(memory: Memory) -> dict[str, str]:
     return texts
 
 
-def machine() -> dict[str, object]:
-    """Where this was measured."""
-    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
-
-
 def main() -> int:
     """Run, print a table, write the result; 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -222,13 +204,7 @@ def main() -> int:
     print()
     for name, value in figures.items():
         print(f"{name.replace('_', ' '):<26}{value:>10}")
-    now = datetime.now(UTC)
-    command = f"python benchmarks/durability.py --kills {arguments.kills} --seed {arguments.seed}"
-    result = {"date": now.isoformat(timespec="seconds"), "machine": machine(), "command": command, "figures": figures}
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{now:%Y-%m-%d}-durability.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written to {path}")
+    report.save("durability", figures, seeds=[arguments.seed])
     return 1 if outcome.broken > 0 else 0
 
 

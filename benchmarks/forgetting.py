@@ -64,7 +64,7 @@ def main() -> None:
             rows.append(_row(f"then the second, {name}", done, begin))
             print(rows[-1], flush=True)
     report.table(rows)
-    report.save("forgetting", {"first": FIRST, "second": SECOND, "table": rows})
+    report.save("forgetting", {"first": FIRST, "second": SECOND, "table": rows}, seeds=[options.seed])
 
 
 def _row(name: str, done: Report, begin: str) -> dict[str, Any]:

@@ -170,8 +170,10 @@ def main() -> None:
         for name, future in {name: jobs.submit(one, name) for name in options.only}.items():
             figures[name] = future.result()
             print(name, figures[name], flush=True)
-            report.save("language", {"steps": options.steps, "models": figures, "table": table(figures)})
-    report.save("language", {"steps": options.steps, "models": figures, "table": table(figures)})
+            report.save(
+                "language", {"steps": options.steps, "models": figures, "table": table(figures)}, seeds=[options.seed]
+            )
+    report.save("language", {"steps": options.steps, "models": figures, "table": table(figures)}, seeds=[options.seed])
     report.table(table(figures))
 
     def draw(axes: Any) -> None:

@@ -20,11 +20,16 @@ class Asked:
     answers: tuple[str, ...]
 
 
+def seed_of(test: bool) -> int:
+    """The seed that draws the paragraphs and questions of one half of the articles."""
+    return 2 if test else 1
+
+
 def load(name: str, *, test: bool, paragraphs: int = 300, questions: int = 200) -> tuple[list[str], list[Asked]]:
     """Shuffled paragraphs, and questions about them. `test=False` takes other articles: for choosing prompts and weights."""
     articles = _articles(name)
     chosen = [article for place, article in enumerate(articles) if place % 2 == test]
-    rng = random.Random(2 if test else 1)
+    rng = random.Random(seed_of(test))
     pool = [paragraph for article in chosen for paragraph in article["paragraphs"]]
     rng.shuffle(pool)
     pool = pool[:paragraphs]

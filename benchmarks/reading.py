@@ -97,6 +97,7 @@ def main() -> None:
     report.save(
         "reading",
         {"rows": rows, "last tenth over first, raw": raw, "seconds a tenth": {"read": reading, "plain": windows}},
+        seeds=[],
     )
 
     def draw(axes):

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import report
-from benchmarks.questions import Asked, contained, load
+from benchmarks.questions import Asked, contained, load, seed_of
 
 K = (1, 4, 8, 16)
 
@@ -111,7 +111,9 @@ def first_places(numbers: Sequence[int], held: Sequence[Sequence[int]]) -> dict[
     return places
 
 
-def answers(lm, paragraphs: Sequence[str], asked: Sequence[Asked], searched: Sequence[Sequence], name: str) -> None:
+def answers(
+    lm, paragraphs: Sequence[str], asked: Sequence[Asked], searched: Sequence[Sequence], name: str, seed: int
+) -> None:
     """Answers from memory beside answers of the oracle; greedy, at most 32 tokens, several at once to save time."""
     import torch
 
@@ -143,7 +145,7 @@ def answers(lm, paragraphs: Sequence[str], asked: Sequence[Asked], searched: Seq
     }
     figures = {**shares, "ratio": shares["memory"] / shares["oracle"], "questions": len(asked), "budget": BUDGET}
     report.table([figures])
-    report.save(name, figures)
+    report.save(name, figures, seeds=[seed])
 
     def draw(axes):
         axes.bar(["handed the right paragraph", "from 300 paragraphs in memory"], [shares["oracle"], shares["memory"]])
@@ -197,7 +199,11 @@ def main() -> None:
     unusual = ["choosing"] * (options.half != "test")
     unusual += [str(options.questions)] * (options.questions != parser.get_default("questions"))
     name = "-".join(["recall", options.data, *unusual])
-    report.save(name, {"tokens": memory.tokens, "passages": len(memory), "questions": len(asked), "rankers": rows})
+    report.save(
+        name,
+        {"tokens": memory.tokens, "passages": len(memory), "questions": len(asked), "rankers": rows},
+        seeds=[seed_of(options.half == "test")],
+    )
 
     def draw(axes):
         for row in rows:
@@ -208,7 +214,7 @@ def main() -> None:
 
     report.plot(name, draw)
     if options.answers:
-        answers(lm, paragraphs, asked, searched, "-".join(["answers", *unusual]))
+        answers(lm, paragraphs, asked, searched, "-".join(["answers", *unusual]), seed_of(options.half == "test"))
 
 
 if __name__ == "__main__":

@@ -189,7 +189,9 @@ def main() -> None:
         for name, wait in waiting.items():
             figures[name] = verdict(name, wait())
             print(name, figures[name]["median"], "met" if figures[name]["met"] else figures[name]["bars"], flush=True)
-            report.save("remember", {known: figures[known] for known in TESTS if known in figures})  # nothing is lost
+            report.save(
+                "remember", {known: figures[known] for known in TESTS if known in figures}, seeds=range(options.seeds)
+            )  # nothing is lost
     report.table([row(name, figures[name]) for name in TESTS if name in figures])
 
     def draw(axes: Any) -> None:

@@ -1,19 +1,23 @@
-"""What every benchmark prints and writes: a table, and a dated result file with the machine and the command."""
+"""Tables on the screen, and dated result files that hold the command, the commit, the seeds, the machine and the figures."""
 
 import json
 import os
 import platform
+import shlex
+import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-DATA = Path(os.environ.get("MEMSPAN_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("MEMSPAN_DATA", ROOT.parent / "shared" / "data"))
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The processor, the threads and the versions that the figures were measured with."""
     import torch
     import transformers
 
@@ -29,12 +33,30 @@ def machine() -> dict[str, Any]:
     }
 
 
+def command(arguments: Sequence[str]) -> str:
+    """`arguments` (`sys.argv`) as a command to repeat: the benchmark as a module, paths relative to the repository.
+
+    Of an absolute path outside the repository and the folder beside it, only the last component is recorded: such a path
+    exists on one machine alone.
+    """
+    program, *options = arguments
+    return shlex.join(["python", "-m", f"benchmarks.{Path(program).stem}", *map(_relative, options)])
+
+
+def commit(root: Path = ROOT) -> str | None:
+    """The commit that is checked out, followed by `-dirty` if tracked files differ from it; None outside a checkout."""
+    describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+    try:
+        done = subprocess.run(describe, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
 def needs(path: Path) -> Path:
-    """`path`, or the end of the program with a sentence saying what is missing."""
+    """`path`; ends the program with a sentence if it does not exist."""
     if not path.exists():
-        sys.exit(
-            f"This benchmark reads {path}, which is not here. Set MEMSPAN_DATA to the folder that holds the data sets."
-        )
+        sys.exit(f"This benchmark reads {path}, which does not exist. Set MEMSPAN_DATA to the folder of the data sets.")
     return path
 
 
@@ -42,19 +64,25 @@ def table(rows: list[dict[str, Any]]) -> None:
     """Prints rows of equal keys as an aligned table."""
     columns = list(rows[0])
     cells = [columns, *[[_text(row[column]) for column in columns] for row in rows]]
-    widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def save(name: str, figures: Any) -> Path:
-    """Writes results/<date>-<name>.json beside this file and says where."""
+def save(name: str, figures: Any, *, seeds: Sequence[int]) -> Path:
+    """Writes results/<date>-<name>.json and prints its path. `seeds` are all random seeds that the figures come from."""
     now = datetime.now(UTC)
     path = RESULTS / f"{now:%Y-%m-%d}-{name}.json"
-    command = " ".join(["python", *sys.argv])
-    record = {"date": f"{now:%Y-%m-%dT%H:%M:%SZ}", "command": command, "machine": machine(), "figures": figures}
+    record = {
+        "date": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        "command": command(sys.argv),
+        "commit": commit(),
+        "seeds": list(seeds),
+        "machine": machine(),
+        "figures": figures,
+    }
     path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    print(f"-> {path}")
+    print(f"-> {path.relative_to(ROOT)}")
     return path
 
 
@@ -70,7 +98,16 @@ def plot(name: str, draw: Any) -> None:
     draw(axes)
     path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{name}.svg"
     figure.savefig(path)
-    print(f"-> {path}")
+    print(f"-> {path.relative_to(ROOT)}")
+
+
+def _relative(option: str) -> str:
+    name, equals, value = option.rpartition("=")
+    if not os.path.isabs(value):
+        return option
+    path = Path(value)
+    inside = path.is_relative_to(ROOT) or path.is_relative_to(DATA)
+    return name + equals + (os.path.relpath(path, ROOT) if inside else path.name)
 
 
 def _text(value: Any) -> str:

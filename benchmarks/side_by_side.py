@@ -208,7 +208,7 @@ def main() -> None:
             rows[-1].pop("accuracy")
             print(rows[-1], flush=True)
     report.table(rows)
-    report.save("side-by-side", {"seconds": options.seconds, "rows": rows})
+    report.save("side-by-side", {"seconds": options.seconds, "rows": rows}, seeds=[options.seed])
 
     def draw(axes: Any) -> None:
         axes.barh([row["model"] for row in rows], [row["16 segments"] for row in rows])

@@ -1,258 +1,284 @@
-"""The README's table of measured numbers, made from the newest result files: numbers and text cannot drift apart."""
+"""The tables of measurements in the README and the docs, made from the newest result files.
+
+`cog` prints them into the pages (`make docs`) and `make docs-check` fails when a page and the result files differ.
+"""
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.report import RESULTS
 
+RANKERS = {
+    "memspan": "memspan",
+    "memspan, not reranked": "memspan, not reranked",
+    "BM25 alone": "BM25",
+    "BM25 alone, no question words": "BM25 without question words",
+    "MiniLM alone": "MiniLM embeddings",
+    "MiniLM + BM25": "MiniLM + BM25",
+}
 
-def newest(name: str) -> tuple[str, Any] | None:
-    """The date and the figures of the newest result called `name`."""
+
+def figures(name: str) -> Any:
+    """The figures of the newest result file called `name`."""
     paths = [path for path in sorted(RESULTS.glob(f"*-{name}.json")) if path.stem[11:] == name]
-    if not paths:
-        return None
-    record = json.loads(paths[-1].read_text("utf-8"))
-    return record["date"][:10], record["figures"]
+    return json.loads(paths[-1].read_text("utf-8"))["figures"]
 
 
-def rows(chinese: bool) -> list[tuple[str, str, str]]:
-    """(what, figure, command) for every result that is there."""
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows]]
+    return "\n".join(lines)
 
-    def say(english: str, other: str) -> str:
-        return other if chinese else english
 
-    found = []
+# ---- the eight rows of the README
 
-    def add(name: str, command: str, tell: Any) -> None:
-        result = newest(name)
-        if result is not None:
-            for what, figure in tell(result[1]):
-                found.append((what, figure, f"`{command}`"))
 
-    def recall(figures: Any, data: str) -> list[tuple[str, str]]:
-        by_name = {row["ranker"]: row for row in figures["rankers"]}
-        shown = ["memspan", "BM25 alone", "BM25 alone, no question words", "MiniLM alone", "MiniLM + BM25"]
-        known = [name for name in shown if name in by_name]
-        parts = [f"{name} {by_name[name]['R@1']:.3f} / {by_name[name]['R@8']:.3f}" for name in known]
-        what = say(
-            f"right paragraph of 300 ({data}) at rank 1 / within 8, {figures['questions']} questions",
-            f"从 300 段（{data}）中找对段落：第 1 名 / 前 8 名，{figures['questions']} 个问题",
-        )
-        return [(what, ", ".join(parts))]
-
-    add("recall-squad", "python -m benchmarks.recall", lambda f: recall(f, "SQuAD"))
-    add("recall-squad-600", "python -m benchmarks.recall --questions 600", lambda f: recall(f, "SQuAD"))
-    add("recall-cmrc", "python -m benchmarks.recall --data cmrc", lambda f: recall(f, "CMRC2018"))
-    add(
-        "answers",
-        "python -m benchmarks.recall --answers",
-        lambda f: [
-            (
-                say("answers from memory over answers handed the right paragraph", "凭记忆作答与直接给出正确段落之比"),
-                f"{f['ratio']:.2f} ({f['memory']:.3f} / {f['oracle']:.3f})",
-            )
-        ],
-    )
-    add(
-        "needles",
-        "python -m benchmarks.needles",
-        lambda f: [
-            (
-                say(
-                    f"8 facts hidden in {row['tokens']:,} tokens: found first / answered / answered by the oracle",
-                    f"藏在 {row['tokens']:,} 个 token 中的 8 个事实：排第一 / 答对 / 直接给段落时答对",
-                ),
-                f"{row['first of 8']} / {row['answers']} / {row['oracle']}",
-            )
-            for row in f["rows"]
-        ],
-    )
-    reading = {
-        "read over plain": say(
-            "reading over the plain model on 2,048-token windows", "阅读速度与原模型逐窗前向之比（2,048）"
-        ),
-        "last tenth": say(
-            "last tenth of a reading over its first: each against the plain model beside it / raw tokens/s",
-            "一次阅读中最后一成与第一成速度之比：各与同时运行的原模型相比 / 原始 token/s",
-        ),
-        "forward of 16384": say(
-            "reading 16k tokens over one full-attention forward", "读 16k token 与一次全注意力前向之比"
-        ),
-        "forward of 32768": say(
-            "reading 32k tokens over one full-attention forward", "读 32k token 与一次全注意力前向之比"
-        ),
+def headline(language: str = "en") -> str:
+    """Eight measurements, each with its quantity and its unit; `language` is en or zh."""
+    squad, cmrc, needles = by_ranker("recall-squad-600"), by_ranker("recall-cmrc"), figures("needles")["rows"][-1]
+    answers, durability = figures("answers"), figures("durability")
+    reading, decoding = reading_rows(), decoding_rows()
+    memory = figures("flat-memory")["reading"][-1]
+    shares = {
+        "squad": f"{percent(squad['memspan']['R@1'])} (BM25 {percent(squad['BM25 alone']['R@1'])}, MiniLM {percent(squad['MiniLM alone']['R@1'])})",
+        "cmrc": f"{percent(cmrc['memspan']['R@1'])} (BM25 {percent(cmrc['BM25 alone']['R@1'])}, MiniLM {percent(cmrc['MiniLM alone']['R@1'])})",
     }
-
-    def raw(figures: Any) -> float:
-        first, *_, last = figures["seconds a tenth"]["read"]
-        return float(first / last)
-
-    add(
-        "reading",
-        "python -m benchmarks.reading",
-        lambda f: [
-            (what, f"{row['ratio']:.2f}" + (f" / {raw(f):.2f}" if part == "last tenth" else ""))
-            for row in f["rows"]
-            for part, what in reading.items()
-            if part in row["what"]
-        ],
-    )
-    add(
-        "flat-memory",
-        "python -m benchmarks.flat_memory",
-        lambda f: [
-            (
-                say(
-                    f"host memory while {row['model']} reads {row['tokens']:,} tokens",
-                    f"{row['model']} 读 {row['tokens']:,} 个 token 时主机内存增长",
-                ),
-                f"{row['host B/token']:.0f} B/token",
-            )
-            for row in f["reading"]
-        ],
-    )
-    add(
-        "decoding",
-        "python -m benchmarks.decoding",
-        lambda f: [
-            (row["what"] if not chinese else f"写作速度：{row['what']}", f"{row['ratio']:.2f}") for row in f["ratios"]
-        ],
-    )
-    add(
-        "durability",
-        "python benchmarks/durability.py --kills 200",
-        lambda f: [
-            (say("kill -9 during append: acknowledged and lost", "追加时 kill -9：已确认而丢失"), durability(f))
-        ],
-    )
-    add("remember", "python -m benchmarks.remember", lambda f: remembered(f, chinese))
-    add(
-        "autoencode",
-        "python -m benchmarks.autoencode",
-        lambda f: [
-            (
-                say("tokens rebuilt from latents of 64 floats", "由 64 维潜变量重建的 token 比例"),
-                ", ".join(f"{row['tokens']} {row['rate']} {row['rebuilt']:.4f}" for row in f["rows"]),
-            )
-        ],
-    )
-    add(
-        "language",
-        "python -m benchmarks.language",
-        lambda f: [
-            (
-                say(
-                    "wikitext-2, bits per byte after 2 MB of training, equal parameters",
-                    "wikitext-2 每字节比特数（参数量相同，训练 2 MB）",
-                ),
-                ", ".join(
-                    f"{row['model']} {row['bits per byte']:.2f}"
-                    for row in sorted(f["table"], key=lambda row: row["bits per byte"])
-                ),
-            )
-        ],
-    )
-    for name in ("delta", "ltm", "retrieval"):
-        add(
-            f"babi-{name}",
-            "python -m benchmarks.babi",
-            lambda f: [
-                (
-                    say(
-                        f"bAbI's first task in a book, trained on 512 tokens ({f['mechanism']}): right answers",
-                        f"书中的 bAbI 任务一（训练长度 512，{f['mechanism']}）：正确率",
-                    ),
-                    ", ".join(f"{row['tokens']} {row['accuracy']:.2f}" for row in f["rows"]),
-                )
-            ],
-        )
-    add(
-        "tasks",
-        "python -m benchmarks.tasks",
-        lambda f: [_task(name, told, chinese) for name, told in f["tasks"].items()],
-    )
-    add(
-        "classification",
-        "python -m benchmarks.classification",
-        lambda f: [
-            (f"{row['data']}: {row['metric']}", f"memspan {row['memspan']:.3f}, TF-IDF + linear {row['TF-IDF']:.3f}")
-            for row in f["rows"]
-        ],
-    )
-    add(
-        "speed",
-        "python -m benchmarks.speed",
-        lambda f: [
-            (
-                say("training tokens/s over torch's LSTM of the same width", "训练速度与同宽度 torch LSTM 之比"),
-                ", ".join(f"{row['mechanism']} {row['of nn.LSTM']:.2f}" for row in f["rows"]),
-            )
-        ],
-    )
-    return found
-
-
-def _task(name: str, told: Any, chinese: bool) -> tuple[str, str]:
-    """A memory against none."""
-    memory, none = told["contenders"]
-    baselines = "".join(f", {one} {value:.3f}" for one, value in told["baselines"].items())
-    spread = max(memory["spread"], none["spread"])
-    without, shown = ("无记忆", "极差") if chinese else ("no memory", "spread")
-    figures = f"{memory['name']} {memory['mean']:.3f}, {without} {none['mean']:.3f} ({shown} {spread:.3f}){baselines}"
-    return f"{name.replace('_', ' ')}: {told['metric']}", figures
-
-
-def remembered(figures: Any, chinese: bool) -> list[tuple[str, str]]:
-    """The two rows that tell most; the others stand in docs/mechanisms.md."""
-
-    def tell(names: dict[str, str], length: str) -> str:
-        known = {shown: figures[name]["median"] for name, shown in names.items() if name in figures}
-        return ", ".join(f"{shown} {median[length]:.2f}" for shown, median in known.items())
-
-    near = {f"recall-{name}": name for name in ("window-only", "lstm-4", "neural", "delta", "ltm", "retrieval")}
-    far = {"far-delta": "delta", "far-ltm": "ltm"}
-    rows = [
+    english = [
+        ("Questions whose paragraph is ranked first of 300, English (SQuAD, 600 questions)", shares["squad"]),
+        ("The same, Chinese (CMRC2018, 200 questions)", shares["cmrc"]),
         (
-            "4 facts among noise recalled 64 segments later, trained on 5 segments for 60 to 150 s",
-            "噪声中的 4 个事实在 64 段之后的准确率（训练长度 5 段，60 至 150 秒）",
-            tell(near, "64"),
+            "Questions answered correctly from memory (SQuAD; 200 questions, SmolLM2-135M)",
+            f"{percent(answers['memory'])} ({percent(answers['oracle'])} when handed the right paragraph)",
         ),
         (
-            "the same 256 segments later, trained on 12 for 220 s",
-            "同上，256 段之后（训练长度 12 段，220 秒）",
-            tell(far, "256"),
+            f"Facts hidden in {needles['tokens']:,} tokens: ranked first / answered",
+            f"{needles['first of 8']} of 8 / {needles['answers']} of 8",
         ),
+        (
+            "Reading speed, two CPU cores",
+            f"{reading['plain'][0]:,.0f} tokens/s ({reading['plain'][1]:.1f} times the plain model's)",
+        ),
+        ("Growth of host memory while reading", f"{memory['host B/token']:.0f} bytes per token"),
+        (
+            "Writing speed with a memory of 128,000 tokens, relative to an almost empty memory",
+            f"{decoding['memory of 128k tokens over an almost empty one']:.2f} times",
+        ),
+        ("Acknowledged changes lost in kill -9 during writing", f"{durability['lost']} in {durability['kills']} kills"),
     ]
-    return [(other if chinese else english, told) for english, other, told in rows]
+    if language == "en":
+        return markdown(("quantity", "measured"), english)
+    chinese = [
+        "英文：300 段中把正确段落排在第一的问题比例（SQuAD，600 问）",
+        "中文：同上（CMRC2018，200 问）",
+        "凭记忆答对的问题比例（SQuAD，200 问，SmolLM2-135M）",
+        f"藏在 {needles['tokens']:,} 个 token 中的 8 个事实：排在第一 / 答对",
+        "阅读速度（两个 CPU 核）",
+        "阅读时主机内存的增长",
+        "记忆有 12.8 万 token 时的生成速度，相对于几乎为空的记忆",
+        "写入过程中 kill -9：已确认却丢失的改动",
+    ]
+    values = [
+        shares["squad"],
+        shares["cmrc"],
+        f"{percent(answers['memory'])}（直接给出正确段落时 {percent(answers['oracle'])}）",
+        f"{needles['first of 8']} / {needles['answers']}（共 8 个）",
+        f"{reading['plain'][0]:,.0f} token/s（原模型的 {reading['plain'][1]:.1f} 倍）",
+        f"每个 token {memory['host B/token']:.0f} 字节",
+        f"{decoding['memory of 128k tokens over an almost empty one']:.2f} 倍",
+        f"{durability['kills']} 次中 {durability['lost']} 次",
+    ]
+    return markdown(("测量项", "结果"), zip(chinese, values, strict=True))
+
+
+# ---- docs/benchmarks.md
+
+
+def retrieval() -> str:
+    """Share of questions whose paragraph is at rank 1 and within rank 8."""
+    columns = {
+        "SQuAD, 200 questions": by_ranker("recall-squad"),
+        "SQuAD, 600 questions": by_ranker("recall-squad-600"),
+        "CMRC2018, 200 questions": by_ranker("recall-cmrc"),
+    }
+    rows = [
+        [label, *(f"{column[name]['R@1']:.3f} / {column[name]['R@8']:.3f}" for column in columns.values())]
+        for name, label in RANKERS.items()
+    ]
+    return markdown(("ranker", *columns), rows)
+
+
+def answers() -> str:
+    """Share of SQuAD questions whose answer contains the right one."""
+    shares = figures("answers")
+    return markdown(
+        ("text in the prompt", "answers that contain the right one"),
+        [
+            ("retrieved passages", f"{shares['memory']:.3f}"),
+            ("the right paragraph", f"{shares['oracle']:.3f}"),
+            ("ratio", f"{shares['ratio']:.2f}"),
+        ],
+    )
+
+
+def needles() -> str:
+    """Invented facts hidden in a long text, by its length."""
+    rows = [
+        [f"{row['tokens']:,}", f"{row['passages']:,}", *(f"{row[key]}" for key in ("first of 8", "answers", "oracle"))]
+        for row in figures("needles")["rows"]
+    ]
+    return markdown(("tokens", "passages", "ranked first, of 8", "answered", "answered given the passage"), rows)
+
+
+def reading() -> str:
+    """Reading speed, absolute and relative to the plain model in the same run."""
+    labels = {
+        "plain": "reading 100,000 tokens / plain model on 2,048-token windows",
+        "late": "last tenth of a reading / its first tenth, each relative to the plain model beside it",
+        "16k": "reading 16,384 tokens / one full-attention forward pass over them",
+        "32k": "reading 32,768 tokens / one full-attention forward pass over them",
+    }
+    rows = [[labels[key], f"{speed:,.0f}", f"{ratio:.2f}"] for key, (speed, ratio) in reading_rows().items()]
+    return markdown(("quantity", "tokens/s", "ratio"), rows)
+
+
+def host_memory() -> str:
+    """Growth of resident host memory, and of the index, in bytes per token read."""
+    rows = [
+        [row["model"], f"{row['tokens']:,}", f"{row['host B/token']:.0f}", f"{row['index B/token']:.0f}"]
+        for row in figures("flat-memory")["reading"]
+    ]
+    return markdown(("model", "tokens read", "host memory, bytes per token", "index, bytes per token"), rows)
+
+
+def decoding() -> str:
+    """Writing speed, absolute and as ratios."""
+    speeds = figures("decoding")["tokens/s"]
+    first = markdown(("writer", "tokens/s"), [(name, f"{speed:.1f}") for name, speed in speeds.items()])
+    ratios = markdown(
+        ("ratio of speeds", "measured"), [(name, f"{value:.2f}") for name, value in decoding_rows().items()]
+    )
+    return f"{first}\n\n{ratios}"
+
+
+def durability() -> str:
+    """What was found after each kill."""
+    found = figures("durability")
+    labels = {
+        "kills": "kills",
+        "acknowledged": "changes acknowledged before a kill",
+        "lost": "acknowledged changes lost",
+        "wrong": "memories with content that was never written",
+        "unreadable": "memories that could not be opened",
+    }
+    return markdown(("quantity", "count"), [(label, f"{found[key]:,}") for key, label in labels.items()])
 
 
 def mechanisms() -> str:
-    """docs/mechanisms.md: every test of `benchmarks.remember`."""
-    result = newest("remember")
-    if result is None:
-        return ""
-    lines = ["| test | accuracy at so many segments | state bytes | bar |", "| --- | --- | --- | --- |"]
-    for name, shown in result[1].items():
-        told = ", ".join(f"{length}: {value:.3f}" for length, value in shown["median"].items())
-        bars = ", ".join(f"{length}: {bar}" for length, bar in shown["bars"].items())
-        met = {True: f"{bars}: met", False: f"{bars}: not met", None: ""}[shown["met"]]
-        lines.append(f"| {name} | {told} | {list(shown['state bytes'].values())[-1]:,} | {met} |")
-    return "\n".join(lines)
+    """Accuracy on held-out streams of every test of `benchmarks.remember`, and the size of the state."""
+    rows = [
+        [
+            name,
+            ", ".join(f"{length}: {accuracy:.3f}" for length, accuracy in test["median"].items()),
+            f"{list(test['state bytes'].values())[-1]:,}",
+        ]
+        for name, test in figures("remember").items()
+    ]
+    return markdown(("test", "accuracy, by segments in the stream", "state, bytes"), rows)
 
 
-def durability(figures: Any) -> str:
-    return f"{figures.get('lost', '?')} of {figures.get('kills', '?')} kills"
+def side_by_side() -> str:
+    """memspan's delta rule and other libraries in one training loop."""
+    rows = [
+        [row["model"], f"{row['5 segments']:.2f}", f"{row['16 segments']:.2f}", f"{row['steps']:,}"]
+        for row in figures("side-by-side")["rows"]
+    ]
+    return markdown(("model", "accuracy over 5 segments", "over 16 segments", "training steps in 60 s"), rows)
 
 
-def _table(heads: tuple[str, str, str], chinese: bool) -> str:
-    lines = [f"| {' | '.join(heads)} |", "| --- | --- | --- |"]
-    lines += [f"| {' | '.join(row)} |" for row in rows(chinese)]
-    return "\n".join(lines)
+def latents() -> str:
+    """Share of tokens that the autoencoder rebuilds from one latent a chunk."""
+    rows = [[row["tokens"], row["rate"], f"{row['rebuilt']:.4f}"] for row in figures("autoencode")["rows"]]
+    return markdown(("tokens", "tokens per latent", "share rebuilt"), rows)
 
 
-def english() -> str:
-    return _table(("what", "measured", "command"), chinese=False)
+def language() -> str:
+    """Bits per byte on the test part of wikitext-2."""
+    ordered = sorted(figures("language")["table"], key=lambda row: row["bits per byte"])
+    return markdown(("mechanism", "bits per byte"), [(row["model"], f"{row['bits per byte']:.2f}") for row in ordered])
 
 
-def chinese() -> str:
-    return _table(("测什么", "结果", "命令"), chinese=True)
+def babi() -> str:
+    """Right answers to bAbI's first task by the length of the book around it."""
+    rows = [(row["tokens"], f"{row['accuracy']:.2f}") for row in figures("babi-delta")["rows"]]
+    return markdown(("tokens in the book", "right answers"), rows)
+
+
+def tasks() -> str:
+    """Every task on real data: a memory, none, and the best baseline."""
+    return markdown(
+        ("task", "metric", "with a memory", "without", "spread over seeds", "baselines"),
+        [_task(name, result) for name, result in figures("tasks")["tasks"].items()],
+    )
+
+
+def classification() -> str:
+    """Classification with the features of a frozen model."""
+    rows = [
+        [row["data"], row["metric"], f"{row['memspan']:.3f}", f"{row['TF-IDF']:.3f}"]
+        for row in figures("classification")["rows"]
+    ]
+    return markdown(("data", "metric", "memspan", "TF-IDF + linear"), rows)
+
+
+def speed() -> str:
+    """Training speed of each mechanism relative to torch's LSTM, and the size of its state."""
+    rows = [
+        [
+            row["mechanism"],
+            f"{row['training tokens/s']:,.0f}",
+            f"{row['of nn.LSTM']:.2f}",
+            f"{row['state bytes at 16k']:,}",
+        ]
+        for row in figures("speed")["rows"]
+    ]
+    heads = ("mechanism", "training, tokens/s", "relative to torch.nn.LSTM", "state after 16,384 tokens, bytes")
+    return markdown(heads, rows)
+
+
+# ---- what several tables share
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def by_ranker(name: str) -> dict[str, Mapping[str, float]]:
+    return {row["ranker"]: row for row in figures(name)["rankers"]}
+
+
+def reading_rows() -> dict[str, tuple[float, float]]:
+    """Tokens/s and ratio of each measurement of `benchmarks.reading`."""
+    keys = {"plain": "over plain", "late": "last tenth", "16k": "forward of 16384", "32k": "forward of 32768"}
+    rows = figures("reading")["rows"]
+    return {
+        key: next((row["read tok/s"], row["ratio"]) for row in rows if part in row["what"])
+        for key, part in keys.items()
+    }
+
+
+def decoding_rows() -> dict[str, float]:
+    return {row["what"]: row["ratio"] for row in figures("decoding")["ratios"]}
+
+
+def _task(name: str, result: Any) -> list[str]:
+    memory, none = result["contenders"]
+    direction = "lower" if result["lower_is_better"] else "higher"
+    return [
+        name.replace("_", " "),
+        f"{result['metric']} ({direction} is better)",
+        f"{memory['name']} {memory['mean']:.3f}",
+        f"{none['mean']:.3f}",
+        f"{max(memory['spread'], none['spread']):.3f}",
+        ", ".join(f"{baseline} {value:.3f}" for baseline, value in result["baselines"].items()) or "none",
+    ]

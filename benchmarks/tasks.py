@@ -92,7 +92,7 @@ def main() -> None:
         told = json.loads(done.stdout)
         shown = " ".join(word.replace(str(DATA), "../shared/data") for word in words)
         found[name] = {"command": f"memspan {shown}", "seconds": time.perf_counter() - begun, **told}
-        report.save("tasks", {"tasks": found})
+        report.save("tasks", {"tasks": found}, seeds=range(options.seeds))
         print(name, [(one["name"], one["mean"], one["spread"]) for one in told["contenders"]], flush=True)
     report.table(table(found))
 
