@@ -19,11 +19,11 @@ from memspan.memory.index.calibration import RetrievalHeads, calibrate
 from memspan.memory.index.encoder import KeyEncoder
 from memspan.models.generate import Sampling
 from memspan.pretrained import hub
-from memspan.pretrained.attach import find_causal_lm, parity_difference, rounding_difference, why_unsupported
 from memspan.pretrained.decoding import CompiledDecoder, Decoder
 from memspan.pretrained.heads import HeadReader
+from memspan.pretrained.self_test import check_parity
+from memspan.pretrained.support import find_causal_lm, why_unsupported
 
-PARITY = 1e-4  # largest change of a logit by a memory that holds everything, beyond rounding
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class LanguageModel:
         why = why_unsupported(self.causal_lm)
         if why is not None:
             raise UnsupportedModel(why)
-        _check_parity(self.causal_lm, name)
+        check_parity(self.causal_lm, name)
         self.model, self.tokenizer, self.name = model, tokenizer, name
         head_reader = HeadReader(model)
         self.heads = calibrate(head_reader, tokenizer) if heads is None else heads
@@ -253,16 +253,3 @@ def _stored_heads(path: Path) -> RetrievalHeads | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MemspanError(f"{path} is damaged ({error}); delete it, and the heads are calibrated again.") from error
-
-
-def _check_parity(model: Any, name: str) -> None:
-    """Refuses a model whose attention, given a memory that holds everything, does not compute what it computed before.
-
-    What counts as different is measured on the model itself: how far its own cache moves its logits by rounding.
-    """
-    difference, rounding = parity_difference(model), rounding_difference(model)
-    if not difference <= PARITY + 4 * rounding:
-        raise UnsupportedModel(
-            f"{name} fails the self-test: with a memory attached its logits differ by {difference:.2g} although nothing was "
-            f"evicted (its own cache: {rounding:.2g}). `memspan models --families` lists the families that pass."
-        )

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from memspan.mechanisms import working_memory
 from memspan.pretrained.adapt import Pretrained, PretrainedConfig
-from memspan.pretrained.attach import Attachment, MemoryCache, mechanisms_for
-from memspan.pretrained.versions import cache_name
+from memspan.pretrained.attach import mechanisms_for
+from memspan.pretrained.cache import MemoryCache
+from memspan.pretrained.hooks import Attachment
 from memspan.state import State, share
 
 
@@ -27,7 +28,6 @@ class PretrainedCausal(Pretrained):
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
         self._attachment = Attachment(self.body, lambda: MemoryCache(self._mechanisms))
-        self._cache_name = cache_name(self._attachment.base.forward)
         positions = self._attachment.config.max_position_embeddings
         chosen = working_memory(positions) if config.mechanism is None else config.mechanism
         self._mechanisms = mechanisms_for(self._attachment.causal_lm, chosen, config.settings)
@@ -39,17 +39,17 @@ class PretrainedCausal(Pretrained):
         cache = MemoryCache(self._mechanisms)
         text = torch.zeros(len(ids), 1, dtype=torch.int64, device=ids.device)
         if state is not None:
-            cache.states, cache.seen, text = share(state["layers"]), state["seen"], state["text"]
-        cache.text = text
+            cache.states, cache.seen, text = share(state["layers"]), state["seen"], state["text_tokens"]
+        cache.text_tokens = text
         ids, valid = self._begun(ids, text > 0)
-        given = {"input_ids": ids, "attention_mask": valid, self._cache_name: cache, "use_cache": True}
+        given = {"input_ids": ids, "attention_mask": valid, self._attachment.cache_name: cache, "use_cache": True}
         if self.head is None:
             logits = self.body(**given, logits_to_keep=max(1, logits_to_keep)).logits[..., : self.config.words]
             logits = logits[:, logits.shape[1] - logits_to_keep :]
         else:
             hidden = self._attachment.base(**given).last_hidden_state
             logits = self.said(hidden[:, hidden.shape[1] - logits_to_keep :])
-        return logits, {"layers": cache.states, "text": cache.text, "seen": cache.seen}
+        return logits, {"layers": cache.states, "text_tokens": cache.text_tokens, "seen": cache.seen}
 
     def _begun(self, ids: Tensor, begun: Tensor) -> tuple[Tensor, Tensor | None]:
         """The ids with what a text begins with before the first of each row, and which of them are text; None is all."""

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from memspan.errors import UnsupportedModel
 from memspan.mechanisms import keep_everything
 from memspan.mechanisms.layers.attention import Rotate
-from memspan.pretrained.attach import Attachment, ForwardStep, MemoryCache, find_causal_lm
+from memspan.pretrained.cache import ForwardStep, MemoryCache
 from memspan.pretrained.decoding import shared_copy
-from memspan.pretrained.versions import cache_name
+from memspan.pretrained.hooks import Attachment
+from memspan.pretrained.support import find_causal_lm
 
 Head = tuple[int, int]
 
@@ -49,14 +50,14 @@ class _TapStep(ForwardStep):
         super().__init__(tap, length, valid)
         self._tap = tap
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rotate: Rotate | None, **how: Any) -> Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rotate: Rotate | None, **options: Any) -> Tensor:
         if layer in self._tap.wanted:
-            scale = q.shape[3] ** -0.5 if how["scale"] is None else how["scale"]
+            scale = q.shape[3] ** -0.5 if options["scale"] is None else options["scale"]
             self._tap.noted[layer] = _Noted(q, k, float(scale))
         if layer == self._tap.last:
             raise _Enough
-        output = super().attend(layer, q, k, v, rotate, **how)
-        self._after.clear()  # nothing of this segment is to be remembered
+        output = super().attend(layer, q, k, v, rotate, **options)
+        self.after.clear()  # nothing of this segment is to be remembered
         return output
 
 
@@ -75,7 +76,6 @@ class HeadReader:
         causal_lm = find_causal_lm(model)
         self._model = shared_copy(causal_lm).eval()
         self._attachment = Attachment(self._model, lambda: MemoryCache([keep_everything()] * self.layers))
-        self._cache_name = cache_name(self._attachment.base.forward)
         self._attachment.attach()
         self.layers: int = self._attachment.config.num_hidden_layers
         token = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
@@ -103,7 +103,9 @@ class HeadReader:
     def _noted(self, ids: Tensor, wanted: frozenset[int], valid: Tensor | None) -> dict[int, _Noted]:
         tap = _Tap(self.layers, wanted)
         try:
-            self._attachment.base(input_ids=ids, attention_mask=valid, **{self._cache_name: tap}, use_cache=True)
+            self._attachment.base(
+                input_ids=ids, attention_mask=valid, **{self._attachment.cache_name: tap}, use_cache=True
+            )
         except _Enough:
             return tap.noted
         raise AssertionError("the forward never reached the last layer that was asked for")

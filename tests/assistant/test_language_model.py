@@ -14,6 +14,7 @@ from memspan.assistant.prompts import question_message
 from memspan.assistant.retriever import RetrievedPassage, within_budget
 from memspan.errors import ForeignMemory, UnsupportedModel, UsageError
 from memspan.memory.index.calibration import RetrievalHeads
+from memspan.pretrained.versions import VERIFIED
 from tests.tiny import logbook
 
 HEADS = RetrievalHeads(((0, 1), (1, 0), (1, 3)), 1.0, 1.0)
@@ -224,11 +225,13 @@ def test_a_model_that_fails_the_self_test_is_refused(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, lm: LanguageModel
 ) -> None:
     """A memory that silently does nothing, or the wrong thing, must not get past loading."""
-    from memspan.pretrained import attach as huggingface
+    from memspan.pretrained import cache as caches
 
-    attend = huggingface.attend
-    monkeypatch.setattr(huggingface, "attend", lambda q, *rest, **settings: attend(q * 1.1, *rest, **settings))
-    with pytest.raises(UnsupportedModel, match="self-test"):
+    attend = caches.attend
+    monkeypatch.setattr(caches, "attend", lambda q, *rest, **settings: attend(q * 1.1, *rest, **settings))
+    with pytest.raises(
+        UnsupportedModel, match=rf"self-test \(transformers .*; verified: {VERIFIED[0]} to {VERIFIED[1]}\)"
+    ):
         loaded(tiny_model)
 
 

@@ -13,7 +13,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaFor
 
 from memspan.errors import UnsupportedModel, UsageError
 from memspan.mechanisms.layers.attention import attend
-from memspan.pretrained import attach as huggingface
+from memspan.pretrained import cache as caches
 from memspan.pretrained.attach import attached
 from memspan.pretrained.families import FAMILIES, Tier
 from memspan.pretrained.heads import HeadReader
@@ -83,7 +83,7 @@ def test_only_the_layers_that_are_needed_run(monkeypatch: pytest.MonkeyPatch) ->
         lambda self, *args, **kwargs: layers.append(self.self_attn.layer_idx) or forward(self, *args, **kwargs),
     )
     attentions: list[int] = []
-    monkeypatch.setattr(huggingface, "attend", lambda q, *args, **how: attentions.append(1) or attend(q, *args, **how))
+    monkeypatch.setattr(caches, "attend", lambda q, *args, **how: attentions.append(1) or attend(q, *args, **how))
     reader = HeadReader(tiny_model("llama"))
     layers.clear()
     attentions.clear()
@@ -147,7 +147,7 @@ def test_the_shape_of_the_attention_is_what_the_model_uses(name: str, monkeypatc
     except KeyError:
         pytest.skip("not in this version of transformers")
     reader = HeadReader(model)
-    monkeypatch.setattr(huggingface, "attend", spy)
+    monkeypatch.setattr(caches, "attend", spy)
     with attached(model, window=None), torch.no_grad():
         model(random_ids(1, 4))
     assert {settings["scale"] for settings in how} == {reader.scale}
@@ -164,7 +164,7 @@ def test_models_whose_layers_differ_are_refused() -> None:
 def test_models_without_a_memory_are_refused() -> None:
     with pytest.raises(UnsupportedModel, match="ALiBi"):
         HeadReader(tiny_model("bloom"))
-    with pytest.raises(UsageError, match="not a transformers model"):
+    with pytest.raises(UsageError, match="must be a transformers model"):
         HeadReader(nn.Linear(2, 2))
 
 
@@ -181,7 +181,7 @@ def test_nothing_that_was_read_is_held_by_a_cycle_of_references() -> None:
         gone = weakref.ref(cache)
         del cache
         assert gone() is None
-        assert not [one for one in gc.get_objects() if issubclass(type(one), huggingface.MemoryCache)]
+        assert not [one for one in gc.get_objects() if issubclass(type(one), caches.MemoryCache)]
     finally:
         gc.enable()
 
