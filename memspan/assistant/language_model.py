@@ -25,7 +25,6 @@ from memspan.pretrained.self_test import check_parity
 from memspan.pretrained.support import find_causal_lm, why_unsupported
 
 
-
 @dataclass(frozen=True)
 class Answer:
     """An answer, the passages it rests on, and its cost.

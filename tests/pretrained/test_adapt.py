@@ -200,7 +200,7 @@ def test_what_cannot_be(bases: dict[str, str], table: str, tmp_path: Path) -> No
         adapt(bases["causal"], 20)
     with pytest.raises(UsageError, match="a rank is at least 1"):
         adapt(bases["causal"], 400, lora=-1)
-    with pytest.raises(UsageError, match="more than the 256 positions"):
+    with pytest.raises(UsageError, match="at most the 256 positions"):
         adapt(bases["causal"], 400, mechanism="sink_window", settings={"window": 512})
     model = adapt(bases["causal"], 404)
     model.save_pretrained(tmp_path)
