@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from memspan.data.scripts import CHARACTER_WORDS
 from memspan.errors import UsageError
 
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 Synonyms = Callable[[str], Sequence[str]]
 
 
@@ -58,8 +58,12 @@ class Augment:
         self.context, self.rewrite, self.rewriter = context, rewrite, rewriter
         known = {} if table is None else read_table(Path(table))
         self._synonyms: Synonyms = _wordnet(known) if wordnet else lambda word: known.get(word.lower(), ())
-        compound = sorted((word for word in known if re.match(f"[{_UNSPACED}]{{2,}}$", word)), key=len, reverse=True)
-        self._word = re.compile("|".join([*map(re.escape, compound), f"[{_UNSPACED}]", f"[^\\s{_UNSPACED}]+"]))
+        compound = sorted(
+            (word for word in known if re.match(f"[{CHARACTER_WORDS}]{{2,}}$", word)), key=len, reverse=True
+        )
+        self._word = re.compile(
+            "|".join([*map(re.escape, compound), f"[{CHARACTER_WORDS}]", f"[^\\s{CHARACTER_WORDS}]+"])
+        )
 
     def __call__(self, text: str, draw: random.Random, others: Sequence[str] = ()) -> str:
         """The changed text. `others` are the texts of which one may stand before or after."""
@@ -106,7 +110,7 @@ class Augment:
 
     @staticmethod
     def _gap(word: str) -> str:
-        return "" if re.match(f"[{_UNSPACED}]", word) else " "
+        return "" if re.match(f"[{CHARACTER_WORDS}]", word) else " "
 
 
 def read_table(path: Path) -> Mapping[str, Sequence[str]]:

@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_RANGES = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_UNSPACED = re.compile(f"[{_RANGES}]")
-_TOKEN = re.compile(rf"[{_RANGES}]|[^\W_{_RANGES}]+")
+from memspan.data.scripts import CHARACTER_WORDS
+
+_UNSPACED = re.compile(f"[{CHARACTER_WORDS}]")
+_TOKEN = re.compile(rf"[{CHARACTER_WORDS}]|[^\W_{CHARACTER_WORDS}]+")
 
 
 def unspaced(text: str) -> bool:

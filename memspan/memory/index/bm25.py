@@ -13,15 +13,12 @@ from contextlib import closing
 import numpy as np
 from numpy.typing import NDArray
 
+from memspan.data.scripts import UNSPACED
+
 MOST_WORDS = 1000  # of a question: SQLite bounds the depth of an expression
 
 _WORD = re.compile(r"\w+")
-# Chinese characters and their extensions, kana, Thai, Lao, Khmer, Burmese.
-_UNSPACED = re.compile(
-    "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\u0e00-\u0eff"
-    "\u1780-\u17ff\u1000-\u109f\U00020000-\U000323af]+"
-)
-
+_UNSPACED = re.compile(f"[{UNSPACED}]+")
 
 # What makes a sentence a question says nothing about the answer; and as it is rare in most texts, BM25 would give it weight.
 _QUESTION_WORDS = re.compile(
