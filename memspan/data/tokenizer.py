@@ -1,4 +1,4 @@
-"""Text <-> ids, for small models from byte-pair encodings learned on their own texts, for pretrained ones from theirs."""
+"""The tokenizer of a task on texts: learned on them for small models, or that of a pretrained model."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,15 +12,17 @@ from memspan.errors import MemspanError, UsageError
 
 SPECIAL = ("<pad>", "<answer>", "<end>")
 FILE = "tokenizer.json"
+MIN_SIZE = 256 + len(SPECIAL)  # the bytes and the special tokens
 
 
 class Tokenizer:
-    """Text to ids and back.
+    """Text to token ids and back.
 
     Attributes:
+        inner: the tokenizer of the `tokenizers` library.
         pad: the id that fills rows up.
-        answer: the ids between what is read and what should be said.
-        end: the id after what was said.
+        answer: the ids between the prompt and the answer.
+        end: the id after an answer.
     """
 
     def __init__(self, inner: tokenizers.Tokenizer, pad: int, answer: Sequence[int], end: int) -> None:
@@ -31,11 +33,13 @@ class Tokenizer:
     def learn(cls, texts: Iterable[str], size: int = 4096) -> Self:
         """Byte-pair encoding over bytes (Sennrich et al. 2016), so that no character of any script is unknown.
 
-        `size` counts the ids; it is at least 259: the bytes and three ids of its own. Full-width and compatibility
-        forms of characters become their plain ones (NFKC).
+        `size` is the number of ids, the three special tokens included. Full-width and compatibility forms of
+        characters become their plain ones (NFKC).
+
+        Raises UsageError for a size below MIN_SIZE.
         """
-        if size < 259:
-            raise UsageError(f"A vocabulary of {size} is too small: it is at least 259.")
+        if size < MIN_SIZE:
+            raise UsageError(f"The vocabulary must have at least {MIN_SIZE} ids, got {size}.")
         inner = tokenizers.Tokenizer(models.BPE())
         inner.normalizer = normalizers.NFKC()
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -52,7 +56,7 @@ class Tokenizer:
 
     @classmethod
     def of_pretrained(cls, name: str) -> Self:
-        """The tokenizer of a pretrained model: a Hugging Face id or folder, or a name that memspan knows."""
+        """The tokenizer of a pretrained model: a Hugging Face id, or a folder. Raises UsageError if there is none."""
         from transformers import AutoTokenizer
 
         try:
@@ -67,47 +71,53 @@ class Tokenizer:
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
-        """What `save` wrote. Raises UsageError where there is nothing."""
+        """The tokenizer that `save` wrote into `folder`. Raises UsageError if there is none, or it is damaged."""
         path = Path(folder) / FILE
         try:
-            kept: dict[str, Any] = json.loads(path.read_text("utf-8"))
-            return cls(
-                tokenizers.Tokenizer.from_str(json.dumps(kept["tokenizer"])), kept["pad"], kept["answer"], kept["end"]
-            )
+            fields: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            inner = tokenizers.Tokenizer.from_str(json.dumps(fields["tokenizer"]))
+            return cls(inner, fields["pad"], fields["answer"], fields["end"])
         except OSError as error:
-            raise UsageError(f"The tokenizer {path} cannot be read: {error.strerror}.") from error
+            raise UsageError(f"{path} must be a readable file, got: {error.strerror}.") from error
         except Exception as error:  # the library raises nothing more particular
-            raise UsageError(f"{path} is no tokenizer of memspan: {error}.") from error
+            raise UsageError(f"{path} must be a tokenizer that memspan saved, got: {error}.") from error
 
     def save(self, folder: str | Path) -> None:
-        kept = {
+        """Write the tokenizer into `folder`. Raises MemspanError if the system refuses."""
+        fields = {
             "pad": self.pad,
             "answer": self.answer,
             "end": self.end,
             "tokenizer": json.loads(self.inner.to_str()),
         }
         try:
-            (Path(folder) / FILE).write_text(json.dumps(kept, ensure_ascii=False), "utf-8")
+            (Path(folder) / FILE).write_text(json.dumps(fields, ensure_ascii=False), "utf-8")
         except OSError as error:
-            raise MemspanError(f"The tokenizer cannot be written to {folder}: {error.strerror}.") from error
+            raise MemspanError(f"Writing the tokenizer to {folder} failed: {error.strerror}.") from error
 
     @property
     def size(self) -> int:
-        """Ids are below it."""
+        """The number of ids; all of them are below it."""
         size: int = self.inner.get_vocab_size(with_added_tokens=True)
         return size
 
     def encode(self, text: str) -> list[int]:
+        """The ids of `text`, without special tokens even where it spells them out."""
         ids: list[int] = self.inner.encode(text, add_special_tokens=False).ids
         return ids
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        return [one.ids for one in self.inner.encode_batch(list(texts), add_special_tokens=False)]
+        """`encode` for many texts at once."""
+        return [encoding.ids for encoding in self.inner.encode_batch(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids` up to the first end; padding is left out."""
-        kept = list(ids)
-        if self.end in kept:
-            kept = kept[: kept.index(self.end)]
-        text: str = self.inner.decode([one for one in kept if one != self.pad], skip_special_tokens=True)
+        answer = list(ids)
+        if self.end in answer:
+            answer = answer[: answer.index(self.end)]
+        text: str = self.inner.decode([id for id in answer if id != self.pad], skip_special_tokens=True)
         return text.strip()
+
+    def token_texts(self, ids: Sequence[int]) -> list[str]:
+        """The text of each id by itself, white space included; "\ufffd" where an id is only a part of a character."""
+        return [self.inner.decode([id], skip_special_tokens=False) for id in ids]

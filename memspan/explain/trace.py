@@ -13,6 +13,8 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
+from memspan.data.tokenizer import FILE as TOKENIZER
+from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
 from memspan.figures import new_figure
 from memspan.mechanisms import Mechanism, build, settings_of
@@ -21,7 +23,6 @@ from memspan.models.saved import open_model
 from memspan.models.scratch import ScratchModel
 from memspan.state import nbytes
 
-TOKENIZER = "tokenizer.json"
 BYTES = 256  # a vocabulary of so many is the bytes of UTF-8
 FEW = 8  # numbers that a cell of a table shows one by one
 LINES = 4  # numbers that a picture draws as lines, more of them as an image
@@ -176,14 +177,13 @@ def calls(model: nn.Module, ids: Tensor) -> list[tuple[str, Mechanism, Tensor]]:
 def _tokens(folder: Path, text: str, vocabulary: int) -> tuple[list[int], list[Any]]:
     """The ids of a text, and how each of them is shown."""
     if (folder / TOKENIZER).is_file():
-        from tokenizers import Tokenizer
-
-        encoded = Tokenizer.from_file(str(folder / TOKENIZER)).encode(text)
-        return list(encoded.ids), list(encoded.tokens)
+        tokenizer = Tokenizer.open(folder)
+        ids = tokenizer.encode(text)
+        return ids, tokenizer.token_texts(ids)
     if vocabulary != BYTES:
         raise UsageError(f"{folder} holds no {TOKENIZER}, so a text has no tokens there: give their ids with --input.")
     ids = list(text.encode("utf-8", "replace"))
-    return ids, [chr(one) if 32 < one < 127 else f"{one:02x}" for one in ids]
+    return ids, [chr(byte) if 32 < byte < 127 else f"{byte:02x}" for byte in ids]
 
 
 # ---- showing

@@ -26,6 +26,13 @@ def test_frequent_words_become_one_id(tokenizer: Tokenizer) -> None:
     assert len(tokenizer.encode("xyzzy")) > 1
 
 
+def test_each_id_has_a_text(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("the cat sat")
+    assert tokenizer.token_texts(ids) == [" the", " cat", " sat"]
+    assert tokenizer.token_texts([tokenizer.pad, *tokenizer.answer, tokenizer.end]) == ["<pad>", "<answer>", "<end>"]
+    assert set(tokenizer.token_texts(tokenizer.encode("ξ"))) == {" ", "\ufffd"}  # the bytes of one character
+
+
 def test_decoding_stops_at_the_end_and_leaves_out_padding(tokenizer: Tokenizer) -> None:
     said = [tokenizer.pad, *tokenizer.encode("the cat"), tokenizer.end, *tokenizer.encode("mat")]
     assert tokenizer.decode(said) == "the cat"
@@ -45,10 +52,10 @@ def test_saved_and_opened_it_is_the_same(tokenizer: Tokenizer, tmp_path: Path) -
 
 
 def test_mistakes(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="at least 259"):
-        Tokenizer.learn(TEXTS, 100)
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="must have at least 259 ids, got 258"):
+        Tokenizer.learn(TEXTS, 258)
+    with pytest.raises(UsageError, match=r"tokenizer\.json must be a readable file, got: No such file"):
         Tokenizer.open(tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"pad": 0}')
-    with pytest.raises(UsageError, match="no tokenizer of memspan"):
+    with pytest.raises(UsageError, match="must be a tokenizer that memspan saved, got: "):
         Tokenizer.open(tmp_path)

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
 
+from memspan.data.tokenizer import Tokenizer
 from memspan.mechanisms import MECHANISMS
 from memspan.models.encoder import Encoder, EncoderConfig
 from memspan.models.scratch import ScratchConfig, ScratchModel
+from memspan.training.config import TrainConfig
+from memspan.training.loop import train
 from tests.commands import Run
 
 
@@ -178,13 +180,22 @@ def test_what_is_shown_is_what_the_model_computes(run: Run, tmp_path: Path) -> N
     assert [step["input"] for step in first["steps"]] == ids
 
 
-def test_a_model_with_a_tokenizer_is_shown_in_its_tokens(run: Run, tmp_path: Path) -> None:
+def test_a_trained_model_is_shown_in_the_tokens_that_it_learned(run: Run) -> None:
+    train(TrainConfig(task="classification", mechanism="delta", width=16, depth=1, steps=2, device="cpu", output="run"))
+    first, *_ = traces(run, "--model", "run/last", "--text", "We cannot come")
+    shown = [step["input"] for step in first["steps"]]
+    assert "".join(shown) == " We cannot come"
+    assert 3 <= len(shown) < len("We cannot come")  # subwords, not bytes
+    ids = Tokenizer.open("run/last").encode("We cannot come")
+    by_ids, *_ = traces(run, "--model", "run/last", "--input", ",".join(map(str, ids)))
+    for step, other in zip(first["steps"], by_ids["steps"], strict=True):
+        assert {**step, "input": None} == {**other, "input": None}
+
+
+def test_a_damaged_tokenizer_is_refused(run: Run, tmp_path: Path) -> None:
     save(tmp_path / "model", vocabulary=4)
-    tokenizer = Tokenizer(models.WordLevel({"the": 0, "sea": 1, "is": 2, "[UNK]": 3}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.save(str(tmp_path / "model" / "tokenizer.json"))
-    first, *_ = traces(run, "--model", "model", "--text", "the sea is vast")
-    assert [step["input"] for step in first["steps"]] == ["the", "sea", "is", "[UNK]"]
+    (tmp_path / "model" / "tokenizer.json").write_text('{"pad": 0', "utf-8")
+    assert "must be a tokenizer that memspan saved" in refused(run, "--model", "model", "--text", "the sea")
 
 
 def test_an_encoder_that_sees_later_tokens(run: Run, tmp_path: Path) -> None:
