@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from benchmarks import report
 from memspan.errors import MemspanError
 from memspan.memory import EncodedText, Fingerprint, Memory, load_memory
+from memspan.memory.store.folder import Folder
 
 FINGERPRINT = Fingerprint("durability", "durability", "float32", ((0, 0), (1, 0)), 16, "durability")
 CHILD = "import sys; from benchmarks import durability; durability.write_until_killed(*sys.argv[1:])"
@@ -151,7 +152,7 @@ def kill_once(folder: Path, first: int, seconds: float) -> int:
 
 def look(path: Path, acknowledged: int, outcome: Outcome) -> int:
     """Compare the memory with what it must hold; returns the number of changes it holds."""
-    if acknowledged == 0 and not (path / "manifest.json").exists():
+    if acknowledged == 0 and not Folder.is_memory(path):
         return 0
     try:
         memory = load_memory(path)

@@ -119,9 +119,10 @@ def explain_answer(
         raise UsageError("Give one text to explain: on the command line, or with --file.")
     given = read_text(file) if file is not None else str(text).encode("utf-8", "replace").decode()
     from memspan import explain
+    from memspan.memory.store.folder import Folder
 
     found: explain.Explanation | explain.RecallExplanation
-    if (what / "manifest.json").is_file():
+    if Folder.is_memory(what):
         if method is not None or question:
             raise UsageError(
                 "A memory is explained by what it recalls for one question: leave out --method and --question."

@@ -1,8 +1,9 @@
 """What is kept: the Memory, and its files on disk."""
 
 from memspan.memory.memory import Memory, load_memory
-from memspan.memory.store.folder import FORMAT_VERSION, Fingerprint
-from memspan.memory.store.shard import EncodedText, SourceRecord
+from memspan.memory.store.encoded_text import EncodedText
+from memspan.memory.store.manifest import FORMAT_VERSION, Fingerprint
+from memspan.memory.store.shard import SourceRecord
 from memspan.memory.store.snapshot import Block, Passage
 
 __all__ = ["FORMAT_VERSION", "Block", "EncodedText", "Fingerprint", "Memory", "Passage", "SourceRecord", "load_memory"]

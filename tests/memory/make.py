@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from memspan.memory import EncodedText, Fingerprint, Memory
+from memspan.memory.index.bm25 import WordIndex
 
 FINGERPRINT = Fingerprint("a" * 64, "b" * 64, "float32", ((1, 0), (3, 2)), 4, "tiny")
 
@@ -54,6 +55,6 @@ def found(memory: Memory, words: Sequence[str]) -> list[float]:
 
 def found_afresh(memory: Memory, words: Sequence[str]) -> list[float]:
     """The same, without any index that was made before."""
-    twin = memory.fork()
-    twin._index = None
-    return found(twin, words)
+    index = WordIndex()
+    index.extend(memory.passage(number).text for number in range(len(memory)))
+    return index.scores(" ".join(words)).tolist()

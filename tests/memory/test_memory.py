@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from memspan.errors import DamagedMemory, ForeignMemory, MemspanError, UsageError
 from memspan.memory import FORMAT_VERSION, EncodedText, Fingerprint, Memory, load_memory
-from memspan.memory.store.folder import parse, render
+from memspan.memory.store.folder import Folder
+from memspan.memory.store.manifest import parse, render
 from tests.memory.make import FINGERPRINT, contents_of, found, piece_of, term_of
 
 
@@ -83,6 +84,23 @@ def test_neighbours_follow_the_text_of_their_source_only(memory: Memory) -> None
     assert memory.neighbours(3, 1, 1) == [3, 4]
     assert memory.neighbours(6, 0, 0) == [6]
     assert [memory.passage(n).text.strip() for n in memory.neighbours(0, 0, 9)] == ["a0", "a1", "a2", "a3", "a4"]
+
+
+def test_the_passages_of_a_source(memory: Memory) -> None:
+    memory.append([piece_of("a0 a1 ", complete=False, words_per_passage=1)])
+    memory.append([piece_of("b0", source="b"), piece_of("", source="empty")])
+    memory.append([piece_of("a2", start=6)])
+    assert memory.passages_of("a") == [0, 1, 3]
+    assert memory.passages_of("b") == [2]
+    assert memory.passages_of("empty") == memory.passages_of("nobody") == []
+
+
+def test_a_snapshot_stays_as_it_was(memory: Memory) -> None:
+    memory.append([piece_of("one two")])
+    snapshot = memory.snapshot
+    memory.append([piece_of("three", source="b")])
+    memory.forget("a")
+    assert (snapshot.passages, list(snapshot.sources), snapshot.passage(0).text) == (1, ["a"], "one two")
 
 
 def test_passages_that_do_not_exist(memory: Memory) -> None:
@@ -179,10 +197,10 @@ def test_numbers_that_are_not_finite_are_never_kept(memory: Memory, value: float
 def test_a_source_goes_on_where_it_stands_or_not_at_all(memory: Memory) -> None:
     memory.append([piece_of("one two ", complete=False), piece_of("x", source="done")])
     for piece, reason in [
-        (piece_of("x", start=0), "read up to character 8, but this piece begins at 0"),
-        (piece_of("x", start=9), "read up to character 8, but this piece begins at 9"),
+        (piece_of("x", start=0), "read up to character 8, but this text begins at 0"),
+        (piece_of("x", start=9), "read up to character 8, but this text begins at 9"),
         (piece_of("x", start=8, kind="exchange"), "of kind 'document'"),
-        (piece_of("x", source="done"), "read up to character 1, but this piece begins at 0"),
+        (piece_of("x", source="done"), "read up to character 1, but this text begins at 0"),
     ]:
         with pytest.raises(UsageError, match=reason):
             memory.append([piece])
@@ -269,6 +287,7 @@ def test_save_refuses_what_is_there_already(quick_path: Path) -> None:
 def test_nothing_to_load(quick_path: Path) -> None:
     (quick_path / "empty").mkdir()
     (quick_path / "file").write_text("x")
+    assert not any(Folder.is_memory(quick_path / name) for name in ("absent", "empty", "absent/below", "file"))
     for name in ("absent", "empty", "absent/below"):
         with pytest.raises(UsageError, match="there is no memory at"):
             load_memory(quick_path / name)
@@ -291,6 +310,7 @@ def test_a_memory_whose_folder_was_deleted_says_so_and_does_not_make_it_again(qu
 def test_open_makes_and_then_loads(quick_path: Path) -> None:
     first = Memory.open(quick_path / "m", FINGERPRINT)
     first.append([piece_of("one")])
+    assert Folder.is_memory(quick_path / "m")
     assert contents_of(Memory.open(quick_path / "m", FINGERPRINT)) == contents_of(first)
 
 
@@ -439,7 +459,7 @@ def bytes_of(path: Path) -> bytes:
     )
 
 
-def test_forgotten_is_gone_from_every_file_and_index(memory: Memory) -> None:
+def test_forgotten_is_gone_from_every_file_and_index(memory: Memory, quick_path: Path) -> None:
     canary, number = "xylophonecanary", 0x7ABCDEF1
     traces = [canary.encode(), number.to_bytes(4, "little")]  # as text and in the index, in the arrays
     keep = [piece_of(f"{when} it all", source=f"keep {when}", added=1.0) for when in ("before", "amid", "after")]
@@ -451,9 +471,12 @@ def test_forgotten_is_gone_from_every_file_and_index(memory: Memory) -> None:
     assert (memory.word_scores(canary) > 0).sum() == 3
 
     def everything() -> bytes:
+        """The files, if any, and the shards and the index in RAM, which a fork shares and stores."""
         files = b"" if memory.path is None else bytes_of(memory.path)
-        parts = b"".join(bytes(part.raw or b"") for part in memory._contents.parts)
-        return files + parts + memory._current_index().dump()
+        fork = memory.fork()
+        fork.save(quick_path / os.urandom(8).hex())
+        found(fork, [canary])
+        return files + bytes_of(fork.path)
 
     assert all(trace in everything() for trace in traces)
     assert memory.forget("secret/*") == ["secret/1", "secret/2"]
@@ -524,6 +547,7 @@ def test_a_memory_of_another_model_is_refused(quick_path: Path, field: str) -> N
     for use in (
         lambda: load_memory(quick_path / "m", expect=foreign),
         lambda: Memory.open(quick_path / "m", foreign),
+        lambda: memory.check_fingerprint(foreign),
         lambda: memory.merge(Memory(foreign)),
         lambda: Memory(foreign).merge(memory),
     ):
@@ -559,7 +583,7 @@ def test_another_format_version_is_refused(quick_path: Path, monkeypatch: pytest
     path = quick_path / "m" / "manifest.json"
     manifest = parse(path.read_bytes(), path)
     with monkeypatch.context() as patch:
-        patch.setattr("memspan.memory.store.folder.FORMAT_VERSION", 99)
+        patch.setattr("memspan.memory.store.manifest.FORMAT_VERSION", 99)
         path.write_bytes(render(manifest))
     with pytest.raises(ForeignMemory, match=f"format version 99, but this memspan reads version {FORMAT_VERSION}"):
         load_memory(quick_path / "m")

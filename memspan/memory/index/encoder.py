@@ -43,7 +43,7 @@ class KeyEncoder:
         self.reader, self.tokenizer, self.heads = reader, tokenizer, tuple(heads)
         self.key_heads = tuple(sorted({reader.key_head(head) for head in heads}))
         self._groups = tuple(self.key_heads.index(reader.key_head(head)) for head in self.heads)
-        self._sink = sink_of(tokenizer)
+        self.sink = sink_of(tokenizer)
 
     def encode(self, text: str, before: Sequence[int] = ()) -> Encoding:
         """Reads `text`; the last of the ids `before` it give its first words a past.
@@ -69,7 +69,7 @@ class KeyEncoder:
         if not text.strip():
             raise UsageError("The question is empty.")
         ids, count = asked_twice(self.tokenizer, text)
-        rows = torch.tensor([[self._sink, *ids]], device=self.reader.device)
+        rows = torch.tensor([[self.sink, *ids]], device=self.reader.device)
         queries = self.reader.queries(rows, self.heads)[0, -count:]
         scaled = queries.float().cpu().numpy() * np.float32(self.reader.scale)
         return HeadQuery(scaled, self._groups)
@@ -85,7 +85,7 @@ class KeyEncoder:
             equal = list(group)
             for first in range(0, len(equal), SEGMENTS_AT_ONCE):
                 batch = equal[first : first + SEGMENTS_AT_ONCE]
-                rows = torch.tensor([[self._sink, *tokens] for tokens, _, _ in batch], device=self.reader.device)
+                rows = torch.tensor([[self.sink, *tokens] for tokens, _, _ in batch], device=self.reader.device)
                 keys = self.reader.keys(rows, self.key_heads).float().cpu().numpy()
                 for row, (_, start, end) in zip(keys, batch, strict=True):
                     out[start - offset : end - offset] = row[len(row) - (end - start) :]

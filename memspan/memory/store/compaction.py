@@ -1,9 +1,9 @@
-"""When parts are joined: few files, and no byte rewritten often.
+"""When shards are joined: few files, and no byte rewritten often.
 
-Part sizes fall into classes, each eight times the last; the small ones share the first. A new part takes in the smaller
-ones just before it, and eight parts of one class become one of the next. So classes never rise along the list, each
-occurs at most seven times, and a byte is rewritten at most once per class: parts grow with the logarithm of the memory,
-and only the final class, whose parts are left alone, grows with it.
+Shard sizes fall into classes, each eight times the last; the small ones share the first. A new shard takes in the smaller
+ones just before it, and eight shards of one class become one of the next. So classes never rise along the list, each
+occurs at most seven times, and a byte is rewritten at most once per class: shards grow with the logarithm of the memory,
+and only the final class, whose shards are left alone, grows with it.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 FAN_IN = 8
-FIRST_CLASS = 4  # parts below 16 KiB
-FINAL_CLASS = 9  # parts from 64 MiB
+FIRST_CLASS = 4  # shards below 16 KiB
+FINAL_CLASS = 9  # shards from 64 MiB
 
 
 @dataclass
@@ -27,10 +27,10 @@ class _Run:
 
 
 def settle(sizes: Sequence[int]) -> list[slice]:
-    """Which adjacent parts to join, given their sizes in bytes in the order of the memory.
+    """Which adjacent shards to join, given their sizes in bytes in the order of the memory.
 
     Returns:
-        Slices that tile the list: a slice of one part leaves it as it is.
+        Slices that tile the list: a slice of one shard leaves it as it is.
     """
     runs: list[_Run] = []
     for index, size in enumerate(sizes):

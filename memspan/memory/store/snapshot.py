@@ -1,7 +1,7 @@
-"""What a memory holds at one generation: an immutable value that all reading looks into.
+"""The contents of a memory at one generation: an immutable value from which everything is read.
 
-Whoever reads keeps the value it began with, also while others append: the arrays of a part that was compacted away
-stay valid as long as somebody looks at them.
+A reader keeps the snapshot it began with, also while others append: the arrays of a shard that was compacted away stay
+valid as long as they are used.
 """
 
 from bisect import bisect_right
@@ -19,8 +19,8 @@ from memspan.memory.store.shard import (
     TOKEN,
     TOKEN_END,
     Ids,
+    Integers,
     Keys,
-    Places,
     Scales,
     Shard,
     SourceRecord,
@@ -30,7 +30,7 @@ from memspan.memory.store.shard import (
 
 @dataclass(frozen=True)
 class Passage:
-    """A stretch of one source, the unit that is recalled."""
+    """A stretch of one source, the unit that is retrieved."""
 
     number: int  # position in the memory, from 0, in order of reading
     source: str
@@ -48,12 +48,12 @@ class Block:
     first: int  # number of the first passage
     keys: Keys  # int8 (T, G, K)
     scales: Scales  # float16 (T, G)
-    ends: Places  # int64 (P,), the end token of each passage within the block
+    ends: Integers  # int64 (P,), the end token of each passage within the block
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """The parts of a memory, in order of reading.
+    """The shards of a memory, in order of reading.
 
     Attributes:
         generation: how many commits led here.
@@ -63,73 +63,73 @@ class Snapshot:
 
     generation: int
     lineage: str
-    parts: tuple[Shard, ...]
+    shards: tuple[Shard, ...]
 
     @cached_property
     def sources(self) -> dict[str, SourceRecord]:
         """Every source by name, in order of first appearance."""
-        return latest(self.parts)
+        return latest(self.shards)
 
     @cached_property
     def _firsts(self) -> list[int]:
-        """The number of each part's first passage, and after the last the number of passages."""
-        return list(accumulate((len(part.passages) for part in self.parts), initial=0))
+        """The number of each shard's first passage, followed by the number of all passages."""
+        return list(accumulate((len(shard.passages) for shard in self.shards), initial=0))
 
     @property
     def passages(self) -> int:
-        """How many passages there are."""
+        """The number of passages."""
         return self._firsts[-1]
 
     @cached_property
     def tokens(self) -> int:
-        """How many tokens there are."""
-        return sum(len(part.ids) for part in self.parts)
+        """The number of tokens."""
+        return sum(len(shard.ids) for shard in self.shards)
 
     def passage(self, number: int) -> Passage:
         """One passage with its text. Raises IndexError."""
-        part, row = self._find(number)
-        place = part.passages[row]
+        shard, row = self._find(number)
+        columns = shard.passages[row]
         return Passage(
             number=number,
-            source=part.names[place[SOURCE]],
-            start=int(place[CHARACTER]),
-            end=int(place[CHARACTER_END]),
-            text=part.characters(row).decode(),
-            tokens=int(place[TOKEN_END] - place[TOKEN]),
-            added=float(part.added[row]),
+            source=shard.names[columns[SOURCE]],
+            start=int(columns[CHARACTER]),
+            end=int(columns[CHARACTER_END]),
+            text=shard.characters(row).decode(),
+            tokens=int(columns[TOKEN_END] - columns[TOKEN]),
+            added=float(shard.added[row]),
         )
 
     def ids(self, number: int) -> Ids:
         """The token ids of one passage, int32 (T,), read-only. Raises IndexError."""
-        part, row = self._find(number)
-        return part.ids[part.passages[row, TOKEN] : part.passages[row, TOKEN_END]]
+        shard, row = self._find(number)
+        return shard.ids[shard.passages[row, TOKEN] : shard.passages[row, TOKEN_END]]
 
     def neighbours(self, number: int, before: int, after: int) -> list[int]:
-        """The passages around one in the text of its source, itself included. Raises IndexError."""
-        part, row = self._find(number)
-        source = part.names[part.passages[row, SOURCE]]
+        """The numbers of the passages around one in its source, itself included. Raises IndexError."""
+        shard, row = self._find(number)
+        source = shard.names[shard.passages[row, SOURCE]]
         numbers = self.numbers_of(source)
         position = int(np.searchsorted(numbers, number))
-        return [int(other) for other in numbers[max(0, position - before) : position + after + 1]]
+        return [int(near) for near in numbers[max(0, position - before) : position + after + 1]]
 
     def blocks(self) -> Iterator[Block]:
-        """All passages in order, a part at a time."""
-        for first, part in zip(self._firsts, self.parts, strict=False):
-            if len(part.passages) > 0:
-                yield Block(first, part.keys, part.scales, part.passages[:, TOKEN_END])
+        """All passages in order, a shard at a time."""
+        for first, shard in zip(self._firsts, self.shards, strict=False):
+            if len(shard.passages) > 0:
+                yield Block(first, shard.keys, shard.scales, shard.passages[:, TOKEN_END])
 
     def texts(self, first: int) -> Iterator[str]:
         """The text of passage `first` and of each after it."""
-        for start, part in zip(self._firsts, self.parts, strict=False):
-            for row in range(max(0, first - start), len(part.passages)):
-                yield part.characters(row).decode()
+        for start, shard in zip(self._firsts, self.shards, strict=False):
+            for row in range(max(0, first - start), len(shard.passages)):
+                yield shard.characters(row).decode()
 
-    def numbers_of(self, source: str) -> Places:
+    def numbers_of(self, source: str) -> Integers:
         """The numbers of a source's passages, int64, ascending, which is the order of its text."""
         numbers = [
-            part.places[source] + first
-            for first, part in zip(self._firsts, self.parts, strict=False)
-            if source in part.places
+            shard.rows[source] + first
+            for first, shard in zip(self._firsts, self.shards, strict=False)
+            if source in shard.rows
         ]
         return np.concatenate(numbers) if numbers else np.zeros(0, np.int64)
 
@@ -137,4 +137,4 @@ class Snapshot:
         if not 0 <= number < self.passages:
             raise IndexError(f"there is no passage {number}; the memory has {self.passages}")
         index = bisect_right(self._firsts, number) - 1
-        return self.parts[index], number - self._firsts[index]
+        return self.shards[index], number - self._firsts[index]

@@ -6,6 +6,7 @@ import math
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from memspan.memory import Memory, load_memory
 from memspan.memory.index.bm25 import MOST_WORDS, WordIndex, without_question_words
+from memspan.memory.store.folder import Folder
 from tests.memory.make import FINGERPRINT, found, piece_of
 
 TEXTS = ["the cat sat on the mat", "the dog ate the cat food", "dog", "a bird sang all day long in a tree", "the end"]
@@ -210,12 +212,15 @@ def test_an_index_left_by_another_numbering_is_not_used(quick_path: Path) -> Non
 
 def test_an_index_is_used_for_what_it_covers_only(quick_path: Path) -> None:
     memory = with_index(quick_path / "m")
-    folder, contents = memory._folder, memory._contents
-    assert folder.load_index(contents.lineage, 1, 2).passages == 2
-    assert folder.load_index(contents.lineage, 5, 9).passages == 2
-    assert folder.load_index(contents.lineage, 0, 2) is None
-    assert folder.load_index(contents.lineage, 1, 1) is None
-    assert folder.load_index("0" * 32, 1, 2) is None
+    index, snapshot = Folder(quick_path / "m").index, memory.snapshot
+    shorter = Memory(FINGERPRINT)
+    shorter.append([piece_of("one")])
+    assert (snapshot.generation, snapshot.passages, shorter.snapshot.passages) == (1, 2, 1)
+    assert index.load(snapshot).passages == 2
+    assert index.load(replace(snapshot, generation=5, shards=snapshot.shards * 4)).passages == 2
+    assert index.load(replace(snapshot, generation=0)) is None
+    assert index.load(replace(snapshot, shards=shorter.snapshot.shards)) is None
+    assert index.load(replace(snapshot, lineage="0" * 32)) is None
 
 
 def test_who_looks_at_what_others_have_forgotten_does_not_write_it_down(quick_path: Path) -> None:
@@ -265,14 +270,13 @@ def test_a_fork_of_an_older_state_does_not_take_the_newer_index(quick_path: Path
 
 def test_others_append_and_search_while_one_looks(quick_path: Path) -> None:
     writer = with_index(quick_path / "m")
-    reader = load_memory(quick_path / "m")
+    reader, late_reader = load_memory(quick_path / "m"), load_memory(quick_path / "m")
     expected = found(reader, ["one"])
     for n in range(20):
         writer.append([piece_of("one more", source=str(n))])
         found(writer, ["one"])
     late = load_memory(quick_path / "m")
-    reader._index = None  # as if it had not searched before
-    assert found(reader, ["one"]) == expected
+    assert found(late_reader, ["one"]) == found(reader, ["one"]) == expected
     assert len(found(late, ["one"])) == 22
     assert reader.refresh()
     assert found(reader, ["one"]) == found(late, ["one"])
@@ -282,7 +286,7 @@ def test_others_append_and_search_while_one_looks(quick_path: Path) -> None:
 def test_a_busy_folder_does_not_keep_anybody_from_searching(quick_path: Path) -> None:
     memory = Memory.open(quick_path / "m", FINGERPRINT)
     memory.append([piece_of("one two")])
-    with load_memory(quick_path / "m")._folder.lock():
+    with Folder(quick_path / "m").lock():
         assert found(memory, ["one"])[0] > 0
     assert not (quick_path / "m" / "search.sqlite").exists()
     assert found(memory, ["one"])[0] > 0

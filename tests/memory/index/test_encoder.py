@@ -50,7 +50,7 @@ def test_kept_keys_are_those_of_segments_with_their_past(encoder: KeyEncoder) ->
     for start in range(0, len(ids), fresh):
         past = ids[max(0, start - reading.CONTEXT) : start]
         new = ids[start : start + fresh]
-        row = torch.tensor([[encoder._sink, *past, *new]])
+        row = torch.tensor([[encoder.sink, *past, *new]])
         expected = encoder.reader.keys(row, encoder.key_heads)[0, 1 + len(past) :].float().numpy()
         kept = encoded.keys[start : start + fresh] * encoded.scales[start : start + fresh, :, None].astype(np.float32)
         step = encoded.scales[start : start + fresh, :, None].astype(np.float32)
@@ -78,7 +78,7 @@ def test_questions_are_said_twice_carry_the_scale_and_lose_what_stands_before(en
     question = encoder.question("Who broke the lens?")
     first, again = (encoder.tokenizer(text)["input_ids"] for text in ("Who broke the lens?", " Who broke the lens?"))
     assert question.queries.shape == (len(again), len(HEADS), encoder.reader.head_size)
-    raw = encoder.reader.queries(torch.tensor([[encoder._sink, *first, *again]]), HEADS)[0, 1 + len(first) :]
+    raw = encoder.reader.queries(torch.tensor([[encoder.sink, *first, *again]]), HEADS)[0, 1 + len(first) :]
     np.testing.assert_allclose(question.queries, raw.numpy() * encoder.reader.head_size**-0.5, rtol=1e-5)
     assert [encoder.key_heads[group] for group in question.groups] == [encoder.reader.key_head(head) for head in HEADS]
 

@@ -219,7 +219,7 @@ def test_a_signed_manifest_that_says_something_else_is_refused(path: Path) -> No
 def part_bytes() -> bytes:
     memory = Memory(FINGERPRINT)
     memory.append([piece_of("one two three four five"), piece_of("six", source="b")])
-    (part,) = memory._contents.parts
+    (part,) = memory.snapshot.shards
     return bytes(part.raw)
 
 
@@ -317,7 +317,7 @@ def test_forged_parts_are_refused_in_bounded_time_and_memory(forged: Callable[[]
         count += 1
         tracemalloc.start()
         start = time.perf_counter()
-        with pytest.raises(DamagedMemory, match="is not a part of a memory"):
+        with pytest.raises(DamagedMemory, match="is not a shard of a memory"):
             decode(raw)
         assert time.perf_counter() - start < 1
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
@@ -327,8 +327,8 @@ def test_forged_parts_are_refused_in_bounded_time_and_memory(forged: Callable[[]
 
 def test_a_part_is_a_safetensors_file_like_any_other(path: Path) -> None:
     memory = load_memory(path)
-    for part in memory._contents.parts:
-        arrays = safetensors.numpy.load_file(part.stored.path)
+    for part in memory.snapshot.shards:
+        arrays = safetensors.numpy.load_file(part.file.path)
         assert sorted(arrays) == ["added", "ids", "keys", "passages", "scales", "sources", "text"]
         for name in arrays.keys() - {"sources"}:
             assert arrays[name].dtype == getattr(part, name).dtype

@@ -145,7 +145,7 @@ def refusal(act: Callable[[], Memory]) -> MemspanError | None:
 
 def stray_files(path: Path) -> list[str]:
     """Files that no manifest and no reader needs."""
-    named = {entry.name + ".safetensors" for entry in folder.Folder(path).manifest().parts}
+    named = {entry.name + ".safetensors" for entry in folder.Folder(path).manifest().shards}
     known = {"manifest.json", "lock", "search.sqlite", "search.json", "parts"} | named
     return [entry.name for entry in path.rglob("*") if entry.name not in known]
 

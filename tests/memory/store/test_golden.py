@@ -4,10 +4,12 @@ The folder was written once by `write` below. If this test fails, the format has
 reading version 1, and put a new golden folder beside the old one.
 """
 
+import json
 import shutil
 from pathlib import Path
 
 from memspan.memory import FORMAT_VERSION, Memory, load_memory
+from memspan.memory.store.manifest import parse, render
 from tests.memory.make import FINGERPRINT, contents_of, found, piece_of
 
 GOLDEN = Path(__file__).parent / "golden_v1"
@@ -44,3 +46,18 @@ def test_a_memory_of_format_version_1_can_be_read_searched_and_extended(tmp_path
     assert found(memory, ["hello"]) == found(golden(), ["hello"])
     memory.append([piece_of("more", source="more")])
     assert list(load_memory(tmp_path / "m").sources) == ["first.txt", "second.txt", "chat/1", "more"]
+
+
+def test_what_is_written_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    """But for random names: the shards, and the fields of the manifest."""
+
+    def written(path: Path) -> tuple[list[bytes], dict]:
+        manifest = json.loads((path / "manifest.json").read_bytes())
+        shards = [(path / "parts" / f"{entry['name']}.safetensors").read_bytes() for entry in manifest["parts"]]
+        entries = [{name: value for name, value in entry.items() if name != "name"} for entry in manifest["parts"]]
+        return shards, {**manifest, "parts": entries, "lineage": None, "sha256": None}
+
+    golden().save(tmp_path / "m")
+    assert written(tmp_path / "m") == written(GOLDEN)
+    raw = (GOLDEN / "manifest.json").read_bytes()
+    assert render(parse(raw, GOLDEN / "manifest.json")) == raw

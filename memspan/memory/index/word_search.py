@@ -1,0 +1,71 @@
+"""Word search in a memory that changes: its index is brought up to date when it is used."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memspan.memory.index.bm25 import WordIndex
+from memspan.memory.store.folder import Folder
+from memspan.memory.store.manifest import Manifest
+from memspan.memory.store.snapshot import Snapshot
+
+
+class WordSearch:
+    """The word index of one lineage of a memory: in RAM, shared with forks, and stored in the memory's folder."""
+
+    def __init__(self, index: WordIndex | None = None, *, is_shared: bool = False) -> None:
+        """
+        Args:
+            index: covers the first passages; None loads or builds one when it is needed.
+            is_shared: the index is copied before passages are added to it.
+        """
+        self._index, self._is_shared = index, is_shared
+        self._stored = 0  # passages that the index on disk covers
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the index in RAM."""
+        return 0 if self._index is None else self._index.nbytes
+
+    def fork(self) -> "WordSearch":
+        """The search of a fork: both share the index until either adds to it."""
+        self._is_shared = True
+        return WordSearch(self._index, is_shared=True)
+
+    def moved(self) -> "WordSearch":
+        """The search of the same passages in a new folder, where no index counts as stored."""
+        return WordSearch(self._index, is_shared=self._is_shared)
+
+    def scores(
+        self, text: str, snapshot: Snapshot, folder: Folder | None, manifest: Manifest | None
+    ) -> NDArray[np.float32]:
+        """The BM25 score of every passage, float32 (P,), for any word of `text`; 0 without a match.
+
+        Args:
+            snapshot: the contents to search.
+            folder: the memory's folder, to load the index from and store it in; None in RAM.
+            manifest: of the folder with these contents.
+        """
+        index = self._current(snapshot, folder)
+        if folder is not None and manifest is not None and self._is_behind(snapshot.passages):
+            is_stored = folder.store_index(index, manifest)
+            self._stored = snapshot.passages if is_stored else self._stored
+        return index.scores(text)
+
+    def _current(self, snapshot: Snapshot, folder: Folder | None) -> WordIndex:
+        """The index of all passages."""
+        index = self._index
+        if index is None and folder is not None:
+            index = folder.index.load(snapshot)
+            self._stored = 0 if index is None else index.passages
+        if index is None:
+            index = WordIndex()
+        if index.passages < snapshot.passages:
+            if self._is_shared:
+                index, self._is_shared = index.copy(), False
+            index.extend(snapshot.texts(index.passages))
+        self._index = index
+        return index
+
+    def _is_behind(self, passages: int) -> bool:
+        """Whether the index on disk lacks so many passages, an eighth, that writing it anew pays."""
+        return passages - self._stored > self._stored // 8

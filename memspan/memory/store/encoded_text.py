@@ -1,0 +1,182 @@
+"""Text as a model encoded it: what a memory appends, checked against itself, its source and the memory.
+
+Letters: T tokens, P passages, G retrieval heads, K numbers per key.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from memspan.errors import MemspanError, UsageError
+from memspan.memory.store.shard import Ids, Integers, Keys, Scales, Shard, SourceRecord, hash_text
+from memspan.memory.store.snapshot import Snapshot
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedText:
+    """Consecutive text of one source, encoded by a model: what `Memory.append` takes.
+
+    Attributes:
+        source: the name of the source.
+        start: the character of the source at which `text` begins.
+        text: may be empty, with no tokens and no passages, to mark a source as complete.
+        ids: int32 (T,), the token ids.
+        keys: int8 (T, G, K), the keys of the retrieval heads.
+        scales: float16 (T, G); a key is `keys * scales[..., None]`.
+        passages: int64 (P, 4): first token, end token, first character, end character, relative to `text`. They tile it,
+            and each has at least one token.
+        kind: "document" or "exchange"; the same for every text of a source.
+        complete: nothing of this source will follow.
+        meta: JSON values, added to those of earlier texts of the source.
+        added: unix seconds; `None` for now.
+    """
+
+    source: str
+    start: int
+    text: str
+    ids: Ids
+    keys: Keys
+    scales: Scales
+    passages: Integers
+    kind: str = "document"
+    complete: bool = True
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    added: float | None = None
+
+    def check(self, heads: int, head_size: int) -> None:
+        """Refuse a text that contradicts itself or does not fit a memory of G=`heads` and K=`head_size`.
+
+        Raises:
+            UsageError: a shape, a dtype, the tiling, or a value that JSON or UTF-8 does not allow.
+            MemspanError: a number that is not finite.
+        """
+        tokens = len(self.ids)
+        expected = {
+            "ids": (np.int32, (tokens,)),
+            "keys": (np.int8, (tokens, heads, head_size)),
+            "scales": (np.float16, (tokens, heads)),
+            "passages": (np.int64, (len(self.passages), 4)),
+        }
+        for name, (dtype, shape) in expected.items():
+            array = getattr(self, name)
+            if array.dtype != dtype or array.shape != shape:
+                raise UsageError(
+                    f"{self.source!r}: {name} must be {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}"
+                )
+        _check_fields(self)
+        _check_tiling(self)
+        if not np.isfinite(self.scales).all():
+            raise MemspanError(
+                f"{self.source!r}: scales hold NaN or infinity, so the model's keys overflowed. Nothing was stored; "
+                "load the model with another dtype (bfloat16 or float32) and read the source again."
+            )
+
+
+def _check_fields(text: EncodedText) -> None:
+    for name in ("source", "text", "kind"):
+        try:
+            getattr(text, name).encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{text.source!r}: its {name} must be valid Unicode, got {error.reason}") from error
+    if not text.source:
+        raise UsageError("the name of a source must have at least one character, got an empty one")
+    if len(text.ids) > 0 and text.ids.min() < 0:
+        raise UsageError(f"{text.source!r}: token ids must be at least 0, got {text.ids.min()}")
+    try:
+        json.dumps({"meta": dict(text.meta), "added": text.added}, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{text.source!r}: its meta and added must be JSON values: {error}") from error
+
+
+def _check_tiling(text: EncodedText) -> None:
+    """First token, end token, first character, end character: each passage begins where the one before it ends."""
+    edges = np.vstack([np.zeros((1, 2), np.int64), text.passages[:, [1, 3]]])
+    end_with_text = (edges[-1] == (len(text.ids), len(text.text))).all()
+    follow_each_other = (text.passages[:, [0, 2]] == edges[:-1]).all()
+    grow = (np.diff(edges[:, 0]) > 0).all() and (np.diff(edges[:, 1]) >= 0).all()
+    if not (end_with_text and follow_each_other and grow):
+        raise UsageError(
+            f"{text.source!r}: its passages must tile its {len(text.ids)} tokens and {len(text.text)} characters, "
+            "each with at least one token"
+        )
+
+
+def continue_sources(
+    texts: Sequence[EncodedText], snapshot: Snapshot, hashers: Mapping[str, "hashlib._Hash"]
+) -> tuple[list[Shard], dict[str, "hashlib._Hash"]]:
+    """Checked texts as views to append, each with its source's new record.
+
+    Args:
+        snapshot: the contents to which the texts are appended.
+        hashers: sha256 of the text of some sources, from an earlier call; any other text is hashed anew.
+
+    Returns:
+        One view per text, and the hashers of all sources that were continued.
+
+    Raises:
+        UsageError: a text does not begin where its source ends.
+    """
+    now = time.time()
+    sources, hashers, views = dict(snapshot.sources), dict(hashers), []
+    for text in texts:
+        added = now if text.added is None else text.added
+        old = sources.get(text.source)
+        if old is None:
+            old = SourceRecord(text.source, text.kind, 0, hashlib.sha256().hexdigest(), False, added, {})
+        _check_continues(text, old)
+        hasher = hashers.get(old.name)
+        if hasher is None or hasher.hexdigest() != old.sha256:  # also another process may have continued it
+            hasher = hash_text(old.name, snapshot.shards)
+        hasher.update(text.text.encode())
+        record = replace(
+            old,
+            characters=old.characters + len(text.text),
+            sha256=hasher.hexdigest(),
+            complete=text.complete,
+            meta={**old.meta, **text.meta},
+        )
+        sources[old.name], hashers[old.name] = record, hasher
+        views.append(_view(text, record, added))
+    return views, hashers
+
+
+def _check_continues(text: EncodedText, source: SourceRecord) -> None:
+    """Refuse a text that is not the next one of its source."""
+    name = source.name
+    if text.kind != source.kind:
+        raise UsageError(f"{name!r} is of kind {source.kind!r}, but this text of it is of kind {text.kind!r}.")
+    if text.start != source.characters:
+        raise UsageError(
+            f"{name!r} has been read up to character {source.characters}, but this text begins at {text.start}. "
+            "Either another process is reading this source too, or a text was left out: go on from there."
+        )
+
+
+def _view(text: EncodedText, record: SourceRecord, added: float) -> Shard:
+    """A checked text as a shard without a file; `record` is its source as it is after this text."""
+    encoded = [text.text[first:end].encode() for first, end in text.passages[:, 2:]]
+    byte_edges = np.cumsum([0, *map(len, encoded)])
+    rows = len(text.passages)
+    passages = np.column_stack(
+        [
+            np.zeros(rows, np.int64),
+            text.passages[:, :2],
+            text.passages[:, 2:] + text.start,
+            byte_edges[:-1],
+            byte_edges[1:],
+        ]
+    )
+    return Shard(
+        passages=passages,
+        added=np.full(rows, added, np.float64),
+        ids=text.ids,
+        scales=text.scales,
+        keys=text.keys,
+        text=np.frombuffer(b"".join(encoded), np.uint8),
+        sources={record.name: record},
+    )

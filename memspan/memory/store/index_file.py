@@ -1,0 +1,90 @@
+"""The stored word index of a memory folder: a cache that may be missing or stale, never wrong."""
+
+import json
+import sqlite3
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from memspan.errors import MemspanError
+from memspan.memory.index.bm25 import WordIndex
+from memspan.memory.store import files
+from memspan.memory.store.manifest import Manifest
+from memspan.memory.store.snapshot import Snapshot
+
+_LARGEST_STAMP = 4096  # bytes
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """What search.sqlite covers: passages 0 to `passages` of a lineage, as of a generation."""
+
+    lineage: str
+    generation: int
+    passages: int
+    bytes: int
+    sha256: str
+
+
+_STAMP_FIELDS = {"lineage": str, "generation": int, "passages": int, "bytes": int, "sha256": str}
+
+
+class IndexFile:
+    """The files search.sqlite and search.json in the folder of a memory. Whoever writes holds the folder's lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._index = folder / "search.sqlite"
+        self._stamp = folder / "search.json"
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files it consists of."""
+        return [self._index, self._stamp]
+
+    def load(self, snapshot: Snapshot) -> WordIndex | None:
+        """The stored index if it covers nothing but the first passages of these contents; None otherwise."""
+        stamp = self._read_stamp()
+        if (
+            stamp is None
+            or stamp.lineage != snapshot.lineage
+            or stamp.generation > snapshot.generation
+            or stamp.passages > snapshot.passages
+        ):
+            return None
+        try:
+            content = files.read_verified(self._index, stamp.bytes, stamp.sha256)
+            return WordIndex.restore(bytes(content), stamp.passages)
+        except (OSError, MemspanError, sqlite3.Error):
+            return None
+
+    def write(self, index: WordIndex, manifest: Manifest) -> None:
+        """Store an index of the contents of `manifest`. Raises MemspanError or sqlite3.Error."""
+        size, sha256 = files.write(self._index, [index.dump()])
+        self._write_stamp(_Stamp(manifest.lineage, manifest.generation, index.passages, size, sha256))
+
+    def link(self, other: "IndexFile", lineage: str, manifest: Manifest) -> None:
+        """Take over another folder's index, if it covers passages of `lineage`, which were copied here as `manifest`."""
+        stamp = other._read_stamp()
+        passages = sum(entry.passages for entry in manifest.shards)
+        if stamp is None or stamp.lineage != lineage or stamp.passages > passages:
+            return
+        with suppress(MemspanError):
+            if files.link(other._index, self._index):
+                self._write_stamp(replace(stamp, lineage=manifest.lineage, generation=manifest.generation))
+
+    def delete(self) -> None:
+        """Delete the index, durably."""
+        for path in self.paths:
+            files.remove(path)
+        files.flush_folder(self._folder)
+
+    def _read_stamp(self) -> _Stamp | None:
+        try:
+            fields = json.loads(files.read(self._stamp, _LARGEST_STAMP))
+            return _Stamp(**{name: type_(fields[name]) for name, type_ in _STAMP_FIELDS.items()})
+        except (OSError, MemspanError, ValueError, TypeError, KeyError, RecursionError):
+            return None
+
+    def _write_stamp(self, stamp: _Stamp) -> None:
+        files.write(self._stamp, [json.dumps(asdict(stamp)).encode()])

@@ -1,0 +1,144 @@
+"""The manifest of a memory folder: its fingerprint, and the shards that count, with sizes and checksums."""
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from memspan.errors import DamagedMemory, ForeignMemory
+from memspan.memory.store.files import WAY_OUT
+from memspan.memory.store.shard import Shard
+
+FORMAT_VERSION = 1
+
+_SHARD_NAME = re.compile(r"[0-9a-f]{1,64}")
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What the contents of a memory depend on: with another model, tokenizer or dtype they mean nothing."""
+
+    model: str  # hash of the identity of the weights
+    tokenizer: str  # hash
+    dtype: str  # "bfloat16", "float32" or "float16"
+    heads: tuple[tuple[int, int], ...]  # (layer, key-value head), G of them
+    head_size: int  # K
+    name: str  # of the model, for people; never compared
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One shard as the manifest lists it."""
+
+    name: str
+    bytes: int
+    sha256: str
+    passages: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The list that makes shards a memory."""
+
+    fingerprint: Fingerprint
+    generation: int
+    lineage: str
+    shards: tuple[ShardEntry, ...]
+
+
+def new_lineage() -> str:
+    """A name for a numbering of passages that no other memory shares."""
+    return secrets.token_hex(16)
+
+
+def refuse_foreign(where: str, actual: Fingerprint, expected: Fingerprint) -> None:
+    """Compare two fingerprints; the name for people does not count.
+
+    Raises:
+        ForeignMemory: names the first field that differs, both values, and the way out.
+    """
+    ways_out = {
+        "model": f"Load the model it was made with ({actual.name}), or read the documents again with this model.",
+        "tokenizer": f"Load {actual.name} with its own tokenizer, or read the documents again with this one.",
+        "dtype": f"Load the model with dtype {actual.dtype}, or read the documents again with this model.",
+        "heads": "Read the documents again with this choice of retrieval heads.",
+        "head_size": "Read the documents again with this model.",
+    }
+    for name, way_out in ways_out.items():
+        theirs, ours = getattr(actual, name), getattr(expected, name)
+        if theirs != ours:
+            raise ForeignMemory(f"{where} was made with {name} {theirs}, but here it is {ours}. {way_out}")
+
+
+def manifest_of(fingerprint: Fingerprint, generation: int, lineage: str, shards: Iterable[Shard]) -> Manifest:
+    """The manifest of shards that are stored in one folder. Raises ValueError if a shard is not stored."""
+    entries = []
+    for shard in shards:
+        if shard.file is None or shard.raw is None:
+            raise ValueError("a shard must be stored before it is listed")
+        entries.append(
+            ShardEntry(
+                name=shard.file.path.stem,
+                bytes=len(shard.raw),
+                sha256=shard.file.sha256,
+                passages=len(shard.passages),
+                tokens=len(shard.ids),
+            )
+        )
+    return Manifest(fingerprint, generation, lineage, tuple(entries))
+
+
+def render(manifest: Manifest) -> bytes:
+    """The manifest as the bytes of its file: JSON in one canonical form, with its own checksum."""
+    body = {
+        "format": FORMAT_VERSION,
+        "fingerprint": asdict(manifest.fingerprint),
+        "generation": manifest.generation,
+        "lineage": manifest.lineage,
+        "parts": [asdict(entry) for entry in manifest.shards],
+    }
+    return _canonical({**body, "sha256": hashlib.sha256(_canonical(body)).hexdigest()})
+
+
+def parse(raw: bytes, path: Path) -> Manifest:
+    """Read what `render` wrote. The form of the checksum is the same for all versions of the format.
+
+    Raises:
+        DamagedMemory: these are not the bytes that were written.
+        ForeignMemory: they are, by a version of memspan with another format.
+    """
+    try:
+        body = json.loads(raw)
+        sha256 = body.pop("sha256")
+        intact = sha256 == hashlib.sha256(_canonical(body)).hexdigest() and raw == _canonical(
+            {**body, "sha256": sha256}
+        )
+        if not intact:
+            raise ValueError("its checksum does not match")
+        version = body.pop("format")
+        if version == FORMAT_VERSION:
+            return _manifest_from(**body)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedMemory(f"{path} is not the manifest of a memory: {error}. {WAY_OUT}") from error
+    raise ForeignMemory(
+        f"{path.parent} was written in format version {version}, but this memspan reads version {FORMAT_VERSION}. "
+        "Install the memspan that wrote it, or read the documents again."
+    )
+
+
+def _canonical(body: dict[str, Any]) -> bytes:
+    return (json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _manifest_from(fingerprint: dict[str, Any], generation: int, lineage: str, parts: list[dict[str, Any]]) -> Manifest:
+    """A manifest from the fields of its JSON. Raises KeyError, TypeError or ValueError."""
+    heads = tuple((int(layer), int(head)) for layer, head in fingerprint.pop("heads"))
+    entries = tuple(ShardEntry(**entry) for entry in parts)
+    if not all(_SHARD_NAME.fullmatch(entry.name) for entry in entries):
+        raise ValueError("a shard has a name that memspan does not use")
+    return Manifest(Fingerprint(heads=heads, **fingerprint), generation, lineage, entries)
