@@ -141,9 +141,10 @@ def _rows(dense: Any, places: Any) -> Any:
 
 
 def sentiment(name: str, path: Path, features: Features) -> list[dict[str, Any]]:
+    from memspan.tasks.data_source import DataSource
     from memspan.tasks.text.classification import Classification
 
-    task = Classification(data=str(path), format="phrasebank", held_out=0.2)
+    task = Classification(DataSource(str(path), format="phrasebank", held_out=0.2))
     options = [(strength, balanced) for strength in STRENGTHS for balanced in (False, True)]
     told = {
         way: task.compute_metrics(task.held_out().records, said)
@@ -154,11 +155,12 @@ def sentiment(name: str, path: Path, features: Features) -> list[dict[str, Any]]
 
 def intents(path: Path, features: Features) -> list[dict[str, Any]]:
     from memspan.data.corpora import clinc150, clinc150_test
+    from memspan.tasks.data_source import DataSource
     from memspan.tasks.text.classification import Classification
 
     train = [record for record in clinc150(path) if record["label"] != OUT]
     rest = clinc150_test(path)
-    task = Classification(data=str(path), format="clinc150", test=str(path), test_format="clinc150_test")
+    task = Classification(DataSource(str(path), str(path), format="clinc150", test_format="clinc150_test"))
     told = {
         way: task.compute_metrics(rest, list(np.where(sure, said, OUT)))
         for way, said, sure in answers(train, rest, features, [(1.0, False)])

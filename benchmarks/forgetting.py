@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from memspan.tasks import TASKS
+from memspan.tasks import TASKS, DataSource
 from memspan.tasks.text.classification import Classification
 from memspan.training.config import TrainConfig
 from memspan.training.loop import Report, train
@@ -35,10 +35,11 @@ class Part(Classification):
     def __init__(self, part: int = 0, saved: str | None = None) -> None:
         folder = report.needs(report.DATA / "banking77")
         files = {"data": str(folder / "train.csv"), "test": str(folder / "test.csv")}
-        super().__init__(**files, rename={"category": "label"}, segment=32, vocabulary=2000, saved=saved)
+        source = DataSource(**files, rename={"category": "label"})
+        super().__init__(source, segment=32, vocabulary=2000, saved=saved)
         kept = set(self.labels[part::10])
         self.records = [record for record in self.records if record["label"] in kept]
-        self._rest = [record for record in self._rest if record["label"] in kept]
+        self.held_out_records = [record for record in self.held_out_records if record["label"] in kept]
 
 
 def accuracy(done: Report, part: int, saved: str) -> float:

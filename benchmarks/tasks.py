@@ -52,7 +52,14 @@ OPTIONS: dict[str, list[str]] = {
     ],
     "recommendation": [
         *("--data", str(DATA / "movielens_latest_small"), "--task-settings", "format=movielens"),
-        *("--task-settings", "least=5", "--task-settings", "asked=1", "--task-settings", "segment=32"),
+        *(
+            "--task-settings",
+            "min_item_events=5",
+            "--task-settings",
+            "target_segments=1",
+            "--task-settings",
+            "segment=32",
+        ),
         *("--task-settings", "vocabulary=300", "--segments", "4", "--depth", "1", "--dropout", "0.2"),
         *("--learning-rate", "0.01", "--mechanism", "gru", "--window", "0", "--seconds", "60"),
     ],

@@ -20,8 +20,8 @@ from memspan.models.generate import Sampling
 from memspan.pretrained import hub
 from memspan.pretrained.adapt import DTYPES, kind_of
 from memspan.pretrained.causal import PretrainedCausal
+from memspan.tasks import DocumentSet, Example, TextTask
 from memspan.tasks.metrics import mean_and_spread
-from memspan.tasks.text.base import DocumentSet, Example, TextTask
 from memspan.training.config import TrainConfig
 
 MEMORY = "memory"
@@ -81,7 +81,7 @@ def compare_memory_with_window(
     task: Any = config.make_task()
     if not hasattr(task, "document_sets"):
         raise UsageError(f"The task '{config.task}' reads no documents, so there is nothing to be reminded of.")
-    if task.extra:
+    if task.extra_ids:
         raise UsageError(f"The task '{config.task}' asks for labels, not for words: compare a model from scratch.")
     _check_causal(config.model)
     asker = PromptedModel(config, task, budget, shots)
@@ -107,7 +107,7 @@ def compare_memory_with_window(
         middle = mean_and_spread([each[metric] for each in told_each])
         size = nbytes if name == MEMORY else 0
         contenders.append(Contender(name, told_each, middle["mean"], middle["spread"], weights, size, seconds[name]))
-    known = task.about(asked).baselines() if metric == task.metric else {}
+    known = task.with_records(held_out=asked).baselines() if metric == task.metric else {}
     several = any(len(shelf.documents) > 1 for shelf in document_sets)
     baselines = {f"{name}, given the right document" if several else name: value for name, value in known.items()}
     return Comparison(config.task, metric, task.lower_is_better, contenders, baselines)

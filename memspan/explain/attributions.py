@@ -19,7 +19,7 @@ from memspan.evaluation.predict import reopen
 from memspan.explain.page import Bar, Cell, Coloured, Page, ShadedSpan, Table
 from memspan.explain.token_spans import pieces
 from memspan.explain.trace import calls
-from memspan.tasks.text.base import Example, TextTask
+from memspan.tasks import Example, TextTask
 
 STEPS = 32  # of the integral, Gauss-Legendre
 AT_ONCE = 16_384  # tokens of one forward

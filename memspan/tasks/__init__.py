@@ -1,17 +1,25 @@
-"""What is asked. One file is one task; the registry is the only place that knows their names."""
+"""The tasks that models are trained and measured on. One file is one task; only this registry knows their names.
+
+Other packages add tasks as entry points of the group `memspan.tasks`, which are imported when they are used.
+"""
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args, get_origin, get_type_hints
+from dataclasses import fields
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from memspan.errors import UsageError
-from memspan.tasks.base import IGNORE_INDEX, Batch, Task
+from memspan.plugins import load_plugin, plugin_names
+from memspan.tasks.base import IGNORE_INDEX, Batch, Guide, Task
+from memspan.tasks.data_source import DataSource
+from memspan.tasks.records import Example, RecordTask
 from memspan.tasks.synthetic.babi_book import BabiBook
 from memspan.tasks.synthetic.capacity import Capacity
 from memspan.tasks.synthetic.copying import Copying
 from memspan.tasks.synthetic.later_text import LaterText
 from memspan.tasks.synthetic.overwrites import Overwrites
 from memspan.tasks.synthetic.recall import Recall
+from memspan.tasks.text.base import DocumentSet, TextTask
 from memspan.tasks.text.classification import Classification
 from memspan.tasks.text.dialogue import Dialogue
 from memspan.tasks.text.language_modelling import LanguageModelling
@@ -36,54 +44,112 @@ TASKS: dict[str, type[Task]] = {
     "recommendation": Recommendation,
 }
 
-__all__ = ["IGNORE_INDEX", "TASKS", "Batch", "Task", "build", "task_class"]
+PLUGINS = "memspan.tasks"  # the entry-point group of other packages
+
+__all__ = [
+    "IGNORE_INDEX",
+    "PLUGINS",
+    "TASKS",
+    "Batch",
+    "DataSource",
+    "DocumentSet",
+    "Example",
+    "Guide",
+    "RecordTask",
+    "Task",
+    "TextTask",
+    "build",
+    "require",
+    "settings_of",
+    "task_class",
+    "task_names",
+]
+
+SomeTask = TypeVar("SomeTask", bound=Task)
+
+
+def task_names() -> list[str]:
+    """The names of all tasks, memspan's own and those of plugins, sorted."""
+    return sorted({*TASKS, *plugin_names(PLUGINS)})
 
 
 def task_class(name: str) -> type[Task]:
-    """The class registered as `name`. Raises UsageError listing the known names."""
-    if name not in TASKS:
-        raise UsageError(f"There is no task '{name}'. Known: {', '.join(sorted(TASKS))}.")
-    return TASKS[name]
+    """The class registered as `name`. Raises UsageError for an unknown name, and for a plugin that is no task."""
+    if name in TASKS:
+        return TASKS[name]
+    plugin = load_plugin(PLUGINS, name)
+    if plugin is None:
+        raise UsageError(f"There is no task '{name}'. Known: {', '.join(task_names())}.")
+    if not (isinstance(plugin, type) and issubclass(plugin, Task)):
+        raise UsageError(f"The plugin '{name}' of {PLUGINS} must be a subclass of memspan.tasks.Task, got {plugin!r}.")
+    return plugin
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """The settings of a task and their types; those of a `DataSource` stand among the task's own."""
+    types: dict[str, Any] = {}
+    for setting, annotation in _parameters(task_class(name)).items():
+        types |= get_type_hints(DataSource) if annotation is DataSource else {setting: annotation}
+    return types
 
 
 def build(name: str, **settings: Any) -> Task:
-    """A task by its registered name. Raises UsageError for an unknown name or setting, or a value that cannot be."""
-    cls = task_class(name)
-    known = inspect.signature(cls).parameters
-    types = get_type_hints(cls.__init__)
+    """A task by its registered name, e.g. `build("classification", data=["letters.csv"], segment=32)`.
+
+    Raises UsageError for an unknown name or setting, or a value of another type.
+    """
+    cls, types = task_class(name), settings_of(name)
     for setting, value in settings.items():
-        if setting not in known:
-            raise UsageError(f"The task '{name}' has no setting '{setting}'; it knows {', '.join(known) or 'none'}.")
+        if setting not in types:
+            raise UsageError(f"The task '{name}' has no setting '{setting}'; it knows {', '.join(types) or 'none'}.")
         if not _is(value, types[setting]):
             kinds = " or ".join(_kinds(types[setting]))
-            raise UsageError(f"{setting}={value!r} cannot be a setting of the task '{name}': it is {kinds}.")
-    return cls(**settings)
+            raise UsageError(f"The setting '{setting}' of the task '{name}' must be {kinds}, got {setting}={value!r}.")
+    source_settings = {field.name: settings.pop(field.name) for field in fields(DataSource) if field.name in settings}
+    for parameter, annotation in _parameters(cls).items():
+        if annotation is DataSource:
+            settings[parameter] = DataSource(**source_settings)
+            source_settings = {}
+    return cls(**source_settings, **settings)
+
+
+def require(task: Task, kind: type[SomeTask], reason: str) -> SomeTask:
+    """`task` as a task of the `kind`, e.g. TextTask. Raises UsageError with the sentence `reason` if it is of another."""
+    if not isinstance(task, kind):
+        raise UsageError(reason)
+    return task
+
+
+def _parameters(cls: type[Task]) -> dict[str, Any]:
+    """The parameters of a constructor and their types."""
+    types = get_type_hints(cls.__init__)
+    return {parameter: types[parameter] for parameter in inspect.signature(cls).parameters}
 
 
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
-def _is(value: Any, wanted: Any) -> bool:
-    """Whether `value` is of the type that a signature names."""
-    origin = get_origin(wanted)
+def _is(value: Any, annotation: Any) -> bool:
+    """Whether `value` is of the annotated type."""
+    origin = get_origin(annotation)
     if origin is Mapping:
-        return isinstance(value, Mapping) and all(isinstance(one, str) for pair in value.items() for one in pair)
+        return isinstance(value, Mapping) and all(isinstance(text, str) for pair in value.items() for text in pair)
     if origin is Sequence:
-        return isinstance(value, list | tuple) and all(_is(one, get_args(wanted)[0]) for one in value)
+        return isinstance(value, list | tuple) and all(_is(element, get_args(annotation)[0]) for element in value)
     if origin is not None:
-        return any(_is(value, option) for option in get_args(wanted))
+        return any(_is(value, option) for option in get_args(annotation))
     if isinstance(value, bool):
-        return wanted is bool
-    return isinstance(value, int | float if wanted is float else wanted)
+        return annotation is bool
+    return isinstance(value, int | float if annotation is float else annotation)
 
 
-def _kinds(wanted: Any) -> list[str]:
-    """The types that a signature names, in words."""
-    origin = get_origin(wanted)
+def _kinds(annotation: Any) -> list[str]:
+    """The annotated types in words."""
+    origin = get_origin(annotation)
     if origin is Mapping:
         return ["a mapping of texts, like {theirs: ours}"]
     if origin is Sequence:
         return ["a list of texts"]
     if origin is not None:
-        return [kind for option in get_args(wanted) if option is not type(None) for kind in _kinds(option)]
-    return [_KINDS[wanted]]
+        return [kind for option in get_args(annotation) if option is not type(None) for kind in _kinds(option)]
+    return [_KINDS[annotation]]

@@ -1,84 +1,105 @@
-"""A task makes token streams and says what is asked of which token.
+"""The interface of a task: streams of token ids with targets, and what is measured on them.
 
 Letters: B batch, T tokens, V vocabulary.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from memspan.errors import UsageError
 
-IGNORE_INDEX = -100  # the target of a token of which nothing is asked; cross_entropy's own `ignore_index`
+IGNORE_INDEX = -100  # the target of a token that has none; cross_entropy's own `ignore_index`
 
 
 class Batch(NamedTuple):
-    """Streams and what the logits at each of their tokens should say."""
+    """Streams and the targets of the logits at each of their tokens."""
 
     ids: Tensor  # (B, T) int64
-    targets: Tensor  # (B, T) int64, IGNORE_INDEX where nothing is asked
-    fresh: bool = True  # nothing came before; false where the streams of the batch before go on
+    targets: Tensor  # (B, T) int64, IGNORE_INDEX where a token has no target
+    fresh: bool = True  # the streams begin here; false where they continue those of the batch before
+
+
+class Guide(NamedTuple):
+    """What the documentation shows of a task: docs/tasks.md is generated from it."""
+
+    columns: str  # of the records
+    metrics: str  # those reported besides `Task.metric`
+    on_sample: str  # options of `memspan compare` that teach the generated sample to a small model within a minute
+    on_files: str  # the same for a public corpus
+    note: str = ""  # on the metric
 
 
 class Task(ABC):
     """Streams of `segments` segments of `segment` tokens, generated from a seed.
 
     Attributes:
-        metric: the name of the figure that counts.
-        vocabulary: V, ids in the streams and targets are below it.
-        segment: tokens of a segment; training cuts a stream there.
-        causal: it can be done from left to right.
-        reads_words: its streams are words of a language, so that a pretrained model can read them.
-        says_after: what is asked stands behind what is read, so that an encoder-decoder can say it.
-        bytes_each: bytes that a token asked for stands for, on average, where bits are counted per byte; else 1.
+        causal: the task can be solved from left to right.
+        is_text: the streams are tokens of a language, so that a pretrained model can read them.
+        answer_last: the answer stands behind the input, so that an encoder-decoder can write it.
+        metric: name of the metric that counts: a figure of `training.measure.Score`, or one that `score` returns.
+        lower_is_better: whether a lower value of `metric` is better.
+        guide: what the documentation shows of the task; None for a task that only tests models.
+        vocabulary: V; all ids in streams and targets are below it.
+        segment: tokens of a segment; training cuts streams there.
+        bytes_per_token: mean bytes of a target token, where bits are counted per byte; otherwise 1.
     """
 
     causal: ClassVar[bool] = True
     is_text: ClassVar[bool] = False
     answer_last: ClassVar[bool] = True
-    metric: ClassVar[str] = "accuracy"  # the one that counts: a figure of `evaluate.Score`, or of `score`
+    metric: ClassVar[str] = "accuracy"
     lower_is_better: ClassVar[bool] = False
+    guide: ClassVar[Guide | None] = None
     vocabulary: int
     segment: int
-    bytes_each: float = 1.0
+    bytes_per_token: float = 1.0
 
     @abstractmethod
-    def batch(self, rows: int, segments: int, generator: torch.Generator) -> Batch:
-        """`rows` streams of `segments` segments. The same state of `generator` makes the same batch."""
+    def batch(self, batch_size: int, segments: int, generator: torch.Generator) -> Batch:
+        """`batch_size` streams of `segments` segments. The same state of `generator` makes the same batch."""
 
-    def next_batch(self, place: int, rows: int, segments: int, generator: torch.Generator) -> tuple[Batch, int]:
-        """The batch at `place`, 0 being the beginning, and the place of the one after it.
+    def next_batch(
+        self, position: int, batch_size: int, segments: int, generator: torch.Generator
+    ) -> tuple[Batch, int]:
+        """The batch at `position` of the streams, 0 at their beginning, and the position of the next batch.
 
-        A task whose streams do not end with a batch goes on in each row where the batch before ended, and says so by
-        `Batch.fresh`; whoever reads them carries the state along. By default every batch is on its own.
+        Where streams are longer than a batch, each row continues where that of the batch before ended, and `Batch.fresh`
+        is false: the reader carries its state along. By default every batch is independent.
         """
-        return self.batch(rows, segments, generator), 0
+        return self.batch(batch_size, segments, generator), 0
 
     def held_out(self) -> "Task":
-        """The task on text that no other batch shows, to measure on. By default the task: its streams never repeat."""
+        """The task on held-out text, to measure on. By default the task itself: its streams never repeat."""
         return self
 
     def augmented(self, change: Callable[..., str]) -> Self:
-        """The task on texts changed by `change`, an `Augment`, wherever it is trained on. Raises UsageError for one
-        without texts."""
-        raise UsageError("`augment` changes texts, and this task reads none.")
+        """The task whose training texts are changed by `change`, an `Augment`. Raises UsageError for a task without texts."""
+        raise UsageError("`augment` changes texts, and this task has none: choose a task on texts, or leave it out.")
 
-    def score(self, model: nn.Module, segments: int, limit: int | None = 200, rows: int = 32) -> dict[str, float]:
-        """Metrics of the task's own on the first `limit` records held out; none by default."""
+    def score(self, model: nn.Module, segments: int, limit: int | None = 200, batch_size: int = 32) -> dict[str, float]:
+        """The task's own metrics on the first `limit` held-out records; none by default."""
         return {}
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
-        """The metric that counts, by ways that need no neural network, on the same records; none by default."""
+        """The metric that counts, reached without a neural network on the same records; none by default."""
         return {}
 
     def save(self, folder: Path) -> None:  # noqa: B027 - most tasks learn nothing
-        """Writes beside a model what its task learned from the data, for those who have the model alone."""
+        """Writes beside a model what its task learned from the data, so that the model can be used without them."""
+
+    def copy_with(self, **changes: Any) -> Self:
+        """A shallow copy whose attributes named in `changes` are replaced."""
+        twin = copy.copy(self)
+        vars(twin).update(changes)
+        return twin
 
 
-def choose(options: int, count: int, rows: int, generator: torch.Generator) -> Tensor:
-    """For each row `count` different numbers below `options`, in random order: (rows, count) int64."""
-    return torch.rand(rows, options, generator=generator).argsort(1)[:, :count]
+def draw_distinct(options: int, count: int, batch_size: int, generator: torch.Generator) -> Tensor:
+    """For each row `count` different numbers below `options`, in random order: (B, count) int64."""
+    return torch.rand(batch_size, options, generator=generator).argsort(1)[:, :count]

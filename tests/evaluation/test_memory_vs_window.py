@@ -114,7 +114,7 @@ def test_baselines_are_of_the_questions_that_were_asked(setup: dict[str, object]
     (value,) = told.baselines.values()
     assert 0.1 < value < 0.3
     task = config.make_task()
-    one = task.about(task.held_out().records[:1])
+    one = task.with_records(held_out=task.held_out().records[:1])
     assert one.held_out().records == task.held_out().records[:1]
     assert one.records == task.records
 

@@ -16,6 +16,7 @@ from memspan.folders import write_checksums
 from memspan.models.saved import open_model
 from memspan.pretrained.adapt import adapt
 from memspan.state import tensors
+from memspan.tasks.data_source import DataSource
 from memspan.tasks.text.classification import Classification
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
@@ -101,7 +102,7 @@ def test_pieces_are_the_whole(bases: dict[str, str], kind: str) -> None:
     """Also with padding on the left, where rows begin in different pieces."""
     torch.manual_seed(0)
     model = adapt(bases[kind], 400 + EXTRA, lora=2).eval()
-    asked = Classification(limit=40, tokenizer=bases[kind], segment=32)
+    asked = Classification(DataSource(limit=40), tokenizer=bases[kind], segment=32)
     ids = asked.batch(5, 3, torch.Generator().manual_seed(1)).ids
     ids[0, :20] = 0
     assert (ids[:, 0] == 0).any()

@@ -1,6 +1,5 @@
-"""Which of some labels a text has: its topic, its sentiment, what its writer wants."""
+"""Classification: the label of a text, e.g. its topic, its sentiment or its writer's intention."""
 
-import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,78 +9,63 @@ from typing import Any
 from torch import Tensor, nn
 
 from memspan.data.datasets import Record
-from memspan.errors import MemspanError, UsageError
+from memspan.errors import UsageError
 from memspan.tasks import metrics
-from memspan.tasks.text.base import LEARN_FROM, Example, TextTask, damaged, read_learned
+from memspan.tasks.base import Guide
+from memspan.tasks.data_source import DataSource
+from memspan.tasks.records import Example, damaged, load_json, save_json
+from memspan.tasks.samples import word_lists
+from memspan.tasks.text.base import LEARN_FROM, TextTask
 
 LABELS = "labels.json"
 OUT_OF_SCOPE = "oos"  # the label of texts that fit no other, as in CLINC150
 
-DAYS = ("Monday", "Tuesday", "Friday", "Sunday", "the second of May", "Christmas Eve", "my birthday")
-WANTED = {
-    "booking": (
-        "I would like to reserve a room from {}.",
-        "Is there a bed free on {}?",
-        "Please keep a place for us on {}.",
-    ),
-    "cancellation": (
-        "We cannot come on {} after all.",
-        "Please strike our names from the list for {}.",
-        "I must call off {}.",
-    ),
-    "complaint": ("The shower was cold on {}.", "Nobody answered the bell on {}.", "On {} the noise kept us awake."),
-    "praise": (
-        "We have rarely slept as well as on {}.",
-        "Thank the cook for the soup on {}.",
-        "What a lovely view on {}!",
-    ),
-}
-TALK = (
-    "The journey was long and it rained until {}.", "My sister sends her regards.", "We still talk about the garden.",
-    "The train was late on {}, as always.", "How is the old dog?", "I have read two novels since {}.",
-    "The children are growing fast.", "Our neighbour has bought a boat.", "It will be spring before {}.",
-)  # fmt: skip
-
 
 class Classification(TextTask):
-    """Columns: text, label. A long text is read segment by segment, and the label asked for at its end.
+    """Columns: text, label. A long text is read segment by segment, and its label predicted at its end.
 
-    The labels are ids behind those of the tokenizer. The baseline is a linear model over TF-IDF of words and pairs of them,
-    and the most frequent label.
+    The labels are ids behind those of the tokenizer. The baselines are a linear model over TF-IDF of words and pairs of
+    words, and the most frequent label.
     """
 
     columns, metric = ("text", "label"), "macro F1"
     whole_segments = True
+    guide = Guide(
+        columns="text, label",
+        metrics="accuracy; out-of-scope recall where there is a label `oos`",
+        on_sample="--mechanism delta --seconds 30",
+        on_files="--mechanism delta --data train.csv --task-settings test=test.csv "
+        "--task-settings 'rename={utterance: text, intent: label}' --task-settings segment=8 --segments 4 --seconds 30 "
+        "--seeds 1",
+    )
 
-    def split(
-        self, records: Sequence[Record], share: float, limit: int | None
-    ) -> tuple[Sequence[Record], Sequence[Record]]:
-        """As everywhere, but no label is held out that is not trained on."""
-        train, rest = super().split(records, share, limit)
-        known = {record["label"] for record in train}
-        return train, [record for record in rest if record["label"] in known]
+    def split(self, source: DataSource) -> tuple[Sequence[Record], Sequence[Record]]:
+        """As for every task on texts, but a label that is not trained on is not held out of the same files."""
+        train, rest = super().split(source)
+        if source.test:
+            return train, rest
+        labels = {record["label"] for record in train}
+        return train, [record for record in rest if record["label"] in labels]
 
     def prepare(self, saved: str | None) -> None:
         if saved is None:
             self.labels = sorted({str(record["label"]) for record in self.records})
         else:
-            self.labels = read_learned(saved, LABELS, "labels")
-            if (
-                not isinstance(self.labels, list)
-                or not self.labels
-                or not all(isinstance(one, str) for one in self.labels)
-            ):
+            self.labels = load_json(saved, LABELS, "labels")
+            is_list = isinstance(self.labels, list) and bool(self.labels)
+            if not is_list or not all(isinstance(label, str) for label in self.labels):
                 raise damaged(Path(saved) / LABELS, "labels")
         if len(self.labels) < 2:
-            raise UsageError(f"All records have the one label '{self.labels[0]}': there is nothing to tell apart.")
+            raise UsageError(f"All records have the one label '{self.labels[0]}': give records of two labels or more.")
         self.numbers = {label: number for number, label in enumerate(self.labels)}
-        strange = sorted({str(record["label"]) for record in (*self.records, *self._rest)} - set(self.labels))
-        if strange:
+        labels = {str(record["label"]) for record in (*self.records, *self.held_out_records)}
+        unseen = sorted(labels - set(self.labels))
+        if unseen:
             shown = ", ".join(self.labels[:20]) + (" ..." if len(self.labels) > 20 else "")
             raise UsageError(
-                f"There are records with the label '{strange[0]}', which the model was not trained for. Known: {shown}."
+                f"There are records with the label '{unseen[0]}', which the model was not trained for. Known: {shown}."
             )
-        self.extra = len(self.labels)
+        self.extra_ids = len(self.labels)
 
     def example(self, record: Record) -> Example:
         return Example(str(record["text"]), str(record["label"]))
@@ -90,15 +74,17 @@ class Classification(TextTask):
         return [self.tokenizer.size + self.numbers[example.target]]
 
     def answers(self, model: nn.Module, ids: Tensor) -> list[str]:
+        """The most probable label of each prompt (B, T)."""
         logits, _ = model(ids, None, 1)
         return [self.labels[number] for number in logits[:, -1, self.tokenizer.size :].argmax(1).tolist()]
 
-    def compute_metrics(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
+    def compute_metrics(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
         gold = [str(record["label"]) for record in records]
-        scores = metrics.classification(gold, said)
+        scores = metrics.classification(gold, predictions)
         if OUT_OF_SCOPE in self.labels:
-            outside = [one for label, one in zip(gold, said, strict=True) if label == OUT_OF_SCOPE]
-            inside = [label == one for label, one in zip(gold, said, strict=True) if label != OUT_OF_SCOPE]
+            pairs = list(zip(gold, predictions, strict=True))
+            outside = [prediction for label, prediction in pairs if label == OUT_OF_SCOPE]
+            inside = [label == prediction for label, prediction in pairs if label != OUT_OF_SCOPE]
             if outside:
                 scores["out-of-scope recall"] = outside.count(OUT_OF_SCOPE) / len(outside)
             scores["in-scope accuracy"] = sum(inside) / max(1, len(inside))
@@ -109,39 +95,36 @@ class Classification(TextTask):
         from sklearn.pipeline import make_pipeline
         from sklearn.svm import LinearSVC
 
-        train, rest = self.records, self._rest[:limit]
+        train, rest = self.records, self.held_out_records[:limit]
         labels = [str(record["label"]) for record in train]
         linear = make_pipeline(
             TfidfVectorizer(tokenizer=metrics.words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True),
             LinearSVC(),
         )
         linear.fit([str(record["text"]) for record in train], labels)
-        said = linear.predict([str(record["text"]) for record in rest]).tolist()
-        common = Counter(labels).most_common(1)[0][0]
+        predictions = linear.predict([str(record["text"]) for record in rest]).tolist()
+        most_frequent = Counter(labels).most_common(1)[0][0]
         return {
-            "TF-IDF + linear": self.compute_metrics(rest, said)[self.metric],
-            "most frequent label": self.compute_metrics(rest, [common] * len(rest))[self.metric],
+            "TF-IDF + linear": self.compute_metrics(rest, predictions)[self.metric],
+            "most frequent label": self.compute_metrics(rest, [most_frequent] * len(rest))[self.metric],
         }
 
     def save(self, folder: Path) -> None:
         super().save(folder)
-        try:
-            (folder / LABELS).write_text(json.dumps(self.labels, ensure_ascii=False), "utf-8")
-        except OSError as error:
-            raise MemspanError(f"The labels cannot be written to {folder}: {error.strerror}.") from error
+        save_json(folder, LABELS, self.labels, "labels")
 
     def texts(self, records: Sequence[Record]) -> Iterable[str]:
         return (str(record["text"]) for record in records[:LEARN_FROM])
 
     @staticmethod
     def sample(count: int) -> list[dict[str, Any]]:
-        """Letters to a hotel: the first sentence says what is wanted, small talk of any length follows."""
-        draw = random.Random(0)
-        return [_letter(draw) for _ in range(count)]
+        """Letters to a hotel: the first sentence tells the label, small talk of any length follows."""
+        draw, lists = random.Random(0), word_lists("classification")
+        return [_letter(draw, lists) for _ in range(count)]
 
 
-def _letter(draw: random.Random) -> dict[str, Any]:
-    label = draw.choice(list(WANTED))
-    wish = draw.choice(WANTED[label]).format(draw.choice(DAYS))
-    talk = [draw.choice(TALK).format(draw.choice(DAYS)) for _ in range(draw.randint(3, 14))]
+def _letter(draw: random.Random, lists: dict[str, Any]) -> dict[str, Any]:
+    label = draw.choice(list(lists["wishes"]))
+    wish = draw.choice(lists["wishes"][label]).format(draw.choice(lists["days"]))
+    talk = [draw.choice(lists["small_talk"]).format(draw.choice(lists["days"])) for _ in range(draw.randint(3, 14))]
     return {"text": " ".join([wish, *talk]), "label": label}

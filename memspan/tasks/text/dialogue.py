@@ -1,4 +1,4 @@
-"""What a speaker answers, given all that was said before.
+"""Dialogue: the reply of a speaker, given all turns before it.
 
 Letters: B batch, T tokens, C candidates, V vocabulary.
 """
@@ -17,64 +17,63 @@ from memspan.data.datasets import Record, pad
 from memspan.errors import UsageError
 from memspan.state import State, select
 from memspan.tasks import metrics
-from memspan.tasks.base import IGNORE_INDEX, Batch
-from memspan.tasks.text.base import LEARN_FROM, Example, TextTask
+from memspan.tasks.base import IGNORE_INDEX, Batch, Guide
+from memspan.tasks.records import Example
+from memspan.tasks.samples import word_lists
+from memspan.tasks.text.base import LEARN_FROM, TextTask
 
-CANDIDATES = 100  # the right reply among them
-POOL = 200  # replies that the wrong ones are drawn from
-OTHERS = 8  # contexts of other dialogues, to see how likely a reply is anywhere
-WRITTEN = 50  # replies that a model writes itself, for BLEU
+CANDIDATES = 100  # replies that are ranked, the right one among them
+POOL = 200  # replies that the wrong candidates are drawn from
+UNRELATED = 8  # training contexts that measure how likely a reply is anywhere
+GENERATED = 50  # replies that a model writes itself, for BLEU
 SEED = 0
-TIE = 1e-5  # nats a token: replies that are no further apart are equally good
-
-GUESTS = ("Ada", "Boris", "Chen", "Dora", "Emil", "Fatima", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena")
-DISHES = ("noodles", "dumplings", "curry", "pizza", "fish", "pancakes", "tacos", "soup")
-DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-ASIDES = (
-    ("Is there a place to park?", "Yes, behind the house."),
-    ("May I bring my dog?", "Of course, it gets some water."),
-    ("Do you have high chairs?", "We have three of them."),
-    ("Can we sit outside?", "If it does not rain."),
-    ("How late are you open?", "Until eleven at night."),
-    ("Is there music?", "Only on holidays."),
-    ("Can I pay by card?", "By card or in cash."),
-    ("Are you far from the station?", "Five minutes on foot."),
-)
+TIE = 1e-5  # nats per token; replies that are no further apart are equally likely
 
 
 class Question(NamedTuple):
-    """A reply that is looked for among others."""
+    """A reply that has to be found among other ones."""
 
-    before: list[str]  # the turns before it
-    candidates: list[str]  # the right one first
+    context: list[str]  # the turns before it
+    candidates: list[str]  # the right reply first
 
 
 class Dialogue(TextTask):
     """Column: turns, a list of texts by two speakers in turn. The stream is the dialogue from its beginning.
 
-    Each token of each turn is asked for at the one before. The turns of the speaker who begins end with the tokens that
-    ask for an answer, those of the one who replies with the end of what was said.
+    Each token of each turn is a target at the token before it. A turn of the first speaker ends with the tokens that
+    introduce an answer, a turn of the second with the end of an answer.
 
-    R@10 is how often the right reply is among the ten best of 100, the others being replies in other dialogues held
-    out (next-utterance retrieval, Lowe et al. 2015, arXiv 1506.08909). Where the paper trains a model to tell right from
-    wrong, replies are ranked here by what a language model thinks of them: the mean log-probability of a reply's
-    tokens after the dialogue, less the same after other dialogues, since some replies are likely anywhere. The dialogue
-    is read once; its state is then given to all candidates.
+    R@10 is how often the right reply is among the ten best of 100, whose other members are replies in other held-out
+    dialogues (next-utterance retrieval, Lowe et al. 2015, arXiv 1506.08909). Where the paper trains a classifier of right
+    and wrong replies, replies are ranked here by a language model: the mean log-probability of their tokens after the
+    dialogue, minus its mean after unrelated dialogues, since some replies are likely anywhere. A dialogue is read once;
+    all candidates start from its state.
     """
 
     columns, metric = ("turns",), "R@10"
+    guide = Guide(
+        columns="turns",
+        metrics="R@1, perplexity, BLEU",
+        note="among 100",
+        on_sample="--mechanism delta --task-settings segment=16 --segments 12 --rows 8 --seconds 30",
+        on_files="--mechanism delta --data val.json.zip --data test.json.zip --task-settings format=multiwoz "
+        "--task-settings segment=32 --task-settings vocabulary=2048 --segments 16 --rows 8 --learning-rate 3e-3 "
+        "--seconds 30 --seeds 1",
+    )
 
     def usable(self, records: Sequence[Record]) -> list[Record]:
-        """The dialogues in which somebody replies; empty turns are left out. Raises UsageError where turns are no list."""
+        """The dialogues with a reply, without empty turns. Raises UsageError where turns are not a list."""
+        dialogues: list[Record] = []
         for record in records:
-            if record["turns"] is not None and not isinstance(record["turns"], list | tuple):
-                raise UsageError(f"The turns of a dialogue are a list of texts, not {str(record['turns'])[:40]!r}.")
-        told = [{"turns": [" ".join(str(turn).split()) for turn in record["turns"] or ()]} for record in records]
-        told = [{"turns": [turn for turn in one["turns"] if turn]} for one in told]
-        return [one for one in told if len(one["turns"]) >= 2]
+            turns = record["turns"]
+            if turns is not None and not isinstance(turns, list | tuple):
+                raise UsageError(f"The turns of a dialogue must be a list of texts, got {str(turns)[:40]!r}.")
+            texts = [" ".join(str(turn).split()) for turn in turns or ()]
+            dialogues.append({"turns": [text for text in texts if text]})
+        return [dialogue for dialogue in dialogues if len(dialogue["turns"]) >= 2]
 
     def example(self, record: Record) -> Example:
-        """The last reply, and the turns before it, a line each."""
+        """The turns before the last reply, a line each, and that reply."""
         turns = record["turns"]
         last = len(turns) - 1 - len(turns) % 2
         return Example("\n".join(turns[:last]), turns[last])
@@ -84,159 +83,163 @@ class Dialogue(TextTask):
 
     # ---- streams
 
-    def turn_ids(self, turns: Sequence[str], replied: bool = True) -> list[int]:
-        """All turns, each with what ends it. `replied` says whether the last one is a reply."""
+    def turn_ids(self, turns: Sequence[str], ends_with_reply: bool = True) -> list[int]:
+        """The ids of all turns, each followed by the tokens that end it."""
         ids: list[int] = []
         for number, turn in enumerate(turns):
-            reply = (len(turns) - number) % 2 == int(replied)
-            ids += [*self.tokenizer.encode(turn), *([self.tokenizer.end] if reply else self.tokenizer.answer)]
+            is_reply = (len(turns) - number) % 2 == int(ends_with_reply)
+            ids += [*self.tokenizer.encode(turn), *([self.tokenizer.end] if is_reply else self.tokenizer.answer)]
         return ids
 
-    def prompt_ids(self, example: Example, room: int) -> list[int]:
-        """The last `room` ids of a dialogue, a turn on each line, that waits for a reply."""
+    def prompt_ids(self, example: Example, max_tokens: int) -> list[int]:
+        """The last `max_tokens` ids of a dialogue, given as a line for each turn, that waits for a reply."""
         turns = [turn for turn in f"{example.source}\n{example.question}".splitlines() if turn.strip()]
-        return self.turn_ids(turns, replied=False)[-room:]
+        return self.turn_ids(turns, ends_with_reply=False)[-max_tokens:]
 
     def streams(self, records: Sequence[Record], segments: int) -> Batch:
-        room = segments * self.segment
+        max_tokens = segments * self.segment
         rows = []
         for record in records:
             turns = record["turns"]
-            rows.append(self.turn_ids(turns, replied=len(turns) % 2 == 0)[: room + 1])
+            rows.append(self.turn_ids(turns, ends_with_reply=len(turns) % 2 == 0)[: max_tokens + 1])
         ids, filled = pad([row[:-1] for row in rows], 1, self.tokenizer.pad)
         targets, _ = pad([row[1:] for row in rows], 1, self.tokenizer.pad)
         return Batch(ids, targets.masked_fill(~filled, IGNORE_INDEX))
 
-    # ---- which reply is right
+    # ---- ranking replies
 
     def questions(self, limit: int | None = None) -> list[Question]:
-        """A reply of each of the first `limit` dialogues held out among others; always the same ones."""
+        """A reply of each of the first `limit` held-out dialogues among others; the same at every call."""
         draw = random.Random(SEED)
-        dialogues = [record["turns"] for record in islice(self._rest, limit)]
-        pool = [(place, turn) for place, turns in enumerate(dialogues) for turn in turns[1::2]]
-        pool = draw.sample(pool, min(len(pool), POOL))
-        asked = []
-        for place, turns in enumerate(dialogues):
-            reply = draw.randrange(1, len(turns), 2)
-            wrong = sorted({turn for other, turn in pool if other != place and turn != turns[reply]})
+        dialogues = [record["turns"] for record in self.held_out_records[:limit]]
+        replies = [(index, turn) for index, turns in enumerate(dialogues) for turn in turns[1::2]]
+        pool = draw.sample(replies, min(len(replies), POOL))
+        questions = []
+        for index, turns in enumerate(dialogues):
+            position = draw.randrange(1, len(turns), 2)
+            right = turns[position]
+            wrong = sorted({turn for origin, turn in pool if origin != index and turn != right})
             draw.shuffle(wrong)
-            asked.append(Question(turns[:reply], [turns[reply], *wrong[: CANDIDATES - 1]]))
-        if len(asked[0].candidates) < 2:
-            raise UsageError("To look for the right reply among others, give two dialogues held out, or more.")
-        return asked
+            questions.append(Question(turns[:position], [right, *wrong[: CANDIDATES - 1]]))
+        if len(questions[0].candidates) < 2:
+            raise UsageError("Ranking replies needs at least two dialogues held out: give more data.")
+        return questions
 
-    def score(self, model: nn.Module, segments: int, limit: int | None = 200, rows: int = 32) -> dict[str, float]:
-        """R@1 and R@10, the perplexity of the right replies, and BLEU of replies to the first few dialogues."""
-        asked = self.questions(limit)
+    def score(self, model: nn.Module, segments: int, limit: int | None = 200, batch_size: int = 32) -> dict[str, float]:
+        """R@1 and R@10, the perplexity of the right replies, and BLEU of generated replies to the first few dialogues."""
+        questions = self.questions(limit)
         was_training = model.training
         model.eval()
         try:
             with torch.no_grad():
-                places, perplexity = self._rank(model, asked, segments, rows)
-            first = asked[:WRITTEN]
-            said = self.generate(model, [Example("\n".join(one.before), "") for one in first], segments, rows)
+                ranks, perplexity = self._rank(model, questions, segments, batch_size)
+            generated = questions[:GENERATED]
+            contexts = [Example("\n".join(question.context), "") for question in generated]
+            replies = self.generate(model, contexts, segments, batch_size)
         finally:
             model.train(was_training)
-        return {**_recalls(places), "perplexity": perplexity, "BLEU": self._bleu(first, said)}
+        gold = [question.candidates[0] for question in generated]
+        return {**_recalls(ranks), "perplexity": perplexity, "BLEU": metrics.translation(gold, replies)["BLEU"]}
 
-    def _rank(self, model: nn.Module, asked: Sequence[Question], segments: int, rows: int) -> tuple[list[int], float]:
-        """The place of each right reply, 1 being the first, and the perplexity of them all."""
-        anywhere = self._anywhere(model, sorted({one for each in asked for one in each.candidates}), segments, rows)
-        places, missed, tokens = [0] * len(asked), 0.0, 0
-        for chosen, state in self._after(model, [one.before for one in asked], segments, rows):
-            for row, number in enumerate(chosen):
-                candidates = asked[number].candidates
-                told, lengths = self._likelihoods(model, candidates, state, row)
-                scores = told - torch.tensor([anywhere[one] for one in candidates])
-                places[number] = 1 + int((scores[1:] >= scores[0] - TIE).sum())  # a tie is no success
-                missed, tokens = missed - float(told[0] * lengths[0]), tokens + int(lengths[0])
-        return places, math.exp(min(missed / tokens, 700.0))
+    def _rank(
+        self, model: nn.Module, questions: Sequence[Question], segments: int, batch_size: int
+    ) -> tuple[list[int], float]:
+        """The rank of each right reply, 1 for the best, and the perplexity of all right replies."""
+        replies = sorted({reply for question in questions for reply in question.candidates})
+        prior = self._prior(model, replies, segments, batch_size)
+        contexts = [question.context for question in questions]
+        ranks, loss, tokens = [0] * len(questions), 0.0, 0
+        for numbers, state in self.read_contexts(model, contexts, segments, batch_size):
+            for row, number in enumerate(numbers):
+                candidates = questions[number].candidates
+                likelihoods, lengths = self.likelihoods(model, candidates, state, row)
+                scores = likelihoods - torch.tensor([prior[reply] for reply in candidates])
+                ranks[number] = 1 + int((scores[1:] >= scores[0] - TIE).sum())  # a tie counts against the right reply
+                loss, tokens = loss - float(likelihoods[0] * lengths[0]), tokens + int(lengths[0])
+        return ranks, math.exp(min(loss / tokens, 700.0))
 
-    def _anywhere(self, model: nn.Module, replies: Sequence[str], segments: int, rows: int) -> dict[str, float]:
-        """How likely each reply is after dialogues trained on that it does not belong to."""
+    def _prior(self, model: nn.Module, replies: Sequence[str], segments: int, batch_size: int) -> dict[str, float]:
+        """The mean log-probability of each reply's tokens after unrelated training dialogues."""
         draw = random.Random(SEED)
-        before = []
-        for record in draw.sample(self.records, min(OTHERS, len(self.records))):
-            before.append(record["turns"][: draw.randrange(1, len(record["turns"]), 2)])
+        contexts = []
+        for record in draw.sample(self.records, min(UNRELATED, len(self.records))):
+            contexts.append(record["turns"][: draw.randrange(1, len(record["turns"]), 2)])
         total = torch.zeros(len(replies))
-        for chosen, state in self._after(model, before, segments, rows):
-            for row in range(len(chosen)):
-                for first in range(0, len(replies), CANDIDATES):
-                    part = slice(first, first + CANDIDATES)
-                    total[part] += self._likelihoods(model, replies[part], state, row)[0]
-        return dict(zip(replies, (total / len(before)).tolist(), strict=True))
+        for numbers, state in self.read_contexts(model, contexts, segments, batch_size):
+            for row in range(len(numbers)):
+                for start in range(0, len(replies), CANDIDATES):
+                    some = slice(start, start + CANDIDATES)
+                    total[some] += self.likelihoods(model, replies[some], state, row)[0]
+        return dict(zip(replies, (total / len(contexts)).tolist(), strict=True))
 
-    def _after(
-        self, model: nn.Module, dialogues: Sequence[Sequence[str]], segments: int, rows: int
+    def read_contexts(
+        self, model: nn.Module, contexts: Sequence[Sequence[str]], segments: int, batch_size: int
     ) -> Iterable[tuple[list[int], State]]:
-        """Which dialogues, and the state after all but the last token that asks for a reply."""
-        prompts = [self.turn_ids(turns, replied=False)[-segments * self.segment :] for turns in dialogues]
-        order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-        for first in range(0, len(order), rows):
-            chosen = order[first : first + rows]
-            ids, _ = pad([prompts[place] for place in chosen], 1, self.tokenizer.pad)
+        """Batches of contexts: their numbers, and the state after all ids but the last, which introduces a reply."""
+        prompts = [self.turn_ids(turns, ends_with_reply=False)[-segments * self.segment :] for turns in contexts]
+        order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+        for start in range(0, len(order), batch_size):
+            numbers = order[start : start + batch_size]
+            ids, _ = pad([prompts[number] for number in numbers], 1, self.tokenizer.pad)
             _, state = model(ids[:, :-1].to(_device(model)), None, 0)
-            yield chosen, state
+            yield numbers, state
 
-    def _likelihoods(self, model: nn.Module, replies: Sequence[str], state: State, row: int) -> tuple[Tensor, Tensor]:
-        """The mean log-probability of the tokens of each reply after row `row` of `state`, and how many they are: (C,)."""
-        read = [[self.tokenizer.answer[-1], *self.answer_ids(Example("", reply))] for reply in replies]
-        lengths = torch.tensor([len(one) - 1 for one in read])
+    def likelihoods(self, model: nn.Module, replies: Sequence[str], state: State, row: int) -> tuple[Tensor, Tensor]:
+        """The mean log-probability of the tokens of each reply after row `row` of `state`, and their number: (C,), (C,)."""
+        streams = [[self.tokenizer.answer[-1], *self.answer_ids(Example("", reply))] for reply in replies]
+        lengths = torch.tensor([len(stream) - 1 for stream in streams])
         longest = int(lengths.max())
-        ids = torch.tensor([one + [self.tokenizer.pad] * (longest + 1 - len(one)) for one in read])
+        ids = torch.tensor([stream + [self.tokenizer.pad] * (longest + 1 - len(stream)) for stream in streams])
         targets = ids[:, 1:].masked_fill(torch.arange(longest) >= lengths[:, None], IGNORE_INDEX)
         device = _device(model)
-        state = select(state, torch.full((len(read),), row))
+        state = select(state, torch.full((len(streams),), row))
         logits, _ = model(ids[:, :-1].to(device), state, longest)
         loss = cross_entropy(
             logits.transpose(1, 2).float(), targets.to(device), ignore_index=IGNORE_INDEX, reduction="none"
         )
         return -loss.sum(1).cpu() / lengths, lengths
 
-    # ---- judging
+    # ---- metrics
 
-    def compute_metrics(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
-        """BLEU of what was said in the place of the last reply of each dialogue."""
-        return {"BLEU": metrics.translation([self.example(record).target for record in records], said)["BLEU"]}
-
-    def _bleu(self, asked: Sequence[Question], said: Sequence[str]) -> float:
-        return metrics.translation([one.candidates[0] for one in asked], said)["BLEU"]
+    def compute_metrics(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
+        """BLEU of the predictions for the last reply of each dialogue."""
+        return {"BLEU": metrics.translation([self.example(record).target for record in records], predictions)["BLEU"]}
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
-        """Cosine of TF-IDF between candidate and what was said before (Lowe et al. 2015), the last turn or all turns."""
+        """Cosine of TF-IDF between a candidate and the last turn, or all turns, before it (Lowe et al. 2015)."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        asked = self.questions(limit)
+        questions = self.questions(limit)
         vectors = TfidfVectorizer(tokenizer=metrics.words, token_pattern=None, sublinear_tf=True)
         vectors.fit(self.texts(self.records))
-        told = {}
+        figures = {}
         for name, turns in (("TF-IDF, last turn", 1), ("TF-IDF, all turns", 10**6)):
-            places = []
-            for one in asked:
-                before = vectors.transform([" ".join(one.before[-turns:])])
-                scores = (vectors.transform(one.candidates) @ before.T).toarray()[:, 0]
-                places.append(1 + int((scores[1:] >= scores[0]).sum()))
-            told[name] = _recalls(places)[self.metric]
-        return told
+            ranks = []
+            for question in questions:
+                context = vectors.transform([" ".join(question.context[-turns:])])
+                scores = (vectors.transform(question.candidates) @ context.T).toarray()[:, 0]
+                ranks.append(1 + int((scores[1:] >= scores[0]).sum()))
+            figures[name] = _recalls(ranks)[self.metric]
+        return figures
 
     @staticmethod
     def sample(count: int) -> list[dict[str, Any]]:
-        """Tables that are reserved: guest, dish and day are named first, and needed after other questions."""
-        draw = random.Random(0)
-        return [_reservation(draw) for _ in range(count)]
+        """Table reservations: guest, dish and day are named first, and needed again after other questions."""
+        draw, lists = random.Random(0), word_lists("dialogue")
+        return [_reservation(draw, lists) for _ in range(count)]
 
 
 def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _recalls(places: Sequence[int]) -> dict[str, float]:
-    return {f"R@{at}": sum(place <= at for place in places) / len(places) for at in (10, 1)}
+def _recalls(ranks: Sequence[int]) -> dict[str, float]:
+    return {f"R@{at}": sum(rank <= at for rank in ranks) / len(ranks) for at in (10, 1)}
 
 
-def _reservation(draw: random.Random) -> dict[str, Any]:
-    guest, dish, day = draw.choice(GUESTS), draw.choice(DISHES), draw.choice(DAYS)
+def _reservation(draw: random.Random, lists: dict[str, Any]) -> dict[str, Any]:
+    guest, dish, day = (draw.choice(lists[noun]) for noun in ("guests", "dishes", "days"))
     turns = [f"Hello, I am {guest}. I would like {dish} on {day}.", "Gladly. What else would you like to know?"]
-    for question, answer in draw.sample(ASIDES, draw.randint(2, 5)):
+    for question, answer in draw.sample(lists["asides"], draw.randint(2, 5)):
         turns += [question, answer]
     return {"turns": [*turns, "Then please write it down.", f"{dish.capitalize()} for {guest} on {day}. Thank you!"]}

@@ -1,11 +1,11 @@
-"""What comes next in a long text, byte by byte, or token by token of a pretrained model."""
+"""Language modelling: the next byte of a long text, or the next token of a pretrained model's tokenizer."""
 
 import bz2
 import lzma
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,137 +14,130 @@ from torch import Tensor
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
 from memspan.pretrained import hub
-from memspan.tasks.base import Batch, Task
+from memspan.tasks.base import Batch, Guide, Task
+from memspan.tasks.samples import word_lists
 
 BYTES = 256
-YEARS = 800  # of the chronicle that memspan generates
-KNOWN, ASKED = 2**19, 2**18  # bytes that a compressor knows, and that it adds, at most: one block of bz2 holds both
-
-NAMES = (
-    "Adela", "Bertram", "Cuthbert", "Dorothea", "Edmund", "Frideswide", "Godfrey", "Hawise", "Isolde", "Jocelyn",
-    "Kendrick", "Lambert", "Mabel", "Nicholas", "Osbert", "Petronilla", "Quentin", "Rosamund", "Sabina", "Tobias",
-)  # fmt: skip
-TRADES = ("baker", "cooper", "dyer", "farrier", "glazier", "mason", "potter", "saddler", "tanner", "weaver")
-HOMES = ("Ashwell", "Birchover", "Cold Norton", "Dunwich", "Elmham", "Fordingbridge", "Grimsay", "Hexworthy",
-         "Kilnsea", "Longnor")  # fmt: skip
-THINGS = ("a brass bell", "a grey donkey", "a silver cup", "a box of maps", "a blind hound", "an old fiddle",
-          "a cask of honey", "a painted chest", "a stone lion", "a book of songs")  # fmt: skip
-TOLD = (
-    "{name} the {trade} built a house by the mill.", "The news from {home} pleased {name}.",
-    "Nobody but {name} had seen {home}.", "The {trade} lent out {thing} for a penny.",
-    "On the feast day {name} brought {thing} to the church.", "A thief came for {thing}, and {name} woke up.",
-    "The council asked {name} for advice.", "Two cousins of {name} came from {home}.",
-    "The {trade} from {home} fell ill and was well again.", "{name} would not part with {thing}.",
-)  # fmt: skip
-WEATHER = (
-    "The river rose to the bridge.", "Bread was dear that winter.", "Wolves were heard in the hills.",
-    "The harvest was better than the last.", "A comet stood over the tower for nine nights.",
-    "The old wall was mended.", "It rained until midsummer.", "The fair lasted a week.",
-)  # fmt: skip
+YEARS = 800  # of the generated chronicle
+PRIMED, COMPRESSED = (
+    2**19,
+    2**18,
+)  # bytes that a compressor reads first, and then compresses: one block of bz2 holds both
 
 
 class LanguageModelling(Task):
     """The next byte of text files, read one after the other as one stream. Bits are counted per byte.
 
-    `next_batch` reads the text in as many lanes as there are rows, each a part of the text from its beginning to its end:
-    every batch goes on where the one before ended, and after the last all begin anew. `batch` takes excerpts anywhere.
+    `next_batch` reads the text in as many lanes as a batch has rows, each lane a part of the text from its beginning to
+    its end: every batch continues the one before, and after the last all lanes begin again. `batch` takes excerpts from
+    anywhere.
 
-    The baselines are the bits a byte that two compressors of Python's standard library need for the text held out, at most
-    its first 2^18 bytes, after the last 2^19 bytes of the text trained on.
+    The baselines are the bits per byte that two compressors of Python's standard library need for the held-out text, its
+    first 2^18 bytes at most, after the last 2^19 bytes of the training text.
 
     Args:
-        data: the text files; without any, a chronicle that memspan generates.
-        segment: tokens of a segment: bytes, or what the tokenizer makes of them.
-        valid: the part of the text, its end, that is held out.
-        tokenizer: of this pretrained model; the text is then UTF-8.
+        data: the text files; empty for a chronicle that memspan generates.
+        segment: tokens of a segment: bytes, or ids of the tokenizer.
+        valid: fraction of the text, at its end, that is held out.
+        tokenizer: name of a pretrained model whose tokenizer is used; the text must then be UTF-8.
 
-    Raises UsageError for a text that cannot be read, or is empty, and for numbers that cannot be.
+    Raises UsageError for a text that cannot be read or is empty, and for a value out of range.
     """
 
     metric, lower_is_better = "bits", True
     is_text, answer_last = True, False
+    guide = Guide(
+        columns="plain text files",
+        metrics="accuracy",
+        note="a byte, lower is better",
+        on_sample="--mechanism rnn --task-settings segment=32 --segments 8 --rows 16 --learning-rate 4e-3 --seconds 30",
+        on_files="--mechanism rnn --data book.txt --task-settings segment=16 --segments 32 --rows 8 "
+        "--learning-rate 3e-3 --seconds 30 --seeds 1",
+    )
 
     def __init__(
         self, data: str | Sequence[str] = (), segment: int = 128, valid: float = 0.1, tokenizer: str | None = None
     ) -> None:
-        if segment < 1 or not 0 < valid < 1:
-            raise UsageError(f"segment={segment}, valid={valid} cannot be: at least 1, and between 0 and 1.")
+        if segment < 1:
+            raise UsageError(f"segment must be at least 1, got segment={segment}.")
+        if not 0 < valid < 1:
+            raise UsageError(f"valid must be between 0 and 1, got valid={valid}.")
         paths = [data] if isinstance(data, str) else list(data)
         self.segment, self.vocabulary = segment, BYTES
         content = b"".join(_read(Path(path)) for path in paths) if paths else self.sample(YEARS).encode()
         cut = len(content) - int(len(content) * valid)
-        self._known, self._asked = content[:cut][-KNOWN:], content[cut:][:ASKED]  # what compressors are given
+        self._primed, self._compressed = content[:cut][-PRIMED:], content[cut:][:COMPRESSED]
         if tokenizer is None:
             ids = torch.from_numpy(np.frombuffer(content, np.uint8).copy())
-            self.text, self._rest = ids[:cut], ids[cut:]
+            self.text, self.held_out_text = ids[:cut], ids[cut:]
         else:
             learned = Tokenizer.of_pretrained(hub.resolve(tokenizer))
             self.vocabulary = learned.size
-            self.text, self._rest = _ids(content[:cut], learned), _ids(content[cut:], learned)
-            self.bytes_each = (len(content) - cut) / max(1, len(self._rest))
+            self.text, self.held_out_text = _ids(content[:cut], learned), _ids(content[cut:], learned)
+            self.bytes_per_token = (len(content) - cut) / max(1, len(self.held_out_text))
 
-    def batch(self, rows: int, segments: int, generator: torch.Generator) -> Batch:
+    def batch(self, batch_size: int, segments: int, generator: torch.Generator) -> Batch:
         length = segments * self.segment
-        self._check(length, f"a stream of {segments} segments")
-        starts = torch.randint(0, len(self.text) - length, (rows, 1), generator=generator)
+        self._check_length(length, f"a stream of {segments} segments")
+        starts = torch.randint(0, len(self.text) - length, (batch_size, 1), generator=generator)
         return _batch(self.text[starts + torch.arange(length + 1)], fresh=True)
 
-    def next_batch(self, place: int, rows: int, segments: int, generator: torch.Generator) -> tuple[Batch, int]:
-        """`place` counts the bytes of each lane that were read."""
-        length, lane = segments * self.segment, (len(self.text) - 1) // rows
-        self._check(rows * length, f"{rows} rows of {segments} segments")
-        if place + length > lane:
-            place = 0
-        starts = torch.arange(rows)[:, None] * lane + place
-        return _batch(self.text[starts + torch.arange(length + 1)], fresh=place == 0), place + length
+    def next_batch(
+        self, position: int, batch_size: int, segments: int, generator: torch.Generator
+    ) -> tuple[Batch, int]:
+        """The batch at `position`, which counts the tokens read of each lane, and the position of the next."""
+        length, lane = segments * self.segment, (len(self.text) - 1) // batch_size
+        self._check_length(batch_size * length, f"{batch_size} rows of {segments} segments")
+        if position + length > lane:
+            position = 0
+        starts = torch.arange(batch_size)[:, None] * lane + position
+        return _batch(self.text[starts + torch.arange(length + 1)], fresh=position == 0), position + length
 
     def held_out(self) -> Self:
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__, text=self._rest)
-        return twin
+        return self.copy_with(text=self.held_out_text)
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
-        ways: dict[str, Callable[[bytes], bytes]] = {"lzma": lzma.compress, "bz2": bz2.compress}
-        told = {}
-        for name, way in ways.items():
-            added = len(way(self._known + self._asked)) - len(way(self._known))
-            told[f"{name} after the text trained on"] = 8 * added / len(self._asked)
-        return told
+        compressors: dict[str, Callable[[bytes], bytes]] = {"lzma": lzma.compress, "bz2": bz2.compress}
+        bits = {}
+        for name, compress in compressors.items():
+            size = len(compress(self._primed + self._compressed)) - len(compress(self._primed))
+            bits[f"{name} after the text trained on"] = 8 * size / len(self._compressed)
+        return bits
 
     @staticmethod
     def sample(years: int) -> str:
-        """The chronicle of a town: who comes in a year, and what they are and bring, matters to its end."""
-        draw = random.Random(0)
-        return "".join(_year(1000 + number, draw) for number in range(years))
+        """The chronicle of a town, a paragraph for each year: its newcomer, their trade, home and luggage recur in it."""
+        draw, lists = random.Random(0), word_lists("language_modelling")
+        return "".join(_year(1000 + number, draw, lists) for number in range(years))
 
-    def _check(self, length: int, what: str) -> None:
+    def _check_length(self, length: int, noun: str) -> None:
         if len(self.text) <= length:
             raise UsageError(
-                f"The text is too short: {what} of {self.segment} tokens needs more than {length:,} tokens, but there are "
+                f"The text is too short: {noun} of {self.segment} tokens needs more than {length:,} tokens, but there are "
                 f"{len(self.text):,}. Give more text, or fewer rows or segments."
             )
 
 
-def _year(year: int, draw: random.Random) -> str:
-    told = {"name": draw.choice(NAMES), "trade": draw.choice(TRADES)}
-    told |= {"home": draw.choice(HOMES), "thing": draw.choice(THINGS)}
-    lines = [f"In {year} there came {told['name']}, a {told['trade']} from {told['home']}, with {told['thing']}."]
-    events = [one.format(**told) for one in draw.sample(TOLD, draw.randint(5, 9))]
-    events += draw.sample(WEATHER, draw.randint(2, 4))
+def _year(year: int, draw: random.Random, lists: dict[str, Any]) -> str:
+    nouns = (("name", "names"), ("trade", "trades"), ("home", "homes"), ("thing", "things"))
+    words = {slot: draw.choice(lists[name]) for slot, name in nouns}
+    arrival = f"In {year} there came {words['name']}, a {words['trade']} from {words['home']}, with {words['thing']}."
+    events = [template.format(**words) for template in draw.sample(lists["events"], draw.randint(5, 9))]
+    events += draw.sample(lists["weather"], draw.randint(2, 4))
     draw.shuffle(events)
-    return " ".join([*lines, *events]) + "\n"
+    return " ".join([arrival, *events]) + "\n"
 
 
 def _batch(tokens: Tensor, fresh: bool) -> Batch:
-    """Tokens (B, T + 1): each is asked for at the one before."""
+    """Tokens (B, T + 1): each is the target at the one before."""
     ids = tokens.long()
     return Batch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), fresh)
 
 
 def _ids(content: bytes, tokenizer: Tokenizer) -> Tensor:
-    """Of a text that may begin or end within a character, (T,) int64."""
+    """The ids of a text that may begin or end within a character, (T,) int64."""
     lines = content.decode("utf-8", "ignore").splitlines(keepends=True)
-    return torch.tensor([one for ids in tokenizer.encode_all(lines) for one in ids], dtype=torch.int64)
+    return torch.tensor([token for ids in tokenizer.encode_all(lines) for token in ids], dtype=torch.int64)
 
 
 def _read(path: Path) -> bytes:

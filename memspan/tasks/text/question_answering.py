@@ -1,89 +1,91 @@
-"""What a text says to a question: a few words of it, a name, a number."""
+"""Question answering: a few words, a name or a number of a text that answer a question about it."""
 
 import random
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from memspan.data.datasets import Record, divide_groups
+from memspan.data.datasets import Record
 from memspan.errors import UsageError
 from memspan.tasks import metrics
-from memspan.tasks.text.base import DocumentSet, Example, TextTask
-
-_SENTENCE = re.compile(r".+?(?:[。！？\n]|[.!?](?=\s)|$)", re.DOTALL)
-
-PEOPLE = ("Ada", "Bruno", "Clara", "David", "Elsa", "Frank", "Greta", "Hugo")
-THINGS = ("the key", "the map", "the lamp", "the violin", "the letter", "the compass")
-PLACES = ("the mill", "the chapel", "the barn", "the attic", "the cellar", "the well", "the tower", "the garden")
-TALK = ("It had rained all night.", "Nobody else was about.", "The dogs were quiet.", "The bread was still warm.")
+from memspan.tasks.base import Guide
+from memspan.tasks.records import Example
+from memspan.tasks.samples import word_lists
+from memspan.tasks.text.base import DocumentSet, TextTask
 
 
 class QuestionAnswering(TextTask):
-    """Columns: context, question, answers (texts that are right alike, as a list or as SQuAD has them on the hub).
+    """Columns: context, question, answers (alternative right texts, as a list or in SQuAD's form on the hub).
 
-    All questions about a context are held out together. A pretrained model with its memory reads contexts as one long
-    text, in random order, and no question says which one it is about. The baseline is the sentence of the context that
-    is nearest to the question by TF-IDF.
+    All questions about a context are held out together. A pretrained model with its memory reads the contexts as one long
+    text, in random order, and no question names its context. The baseline is the sentence of the context that is nearest
+    to the question by TF-IDF.
     """
 
     columns, metric = ("context", "question", "answers"), "F1"
-
-    def split(
-        self, records: Sequence[Record], share: float, limit: int | None
-    ) -> tuple[Sequence[Record], Sequence[Record]]:
-        train, rest = divide_groups([str(record["context"]) for record in records], share)
-        return [records[place] for place in train[:limit]], [records[place] for place in rest[:limit]]
+    group_by = "context"
+    guide = Guide(
+        columns="context, question, answers",
+        metrics="exact match, contains",
+        on_sample="--mechanism delta --task-settings segment=16 --segments 8 --rows 8 --learning-rate 6e-3 --seconds 45",
+        on_files="--model smollm2 --precision bf16 --data dev-v1.1.json.zip --task-settings format=squad "
+        "--task-settings held_out=0.5 --shots 2 --limit 10 --documents 20 --seeds 1",
+    )
 
     def usable(self, records: Sequence[Record]) -> list[Record]:
-        """Without questions that their context does not answer, as some of SQuAD 2.0."""
+        """Without questions that their context does not answer, such as some of SQuAD 2.0."""
         return [record for record in super().usable(records) if _answers(record)]
 
     def example(self, record: Record) -> Example:
         return Example(str(record["context"]), _answers(record)[0], str(record["question"]))
 
-    def compute_metrics(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
-        return metrics.answers([_answers(record) for record in records], said)
+    def compute_metrics(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
+        return metrics.answers([_answers(record) for record in records], predictions)
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        rest = self._rest[:limit]
-        weigh = TfidfVectorizer(tokenizer=metrics.words, token_pattern=None)
-        weigh.fit([str(record["context"]) for record in self.records])
-        said = []
+        rest = self.held_out_records[:limit]
+        vectors = TfidfVectorizer(tokenizer=metrics.words, token_pattern=None)
+        vectors.fit([str(record["context"]) for record in self.records])
+        nearest = []
         for record in rest:
-            sentences = _SENTENCE.findall(str(record["context"]))
-            nearness = weigh.transform(sentences) @ weigh.transform([str(record["question"])]).T
-            said.append(sentences[int(nearness.toarray().argmax())])
-        return {"nearest sentence": self.compute_metrics(rest, said)[self.metric]}
+            sentences = metrics.sentences(str(record["context"]))
+            similarity = vectors.transform(sentences) @ vectors.transform([str(record["question"])]).T
+            nearest.append(sentences[int(similarity.toarray().argmax())])
+        return {"nearest sentence": self.compute_metrics(rest, nearest)[self.metric]}
 
     def document_sets(self, documents: int, draw: random.Random) -> list[DocumentSet]:
-        """All that is drawn is one long text."""
-        drawn = self._drawn(documents, draw)
-        return [DocumentSet([source for source, _ in drawn], [one for _, records in drawn for one in records])]
+        """All drawn sources as one set, read as one long text."""
+        drawn = self.drawn_sources(documents, draw)
+        return [DocumentSet([source for source, _ in drawn], [record for _, records in drawn for record in records])]
 
     @staticmethod
     def sample(count: int) -> list[dict[str, Any]]:
-        """Who left what where: a context has a few such facts, and one of them is asked."""
-        draw = random.Random(0)
-        return [_left(draw) for _ in range(count)]
+        """Who left which thing where: a context states three such facts, and the question is about one of them."""
+        draw, lists = random.Random(0), word_lists("question_answering")
+        return [_facts_and_question(draw, lists) for _ in range(count)]
 
 
 def _answers(record: Record) -> list[str]:
-    """The right answers of a record, which may have one text, a list of them, or {"text": a list}."""
-    told = record["answers"]
-    if isinstance(told, dict):
-        if "text" not in told:
-            raise UsageError(f"Answers are texts, a list of them, or {{text: a list}}, not {str(told)[:40]}.")
-        told = told["text"]
-    listed = told if isinstance(told, list | tuple) else [told]
-    return [str(one) for one in listed if one is not None and str(one).strip()]
+    """The right answers of a record, which may be a text, a list of texts, or {"text": a list}."""
+    answers = record["answers"]
+    if isinstance(answers, dict):
+        if "text" not in answers:
+            raise UsageError(f"Answers must be a text, a list of texts, or {{text: a list}}, got {str(answers)[:40]}.")
+        answers = answers["text"]
+    alternatives = answers if isinstance(answers, list | tuple) else [answers]
+    return [str(answer) for answer in alternatives if answer is not None and str(answer).strip()]
 
 
-def _left(draw: random.Random) -> dict[str, Any]:
-    facts = list(zip(draw.sample(PEOPLE, 3), draw.sample(THINGS, 3), draw.sample(PLACES, 3), strict=True))
-    told = [f"{person} left {thing} in {place}." for person, thing, place in facts]
-    told += draw.sample(TALK, draw.randint(1, 3))
-    draw.shuffle(told)
-    person, thing, place = draw.choice(facts)
-    return {"context": " ".join(told), "question": f"Where did {person} leave {thing}?", "answers": [f"in {place}"]}
+def _facts_and_question(draw: random.Random, lists: dict[str, Any]) -> dict[str, Any]:
+    names = (draw.sample(lists[noun], 3) for noun in ("people", "things", "locations"))
+    facts = list(zip(*names, strict=True))
+    sentences = [f"{person} left {thing} in {location}." for person, thing, location in facts]
+    sentences += draw.sample(lists["asides"], draw.randint(1, 3))
+    draw.shuffle(sentences)
+    person, thing, location = draw.choice(facts)
+    return {
+        "context": " ".join(sentences),
+        "question": f"Where did {person} leave {thing}?",
+        "answers": [f"in {location}"],
+    }

@@ -1,70 +1,66 @@
-"""What matters in a long text, said in a few words; or what of it answers a question."""
+"""Summarisation: the main content of a long text in a few words, or the part of it that answers a question."""
 
 import random
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from memspan.data.datasets import Record, divide_groups
+from memspan.data.datasets import Record
 from memspan.tasks import metrics
-from memspan.tasks.text.base import Example, TextTask
-
-_SENTENCE = re.compile(r".+?(?:[。！？\n]|[.!?](?=\s)|$)", re.DOTALL)
-
-PLACES = ("Alden", "Brook", "Carrow", "Dunmore", "Eastby", "Fenwick", "Garth", "Holm", "Ives", "Jarrow")
-EVENTS = ("a flood", "a fire", "a concert", "a strike", "a fair", "a wedding", "an election", "a snowstorm")
-DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-ASIDES = (
-    "The mayor had no time to talk.", "Many people stood in the street.", "The trains ran as always.",
-    "Our reporter took a picture of it.", "Two shops were closed.", "Nobody was hurt.", "It was warm for the season.",
-    "The neighbours brought tea.", "A dog barked all day.", "The school will say more next week.",
-)  # fmt: skip
+from memspan.tasks.base import Guide
+from memspan.tasks.records import Example
+from memspan.tasks.samples import word_lists
+from memspan.tasks.text.base import TextTask
 
 
 class Summarisation(TextTask):
-    """Columns: text, summary; where there are any, also question, and summaries, several that are all right.
+    """Columns: text, summary; optional: question, and summaries, a list of alternative right ones.
 
-    Records about the same text are held out together. Baselines: the first sentence, and as many words from the
-    beginning as a summary has on average (each character of Chinese is a word).
+    Records about the same text are held out together. The baselines are the first sentence, and the beginning of the text
+    with as many words as a summary has on average (each character of Chinese is a word).
     """
 
     columns, metric = ("text", "summary"), "ROUGE-L"
     answer_tokens = 64
     instruction = "Answer from the text above, in one paragraph: {question}"
-
-    def split(
-        self, records: Sequence[Record], share: float, limit: int | None
-    ) -> tuple[Sequence[Record], Sequence[Record]]:
-        train, rest = divide_groups([str(record["text"]) for record in records], share)
-        return [records[place] for place in train[:limit]], [records[place] for place in rest[:limit]]
+    group_by = "text"
+    guide = Guide(
+        columns="text, summary; or also question, summaries",
+        metrics="ROUGE-1, ROUGE-2",
+        on_sample="--mechanism delta --task-settings segment=16 --segments 8 --rows 16 --seconds 30",
+        on_files="--mechanism delta --data ts_dev.tsv --data ts_test.tsv --task-settings format=csl_title "
+        "--task-settings segment=32 --task-settings answer_tokens=24 --segments 8 --rows 8 --learning-rate 3e-3 "
+        "--seconds 30 --seeds 1",
+    )
 
     def example(self, record: Record) -> Example:
         return Example(str(record["text"]), str(record["summary"]), str(record.get("question") or ""))
 
-    def compute_metrics(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
-        gold = [[str(one) for one in record.get("summaries") or [record["summary"]]] for record in records]
-        scores = metrics.rouge(gold, said)
+    def compute_metrics(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
+        gold = [[str(summary) for summary in record.get("summaries") or [record["summary"]]] for record in records]
+        scores = metrics.rouge(gold, predictions)
         return {name: scores[name] for name in ("ROUGE-L", "ROUGE-1", "ROUGE-2")}
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
-        rest = self._rest[:limit]
+        rest = self.held_out_records[:limit]
         texts = [str(record["text"]).strip() for record in rest]
-        length = round(sum(len(metrics.words(str(one["summary"]))) for one in self.records) / len(self.records))
-        lead = [" ".join(metrics.words(text)[:length]) for text in texts]
+        words = sum(len(metrics.words(str(record["summary"]))) for record in self.records)
+        length = round(words / len(self.records))
+        leads = [" ".join(metrics.words(text)[:length]) for text in texts]
+        sentences = [metrics.sentences(text)[0] for text in texts]
         return {
-            "first sentence": self.compute_metrics(rest, [_SENTENCE.findall(text)[0] for text in texts])[self.metric],
-            f"first {length} words": self.compute_metrics(rest, lead)[self.metric],
+            "first sentence": self.compute_metrics(rest, sentences)[self.metric],
+            f"first {length} words": self.compute_metrics(rest, leads)[self.metric],
         }
 
     @staticmethod
     def sample(count: int) -> list[dict[str, Any]]:
-        """Reports from small towns, in which what happened where and when is said early on and not again."""
-        draw = random.Random(0)
-        return [_report(draw) for _ in range(count)]
+        """Reports from small towns, which state early on, and only once, what happened where and when."""
+        draw, lists = random.Random(0), word_lists("summarisation")
+        return [_report(draw, lists) for _ in range(count)]
 
 
-def _report(draw: random.Random) -> dict[str, Any]:
-    place, event, day = draw.choice(PLACES), draw.choice(EVENTS), draw.choice(DAYS)
-    asides = draw.sample(ASIDES, draw.randint(4, 8))
-    news = f"In {place} there was {event} on {day}."
-    return {"text": " ".join([asides[0], news, *asides[1:]]), "summary": f"{place}: {event}, {day}"}
+def _report(draw: random.Random, lists: dict[str, Any]) -> dict[str, Any]:
+    town, event, day = (draw.choice(lists[noun]) for noun in ("towns", "events", "days"))
+    asides = draw.sample(lists["asides"], draw.randint(4, 8))
+    news = f"In {town} there was {event} on {day}."
+    return {"text": " ".join([asides[0], news, *asides[1:]]), "summary": f"{town}: {event}, {day}"}

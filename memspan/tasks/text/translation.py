@@ -1,73 +1,66 @@
-"""A sentence in one language, said in another."""
+"""Translation: a sentence of one language in another."""
 
 import random
 from collections.abc import Sequence
 from typing import Any
 
-from memspan.data.datasets import Record, divide_groups
+from memspan.data.datasets import Record
 from memspan.tasks import metrics
-from memspan.tasks.text.base import Example, TextTask
+from memspan.tasks.base import Guide
+from memspan.tasks.records import Example
+from memspan.tasks.samples import word_lists
+from memspan.tasks.text.base import TextTask
 
-PART = 256  # sentences whose neighbours are looked for at once
-
-WHO = (("the old fisherman", "老渔夫"), ("my little sister", "我妹妹"), ("our new teacher", "我们的新老师"),
-       ("the tired doctor", "疲倦的医生"), ("a young painter", "一位年轻画家"), ("his grandmother", "他奶奶"))  # fmt: skip
-WHEN = (("every morning", "每天早上"), ("at the weekend", "周末"), ("after the rain", "雨后"), ("in winter", "冬天"),
-        ("late at night", "深夜"), ("before lunch", "午饭前"))  # fmt: skip
-WHERE = (("at the market", "在市场"), ("near the station", "在车站附近"), ("by the river", "在河边"),
-         ("in a small shop", "在一家小店里"), ("behind the school", "在学校后面"), ("on the island", "在岛上"))  # fmt: skip
-DOES = (("buys", "买"), ("sells", "卖"), ("looks for", "找"), ("gives away", "送"), ("finds", "找到"), ("draws", "画"))
-COUNT = (("two", "两"), ("three", "三"), ("four", "四"), ("seven", "七"), ("ten", "十"))
-COLOUR = (("red", "红"), ("white", "白"), ("black", "黑"), ("green", "绿"), ("yellow", "黄"))
-THING = (("flowers", "朵{}花"), ("books", "本{}书"), ("horses", "匹{}马"), ("hats", "顶{}帽子"), ("boats", "艘{}船"),
-         ("umbrellas", "把{}雨伞"))  # fmt: skip
+QUERIES = 256  # sentences compared at once with all that were trained on
 
 
 class Translation(TextTask):
-    """Columns: source, target. The other way round: rename={source: target, target: source}.
+    """Columns: source, target. For the other direction: rename={source: target, target: source}.
 
-    Sentences with the same source are held out together. The baseline says the translation of the sentence trained on
-    that is most similar, by TF-IDF of words and pairs of them.
+    Sentences with the same source are held out together. The baseline is the translation of the most similar training
+    sentence, by TF-IDF of words and pairs of words.
     """
 
     columns, metric = ("source", "target"), "chrF"
-
-    def split(
-        self, records: Sequence[Record], share: float, limit: int | None
-    ) -> tuple[Sequence[Record], Sequence[Record]]:
-        train, rest = divide_groups([str(record["source"]) for record in records], share)
-        return [records[place] for place in train[:limit]], [records[place] for place in rest[:limit]]
+    group_by = "source"
+    guide = Guide(
+        columns="source, target",
+        metrics="BLEU",
+        on_sample="--mechanism delta --task-settings segment=8 --segments 8 --seconds 30",
+        on_files="--mechanism delta --data cmn.txt --task-settings format=tatoeba --task-settings segment=8 "
+        "--task-settings vocabulary=2048 --segments 8 --rows 64 --learning-rate 4e-3 --seconds 30 --seeds 1",
+    )
 
     def example(self, record: Record) -> Example:
         return Example(str(record["source"]), str(record["target"]))
 
-    def compute_metrics(self, records: Sequence[Record], said: Sequence[str]) -> dict[str, float]:
-        scores = metrics.translation([str(record["target"]) for record in records], said)
+    def compute_metrics(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
+        scores = metrics.translation([str(record["target"]) for record in records], predictions)
         return {name: scores[name] for name in ("chrF", "BLEU")}
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        rest = self._rest[:limit]
+        rest = self.held_out_records[:limit]
         vectors = TfidfVectorizer(tokenizer=metrics.words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
         known = vectors.fit_transform([str(record["source"]) for record in self.records])
-        asked = vectors.transform([str(record["source"]) for record in rest])
-        said = []
-        for first in range(0, len(rest), PART):
-            nearest = (asked[first : first + PART] @ known.T).toarray().argmax(1)
-            said += [str(self.records[place]["target"]) for place in nearest]
-        return {"most similar sentence": self.compute_metrics(rest, said)[self.metric]}
+        queries = vectors.transform([str(record["source"]) for record in rest])
+        predictions = []
+        for start in range(0, len(rest), QUERIES):
+            nearest = (queries[start : start + QUERIES] @ known.T).toarray().argmax(1)
+            predictions += [str(self.records[index]["target"]) for index in nearest]
+        return {"most similar sentence": self.compute_metrics(rest, predictions)[self.metric]}
 
     @staticmethod
     def sample(count: int) -> list[dict[str, Any]]:
-        """English sentences and Chinese ones, whose words stand in another order."""
-        draw = random.Random(0)
-        return [_sentence(draw) for _ in range(count)]
+        """English sentences and their Chinese translations, which order the words differently."""
+        draw, lists = random.Random(0), word_lists("translation")
+        return [_sentence(draw, lists) for _ in range(count)]
 
 
-def _sentence(draw: random.Random) -> dict[str, Any]:
-    drawn = [draw.choice(words) for words in (WHO, WHEN, WHERE, DOES, COUNT, COLOUR, THING)]
-    english, chinese = zip(*drawn, strict=True)
+def _sentence(draw: random.Random, lists: dict[str, Any]) -> dict[str, Any]:
+    order = ("subjects", "times", "locations", "verbs", "numbers", "colours", "objects")
+    english, chinese = zip(*(draw.choice(lists[noun]) for noun in order), strict=True)
     thing = chinese[6].format(chinese[5])  # the colour stands between the measure word and the noun
     return {
         "source": "{0} {3} {4} {5} {6} {2} {1}.".format(*english).capitalize(),

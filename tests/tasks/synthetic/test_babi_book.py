@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks.report import DATA
 from memspan.errors import UsageError
 from memspan.tasks.base import IGNORE_INDEX, Batch
-from memspan.tasks.synthetic.babi_book import ROOM, BabiBook
+from memspan.tasks.synthetic.babi_book import TOKENS_PER_STORY, BabiBook
 
 STORY = """1 Mary moved to the bathroom.
 2 John went to the hallway.
@@ -86,14 +86,14 @@ def test_a_story_stands_in_the_book_in_its_order_with_its_questions(task: BabiBo
 
 
 def test_long_streams_to_train_on_tell_several_stories(task: BabiBook) -> None:
-    batch = make(task, 4 * ROOM // 16)
+    batch = make(task, 4 * TOKENS_PER_STORY // 16)
     counts = {len(asked(task, targets)) for targets in batch.targets}
     assert counts == {2, 4, 6, 8}
 
 
 def test_streams_held_out_ask_once_at_the_end(task: BabiBook) -> None:
     held_out, texts = task.held_out(), set()
-    assert len(task.told) == 18
+    assert len(task.stories) == 18
     for ids, targets in zip(*make(held_out, 40)[:2], strict=True):
         text = " ".join(word for word in words(held_out, ids) if word in (*NAMES, "?"))
         texts.add(text)
@@ -116,8 +116,8 @@ def test_the_stories_and_the_book_of_the_benchmark(real: BabiBook) -> None:
         for ids, targets in zip(batch.ids, batch.targets, strict=True):
             assert asked(task, targets) == answers(task, ids)
             assert asked(task, targets).keys() >= {len(ids) - 1}
-    assert len(real.told) == 1800
-    assert len(real.held_out().told) == 1000
+    assert len(real.stories) == 1800
+    assert len(real.held_out().stories) == 1000
 
 
 def test_a_stream_too_short_for_its_story_is_refused(task: BabiBook) -> None:

@@ -40,7 +40,7 @@ def test_a_seed_makes_a_batch() -> None:
 
 
 def test_what_cannot_be() -> None:
-    with pytest.raises(UsageError, match="9 facts cannot be asked for"):
+    with pytest.raises(UsageError, match="at least 27 tokens for 9 facts, got segment=16"):
         Recall(facts=9, segment=16)
     with pytest.raises(UsageError, match="at least 2 segments"):
         Recall().batch(1, 1, torch.Generator())

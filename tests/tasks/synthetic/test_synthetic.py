@@ -83,12 +83,13 @@ def test_a_tag_needs_the_key_behind_it() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "segments", "reason"),
     [
-        ("overwrites", {"keys": 0}, 2, "cannot be told"),
+        ("overwrites", {"keys": 0}, 2, "keys must be from 1 to 16, got keys=0"),
+        ("overwrites", {"segment": 7}, 2, "segment must be at least 8 tokens for 4 keys, got segment=7"),
         ("overwrites", {}, 1, "at least 2 segments"),
-        ("recall", {"facts": 17}, 2, "cannot be asked for"),
+        ("recall", {"facts": 17}, 2, "facts must be from 1 to 16, got facts=17"),
         ("recall", {}, 1, "at least 2 segments"),
         ("capacity", {"segment": 6}, 2, "multiple of 4"),
-        ("copying", {"segment": 1}, 2, "at least 2 tokens"),
+        ("copying", {"segment": 1}, 2, "at least 2 tokens, got segment=1"),
         ("later_text", {"segment": 1}, 2, "a symbol and a key"),
         ("babi_book", {}, 2, "needs a file of bAbI"),
         ("babi_book", {"stories": "no.txt", "book": "no.txt"}, 2, "no.txt cannot be read"),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from memspan.errors import UsageError
 from memspan.state import State
-from memspan.tasks import IGNORE_INDEX
+from memspan.tasks import IGNORE_INDEX, DataSource, build
 from memspan.tasks.text.classification import Classification
 
 LONG = "word " * 400
@@ -64,23 +64,25 @@ def test_rows_of_a_batch_are_about_as_long(task: Classification) -> None:
 
 
 def test_records_held_out_are_not_trained_on(task: Classification) -> None:
-    held = {record["text"] for record in task.held_out().records}  # type: ignore[attr-defined]
+    held = {record["text"] for record in task.held_out().records}
     assert len(held) == 60
     assert not held & {record["text"] for record in task.records}
 
 
 def test_scores_of_a_model_that_knows(task: Classification) -> None:
-    gold = {tuple(task.prompt_ids(task.example(one), 1600)): task.numbers[one["label"]] for one in task._rest}
+    gold = {
+        tuple(task.prompt_ids(task.example(one), 1600)): task.numbers[one["label"]] for one in task.held_out_records
+    }
     right = Knows(task, lambda ids: gold[tuple(one for one in ids.tolist() if one != task.tokenizer.pad)])
     assert task.score(right, 100) == {"accuracy": 1.0, "macro F1": 1.0}
     always = task.score(Knows(task, lambda ids: 0), 100)
-    assert always["accuracy"] == sum(one["label"] == task.labels[0] for one in task._rest) / 60
+    assert always["accuracy"] == sum(one["label"] == task.labels[0] for one in task.held_out_records) / 60
     assert task.baselines()["most frequent label"] < 0.3 < task.baselines()["TF-IDF + linear"]
 
 
 def test_a_saved_task_predicts_without_data(task: Classification, tmp_path: Path) -> None:
     task.save(tmp_path)
-    twin = Classification(data=None, segment=16, saved=str(tmp_path))
+    twin = Classification(DataSource(None), segment=16, saved=str(tmp_path))
     assert (twin.vocabulary, twin.labels) == (task.vocabulary, task.labels)
     assert twin.predict(Knows(twin, lambda ids: 2), ["anything", "else"], 4) == [task.labels[2]] * 2
 
@@ -95,7 +97,7 @@ def test_the_order_of_texts_is_kept(task: Classification) -> None:
 
 def test_outside_of_all_labels_is_counted_apart(tmp_path: Path) -> None:
     path = table(tmp_path / "a.csv", ["buy it,buy", "sell it,sell", "how is the weather,oos"] * 20)
-    task = Classification(data=path, vocabulary=300)
+    task = Classification(DataSource(path), vocabulary=300)
     records = [{"text": "", "label": label} for label in ("buy", "sell", "oos", "oos")]
     scores = task.compute_metrics(records, ["buy", "buy", "oos", "sell"])
     assert scores["in-scope accuracy"] == scores["out-of-scope recall"] == 0.5
@@ -104,13 +106,13 @@ def test_outside_of_all_labels_is_counted_apart(tmp_path: Path) -> None:
 def test_mistakes(tmp_path: Path) -> None:
     good = table(tmp_path / "good.csv", ["one,a", "two,b"] * 10)
     with pytest.raises(UsageError, match="one label 'a'"):
-        Classification(data=table(tmp_path / "one.csv", ["one,a", "two,a"] * 10))
+        Classification(DataSource(table(tmp_path / "one.csv", ["one,a", "two,a"] * 10)))
     with pytest.raises(UsageError, match=r"label 'c', which the model was not trained for. Known: a, b"):
-        Classification(data=good, test=table(tmp_path / "strange.csv", ["one,a", "three,c"]))
+        Classification(DataSource(good, table(tmp_path / "strange.csv", ["one,a", "three,c"])))
     with pytest.raises(UsageError, match="too few records"):
-        Classification(data=table(tmp_path / "empty.csv", [",a", ",b", ",a"]))
+        Classification(DataSource(table(tmp_path / "empty.csv", [",a", ",b", ",a"])))
     with pytest.raises(UsageError, match="held_out=2"):
-        Classification(held_out=2)
+        build("classification", held_out=2)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(UsageError, match="no tokenizer"):
-        Classification(data=None, saved=str(tmp_path))
+        Classification(DataSource(None), saved=str(tmp_path))

@@ -10,7 +10,7 @@ from memspan.errors import UsageError
 from memspan.models.scratch import ScratchConfig, ScratchModel
 from memspan.state import State
 from memspan.tasks import IGNORE_INDEX, build
-from memspan.tasks.text.base import Example
+from memspan.tasks.records import Example
 from memspan.tasks.text.dialogue import Dialogue
 from tests.paths import DATA
 
@@ -29,7 +29,7 @@ def test_each_turn_ends_with_what_ends_its_speakers_turns(task: Dialogue) -> Non
     first, second, third = (tokenizer.encode(turn) for turn in ("One.", "Two!", "Three?"))
     assert task.turn_ids(["One.", "Two!"]) == [*first, *tokenizer.answer, *second, tokenizer.end]
     waiting = [*first, *tokenizer.answer, *second, tokenizer.end, *third, *tokenizer.answer]
-    assert task.turn_ids(["One.", "Two!", "Three?"], replied=False) == waiting
+    assert task.turn_ids(["One.", "Two!", "Three?"], ends_with_reply=False) == waiting
     assert task.prompt_ids(Example("One.\n\nTwo!\nThree?", ""), 1000) == waiting
     assert task.prompt_ids(Example("One.\nTwo!\nThree?", ""), 3) == waiting[-3:]  # the last turns matter most
 
@@ -50,9 +50,9 @@ def test_questions_are_the_same_each_time_and_have_one_right_reply(task: Dialogu
     asked = task.questions(40)
     assert asked == task.questions(40)
     assert len(asked) == 40
-    for one, record in zip(asked, task._rest, strict=False):
-        assert record["turns"][: len(one.before) + 1] == [*one.before, one.candidates[0]]
-        assert len(one.before) % 2 == 1
+    for one, record in zip(asked, task.held_out_records, strict=False):
+        assert record["turns"][: len(one.context) + 1] == [*one.context, one.candidates[0]]
+        assert len(one.context) % 2 == 1
         assert len(set(one.candidates)) == len(one.candidates) <= 100
 
 
@@ -64,7 +64,7 @@ class _Knowing(nn.Module):
         self.vocabulary, self.unused = task.vocabulary, nn.Parameter(torch.zeros(()))
         self.follows: dict[tuple[int, ...], int] = {}
         for one in task.questions(20):
-            ids = task.turn_ids([*one.before, one.candidates[0]])
+            ids = task.turn_ids([*one.context, one.candidates[0]])
             self.follows |= {tuple(ids[:place]): ids[place] for place in range(1, len(ids))}
         self.pad = task.tokenizer.pad
 
@@ -81,7 +81,7 @@ class _Knowing(nn.Module):
 
 
 def test_who_knows_the_dialogue_finds_the_reply(task: Dialogue) -> None:
-    told = task.score(_Knowing(task), segments=40, limit=20, rows=7)
+    told = task.score(_Knowing(task), segments=40, limit=20, batch_size=7)
     assert told["R@1"] == told["R@10"] == 1.0
     certain = math.log(math.exp(9) + task.vocabulary - 1) - 9
     assert told["perplexity"] == pytest.approx(math.exp(certain), rel=1e-4)
@@ -103,10 +103,10 @@ def test_candidates_are_read_from_a_copy_of_the_state(task: Dialogue) -> None:
     model = ScratchModel(ScratchConfig(vocabulary=task.vocabulary, width=16, layers=[layer])).eval()
     one = task.questions(30)[0]
     with torch.no_grad():
-        ((_, state),) = task._after(model, [one.before], segments=40, rows=1)
-        together, lengths = task._likelihoods(model, one.candidates, state, 0)
+        ((_, state),) = task.read_contexts(model, [one.context], segments=40, batch_size=1)
+        together, lengths = task.likelihoods(model, one.candidates, state, 0)
         for candidate, told, length in zip(one.candidates[:5], together, lengths, strict=False):
-            ids = torch.tensor([task.turn_ids([*one.before, candidate])])
+            ids = torch.tensor([task.turn_ids([*one.context, candidate])])
             logits, _ = model(ids[:, :-1])
             right = logits.log_softmax(2).gather(2, ids[:, 1:, None])[0, -int(length) :]
             assert float(told) == pytest.approx(float(right.mean()), abs=1e-4)
@@ -115,13 +115,13 @@ def test_candidates_are_read_from_a_copy_of_the_state(task: Dialogue) -> None:
 def test_predict_answers_the_last_line(task: Dialogue) -> None:
     model = _Knowing(task)
     one = task.questions(20)[3]
-    assert task.predict(model, ["\n".join(one.before)], segments=40) == [one.candidates[0]]
+    assert task.predict(model, ["\n".join(one.context)], segments=40) == [one.candidates[0]]
 
 
 def test_one_dialogue_is_not_enough() -> None:
     task = build("dialogue", vocabulary=300, limit=2)
     assert isinstance(task, Dialogue)
-    with pytest.raises(UsageError, match="two dialogues"):
+    with pytest.raises(UsageError, match="two dialogues held out"):
         task.questions(1)
 
 

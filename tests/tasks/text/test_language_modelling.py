@@ -10,7 +10,8 @@ import torch
 
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
-from memspan.tasks.text.language_modelling import NAMES, YEARS, LanguageModelling
+from memspan.tasks.samples import word_lists
+from memspan.tasks.text.language_modelling import YEARS, LanguageModelling
 from memspan.training.measure import measure
 
 CONTENT = bytes(place * 31 % 256 for place in range(1000))
@@ -54,7 +55,7 @@ def test_tokens_of_a_pretrained_model(tiny_model: Path) -> None:
     assert made.vocabulary == 2000
     assert len(made.text) < 0.7 * len(bytes_.text)
     rest = made.held_out()
-    assert len(rest.text) * made.bytes_each == pytest.approx(len(bytes_.held_out().text))
+    assert len(rest.text) * made.bytes_per_token == pytest.approx(len(bytes_.held_out().text))
     learned = Tokenizer.of_pretrained(str(tiny_model))
     assert learned.inner.decode(rest.text.tolist()) == bytes(bytes_.held_out().text.tolist()).decode()
     assert made.baselines() == bytes_.baselines()
@@ -69,7 +70,7 @@ def test_tokens_of_a_pretrained_model(tiny_model: Path) -> None:
 
     score = measure(Even(), made, 2, rows=2)
     assert score.loss == pytest.approx(math.log(2000))
-    assert score.bits == pytest.approx(math.log2(2000) / made.bytes_each)
+    assert score.bits == pytest.approx(math.log2(2000) / made.bytes_per_token)
 
 
 def test_the_end_is_held_out(task: LanguageModelling) -> None:
@@ -102,11 +103,11 @@ def test_the_sample_brings_back_late_what_came_early() -> None:
         begun = re.match(rf"In {1000 + number} there came (\w+), a (\w+) from ([\w ]+), with ([\w ]+)\. ", year)
         assert begun is not None
         late += sum(year.rfind(fact) > begun.end() + 64 for fact in begun.groups())
-        others = {one for one in NAMES if one in year} - {begun[1]}
+        others = {one for one in word_lists("language_modelling")["names"] if one in year} - {begun[1]}
         assert not others
     assert late > 3.5 * 200
     made = LanguageModelling(segment=32)
-    assert bytes(torch.cat([made.text, made._rest]).tolist()).decode() == LanguageModelling.sample(YEARS)
+    assert bytes(torch.cat([made.text, made.held_out().text]).tolist()).decode() == LanguageModelling.sample(YEARS)
 
 
 def test_compressors_know_the_text_trained_on(tmp_path: Path) -> None:

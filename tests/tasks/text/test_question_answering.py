@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from memspan.errors import UsageError
-from memspan.tasks import IGNORE_INDEX
+from memspan.tasks import IGNORE_INDEX, DataSource
 from memspan.tasks.text.base import TextTask
 from memspan.tasks.text.question_answering import QuestionAnswering
 from memspan.training.config import TrainConfig
@@ -44,7 +44,7 @@ def test_no_context_is_on_both_sides(tmp_path: Path) -> None:
     records += [{"context": "Nothing.", "question": "Why?", "answers": []}]  # not answered: left out
     path = tmp_path / "all.jsonl"
     path.write_text("\n".join(map(json.dumps, records)))
-    made = QuestionAnswering([str(path)], held_out=0.3, **SMALL)
+    made = QuestionAnswering(DataSource([str(path)], held_out=0.3), **SMALL)
     sides = [{record["context"] for record in some} for some in (made.records, made.held_out().records)]
     assert not sides[0] & sides[1]
     assert len(made.records) + len(made.held_out().records) == 60
@@ -93,7 +93,7 @@ def test_trained_from_nothing() -> None:
 def test_public_corpora(format: str, path: str, question: str | None) -> None:
     if not (DATA / path).exists():
         pytest.skip(f"{DATA / path} is not here")
-    made = QuestionAnswering([str(DATA / path)], format=format, limit=40, **SMALL)
+    made = QuestionAnswering(DataSource([str(DATA / path)], format=format, limit=40), **SMALL)
     examples = [made.example(record) for record in made.held_out().records]
     if format == "squad":
         assert all(example.target in example.source for example in examples)
@@ -106,6 +106,6 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "some.csv"
     path.write_text("context,question,answer\na,b,c\n")
     with pytest.raises(UsageError, match="no column 'answers'"):
-        QuestionAnswering([str(path)])
-    made = QuestionAnswering([str(path)] * 4, rename={"answer": "answers"}, test=[str(path)], **SMALL)
+        QuestionAnswering(DataSource([str(path)]))
+    made = QuestionAnswering(DataSource([str(path)] * 4, rename={"answer": "answers"}, test=[str(path)]), **SMALL)
     assert made.records[0]["answers"] == "c"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from memspan.errors import UsageError
 from memspan.evaluation.evaluate import evaluate
 from memspan.evaluation.predict import predict
-from memspan.tasks import IGNORE_INDEX, build
+from memspan.tasks import IGNORE_INDEX, DataSource, build
 from memspan.tasks.text.recommendation import Recommendation
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
@@ -48,11 +48,13 @@ def counted(users: int = 3, items: int = 20, **more: Any) -> list[dict[str, Any]
 
 
 def test_the_next_item_is_asked_behind_each_but_never_one_held_out(tmp_path: Path) -> None:
-    task = Recommendation(table(tmp_path, counted()), segment=4)
+    task = Recommendation(DataSource(table(tmp_path, counted())), segment=4)
     events = {record["user"]: [event.item.id for event in record["events"]] for record in task.records}
     assert events["1"] == [f"i{1 + place:02}" for place in range(13)]
-    held_out = {task.tokenizer.size + task.numbers[items[-1]] for items in events.values()}
-    trained = {task.tokenizer.size + task.numbers[items[place]] for items in events.values() for place in range(11)}
+    held_out = {task.tokenizer.size + task.catalogue.numbers[items[-1]] for items in events.values()}
+    trained = {
+        task.tokenizer.size + task.catalogue.numbers[items[place]] for items in events.values() for place in range(11)
+    }
     generator = torch.Generator().manual_seed(0)
     seen: set[int] = set()
     for _ in range(30):
@@ -65,43 +67,47 @@ def test_the_next_item_is_asked_behind_each_but_never_one_held_out(tmp_path: Pat
     assert held_out - trained
     ids, targets, _ = task.held_out().batch(4, 2, generator)
     assert (targets[:, :-1] == IGNORE_INDEX).all()
-    chosen_by = {task.tokenizer.size + task.numbers[items[-2]] for items in events.values()}
+    chosen_by = {task.tokenizer.size + task.catalogue.numbers[items[-2]] for items in events.values()}
     assert set(targets[:, -1].tolist()) <= chosen_by
 
 
 def test_items_that_few_had_are_left_out(tmp_path: Path) -> None:
     rows = [*counted(), {"user": 0, "item": "rare", "time": 3.5}]
-    assert "rare" in Recommendation(table(tmp_path, rows)).numbers
-    kept = Recommendation(table(tmp_path, rows), least=2)
-    assert list(kept.numbers) == [f"i{place:02}" for place in range(1, 14)]
+    assert "rare" in Recommendation(DataSource(table(tmp_path, rows))).catalogue.numbers
+    kept = Recommendation(DataSource(table(tmp_path, rows)), min_item_events=2)
+    assert list(kept.catalogue.numbers) == [f"i{place:02}" for place in range(1, 14)]
 
 
 def test_events_tell_more_than_their_item(tmp_path: Path) -> None:
     rows = counted(title="A film", genres="Comedy", rating=3.6)
-    task = Recommendation(table(tmp_path, rows), segment=8, told=["rating", "genres"])
+    task = Recommendation(DataSource(table(tmp_path, rows)), segment=8, event_columns=["rating", "genres"])
     ids, targets, _ = task.batch(2, 3, torch.Generator().manual_seed(1))
     items = ids >= task.tokenizer.size
     assert not (targets[~items] != IGNORE_INDEX).any()
     assert task.tokenizer.decode(ids[0][~items[0]].tolist()).split()[-2:] == ["4", "Comedy"]
-    only_last = Recommendation(table(tmp_path, rows), segment=8, asked=1).batch(2, 3, torch.Generator().manual_seed(1))
+    only_last = Recommendation(DataSource(table(tmp_path, rows)), segment=8, target_segments=1).batch(
+        2, 3, torch.Generator().manual_seed(1)
+    )
     assert (only_last.targets[:, :-8] == IGNORE_INDEX).all()
     assert (only_last.targets[:, -8:] != IGNORE_INDEX).all()
 
 
 def test_cards_ask_which_item_a_text_is_about(tmp_path: Path) -> None:
     rows = [{**row, "title": f"Film number {row['item']}"} for row in counted()]
-    task = Recommendation(table(tmp_path, rows), segment=16, cards=0.999)
+    task = Recommendation(DataSource(table(tmp_path, rows)), segment=16, cards=0.999)
     ids, targets, _ = task.batch(3, 2, torch.Generator().manual_seed(0))
     for row, target in zip(ids, targets[:, -1].tolist(), strict=True):
-        title = task.items[target - task.tokenizer.size].title
+        title = task.catalogue.items[target - task.tokenizer.size].title
         assert task.tokenizer.decode(row.tolist()) == title
 
 
 def test_what_was_had_is_not_recommended(tmp_path: Path) -> None:
-    task = Recommendation(table(tmp_path, [{**row, "title": f"Film {row['item']} (1999)"} for row in counted()]))
+    task = Recommendation(
+        DataSource(table(tmp_path, [{**row, "title": f"Film {row['item']} (1999)"} for row in counted()]))
+    )
     model = Follows(task.vocabulary)
     assert task.score(model, 2, None) == {"NDCG@10": 1.0, "Recall@10": 1.0}
-    assert task.score(model, 1, 1, rows=1) == {"NDCG@10": 1.0, "Recall@10": 1.0}
+    assert task.score(model, 1, 1, batch_size=1) == {"NDCG@10": 1.0, "Recall@10": 1.0}
     (said,) = task.predict(model, ["i03; Film i05 (1999); film i02 = 4"], 1)
     assert said.split("\n") == [f"Film i{place:02} (1999)" for place in (4, 6, 7, 8, 9, 10, 11, 12, 13, 14)]
     (said,) = task.predict(model, ["i03\nI04\ni02"], 1)
@@ -120,13 +126,13 @@ def test_popularity_by_hand(tmp_path: Path) -> None:
     """All had `common` but user 0, whose last item it is; the last items of the others nobody else had."""
     rows = [{"user": user, "item": f"u{user} {place}", "time": place} for user in range(4) for place in range(6)]
     rows += [{"user": user, "item": "common", "time": 9 if user == 0 else -1} for user in range(4)]
-    task = Recommendation(table(tmp_path, rows))
+    task = Recommendation(DataSource(table(tmp_path, rows)))
     assert task.baselines(1)["popularity"] == 1.0
 
 
 def test_a_trained_model_recommends_without_its_data(tmp_path: Path) -> None:
     run = TrainConfig(
-        task="recommendation", task_settings={"segment": 8, "told": ["genres"]}, segments=3, width=16, depth=1,
+        task="recommendation", task_settings={"segment": 8, "event_columns": ["genres"]}, segments=3, width=16, depth=1,
         mechanism="gru", window=0, rows=16, steps=120, learning_rate=1e-2, output=str(tmp_path / "run"),
     )  # fmt: skip
     report = train(run)
@@ -145,13 +151,13 @@ def test_test_histories_of_other_users(tmp_path: Path) -> None:
     test = table(
         other, [{"user": f"new {user}", "item": f"i{place:02}", "time": place} for user in (1, 2) for place in range(6)]
     )
-    task = Recommendation(table(tmp_path, counted()), test)
+    task = Recommendation(DataSource(table(tmp_path, counted()), test))
     assert task.score(Follows(task.vocabulary), 2) == {"NDCG@10": 1.0, "Recall@10": 1.0}
     strange = table(
         other, [{"user": user, "item": f"x{place}", "time": place} for user in (1, 2) for place in range(6)]
     )
     with pytest.raises(UsageError, match="the item 'x0', which training never saw"):
-        Recommendation(table(tmp_path, counted()), strange)
+        Recommendation(DataSource(table(tmp_path, counted()), strange))
 
 
 @pytest.mark.parametrize(
@@ -164,20 +170,22 @@ def test_test_histories_of_other_users(tmp_path: Path) -> None:
 )
 def test_values_that_cannot_be(tmp_path: Path, change: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
-        Recommendation(table(tmp_path, [{**row, **change} for row in counted()]))
+        Recommendation(DataSource(table(tmp_path, [{**row, **change} for row in counted()])))
 
 
 def test_data_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no column 'time', only item, user"):
-        Recommendation(table(tmp_path, [{"user": 1, "item": 2}]))
+        Recommendation(DataSource(table(tmp_path, [{"user": 1, "item": 2}])))
     with pytest.raises(UsageError, match="Of 1 users in the data 1 have 4 events or more"):
-        Recommendation(table(tmp_path, counted(users=1)))
+        Recommendation(DataSource(table(tmp_path, counted(users=1))))
     with pytest.raises(UsageError, match="There are 6 items: to recommend 10 of them, there must be more"):
         Recommendation(
-            table(tmp_path, [{"user": user, "item": f"{at}", "time": at} for user in "ab" for at in range(6)])
+            DataSource(
+                table(tmp_path, [{"user": user, "item": f"{at}", "time": at} for user in "ab" for at in range(6)])
+            )
         )
-    with pytest.raises(UsageError, match="cannot tell its 'colour', only title, genres, rating"):
-        Recommendation(told="colour")
+    with pytest.raises(UsageError, match="event_columns must be among title, genres, rating, got 'colour'"):
+        Recommendation(event_columns="colour")
 
 
 @pytest.mark.parametrize(
@@ -191,20 +199,23 @@ def test_data_that_cannot_be(tmp_path: Path) -> None:
 )
 def test_histories_that_cannot_be(history: str, complaint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        Recommendation().history(history)
+        Recommendation().catalogue.history(history)
     assert complaint in str(caught.value)
 
 
 def test_dates_order_events(tmp_path: Path) -> None:
     rows = [{"user": user, "item": f"{at}", "time": f"2024-{12 - at:02}-01"} for user in "ab" for at in range(12)]
-    assert [event.item.id for event in Recommendation(table(tmp_path, rows)).records[0]["events"]][:2] == ["11", "10"]
+    assert [event.item.id for event in Recommendation(DataSource(table(tmp_path, rows))).records[0]["events"]][:2] == [
+        "11",
+        "10",
+    ]
 
 
 @pytest.mark.skipif(not FILMS.is_dir(), reason="MovieLens is not here")
 def test_movielens() -> None:
-    task = Recommendation(str(FILMS), format="movielens", limit=30)
+    task = Recommendation(DataSource(str(FILMS), format="movielens", limit=30))
     assert len(task.records) == 30
-    assert [event.item.title for event in task.history("heat; Toy Story (1995) = 4.5")] == [
+    assert [event.item.title for event in task.catalogue.history("heat; Toy Story (1995) = 4.5")] == [
         "Heat (1995)",
         "Toy Story (1995)",
     ]

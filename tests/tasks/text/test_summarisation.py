@@ -44,10 +44,10 @@ def test_the_best_of_several_summaries_counts() -> None:
 
 def test_the_baselines_are_beginnings() -> None:
     task = made()
-    task.records = [{"text": "", "summary": "three words here"}]
-    task._rest = [{"text": "One two three. Four five.", "summary": "one two three"}]
+    train = [{"text": "", "summary": "three words here"}]
+    task = task.with_records(train, held_out=[{"text": "One two three. Four five.", "summary": "one two three"}])
     assert task.baselines() == {"first sentence": 1.0, "first 3 words": 1.0}
-    task._rest = [{"text": "版本3.5很好。第二句话。", "summary": "版本3.5很好"}]
+    task = task.with_records(held_out=[{"text": "版本3.5很好。第二句话。", "summary": "版本3.5很好"}])
     assert task.baselines()["first sentence"] == 1.0
 
 
@@ -60,5 +60,5 @@ def test_csl() -> None:
 @pytest.mark.skipif(not SQUALITY.exists(), reason="the corpus is not at hand")
 def test_questions_about_one_story_stay_together() -> None:
     task = made(data=str(SQUALITY), format="squality", tokenizer=None, held_out=0.3)
-    assert not {record["text"] for record in task.records} & {record["text"] for record in task._rest}
-    assert task.example(task._rest[0]).question
+    assert not {record["text"] for record in task.records} & {record["text"] for record in task.held_out_records}
+    assert task.example(task.held_out_records[0]).question

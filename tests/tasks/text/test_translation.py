@@ -45,9 +45,11 @@ def test_one_source_is_never_on_both_sides(tmp_path: Path) -> None:
     file = tmp_path / "pairs.csv"
     file.write_text("source,target\n" + "".join(f"s{number % 20},t{number}\n" for number in range(80)), "utf-8")
     task = made(data=str(file), held_out=0.2)
-    assert not {record["source"] for record in task.records} & {record["source"] for record in task._rest}
-    assert (len(task.records), len(task._rest)) == (64, 16)
-    assert [record["source"] for record in task._rest] != sorted(record["source"] for record in task._rest)
+    assert not {record["source"] for record in task.records} & {record["source"] for record in task.held_out_records}
+    assert (len(task.records), len(task.held_out_records)) == (64, 16)
+    assert [record["source"] for record in task.held_out_records] != sorted(
+        record["source"] for record in task.held_out_records
+    )
 
 
 def test_the_other_way_round() -> None:
@@ -59,8 +61,7 @@ def test_the_other_way_round() -> None:
 def test_the_baseline_knows_what_it_was_shown() -> None:
     task = made()
     seen = task.records[:20]
-    task._rest = seen
-    assert task.baselines()["most similar sentence"] == pytest.approx(100.0)
+    assert task.with_records(held_out=seen).baselines()["most similar sentence"] == pytest.approx(100.0)
     assert task.compute_metrics(seen, [str(record["target"]) for record in seen]) == pytest.approx(
         {"chrF": 100.0, "BLEU": 100.0}
     )
