@@ -18,7 +18,7 @@ from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
 from memspan.figures import new_figure
 from memspan.mechanisms import Mechanism, build, settings_of
-from memspan.models.encoder import Encoder
+from memspan.models.classifier import Classifier
 from memspan.models.saved import open_model
 from memspan.models.scratch import ScratchModel
 from memspan.state import nbytes
@@ -136,7 +136,7 @@ def trace_model(folder: Path, text: str | None = None, ids: Sequence[int] | None
     tokens it has.
     """
     model = open_model(folder)
-    if not isinstance(model, ScratchModel | Encoder):
+    if not isinstance(model, ScratchModel | Classifier):
         raise UsageError(f"{folder} holds a model that needs more than one text; only one that reads a text is traced.")
     if (text is None) == (ids is None):
         raise UsageError("A model reads a text or token ids: give one of them.")

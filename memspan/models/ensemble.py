@@ -1,4 +1,4 @@
-"""Several trained models as one: their probabilities averaged, or their weights.
+"""Several trained models as one model: the mean of their probabilities, or of their weights.
 
 Letters: B batch, S tokens, V vocabulary.
 """
@@ -13,19 +13,16 @@ from torch import Tensor, nn
 
 from memspan.errors import MemspanError, UsageError
 from memspan.folders import CHECKSUMS
-from memspan.models.saved import SavedModel, open_model
+from memspan.models.saved import CONFIG, WEIGHTS, SavedModel, open_model
 from memspan.state import State
 
-OF_THE_MODEL = (
-    "config.json",
-    "training.json",
-    CHECKSUMS,
-)  # every other JSON beside a model is what a task learned: what ids mean
-OF_THE_RUN = ("training.*", "model.safetensors", CHECKSUMS)
+# Every other JSON file beside a model defines the meaning of its ids: tokenizer, labels, items.
+_MODEL_FILES = (CONFIG, "training.json", CHECKSUMS)
+_RUN_FILES = ("training.*", WEIGHTS, CHECKSUMS)  # not copied beside averaged weights
 
 
 class Ensemble(nn.Module):
-    """Models of one vocabulary, each with a state of its own: `(ids, state) -> (logits, state)`.
+    """Models of one vocabulary, each with a state of its own: `(ids, state, logits_to_keep) -> (logits, state)`.
 
     The logits are the logarithms of the mean of the models' probabilities.
     """
@@ -36,15 +33,20 @@ class Ensemble(nn.Module):
         self.config = models[0].config
 
     def forward(self, ids: Tensor, state: State = None, logits_to_keep: int | None = None) -> tuple[Tensor, State]:
-        """ids (B, S) int64 -> logits (B, S, V), or (B, keep, V) those of the last `logits_to_keep` tokens, and the states."""
+        """ids (B, S) int64 -> logits (B, logits_to_keep, V) of the last tokens, and the tuple of the models' states."""
         before = (None,) * len(self.models) if state is None else state
-        told = [model(ids, known, logits_to_keep) for model, known in zip(self.models, before, strict=True)]
-        likely = torch.stack([logits.float().log_softmax(-1) for logits, _ in told])
-        return likely.logsumexp(0) - math.log(len(told)), tuple(after for _, after in told)
+        outputs = [
+            model(ids, model_state, logits_to_keep) for model, model_state in zip(self.models, before, strict=True)
+        ]
+        log_probabilities = torch.stack([logits.float().log_softmax(-1) for logits, _ in outputs])
+        return log_probabilities.logsumexp(0) - math.log(len(outputs)), tuple(after for _, after in outputs)
 
 
 def open_models(folders: Sequence[str | Path]) -> SavedModel | Ensemble:
-    """The model in a folder, or of several the ensemble. Raises UsageError where their ids mean different things."""
+    """The model in a folder, or the ensemble of those in several.
+
+    Raises UsageError if the models differ in what their ids mean.
+    """
     models = [open_model(folder) for folder in folders]
     if len(models) == 1:
         return models[0]
@@ -53,47 +55,48 @@ def open_models(folders: Sequence[str | Path]) -> SavedModel | Ensemble:
 
 
 def average(folders: Sequence[str | Path], into: str | Path) -> SavedModel:
-    """Writes into a new folder the model whose weights are the mean of those in `folders`, and returns it.
+    """Write a new folder with the mean of the weights of the models in `folders`; returns that model.
 
-    A "soup" (Wortsman et al. 2022): it is as fast as one model, and good where the models began with the same weights
-    and were trained further; means of models from different beginnings are good for nothing. What else lies beside the
-    first model goes along.
+    A "model soup" (Wortsman et al. 2022) is as fast as a single model. It needs models that were trained on from the same
+    weights; the mean of models with different initialisations is useless. The other files beside the first model are
+    copied.
 
-    Raises UsageError for fewer than two models, models of different shapes or vocabularies, or a folder that is there.
+    Raises UsageError for fewer than two models, models of different shapes or vocabularies, or a folder that exists.
     """
     if len(folders) < 2:
-        raise UsageError("An average takes at least two models: name more folders.")
+        raise UsageError(f"An average takes at least two models, got {len(folders)}: name more folders.")
     into = Path(into)
     if into.exists():
-        raise UsageError(f"{into} is there already: choose another folder.")
+        raise UsageError(f"{into} exists already: choose another folder.")
     models = [open_model(folder) for folder in folders]
     _check_alike([Path(folder) for folder in folders], models)
     first, *rest = models
-    others = [dict(model.named_parameters()) for model in rest]
+    parameters = [dict(model.named_parameters()) for model in rest]
     with torch.no_grad():
         for name, weight in first.named_parameters():
-            same = [one.get(name) for one in others]
-            if any(one is None or one.shape != weight.shape for one in same):
+            others = [by_name.get(name) for by_name in parameters]
+            if any(other is None or other.shape != weight.shape for other in others):
                 raise UsageError(
-                    f"The models differ in shape, in {name}: only models of one configuration have a mean."
+                    f"The models differ in the shape of {name}: only models of one configuration have a mean."
                 )
-            weight.copy_(torch.stack([weight, *same]).mean(0))  # type: ignore[list-item]
+            weight.copy_(torch.stack([weight, *others]).mean(0))  # type: ignore[list-item]
     try:
-        shutil.copytree(folders[0], into, ignore=shutil.ignore_patterns(*OF_THE_RUN))
+        shutil.copytree(folders[0], into, ignore=shutil.ignore_patterns(*_RUN_FILES))
     except OSError as error:
-        raise MemspanError(f"The model cannot be written to {into}: {error}.") from error
+        raise MemspanError(f"Writing the model to {into} failed: {error}.") from error
     first.save_pretrained(into)
     return first
 
 
 def _check_alike(folders: Sequence[Path], models: Sequence[SavedModel]) -> None:
+    """Raises UsageError if the ids of one model mean something else in another."""
     for folder, model in zip(folders, models, strict=True):
         if model.config.vocabulary != models[0].config.vocabulary:
             raise UsageError(
-                f"The models in {folders[0]} and {folder} know {models[0].config.vocabulary} and "
-                f"{model.config.vocabulary} tokens: only models of one task go together."
+                f"The models in {folders[0]} and {folder} must have the same vocabulary, got "
+                f"{models[0].config.vocabulary} and {model.config.vocabulary} tokens."
             )
-        for name in sorted(_learned(folder) | _learned(folders[0])):
+        for name in sorted(_vocabulary_files(folder) | _vocabulary_files(folders[0])):
             if _content(folder / name) != _content(folders[0] / name):
                 raise UsageError(
                     f"{name} in {folders[0]} and in {folder} differ, so the same ids mean different things: train both "
@@ -101,8 +104,8 @@ def _check_alike(folders: Sequence[Path], models: Sequence[SavedModel]) -> None:
                 )
 
 
-def _learned(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("*.json")} - set(OF_THE_MODEL)
+def _vocabulary_files(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*.json")} - set(_MODEL_FILES)
 
 
 def _content(path: Path) -> bytes | None:

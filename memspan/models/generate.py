@@ -1,25 +1,29 @@
-"""Tokens that a model writes after what it has read: (model, ids, state) -> tokens, state."""
+"""Text generation with a model that carries a state: (model, ids, state) -> new tokens, state.
+
+Letters: B batch, S tokens of the input, N new tokens, V vocabulary.
+"""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
 from memspan.errors import UsageError
+from memspan.models.protocol import StatefulModel
 from memspan.state import State
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen.
+    """The rule by which the next token is chosen.
 
     Attributes:
-        max_new_tokens: where to stop if the model does not stop by itself.
-        temperature: 0 takes the likeliest token; otherwise the distribution is flattened or sharpened by it.
-        top_p: only the likeliest tokens that together have this probability are drawn from.
-        seed: of the draw; None for another one each time.
+        max_new_tokens: upper bound on the number of new tokens.
+        temperature: 0 takes the most likely token; otherwise the logits are divided by it before a token is drawn.
+        top_p: tokens are drawn from the smallest set of most likely tokens with this total probability.
+        seed: random seed of the draw; None for a different one each time.
     """
 
     max_new_tokens: int = 128
@@ -28,34 +32,34 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or not 0 <= self.temperature < float("inf") or not 0 < self.top_p <= 1:
-            raise UsageError(
-                f"max_new_tokens={self.max_new_tokens}, temperature={self.temperature}, top_p={self.top_p} cannot be: "
-                "at least one token, a temperature of 0 or more, and top_p above 0 and at most 1."
-            )
+        if self.max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}.")
+        if not 0 <= self.temperature < float("inf"):
+            raise UsageError(f"temperature must be 0 or more and finite, got {self.temperature}.")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p must be above 0 and at most 1, got {self.top_p}.")
 
 
 @torch.no_grad()
 def continue_text(
-    model: nn.Module,
+    model: StatefulModel,
     ids: Tensor,
     state: State = None,
     sampling: Sampling | None = None,
     stop: Collection[int] = (),
 ) -> tuple[Tensor, State]:
-    """What a model says after `ids`, and the state after that: hand it to the next call, and the conversation goes on.
+    """The tokens (B, N) that follow `ids`, and the state after them, with which the next call goes on.
+
+    N is at most `sampling.max_new_tokens`. The model has read all new tokens, the last one too.
 
     Args:
-        model: `(ids, state, logits_to_keep) -> (logits of the last logits_to_keep tokens, state)`.
-        ids: (B, S) int64, at least one a row.
-        state: after all that was read and said before; None, or the model's `init_hidden()`, is nothing.
-        sampling: how tokens are chosen; by default the likeliest 128.
-        stop: tokens that end a row. It then repeats its last token until the other rows have ended too.
-
-    Returns the tokens (B, N), N at most `sampling.max_new_tokens`. The state has read them all, the last one too.
+        ids: (B, S) int64, S at least 1.
+        state: after everything that was read and generated before; None, or the model's `init_hidden()`, before anything.
+        sampling: how tokens are chosen; by default the most likely ones, 128 at most.
+        stop: tokens that end a row. The row then repeats its last token until the other rows have ended too.
     """
     if ids.dim() != 2 or not ids.shape[1]:
-        raise UsageError("There is nothing to go on from: give at least one token.")
+        raise UsageError(f"ids must have the shape (batch, tokens) with at least one token, got {tuple(ids.shape)}.")
     sampling = Sampling() if sampling is None else sampling
     choose = token_chooser(sampling, ids.device)
     ends = torch.tensor(sorted(stop), dtype=torch.int64, device=ids.device)
@@ -76,7 +80,7 @@ def continue_text(
 
 
 def token_chooser(sampling: Sampling, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """logits (B, V) -> tokens (B,)."""
+    """The function from logits (B, V) to tokens (B,) int64."""
     if sampling.temperature == 0:
         return lambda logits: logits.argmax(-1)
     warpers = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])

@@ -1,4 +1,4 @@
-"""Small models trained from nothing: an embedding, layers of any mechanisms, a head.
+"""Small language models trained from scratch: an embedding, layers of any mechanisms, a head.
 
 Letters: B batch, S tokens, D width, V vocabulary.
 """
@@ -17,21 +17,21 @@ from memspan.mechanisms import Mechanism, build
 from memspan.models.saved import SavedModel
 from memspan.state import State
 
-LayerSpec = Mapping[str, Any]  # {"name": a registered mechanism, and its settings}
+LayerSpec = Mapping[str, Any]  # {"name": a registered mechanism, **its settings}
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """What the embedding and the layers of a model are made of.
+    """The architecture of an embedding and the layers above it.
 
     Attributes:
         vocabulary: V, the number of token ids.
         width: D.
-        layers: each a sequence of parts; a part is a mechanism's registered name with its settings, and becomes one
-            residual branch. Every layer ends with a feed-forward branch.
-        feedforward: its inner width as a multiple of D; 0 leaves it out.
-        residual: "prenorm" (x + f(norm x)) or "rezero" (x + a f(x), a = 0 at first; Bachlechner et al. 2021).
-        dropout: after the embedding and in every branch.
+        layers: for each layer its mechanisms, each as {"name": registered name, **settings}; every mechanism becomes one
+            residual branch, and a feed-forward branch follows them.
+        feedforward: inner width of the feed-forward branch as a multiple of D; 0 leaves the branch out.
+        residual: "prenorm" (x + f(norm x)) or "rezero" (x + a f(x), with a = 0 initially; Bachlechner et al. 2021).
+        dropout: probability of dropout, after the embedding and in every branch.
     """
 
     vocabulary: int
@@ -42,27 +42,29 @@ class BackboneConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.vocabulary < 2 or self.width < 1:
-            raise UsageError(f"vocabulary={self.vocabulary}, width={self.width} cannot be.")
+        if self.vocabulary < 2:
+            raise UsageError(f"vocabulary must be at least 2, got {self.vocabulary}.")
+        if self.width < 1:
+            raise UsageError(f"width must be at least 1, got {self.width}.")
         if self.residual not in ("prenorm", "rezero"):
-            raise UsageError(f"There is no residual '{self.residual}'. Known: prenorm, rezero.")
+            raise UsageError(f"residual must be prenorm or rezero, got '{self.residual}'.")
 
 
 @dataclass(frozen=True)
 class ScratchConfig(BackboneConfig):
-    """What a scratch model is made of.
+    """The architecture of a language model.
 
     Attributes:
-        tied: the head shares the embedding's weights.
-        causal: refuses mechanisms that see later tokens; a model of language from left to right must.
+        tie_embeddings: the head shares the embedding's weights.
+        causal: mechanisms that see later tokens are refused, as a language model from left to right requires.
     """
 
-    tied: bool = True
+    tie_embeddings: bool = True
     causal: bool = True
 
 
 class FeedForward(Mechanism):
-    """Every token by itself, through a wider layer; it remembers nothing."""
+    """A wider layer applied to every token by itself; it has no state."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
@@ -73,7 +75,7 @@ class FeedForward(Mechanism):
 
 
 class Branch(nn.Module):
-    """A residual branch around a mechanism: x (B, S, D), state -> x + what the mechanism adds, state."""
+    """A residual branch around a mechanism: x (B, S, D), state -> x + y (B, S, D), state after it."""
 
     def __init__(self, mechanism: Mechanism, config: BackboneConfig) -> None:
         super().__init__()
@@ -92,7 +94,7 @@ class Branch(nn.Module):
 class Backbone(nn.Module):
     """Embedding and layers: ids (B, S) int64, state -> hidden states (B, S, D), state.
 
-    Raises UsageError for a mechanism that sees later tokens, if it is to be `causal`.
+    The state is a tuple with one state per branch. Raises UsageError if `causal` and a mechanism sees later tokens.
     """
 
     def __init__(self, config: BackboneConfig, causal: bool) -> None:
@@ -100,18 +102,18 @@ class Backbone(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         nn.init.normal_(self.embedding.weight, std=config.width**-0.5)
-        layers = [[build(config.width, **part) for part in parts] for parts in config.layers]
-        for made in (mechanism for parts in layers for mechanism in parts):
-            if causal and not made.causal:
+        layers = [[build(config.width, **spec) for spec in specs] for specs in config.layers]
+        for mechanism in (mechanism for mechanisms in layers for mechanism in mechanisms):
+            if causal and not mechanism.causal:
                 raise UsageError(
-                    f"{type(made).__name__} sees later tokens, so it cannot model language from left to right; "
-                    "use it in an encoder, or choose a causal mechanism."
+                    f"The mechanisms of a model from left to right must be causal, got {type(mechanism).__name__}, which "
+                    "sees later tokens; use it in a classifier or an encoder."
                 )
         inner = int(config.width * config.feedforward)
         wide = [[FeedForward(config.width, inner)] if inner else [] for _ in layers]
         self.layers = nn.ModuleList(
-            nn.ModuleList(Branch(mechanism, config) for mechanism in [*parts, *last])
-            for parts, last in zip(layers, wide, strict=True)
+            nn.ModuleList(Branch(mechanism, config) for mechanism in [*mechanisms, *feedforward])
+            for mechanisms, feedforward in zip(layers, wide, strict=True)
         )
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.RMSNorm(config.width, eps=1e-5)
@@ -121,16 +123,16 @@ class Backbone(nn.Module):
         branches = [branch for layer in self.layers for branch in layer.children()]
         before = (None,) * len(branches) if state is None else state
         after = []
-        for branch, known in zip(branches, before, strict=True):
-            x, known = branch(x, known)
-            after.append(known)
+        for branch, branch_state in zip(branches, before, strict=True):
+            x, branch_state = branch(x, branch_state)
+            after.append(branch_state)
         return self.norm(x), tuple(after)
 
 
 class ScratchModel(SavedModel):
-    """A causal language model with any mechanism in every layer: `(ids, state) -> (logits, state)`.
+    """A causal language model with any mechanisms in every layer: `(ids, state, logits_to_keep) -> (logits, state)`.
 
-    `state=None` means that nothing was read yet. The state is a value: keep it, copy it, hand it to the next call.
+    `state=None` means that nothing was read yet. The state is a value: it can be stored, copied and passed to any call.
     """
 
     kind, config_class = "scratch", ScratchConfig
@@ -139,22 +141,25 @@ class ScratchModel(SavedModel):
         super().__init__(config)
         self.backbone = Backbone(config, config.causal)
         self.head = nn.Linear(config.width, config.vocabulary, bias=False)
-        if config.tied:
+        if config.tie_embeddings:
             self.head.weight = self.backbone.embedding.weight
 
     def forward(self, ids: Tensor, state: State = None, logits_to_keep: int | None = None) -> tuple[Tensor, State]:
-        """ids (B, S) int64 -> logits (B, S, V), or (B, keep, V) those of the last `logits_to_keep` tokens, and the state after them."""
+        """ids (B, S) int64 -> logits (B, logits_to_keep, V) of the last tokens, and the state after all of them."""
         hidden, state = self.backbone(ids, state)
-        if logits_to_keep is not None:
-            hidden = hidden[:, hidden.shape[1] - logits_to_keep :]
-        logits: Tensor = self.head(hidden)
+        logits: Tensor = self.head(last_tokens(hidden, logits_to_keep))
         return logits, state
 
     def init_hidden(self) -> State:
-        """The state before the first turn, to be carried from call to call."""
+        """The state before the first segment."""
         return None
 
 
+def last_tokens(hidden: Tensor, count: int | None) -> Tensor:
+    """The last `count` of hidden states (B, S, D), from 0; None means all."""
+    return hidden if count is None else hidden[:, hidden.shape[1] - count :]
+
+
 def grid(model: nn.Module) -> int:
-    """A stream may be cut at multiples of so many tokens without changing what `model` computes."""
+    """The number of tokens at whose multiples a stream may be cut without changing what `model` computes."""
     return math.lcm(*(module.grid for module in model.modules() if isinstance(module, Mechanism)))

@@ -244,7 +244,7 @@ class TrainConfig:
             feedforward=self.feedforward,
             residual=self.residual,
             dropout=self.dropout,
-            tied=self.tied,
+            tie_embeddings=self.tied,
             causal=task.causal,
         )
 

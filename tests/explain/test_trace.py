@@ -12,7 +12,7 @@ import torch
 
 from memspan.data.tokenizer import Tokenizer
 from memspan.mechanisms import MECHANISMS
-from memspan.models.encoder import Encoder, EncoderConfig
+from memspan.models.classifier import Classifier, ClassifierConfig
 from memspan.models.scratch import ScratchConfig, ScratchModel
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
@@ -200,7 +200,7 @@ def test_a_damaged_tokenizer_is_refused(run: Run, tmp_path: Path) -> None:
 
 def test_an_encoder_that_sees_later_tokens(run: Run, tmp_path: Path) -> None:
     layers = [[{"name": "hierarchical", "segment": 4}], [{"name": "bidirectional", "segment": 4, "heads": 2}]]
-    Encoder(EncoderConfig(256, classes=2, width=8, layers=layers)).save_pretrained(tmp_path / "model")
+    Classifier(ClassifierConfig(256, classes=2, width=8, layers=layers)).save_pretrained(tmp_path / "model")
     first, second = traces(run, "--model", "model", "--text", TEXT)
     assert sum(step["words"] for step in first["steps"][:4]) == pytest.approx(1)
     assert {"forward", "backward"} < set(second["steps"][0])

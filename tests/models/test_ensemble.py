@@ -29,11 +29,11 @@ def saved(folder: Path, seed: int, **changes: Any) -> Path:
 
 
 def test_probabilities_are_averaged_and_each_model_has_its_state() -> None:
-    one, other = model(0), model(1)
+    first, second = model(0), model(1)
     ids = torch.randint(0, 11, (2, 6))
-    both = Ensemble([one, other])
+    both = Ensemble([first, second])
     with torch.no_grad():
-        expected = (one(ids)[0].softmax(-1) + other(ids)[0].softmax(-1)) / 2
+        expected = (first(ids)[0].softmax(-1) + second(ids)[0].softmax(-1)) / 2
         whole, _ = both(ids)
         _, state = both(ids[:, :4], None, 0)
         rest, _ = both(ids[:, 4:], state, 1)
@@ -57,13 +57,13 @@ def test_weights_are_averaged(tmp_path: Path) -> None:
 def test_models_that_do_not_go_together(tmp_path: Path) -> None:
     one, larger = saved(tmp_path / "one", 0), saved(tmp_path / "larger", 0, vocabulary=12)
     wider, same = saved(tmp_path / "wider", 0, width=16), saved(tmp_path / "same", 1)
-    with pytest.raises(UsageError, match="know 11 and 12 tokens"):
+    with pytest.raises(UsageError, match="got 11 and 12 tokens"):
         open_models([one, larger])
-    with pytest.raises(UsageError, match="differ in shape"):
+    with pytest.raises(UsageError, match="differ in the shape of"):
         average([one, wider], tmp_path / "mean")
     with pytest.raises(UsageError, match="at least two"):
         average([one], tmp_path / "mean")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         average([one, same], one)
 
 

@@ -28,22 +28,22 @@ def turns(*lengths: int) -> list[torch.Tensor]:
 
 
 def test_a_conversation_turn_by_turn_is_the_whole_one() -> None:
-    model, state, said = make(), make().init_hidden(), []
+    model, state, talk = make(), make().init_hidden(), []
     for turn in turns(5, 1, 9):
         answer, state = continue_text(model, turn, state, Sampling(max_new_tokens=6))
         assert answer.shape == (1, 6)
-        said += [turn, answer]
-    whole = torch.cat(said, 1)
+        talk += [turn, answer]
+    whole = torch.cat(talk, 1)
     logits, after = model(whole)
-    for one, other in zip(tensors(state), tensors(after), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    for by_turns, whole_state in zip(tensors(state), tensors(after), strict=True):
+        torch.testing.assert_close(by_turns, whole_state, rtol=1e-4, atol=1e-5)
     likeliest = logits.argmax(2)[0, :-1]
     start = 0
-    for turn, answer in zip(said[::2], said[1::2], strict=True):
+    for turn, answer in zip(talk[::2], talk[1::2], strict=True):
         start += turn.shape[1]
         assert torch.equal(likeliest[start - 1 : start + 5], answer[0])
         start += answer.shape[1]
-    forgetful, _ = model(said[-2])
+    forgetful, _ = model(talk[-2])
     assert not torch.allclose(forgetful[:, -1], logits[:, -7], atol=1e-3)
 
 
@@ -61,18 +61,18 @@ def test_generation_stops_and_is_repeatable() -> None:
     first = free[0].tolist().index(stop)
     assert stopped[0, : first + 1].tolist() == free[0, : first + 1].tolist()
     assert set(stopped[0, first:].tolist()) == {stop}
-    with pytest.raises(UsageError, match="at least one token"):
+    with pytest.raises(UsageError, match="with at least one token"):
         continue_text(model, ids[:, :0], state)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_saving_changes_nothing(tied: bool, tmp_path: Path) -> None:
-    model = make(tied=tied)
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_saving_changes_nothing(tie_embeddings: bool, tmp_path: Path) -> None:
+    model = make(tie_embeddings=tie_embeddings)
     model.save_pretrained(tmp_path)
     for again in (ScratchModel.from_pretrained(tmp_path), open_model(tmp_path)):
         ids = torch.arange(12)[None]
         assert torch.equal(again.eval()(ids)[0], model(ids)[0])
-    assert (again.head.weight is again.backbone.embedding.weight) == tied
+    assert (again.head.weight is again.backbone.embedding.weight) == tie_embeddings
 
 
 def test_wrong_folders(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_wrong_folders(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
     for change, sentence in (
-        ({"model": "encoder"}, r"another kind \(encoder\) than the one asked for \(scratch\)"),
+        ({"model": "seq2seq"}, "must hold a model of the kind 'scratch', got 'seq2seq'"),
         ({"width": 32}, "another configuration"),
         ({"depth": 1}, "does not describe a model of this version"),
     ):
@@ -92,7 +92,7 @@ def test_wrong_folders(tmp_path: Path) -> None:
             ScratchModel.from_pretrained(tmp_path)
     path.write_text(json.dumps({**config, "model": "oracle"}))
     write_checksums(tmp_path)
-    with pytest.raises(UsageError, match=r"unknown kind \(oracle\). Known: encoder, .*scratch, seq2seq"):
+    with pytest.raises(UsageError, match=r"must be one of classifier, .*scratch, seq2seq, got 'oracle'"):
         open_model(tmp_path)
     path.write_text("{")
     write_checksums(tmp_path)
@@ -102,10 +102,10 @@ def test_wrong_folders(tmp_path: Path) -> None:
     write_checksums(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     write_checksums(tmp_path)
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="are unreadable"):
         ScratchModel.from_pretrained(tmp_path)
 
 
 def test_language_is_modelled_from_left_to_right() -> None:
-    with pytest.raises(UsageError, match="cannot model language from left to right"):
+    with pytest.raises(UsageError, match="must be causal, got Bidirectional"):
         make(layers=[[{"name": "bidirectional"}]])

@@ -1,4 +1,4 @@
-"""Sequence to sequence: whatever the bridge, the target depends on the source, in pieces as in one, and can be learned."""
+"""Sequence to sequence: whatever the bridge, the target depends on the source, in chunks as in one, and can be learned."""
 
 from pathlib import Path
 
@@ -44,15 +44,15 @@ def test_it_learns_by_heart_and_writes_what_it_learned(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_target_in_pieces(name: str) -> None:
+def test_the_target_in_chunks(name: str) -> None:
     model = make(name)
     state = model.encode(SOURCE)
     whole, _ = model(TARGET, state)
-    pieces = []
-    for piece in TARGET.split([1, 3, 4], 1):
-        logits, state = model(piece, state)
-        pieces.append(logits)
-    torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=1e-4, atol=1e-5)
+    chunks = []
+    for chunk in TARGET.split([1, 3, 4], 1):
+        logits, state = model(chunk, state)
+        chunks.append(logits)
+    torch.testing.assert_close(torch.cat(chunks, 1), whole, rtol=1e-4, atol=1e-5)
     again, _ = model(TARGET, model.encode(SOURCE))
     assert torch.equal(again, whole)  # the state was a value
     last, _ = model(TARGET, model.encode(SOURCE), 2)
@@ -66,7 +66,7 @@ def test_the_source_in_segments(name: str) -> None:
     model = make(name)
     state = model.encode(SOURCE[:, 4:], model.encode(SOURCE[:, :4]))
     torch.testing.assert_close(model(TARGET, state)[0], model(TARGET, model.encode(SOURCE))[0], rtol=1e-4, atol=1e-5)
-    with pytest.raises(UsageError, match="The target has begun"):
+    with pytest.raises(UsageError, match="before the target begins"):
         model.encode(SOURCE, model(TARGET, state)[1])
 
 
@@ -79,7 +79,7 @@ def test_padding_is_not_attended_to() -> None:
     model = make("attention", padding=9)
     source = SOURCE % 9
     padded = torch.cat([source, torch.full((4, 3), 9)], 1)
-    plain, masked = (model(TARGET, model.encode(one))[0] for one in (source, padded))
+    plain, masked = (model(TARGET, model.encode(ids))[0] for ids in (source, padded))
     torch.testing.assert_close(masked, plain, rtol=1e-4, atol=1e-5)
 
 
@@ -93,14 +93,16 @@ def test_saving_changes_nothing(name: str, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be() -> None:
-    with pytest.raises(UsageError, match="no bridge"):
+    with pytest.raises(UsageError, match="bridge must be outputs or state, got 'rope'"):
         make("attention", bridge="rope")
-    with pytest.raises(UsageError, match="has the encoder's layers"):
+    with pytest.raises(UsageError, match="must be those of the encoder"):
         make("attention", bridge="state")
-    with pytest.raises(UsageError, match="cannot be shared"):
+    with pytest.raises(UsageError, match="heads must divide the width of 16, got 3"):
         make("attention", heads=3)
     model = make("recurrent")
+    with pytest.raises(UsageError, match="must be that of `encode`"):
+        model(TARGET)
     with pytest.raises(UsageError, match="backwards"):
         model.encode(SOURCE, model.encode(SOURCE))
-    with pytest.raises(UsageError, match="left to right"):
+    with pytest.raises(UsageError, match="must be causal"):
         make("bidirectional", decoder_layers=[])

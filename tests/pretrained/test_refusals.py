@@ -145,9 +145,10 @@ def test_masks_that_say_more_than_padding_are_refused() -> None:
 def test_what_cannot_be_cropped_refuses_assistants() -> None:
     model, assistant, ids = tiny_model("llama"), tiny_model("llama"), random_ids(1, 10)
     with attached(model, **NARROW):
-        with pytest.raises(UsageError, match="does not support cropping"):
+        # transformers 5.24 asks the cache beforehand and raises an error of its own.
+        with pytest.raises((UsageError, ValueError), match=r"cropping|cache that can be cropped"):
             model.generate(ids, assistant_model=assistant, max_new_tokens=6)
-        with pytest.raises(UsageError, match="does not support cropping"):
+        with pytest.raises((UsageError, ValueError), match=r"cropping|cache that can be cropped"):
             model.generate(ids.repeat(1, 3), prompt_lookup_num_tokens=2, max_new_tokens=6)
         with pytest.raises(UsageError, match="does not support cropping"):
             model(ids).past_key_values.crop(-1)

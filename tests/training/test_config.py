@@ -43,7 +43,7 @@ def test_layers_in_short_and_spelled_out() -> None:
     [
         ({"task": "recal"}, "no task 'recal'.*Known: .*recall"),
         ({"task_settings": {"fact": 1}}, "'recall' has no setting 'fact'; it knows facts, segment"),
-        ({"mechanism": "bidirectional"}, "cannot model language from left to right"),
+        ({"mechanism": "bidirectional"}, "must be causal"),
         ({"mechanism": "delta", "settings": {"window": 3}}, "'delta' has no setting 'window'"),
         ({"mechanism": "delta", "settings": {"heads": "many"}}, "No model can be made"),
         ({"mechanism": "dlta"}, "There is no mechanism 'dlta'"),
@@ -63,7 +63,7 @@ def test_layers_in_short_and_spelled_out() -> None:
         ({"curriculum": 9}, "no more than 5"),
         ({"precision": "fp8"}, "no precision 'fp8'. Known: fp32, bf16, fp16"),
         ({"tracker": "pencil"}, "no tracker 'pencil'. Known: tensorboard, wandb"),
-        ({"residual": "none"}, "no residual"),
+        ({"residual": "none"}, "residual must be prenorm or rezero"),
         ({"width": 63}, "cannot be shared"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A text in, a class out: layers of any mechanisms, also such that see later tokens, and a pool over all tokens.
+"""A text classifier trained from scratch: layers of any mechanisms, also bidirectional ones, and a pool over all tokens.
 
 Letters: B batch, S tokens, D width, C classes.
 """
@@ -15,13 +15,13 @@ from memspan.state import State
 
 
 @dataclass(frozen=True)
-class EncoderConfig(BackboneConfig):
-    """What an encoder is made of.
+class ClassifierConfig(BackboneConfig):
+    """The architecture of a classifier.
 
     Attributes:
         classes: C.
-        pooling: "mean" over the tokens, or "weighted", a mean whose weights are learned (attention with one query).
-        padding: the token that only fills rows up; None if there is none. It is not pooled.
+        pooling: "mean" over the tokens, or "weighted", a mean with learned weights (attention with one query).
+        padding: id of the tokens that only fill rows up and are not pooled; None without any.
     """
 
     classes: int = field(kw_only=True)
@@ -31,16 +31,17 @@ class EncoderConfig(BackboneConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.classes < 2:
-            raise UsageError(f"classes={self.classes} cannot be: there are at least 2.")
+            raise UsageError(f"classes must be at least 2, got {self.classes}.")
         if self.pooling not in ("weighted", "mean"):
-            raise UsageError(f"There is no pooling '{self.pooling}'. Known: mean, weighted.")
+            raise UsageError(f"pooling must be mean or weighted, got '{self.pooling}'.")
 
 
 class Pool(nn.Module):
-    """The weighted mean of all tokens read so far; what it carries along makes a text in segments equal the whole.
+    """The weighted mean of all tokens read so far, computed segment by segment.
 
-    The state is {"weight": (B,), "sum": (B, D), "highest": (B,)}: the weights exp(score - highest) and the tokens so
-    weighted, added up. Scores are relative to the highest so far, as in a softmax that is worked out piece by piece.
+    The state is {"weight": (B,), "sum": (B, D), "highest": (B,)}: the sum of the weights exp(score - highest), the sum of
+    the tokens so weighted, and the highest score so far. Subtracting it keeps the exponentials finite, as in an online
+    softmax.
     """
 
     def __init__(self, width: int, learned: bool) -> None:
@@ -58,35 +59,37 @@ class Pool(nn.Module):
         weights = (scores - highest[:, None]).exp() * valid
         weight, total = weights.sum(1), torch.einsum("bs,bsd->bd", weights, x)
         if state is not None:
-            kept = (state["highest"] - highest).exp()
-            weight, total = weight + kept * state["weight"], total + kept[:, None] * state["sum"]
+            rescale = (state["highest"] - highest).exp()
+            weight, total = weight + rescale * state["weight"], total + rescale[:, None] * state["sum"]
         mean = total / weight.clamp_min(torch.finfo(weight.dtype).tiny)[:, None]
         return mean, {"weight": weight, "sum": total, "highest": highest}
 
 
-class Encoder(SavedModel):
-    """A classifier: `(ids, state) -> (logits, state)`, the logits being those of all that was read so far.
+class Classifier(SavedModel):
+    """A classifier `(ids, state, logits_to_keep) -> (logits, state)`, whose logits are those of all tokens read so far.
 
-    A long text is read segment by segment, the state handed on. Mechanisms see padding like any other token; it is
-    the pool that leaves it out, so rows of very different lengths are better read apart.
+    A long text is read segment by segment, the state handed on. Mechanisms see padding like any other token; only the
+    pool leaves it out, so rows of very different lengths are better read apart.
     """
 
-    kind, config_class = "encoder", EncoderConfig
+    kind, config_class = "classifier", ClassifierConfig
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: ClassifierConfig) -> None:
         super().__init__(config)
         self.backbone = Backbone(config, causal=False)
         self.pool = Pool(config.width, config.pooling == "weighted")
         self.head = nn.Linear(config.width, config.classes)
 
-    def forward(self, ids: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """ids (B, S) int64 -> logits (B, C) and the state after them."""
+    def forward(self, ids: Tensor, state: State = None, logits_to_keep: int | None = None) -> tuple[Tensor, State]:
+        """ids (B, S) int64 -> logits (B, logits_to_keep, C), the same at each of these tokens, and the state."""
         before = {"backbone": None, "pool": None} if state is None else state
         padding = self.config.padding
         valid = torch.ones_like(ids, dtype=torch.bool) if padding is None else ids != padding
         hidden, backbone = self.backbone(ids, before["backbone"])
         pooled, pool = self.pool(hidden, valid, before["pool"])
-        return self.head(pooled), {"backbone": backbone, "pool": pool}
+        logits_to_keep = ids.shape[1] if logits_to_keep is None else logits_to_keep
+        logits = self.head(pooled)[:, None].expand(-1, logits_to_keep, -1)
+        return logits, {"backbone": backbone, "pool": pool}
 
     def init_hidden(self) -> State:
         """The state before the first segment."""
