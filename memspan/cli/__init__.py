@@ -16,10 +16,11 @@ from memspan.cli.commands import Interrupted, app
 from memspan.cli.output import print_error
 from memspan.errors import MemspanError
 
-__all__ = ["app", "main", "run"]
+__all__ = ["ORDER", "app", "command_files", "main", "run"]
 
-# The files of commands in the order of the help; a file that is not named here comes last.
 ORDER = ("read", "ask", "chat", "memories", "models", "train", "evaluate", "explain")
+"""The files of commands in the order of the help; a file that is not named here comes last."""
+
 INTERRUPTED = 130  # 128 + the number of the signal, as shells count
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, of click or of typer's own copy of it
 
@@ -75,9 +76,9 @@ def _version(requested: bool) -> None:
 @app.callback()
 def common(
     context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """A long-range memory for language models: read documents once, then ask, search and chat.
@@ -87,11 +88,11 @@ def common(
     context.ensure_object(_Invocation).debug = debug
 
 
-def _files() -> list[str]:
-    """The names of this package's modules, those in `ORDER` first."""
+def command_files() -> list[str]:
+    """The names of this package's modules, those in `ORDER` first; a module without commands adds none."""
     names = [module.name for module in pkgutil.iter_modules(__path__)]
     return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
-for _file in _files():
-    import_module(f"{__name__}.{_file}")  # each adds its commands to `app`
+for _name in command_files():
+    import_module(f"{__name__}.{_name}")  # adds the commands of the file to `app`

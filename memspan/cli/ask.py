@@ -16,12 +16,12 @@ from memspan.cli.options import (
     SEED,
     TEMPERATURE,
     Loading,
-    check_text,
     load_language_model,
     loads_model,
     make_sampling,
     model_of,
     open_memory,
+    require_text,
 )
 from memspan.cli.output import print_json, print_line, print_part, print_passages
 from memspan.errors import UsageError
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from memspan.assistant.language_model import LanguageModel
 
 
+# The parameters are the options.
 @command()
 @loads_model
 def ask(
     folder: MEMORY,
-    question: Annotated[str, typer.Argument(help="What to ask.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question to answer.")],
     loading: Loading,
     budget: BUDGET = None,
     no_rerank: NO_RERANK = False,
@@ -44,20 +45,20 @@ def ask(
     as_json: AS_JSON = False,
     model: MODEL = None,
 ) -> None:
-    """Answer a question from a memory, and show the passages that the answer comes from.
+    """Answer a question from a memory, and show the passages that the answer is based on.
 
     Example: memspan ask library.mem "Where was the treasure buried?"
     """
-    check_text("question", question)
+    require_text("question", question)
     name = model_of(folder)
     sampling = make_sampling(max_new_tokens, temperature, seed)
     lm = load_language_model(model or name, loading)
     memory = open_memory(lm, folder)
     _check_fits(lm, question)
-    chosen = {} if budget is None else {"budget": budget}
+    options = {} if budget is None else {"budget": budget}
     if no_rerank:
-        chosen["rerank"] = 0
-    answer = lm.ask(memory, question, sampling=sampling, on_text=None if as_json else print_part, **chosen)
+        options["rerank"] = 0
+    answer = lm.ask(memory, question, sampling=sampling, on_text=None if as_json else print_part, **options)
     if as_json:
         print_json(answer.to_dict())
         return
@@ -69,32 +70,36 @@ def ask(
 @loads_model
 def search(
     folder: MEMORY,
-    query: Annotated[str, typer.Argument(help="What to look for.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="Question or words to search for.")],
     loading: Loading,
-    top: Annotated[int, typer.Option(min=1, metavar="N", help="How many passages.")] = 8,
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="Number of passages.")] = 8,
     no_rerank: NO_RERANK = False,
     as_json: AS_JSON = False,
     model: MODEL = None,
 ) -> None:
-    """Show the passages of a memory that bear most on a query, best first.
+    """Show the passages of a memory that are most relevant to a query, best first.
 
     Example: memspan search library.mem "storms at sea" --top 3
     """
-    check_text("query", query)
+    require_text("query", query)
     name = model_of(folder)
     lm = load_language_model(model or name, loading)
     memory = open_memory(lm, folder)
     if len(memory) == 0:
         raise UsageError("This memory is empty; read something into it first.")
     _check_fits(lm, query)
-    found = lm.search(memory, query, top=top, rerank=0) if no_rerank else lm.search(memory, query, top=top)
+    passages = lm.search(memory, query, top=top, rerank=0) if no_rerank else lm.search(memory, query, top=top)
     if as_json:
-        print_json({"query": query, "passages": [asdict(one) for one in found], "memory_tokens": memory.tokens})
+        results = [asdict(passage) for passage in passages]
+        print_json({"query": query, "passages": results, "memory_tokens": memory.tokens})
     else:
-        print_passages(found)
+        print_passages(passages)
 
 
 def _check_fits(lm: "LanguageModel", text: str) -> None:
+    """Raises UsageError for a question that alone fills the model's window."""
     length, window = len(lm.prompt_ids(text)), lm.decoder.window
     if length >= window:
-        raise UsageError(f"The question has {length:,} tokens, but the model's window holds {window:,}: shorten it.")
+        raise UsageError(
+            f"The question must be below {window:,} tokens, the model's window, got {length:,}: shorten it."
+        )

@@ -13,6 +13,7 @@ from memspan.cli.options import (
     BUDGET,
     MAX_NEW_TOKENS,
     MODEL,
+    NEW_OR_OLD_MEMORY,
     SEED,
     TEMPERATURE,
     Loading,
@@ -38,20 +39,20 @@ if TYPE_CHECKING:
 @command()
 @loads_model
 def chat(
-    folder: Annotated[
-        Path, typer.Option("--memory", metavar="DIR", help="The folder of the memory; made if it is not there.")
-    ],
+    folder: Annotated[Path, typer.Option("--memory", metavar="DIR", help=NEW_OR_OLD_MEMORY)],
     loading: Loading,
-    system: Annotated[str | None, typer.Option(metavar="TEXT", help="How the model is to behave.")] = None,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="System prompt: instructions for the model.")
+    ] = None,
     budget: BUDGET = None,
     max_new_tokens: MAX_NEW_TOKENS = 256,
     temperature: TEMPERATURE = 0.0,
     seed: SEED = None,
     model: MODEL = None,
 ) -> None:
-    """Talk with a model that remembers: every exchange is kept and recalled when it matters, also after a restart.
+    """Chat with a model that keeps every exchange in a memory and retrieves it when it is relevant.
 
-    Reads a line per turn, from the terminal or a pipe; /help lists the commands.
+    The memory outlives the program. Each turn is one line, from the terminal or a pipe; /help lists the chat commands.
 
     Example: memspan chat --memory diary.mem
     """
@@ -60,24 +61,24 @@ def chat(
     memory = lm.new_memory(folder)
     from memspan.assistant.chat import Chat
 
-    chosen = {} if budget is None else {"budget": budget}
-    conversation = Chat(lm, memory, system=system, sampling=sampling, **chosen)
+    options = {} if budget is None else {"budget": budget}
+    conversation = Chat(lm, memory, system=system, sampling=sampling, **options)
     if sys.stdin.isatty():
-        known = f"{count(len(memory.sources), 'source')}, {count(len(conversation.transcript), 'exchange')}"
-        print_info(f"{folder} ({known}); /help lists the commands")
+        counts = f"{count(len(memory.sources), 'source')}, {count(len(conversation.transcript), 'exchange')}"
+        print_info(f"{folder} ({counts}); /help lists the commands")
     for line in _lines():
         try:
             if line.startswith("/"):
                 if _run_chat_command(line, conversation) == "exit":
                     return
             elif line:
-                _answer(conversation, line)
+                _reply(conversation, line)
         except UsageError as error:  # a wrong request does not end the conversation
             print_error(f"error: {error}")
 
 
 def _lines() -> Iterator[str]:
-    """What the user types, or pipes in, until the end of input."""
+    """The lines that the user types or pipes in, until the end of input."""
     if not sys.stdin.isatty():
         yield from (line.strip() for line in sys.stdin)
         return
@@ -88,11 +89,10 @@ def _lines() -> Iterator[str]:
             yield input("> ").strip()
 
 
-def _answer(conversation: "Chat", text: str) -> None:
-    """Print the answer while it is written; Ctrl-C ends it early, and what was said is kept."""
-    answer = conversation.reply(text)
+def _reply(conversation: "Chat", message: str) -> None:
+    """Print the reply while it is generated; Ctrl-C ends it early, and the part printed so far is kept."""
     try:
-        for part in answer:
+        for part in conversation.reply(message):
             print_part(part)
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
@@ -101,19 +101,19 @@ def _answer(conversation: "Chat", text: str) -> None:
         print_line("")
 
 
-_HELP = """/memory            what the memory holds
-/recalled          the passages recalled for the last answer
+_HELP = """/memory            show the contents of the memory
+/recalled          show the passages retrieved for the last reply
 /forget            forget the last exchange
-/forget PATTERN    forget the sources with this name, or names like it (* and ? stand for anything)
+/forget PATTERN    forget the sources that match a name or pattern (* and ? are wildcards)
 /save PATH         copy the memory to a new folder
-/exit              leave; everything said is kept"""
+/exit              leave the chat; the memory keeps every exchange"""
 
 
 def _run_chat_command(line: str, conversation: "Chat") -> str:
-    """Does what a line with a command says; returns the command."""
-    order, _, argument = line.removeprefix("/").partition(" ")
+    """Run a line such as "/forget notes.txt"; returns the name of the command."""
+    name, _, argument = line.removeprefix("/").partition(" ")
     argument, memory = argument.strip(), conversation.memory
-    match order:
+    match name:
         case "help":
             print_line(_HELP)
         case "memory":
@@ -130,4 +130,4 @@ def _run_chat_command(line: str, conversation: "Chat") -> str:
             pass
         case _:
             raise UsageError(f"there is no command {line}: /help lists them")
-    return order
+    return name

@@ -1,23 +1,38 @@
-"""The application that commands are added to, and what all of them have in common.
+"""The application that commands are added to, and the behaviour that all commands share.
 
-A subcommand is a function: its signature is its options and its docstring is its help. Importing a file of commands must
+A command is a function: its signature is its options and its docstring is its help. Importing a file of commands must
 stay cheap (`memspan --help` takes well under a second): torch, transformers and rich are imported by the function that
 needs them.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+CommandFunction = Callable[..., None]
 
 
 class Interrupted(Exception):
-    """The user pressed Ctrl-C; the text says what that means."""
+    """The user pressed Ctrl-C; the text is the message to print."""
+
+
+def _for_help(parameters: list[Any]) -> list[Any]:
+    """The parameters without a type for switches, and with --help in the last panel if it had one to itself."""
+    options = [parameter for parameter in parameters if isinstance(parameter, TyperOption)]
+    for option in options:
+        if option.is_flag and option.metavar is None:
+            option.metavar = ""
+    *before, last = options
+    if before and all(option.rich_help_panel for option in before):
+        last.rich_help_panel = before[-1].rich_help_panel
+    return parameters
 
 
 class Command(TyperCommand):
-    """A command that can be interrupted: otherwise typer leaves without a word, or with one of its own."""
+    """A command that reports an interruption as `Interrupted`; typer alone would exit without a message."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -25,12 +40,18 @@ class Command(TyperCommand):
         except KeyboardInterrupt as interrupt:
             raise Interrupted(str(interrupt)) from interrupt
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _for_help(super().get_params(ctx))
+
 
 class Group(TyperGroup):
-    """The commands in the order in which they are needed."""
+    """The commands, listed in the order in which they were added."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _for_help(super().get_params(ctx))
 
 
 app = typer.Typer(
@@ -41,6 +62,17 @@ app = typer.Typer(
 )
 
 
-def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(name: str | None = None) -> Callable[[CommandFunction], CommandFunction]:
     """A decorator that adds a function to the application, by default under its own name."""
     return app.command(name, cls=Command)
+
+
+def with_parameters(
+    function: CommandFunction, call: CommandFunction, parameters: Sequence[inspect.Parameter]
+) -> CommandFunction:
+    """`call` with the name and docstring of `function` and a signature of these parameters, all by keyword."""
+    keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    call.__name__, call.__doc__ = function.__name__, function.__doc__
+    call.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in keywords}
+    return call

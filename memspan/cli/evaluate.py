@@ -1,41 +1,57 @@
-"""`memspan eval`, `predict` and `compare`: what a trained model does."""
+"""`memspan eval`, `predict` and `compare`: measurements and predictions of trained models."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from memspan.cli.commands import command
-from memspan.cli.options import AS_JSON, OTHERS, read_text, whole_numbers
-from memspan.cli.output import format_bytes, print_info, print_json, print_line, print_table
+from memspan.cli.options import AS_JSON, CHECKPOINT, CONFIG, ENSEMBLE, parse_numbers, read_text
+from memspan.cli.output import format_bytes, number_table, print_info, print_json, print_line, print_table
 from memspan.cli.train_options import configures, run_settings
 from memspan.errors import UsageError
-from memspan.training.config import TrainConfig, parse_settings
+from memspan.training.config import SCRATCH, TrainConfig, parse_settings
+
+if TYPE_CHECKING:
+    from memspan.evaluation.ablation import Comparison
+    from memspan.training.measure import Score
+
+TRAINED_LIMIT, PRETRAINED_LIMIT = 200, 40  # held-out records of a comparison; a pretrained model is slow
 
 
+# The parameters are the options.
 @command("eval")
 def evaluate_model(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A model's folder: `best` of a run.")],
-    task: Annotated[str | None, typer.Option(help="What is asked; by default what the model was trained for.")] = None,
+    checkpoint: CHECKPOINT,
+    task: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Task to evaluate (default: the one the model was trained for).")
+    ] = None,
     task_settings: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Settings of the task, in place of the training's.")
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Settings of the task (default: those of the training)."),
     ] = None,
     segments: Annotated[
-        str, typer.Option(metavar="N,N,...", help="How many segments the streams have.")
+        str, typer.Option(metavar="N,N,...", help="Stream lengths to evaluate, in segments.")
     ] = "5,16,64,256",
-    rows: Annotated[int, typer.Option(min=1, metavar="N", help="Streams read at once.")] = 64,
-    batches: Annotated[int, typer.Option(min=1, metavar="N", help="How often.")] = 1,
-    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the streams.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw a picture: png, svg, pdf.")] = None,
-    others: OTHERS = None,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Number of streams per batch.")] = 64,
+    batches: Annotated[int, typer.Option(min=1, metavar="N", help="Number of evaluation batches per length.")] = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Random seed of the evaluation streams (default: a fixed one)."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Picture of accuracy over distance to write: png, svg or pdf.")
+    ] = None,
+    ensemble: ENSEMBLE = None,
     as_json: AS_JSON = False,
 ) -> None:
-    """Measure a trained model: accuracy against distance, and the bytes of its state.
+    """Evaluate a trained model: accuracy and loss by distance, and the size of its state.
 
     Example: memspan eval runs/delta/best --task recall --segments 5,16,64,256
     """
-    lengths = whole_numbers(segments)
+    lengths = parse_numbers(segments, int, "--segments")
     from memspan.evaluation import evaluate
 
     seeded = {} if seed is None else {"seed": seed}
@@ -44,9 +60,9 @@ def evaluate_model(
         task,
         parse_settings(task_settings or []),
         lengths,
-        rows=rows,
+        rows=batch_size,
         batches=batches,
-        others=others or [],
+        others=ensemble or [],
         **seeded,
     )
     if plot is not None:
@@ -54,112 +70,128 @@ def evaluate_model(
     if as_json:
         print_json({"checkpoint": str(checkpoint), "scores": evaluate.to_dict(scores)})
         return
-    from rich.table import Table
+    _print_scores(scores)
 
-    table = Table(box=None)
-    for name in ("segments", "distance", "accuracy", "loss", "bits", "state", "tokens/s"):
-        table.add_column(name, justify="right")
-    for name in scores[0].metrics:
-        table.add_column(name, justify="right")
-    for one in scores:
-        measured = (f"{one.accuracy:.1%}", f"{one.loss:.4f}", f"{one.bits:.4f}", format_bytes(one.state_bytes))
-        own = [f"{value:.4f}" for value in one.metrics.values()]
-        table.add_row(f"{one.segments:,}", f"{one.distance:,}", *measured, f"{one.tokens_per_second:,.0f}", *own)
+
+def _print_scores(scores: "Sequence[Score]") -> None:
+    """Print a row of measurements for each length."""
+    columns = ("segments", "distance", "accuracy", "loss", "bits", "state", "tokens/s")
+    table = number_table((*columns, *scores[0].metrics))
+    for score in scores:
+        table.add_row(
+            f"{score.segments:,}",
+            f"{score.distance:,}",
+            f"{score.accuracy:.1%}",
+            f"{score.loss:.4f}",
+            f"{score.bits:.4f}",
+            format_bytes(score.state_bytes),
+            f"{score.tokens_per_second:,.0f}",
+            *(f"{value:.4f}" for value in score.metrics.values()),
+        )
     print_table(table)
 
 
 @command("predict")
 def predict_texts(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A model's folder: `best` of a run.")],
+    checkpoint: CHECKPOINT,
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT", help="What it reads; - is standard input, a text a line.")
+        list[str] | None,
+        typer.Argument(metavar="TEXT", help="Texts to predict for; - reads standard input, one text per line."),
     ] = None,
-    file: Annotated[Path | None, typer.Option(metavar="FILE", help="One long text, in a file.")] = None,
-    question: Annotated[str, typer.Option(metavar="TEXT", help="Asked behind each text.")] = "",
-    task: Annotated[str | None, typer.Option(help="Refuse a model that was trained for another task.")] = None,
-    others: OTHERS = None,
+    file: Annotated[Path | None, typer.Option(metavar="FILE", help="File that holds one long text.")] = None,
+    question: Annotated[str, typer.Option(metavar="TEXT", help="Question appended to each text.")] = "",
+    task: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Expected task; a model trained for another one is refused.")
+    ] = None,
+    ensemble: ENSEMBLE = None,
     as_json: AS_JSON = False,
 ) -> None:
-    """Let a trained model say what it was trained to say: a label, an answer, a summary, a translation.
+    """Run a trained model on new texts and print its label, answer, summary or translation.
 
     Example: memspan predict runs/letters/best "We cannot come on Friday after all."
     """
-    from memspan.evaluation.predict import predict as predict_texts
+    from memspan.evaluation.predict import predict
 
-    given = list(texts or [])
+    inputs = list(texts or [])
     if file is not None:
-        given.append(read_text(file))
-    if "-" in given:
-        place = given.index("-")
-        given[place : place + 1] = [line.rstrip("\n") for line in sys.stdin if line.strip()]
-    if not given:
+        inputs.append(read_text(file))
+    if "-" in inputs:
+        index = inputs.index("-")
+        inputs[index : index + 1] = [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    if not inputs:
         raise UsageError("There is nothing to read: give a text, --file, or - for standard input.")
-    said = predict_texts(checkpoint, given, question, task, others or [])
+    predictions = predict(checkpoint, inputs, question, task, ensemble or [])
     if as_json:
-        pairs = [{"text": text, "said": one} for text, one in zip(given, said, strict=True)]
+        pairs = [{"text": text, "prediction": value} for text, value in zip(inputs, predictions, strict=True)]
         print_json({"checkpoint": str(checkpoint), "predictions": pairs})
         return
-    for one in said:
-        print_line(one)
+    for prediction in predictions:
+        print_line(prediction)
 
 
 @command("compare")
 @configures
 def compare_memories(
-    given: dict[str, Any],
-    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file with these fields.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="How often each is trained, or asked.")] = 3,
+    overrides: dict[str, Any],
+    config: CONFIG = None,
+    seeds: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Number of random seeds, and so of runs with and without memory."),
+    ] = 3,
     limit: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Records held out that are measured on (default: 200, 40 of a pretrained model)."
+            min=1,
+            metavar="N",
+            help=f"Maximum held-out records (default: {TRAINED_LIMIT}; {PRETRAINED_LIMIT} for a pretrained model).",
         ),
     ] = None,
     documents: Annotated[
-        int, typer.Option(min=1, metavar="N", help="What a pretrained model reads, at most, before it is asked.")
+        int,
+        typer.Option(min=1, metavar="N", help="Pretrained model: maximum documents read before the questions."),
     ] = 60,
     budget: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Tokens of text in front of a pretrained model when it is asked.")
+        int, typer.Option(min=1, metavar="N", help="Pretrained model: maximum tokens of text in a prompt.")
     ] = 640,
     shots: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Examples with answers that a pretrained model is shown before.")
+        int, typer.Option(min=0, metavar="N", help="Pretrained model: number of solved examples in a prompt.")
     ] = 0,
     as_json: AS_JSON = False,
 ) -> None:
-    """Train with a memory and without one, as long and with as many parameters, and say what each reaches.
+    """Compare a model with a memory and the same model without one, at equal time and number of parameters.
 
-    Without means: the same model, but every layer sees the current window alone.
+    Without memory, every layer sees only its current window.
 
-    A pretrained model (--model) is asked about long texts: reminded by its memory, or with their end alone before it. It
-    is trained only where --lora names a rank.
+    A pretrained model (--model) answers questions about long texts, either from retrieved passages or from the end of the
+    text alone; it is trained only if --lora sets a rank.
 
     Example: memspan compare --task classification --mechanism delta --seconds 30
     """
-    from memspan.training.config import SCRATCH
-
-    run, note = TrainConfig.from_mapping(run_settings(config, given, resume=False)), None if as_json else print_info
-    numbers = range(run.seed, run.seed + seeds)
+    run = TrainConfig.from_mapping(run_settings(config, overrides, resume=False))
+    note = None if as_json else print_info
+    random_seeds = range(run.seed, run.seed + seeds)
     if run.model == SCRATCH:
         from memspan.evaluation.ablation import compare
 
-        told = compare(run, numbers, 200 if limit is None else limit, note)
+        comparison = compare(run, random_seeds, limit or TRAINED_LIMIT, note)
     else:
         from memspan.evaluation.memory_vs_window import compare_memory_with_window
 
-        told = compare_memory_with_window(run, numbers, 40 if limit is None else limit, documents, budget, shots, note)
+        records = limit or PRETRAINED_LIMIT
+        comparison = compare_memory_with_window(run, random_seeds, records, documents, budget, shots, note)
     if as_json:
-        print_json(told.to_dict())
-        return
-    from rich.table import Table
+        print_json(comparison.to_dict())
+    else:
+        _print_comparison(comparison)
 
-    table = Table(box=None)
-    for name in (told.task, told.metric, "spread", "parameters", "memory"):
-        table.add_column(name, justify="left" if name == told.task else "right")
-    for one in told.contenders:
-        table.add_row(
-            one.name, f"{one.mean:.4f}", f"{one.spread:.4f}", f"{one.parameters:,}", format_bytes(one.state_bytes)
-        )
-    for name, value in told.baselines.items():
+
+def _print_comparison(comparison: "Comparison") -> None:
+    """Print a row for each contender and baseline, and the verdict."""
+    table = number_table((comparison.task, comparison.metric, "spread", "parameters", "memory"), labels=1)
+    for contender in comparison.contenders:
+        scores = (f"{contender.mean:.4f}", f"{contender.spread:.4f}")
+        table.add_row(contender.name, *scores, f"{contender.parameters:,}", format_bytes(contender.state_bytes))
+    for name, value in comparison.baselines.items():
         table.add_row(name, f"{value:.4f}", "", "", "")
     print_table(table)
-    print_line(told.verdict())
+    print_line(comparison.verdict())

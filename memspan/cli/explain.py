@@ -1,7 +1,7 @@
-"""`memspan trace` and `memspan explain`: what happens inside a mechanism, and what an answer rests on."""
+"""`memspan trace` and `memspan explain`: the inside of a mechanism step by step, and the evidence for an answer."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,13 +10,13 @@ from memspan.cli.options import (
     AS_JSON,
     MODEL,
     Loading,
-    check_text,
     load_language_model,
     loads_model,
     model_of,
     open_memory,
+    parse_numbers,
     read_text,
-    whole_numbers,
+    require_text,
 )
 from memspan.cli.output import format_bytes, print_json, print_line, print_table, printable
 from memspan.errors import UsageError
@@ -26,34 +26,37 @@ if TYPE_CHECKING:
     from memspan import explain
 
 
+# The parameters are the options.
 @command("trace")
 def show_steps(
     mechanism: Annotated[
-        str | None, typer.Argument(metavar="MECHANISM", help="Its name, e.g. lstm, or transformer for attention.")
+        str | None,
+        typer.Argument(metavar="MECHANISM", help="Name of a mechanism, e.g. lstm, or transformer for attention."),
     ] = None,
     numbers: Annotated[
         str | None,
         typer.Option(
             "--input",
             metavar="N,N,...",
-            help="What it reads, a number a step (default: 1,0,1,0,1); token ids of a model.",
+            help="Input, one number per step (default: 1,0,1,0,1); for a trained model, token ids.",
         ),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="DIR", help="A trained model instead: `best` of a run.")
+        Path | None,
+        typer.Option("--model", metavar="DIR", help="Folder of a trained model to trace instead: `best` of a run."),
     ] = None,
-    text: Annotated[str | None, typer.Option(metavar="TEXT", help="What the model reads.")] = None,
+    text: Annotated[str | None, typer.Option(metavar="TEXT", help="Input text of the trained model.")] = None,
     hidden: Annotated[int, typer.Option(min=1, metavar="N", help="Hidden size of the mechanism.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of its random weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed of the mechanism's weights.")] = 0,
     settings: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Settings of the mechanism.")] = None,
     picture: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Also draw a picture: png or svg.")
+        Path | None, typer.Option("--plot", metavar="FILE", help="Picture of the steps to write: png or svg.")
     ] = None,
     as_json: AS_JSON = False,
 ) -> None:
-    """Show step by step what happens inside a memory mechanism: gates, cells, scores, weights, outputs.
+    """Show step by step the internal values of a memory mechanism: gates, cells, scores, weights, outputs.
 
-    By itself it has random weights; of a trained model every mechanism is shown, one after the other.
+    A mechanism given by name has random weights; of a trained model, every mechanism is shown in order.
 
     Example: memspan trace lstm --input 1,0,1,0,1 --plot lstm.svg
     """
@@ -67,93 +70,101 @@ def show_steps(
 
     if picture is not None:
         trace.check_picture(picture)
-    if mechanism is not None:
-        read = {} if numbers is None else {"numbers": _decimals(numbers)}
-        chosen = parse_settings(settings or [])
-        traces = [trace.trace_mechanism(mechanism, hidden=hidden, seed=seed, settings=chosen, **read)]
-        about = {"mechanism": mechanism, "hidden": hidden, "seed": seed}
+    if model is not None:
+        ids = None if numbers is None else parse_numbers(numbers, int, "--input")
+        traces = trace.trace_model(model, text, ids)
+        about: dict[str, Any] = {"model": str(model)}
     else:
-        assert model is not None
-        traces = trace.trace_model(model, text, None if numbers is None else whole_numbers(numbers))
-        about = {"model": str(model)}
+        inputs = {} if numbers is None else {"numbers": parse_numbers(numbers, float, "--input")}
+        values = parse_settings(settings or [])
+        traces = [trace.trace_mechanism(str(mechanism), hidden=hidden, seed=seed, settings=values, **inputs)]
+        about = {"mechanism": mechanism, "hidden": hidden, "seed": seed}
     if picture is not None:
         trace.plot(traces, picture)
     if as_json:
-        print_json({**about, "traces": [one.to_dict() for one in traces]})
+        print_json({**about, "traces": [result.to_dict() for result in traces]})
         return
-    for shown in traces:
-        print_table(shown.table())
-        print_line(f"carried on: {format_bytes(shown.state_bytes)}\n")
+    for result in traces:
+        print_table(result.table())
+        print_line(f"carried on: {format_bytes(result.state_bytes)}\n")
 
 
-def _decimals(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UsageError(f"'{text}' is no list of numbers like 1,0,1,0,1.") from error
-
-
+# The parameters are the options.
 @command("explain")
 @loads_model
 def explain_answer(
-    what: Annotated[Path, typer.Argument(metavar="CHECKPOINT|DIR", help="`best` of a run, or the folder of a memory.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT|DIR", help="Folder of a trained model (`best` of a run) or a memory.")
+    ],
     loading: Loading,
     text: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="What the trained model reads; what the memory is asked.")
+        str | None,
+        typer.Argument(metavar="TEXT", help="Input text of the trained model, or a question to the memory."),
     ] = None,
-    file: Annotated[Path | None, typer.Option(metavar="FILE", help="The text, in a file.")] = None,
-    question: Annotated[str, typer.Option(metavar="TEXT", help="Asked behind the text.")] = "",
+    file: Annotated[Path | None, typer.Option(metavar="FILE", help="File that holds the text.")] = None,
+    question: Annotated[
+        str, typer.Option(metavar="TEXT", help="Question appended to the text, for a trained model.")
+    ] = "",
     method: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="gradients (the default), attention, gates or occlusion; not for memories."),
+        typer.Option(
+            metavar="NAME",
+            help="Method for a trained model: gradients, attention, gates or occlusion (default: gradients).",
+        ),
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that shows it all.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="HTML page to write, with the text shaded.")] = None,
     as_json: AS_JSON = False,
     model: MODEL = None,
 ) -> None:
-    """Show which earlier tokens, segments or memories an answer rests on.
+    """Show the earlier tokens, segments or passages that an answer is based on.
 
     Example: memspan explain runs/letters/best "We cannot come on Friday after all." --html why.html
     """
     if (text is None) == (file is None):
         raise UsageError("Give one text to explain: on the command line, or with --file.")
-    given = read_text(file) if file is not None else str(text).encode("utf-8", "replace").decode()
+    content = read_text(file) if file is not None else str(text).encode("utf-8", "replace").decode()
     from memspan import explain
     from memspan.memory.store.folder import Folder
 
-    found: explain.Explanation | explain.RecallExplanation
-    if Folder.is_memory(what):
+    explanation: explain.Explanation | explain.RecallExplanation
+    if Folder.is_memory(folder):
         if method is not None or question:
             raise UsageError(
-                "A memory is explained by what it recalls for one question: leave out --method and --question."
+                "A memory is explained by its passages for one question: leave out --method and --question."
             )
-        check_text("question", given)
-        lm = load_language_model(model or model_of(what), loading)
-        found = explain.explain_recall(lm, open_memory(lm, what), given)
+        require_text("question", content)
+        lm = load_language_model(model or model_of(folder), loading)
+        explanation = explain.explain_recall(lm, open_memory(lm, folder), content)
     else:
-        found = explain.explain(what, given, question, method or "gradients")
+        explanation = explain.explain(folder, content, question, method or "gradients")
     if html is not None:
-        explain.write(found.page(), html)
+        explain.write(explanation.page(), html)
     if as_json:
-        print_json(found.to_dict())
+        print_json(explanation.to_dict())
         return
-    print_line(found.said, style="bold")
-    for name, value in found.page().facts:
-        print_line(f"{name}: {value}")
-    for shown in found.page().tables:
-        _print_bars(shown)
+    _print_explanation(explanation)
     if html is not None:
         print_line(f"{html} shows it in the text.")
 
 
-def _print_bars(shown: "explain.Table") -> None:
-    """A table of the page, its bars as numbers."""
+def _print_explanation(explanation: "explain.Explanation | explain.RecallExplanation") -> None:
+    """Print the answer, and the facts and tables of the page."""
+    page = explanation.page()
+    print_line(explanation.said, style="bold")
+    for name, value in page.facts:
+        print_line(f"{name}: {value}")
+    for table in page.tables:
+        _print_page_table(table)
+
+
+def _print_page_table(page_table: "explain.Table") -> None:
+    """Print a table of the page, with its bars as numbers."""
     from rich.table import Table
 
-    table = Table(title=shown.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for place, name in enumerate(shown.columns):
-        number = any(row[place].bar is not None for row in shown.rows)
-        table.add_column(printable(name), justify="right" if number else "left")
-    for row in shown.rows:
-        table.add_row(*(printable(one.text) if one.bar is None else f"{one.bar.value:.4f}" for one in row))
+    table = Table(title=page_table.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for index, name in enumerate(page_table.columns):
+        has_bars = any(row[index].bar is not None for row in page_table.rows)
+        table.add_column(printable(name), justify="right" if has_bars else "left")
+    for row in page_table.rows:
+        table.add_row(*(printable(cell.text) if cell.bar is None else f"{cell.bar.value:.4f}" for cell in row))
     print_table(table)

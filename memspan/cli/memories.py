@@ -10,13 +10,13 @@ import typer
 
 from memspan.cli.commands import command
 from memspan.cli.options import AS_JSON, MEMORY
-from memspan.cli.output import SHOWN, count, print_contents, print_json, print_line, printable
+from memspan.cli.output import PREVIEW, count, print_contents, print_json, print_line, printable
 from memspan.errors import UsageError
 
 
 @command("inspect")
 def show(folder: MEMORY, as_json: AS_JSON = False) -> None:
-    """Show what a memory holds: its sources, size, and the model that made it.
+    """Show the contents of a memory: its sources, its size, and the model that made it.
 
     Example: memspan inspect library.mem
     """
@@ -30,24 +30,29 @@ def show(folder: MEMORY, as_json: AS_JSON = False) -> None:
 
 
 @command()
-def fork(folder: MEMORY, new: Annotated[Path, typer.Argument(metavar="NEW", help="The folder of the copy.")]) -> None:
-    """Copy a memory; both then go their own ways. Where the file system can, nothing is really copied.
+def fork(
+    folder: MEMORY,
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Folder of the copy; must not exist or be empty.")],
+) -> None:
+    """Copy a memory; later changes to one do not affect the other. Files are shared where the file system allows it.
 
     Example: memspan fork library.mem experiment.mem
     """
     from memspan.memory import load_memory
 
-    twin = load_memory(folder).fork(new)
-    print_line(f"{twin.path} holds {count(twin.tokens, 'token')} of {count(len(twin.sources), 'source')}.")
+    copy = load_memory(folder).fork(new)
+    print_line(f"{copy.path} holds {count(copy.tokens, 'token')} of {count(len(copy.sources), 'source')}.")
 
 
 @command()
 def forget(
     folder: MEMORY,
-    source: Annotated[str, typer.Option(metavar="PATTERN", help="A source, or a pattern with * and ? for several.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    source: Annotated[
+        str, typer.Option(metavar="PATTERN", help="Name of a source, or a pattern with the wildcards * and ?.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Forget sources for good: they leave the memory, its files and its index. Forks keep theirs.
+    """Delete sources from a memory, its files and its index, for good. Forks keep their copies.
 
     Example: memspan forget library.mem --source "drafts/*"
     """
@@ -56,21 +61,22 @@ def forget(
     memory = load_memory(folder)
     matching = [name for name in memory.sources if name == source or fnmatchcase(name, source)]
     if matching and not yes:
-        _confirm(f"Forget {count(len(matching), 'source')} ({shorten(', '.join(matching), SHOWN)}) for good?")
+        _confirm(f"Forget {count(len(matching), 'source')} ({shorten(', '.join(matching), PREVIEW)}) for good?")
     for name in memory.forget(source):
         print_line(f"Forgot {name}.")
 
 
 def _confirm(question: str) -> None:
-    """Raises UsageError where nobody is there to answer."""
+    """Ask the user and abort unless the reply is yes. Raises UsageError where standard input is no terminal."""
     if not sys.stdin.isatty():
-        raise UsageError(f"{printable(question)} Say --yes to do it without being asked.")
+        raise UsageError(f"{printable(question)} Confirm with --yes.")
     typer.confirm(printable(question), abort=True)
 
 
 @command()
 def merge(
-    folder: MEMORY, other: Annotated[Path, typer.Argument(metavar="OTHER", help="The memory to take from.")]
+    folder: MEMORY,
+    other: Annotated[Path, typer.Argument(metavar="OTHER", help="Folder of the memory whose sources are added.")],
 ) -> None:
     """Add the sources of another memory that was made with the same model.
 

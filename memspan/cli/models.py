@@ -16,42 +16,44 @@ from memspan.errors import UsageError
 @loads_model
 def models(
     loading: Loading,
-    families: Annotated[bool, typer.Option("--families", help="Which architectures can be given a memory.")] = False,
+    families: Annotated[bool, typer.Option("--families", help="List the architectures that memspan supports.")] = False,
     add: Annotated[
-        Path | None, typer.Option(metavar="WHEEL", help="Take an embedded model from a file downloaded elsewhere.")
+        Path | None,
+        typer.Option(metavar="WHEEL", help="Install an embedded model from a wheel that was downloaded elsewhere."),
     ] = None,
     get: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Fetch and prepare a model now instead of at first use.")
+        str | None, typer.Option(metavar="NAME", help="Download and prepare a model now instead of at its first use.")
     ] = None,
     calibrate: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Choose a model's retrieval heads anew, and show them.")
+        str | None, typer.Option(metavar="NAME", help="Select the retrieval heads of a model again, and show them.")
     ] = None,
     as_json: AS_JSON = False,
 ) -> None:
-    """List the models that are at hand, or fetch, add or calibrate one.
+    """List the available models, or download, install or calibrate one.
 
     Example: memspan models --get smollm2
     """
     if sum([families, add is not None, get is not None, calibrate is not None]) > 1:
-        raise UsageError("--families, --add, --get and --calibrate are different requests: give one of them.")
+        raise UsageError("--families, --add, --get and --calibrate exclude each other: give one of them.")
     if families:
         _show_families(as_json)
         return
     if add is not None:
         from memspan.pretrained import hub
 
-        _report({"added": hub.add(add)}, as_json)
+        _print_record({"added": hub.add(add)}, as_json)
     elif get is not None:
         lm = load_language_model(get, loading)
-        _report({"ready": lm.name, "window": lm.decoder.window}, as_json)
+        _print_record({"ready": lm.name, "window": lm.decoder.window}, as_json)
     elif calibrate is not None:
         heads = load_language_model(calibrate, loading, recalibrate=True).heads
-        _report({"model": calibrate, **asdict(heads)}, as_json)
+        _print_record({"model": calibrate, **asdict(heads)}, as_json)
     else:
         _show_models(as_json)
 
 
-def _report(record: dict[str, Any], as_json: bool) -> None:
+def _print_record(record: dict[str, Any], as_json: bool) -> None:
+    """Print a line for each field, or the record as JSON."""
     if as_json:
         print_json(record)
         return
@@ -64,13 +66,13 @@ def _show_models(as_json: bool) -> None:
 
     cached = cached_models()
     if as_json:
-        embedded = [{"name": name, "about": one.about, "wheel": one.wheel} for name, one in EMBEDDED.items()]
-        there = [{**asdict(one), "path": str(one.path)} for one in cached]
-        print_json({"embedded": embedded, "cached": there, "cache": str(cache_folder())})
+        embedded = [{"name": name, "about": model.about, "wheel": model.wheel} for name, model in EMBEDDED.items()]
+        prepared = [{**asdict(model), "path": str(model.path)} for model in cached]
+        print_json({"embedded": embedded, "cached": prepared, "cache": str(cache_folder())})
         return
     print_line("Embedded", style="bold")
-    for name, one in EMBEDDED.items():
-        print_line(f"  {name}  {one.about}")
+    for name, shipped in EMBEDDED.items():
+        print_line(f"  {name}  {shipped.about}")
     print_line(f"Prepared, in {cache_folder()}", style="bold")
     for model in cached:
         state = "calibrated" if model.calibrated else "heads as shipped, or calibrated at first use"
@@ -85,7 +87,8 @@ def _show_families(as_json: bool) -> None:
     from memspan.pretrained.families import FAMILIES
 
     if as_json:
-        print_json({name: {"tier": one.tier.value, "notes": one.notes} for name, one in sorted(FAMILIES.items())})
+        tiers = {name: {"tier": family.tier.value, "notes": family.notes} for name, family in sorted(FAMILIES.items())}
+        print_json(tiers)
         return
-    for name, one in sorted(FAMILIES.items()):
-        print_line(f"{name}  {one.tier.value}{': ' if one.notes else ''}{one.notes}")
+    for name, family in sorted(FAMILIES.items()):
+        print_line(f"{name}  {family.tier.value}{': ' if family.notes else ''}{family.notes}")

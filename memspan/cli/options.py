@@ -1,15 +1,15 @@
-"""The options that several commands share, and what they are turned into: a model, a memory, sampling settings."""
+"""The options that several commands share, and what they select: a model, a memory, sampling settings, texts."""
 
 import inspect
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from memspan.cli.commands import CommandFunction, with_parameters
 from memspan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,88 +17,103 @@ if TYPE_CHECKING:
     from memspan.memory import Memory
     from memspan.models.generate import Sampling
 
+Number = TypeVar("Number", int, float)
 
 MODEL = Annotated[
     str | None,
     typer.Option(
         "--model",
         metavar="NAME",
-        help="smollm2, a Hugging Face id, a folder, or a .gguf file. By default the model that made the memory; "
-        "for a new memory $MEMSPAN_MODEL, else smollm2.",
+        help="Language model: smollm2, a Hugging Face id, a folder, or a .gguf file (default: the model that made the "
+        "memory; for a new memory $MEMSPAN_MODEL, else smollm2).",
         rich_help_panel="Model",
     ),
 ]
-
-
-MEMORY = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the memory.")]
-
-
-AS_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-
+MEMORY = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the memory.")]
+NEW_OR_OLD_MEMORY = "Folder of the memory; created if it does not exist."
+CHECKPOINT = Annotated[
+    Path, typer.Argument(metavar="CHECKPOINT", help="Folder of a trained model: `best` or `last` of a run.")
+]
+CONFIG = Annotated[
+    Path | None, typer.Argument(metavar="CONFIG", help="YAML file of the run; the options below override its fields.")
+]
+AS_JSON = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 NO_RERANK = Annotated[
-    bool, typer.Option("--no-rerank", help="Leave out the weighing by the model: faster, a little less exact.")
+    bool,
+    typer.Option(
+        "--no-rerank",
+        help="Skip reranking the passages by the likelihood of the question: faster, slightly less accurate.",
+    ),
 ]
-
-
 BUDGET = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Tokens of recalled text in the prompt at most (default: 640).")
+    int | None, typer.Option(min=1, metavar="N", help="Maximum tokens of retrieved text in the prompt (default: 640).")
 ]
-
-
-MAX_NEW_TOKENS = Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of an answer at most.")]
-
-
-TEMPERATURE = Annotated[float, typer.Option(min=0, metavar="T", help="0 takes the likeliest token, more is livelier.")]
-
-
-SEED = Annotated[int | None, typer.Option(metavar="N", help="Makes a temperature above 0 repeatable.")]
-
-
-OTHERS = Annotated[
+MAX_NEW_TOKENS = Annotated[int, typer.Option(min=1, metavar="N", help="Maximum tokens of an answer.")]
+TEMPERATURE = Annotated[
+    float,
+    typer.Option(
+        min=0, metavar="T", help="Sampling temperature: 0 always takes the most likely token, higher values vary more."
+    ),
+]
+SEED = Annotated[
+    int | None, typer.Option(metavar="N", help="Random seed of sampling, for repeatable answers (default: none).")
+]
+ENSEMBLE = Annotated[
     list[Path] | None,
-    typer.Option("--with", metavar="CHECKPOINT", help="Further models, whose probabilities are averaged with its own."),
+    typer.Option(
+        "--with", metavar="CHECKPOINT", help="Further trained models; the predicted probabilities are averaged."
+    ),
 ]
 
 
 @dataclass(frozen=True)
 class Loading:
-    """How a model is loaded."""
+    """How a language model is loaded; the fields are options."""
 
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, ... By default CUDA where there is.", rich_help_panel="Model")
+        str | None,
+        typer.Option(
+            metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: CUDA if available).", rich_help_panel="Model"
+        ),
     ] = None
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel="Model")] = "auto"
+    dtype: Annotated[
+        str,
+        typer.Option(
+            metavar="DTYPE", help="Type of the weights: auto, float32, bfloat16 or float16.", rich_help_panel="Model"
+        ),
+    ] = "auto"
     threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Threads on the CPU.", rich_help_panel="Model")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Number of CPU threads (default: chosen by PyTorch).", rich_help_panel="Model"
+        ),
     ] = None
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.", rich_help_panel="Model")
+        bool,
+        typer.Option("--trust-remote-code", help="Allow code that is shipped with the model.", rich_help_panel="Model"),
     ] = False
     compile: Annotated[
         bool,
-        typer.Option("--compile", help="Compile the model: slow to start, faster after.", rich_help_panel="Model"),
+        typer.Option(
+            "--compile", help="Compile the model: slower to start, faster afterwards.", rich_help_panel="Model"
+        ),
     ] = False
 
 
-def loads_model(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `Loading`, and hand it one as its last parameter, `loading`."""
+def loads_model(function: CommandFunction) -> CommandFunction:
+    """Add the fields of `Loading` to a command as options and pass them to it as one argument, `loading`."""
     shared = inspect.signature(Loading).parameters
-    own = [one for one in inspect.signature(function).parameters.values() if one.name != "loading"]
+    own = [parameter for name, parameter in inspect.signature(function).parameters.items() if name != "loading"]
 
-    def collected(**arguments: Any) -> None:
+    def call(**arguments: Any) -> None:
         loading = Loading(**{name: arguments.pop(name) for name in shared})
         function(**arguments, loading=loading)
 
-    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *shared.values())]
-    collected.__name__, collected.__doc__ = function.__name__, function.__doc__
-    collected.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    collected.__annotations__ = {one.name: one.annotation for one in parameters}
-    return collected
+    return with_parameters(function, call, [*own, *shared.values()])
 
 
 def model_of(folder: Path) -> str:
-    """The name of the model that made a memory. Raises UsageError if there is none."""
+    """The name of the model that made a memory. Raises UsageError if there is no memory in the folder."""
     from memspan.memory.store.folder import Folder
 
     return Folder(folder).manifest().fingerprint.name
@@ -107,9 +122,9 @@ def model_of(folder: Path) -> str:
 def load_language_model(
     name: str | None, loading: Loading, folder: Path | None = None, recalibrate: bool = False
 ) -> "LanguageModel":
-    """The model of this name, else the one that made the memory in `folder`, else the default.
+    """The model of this name, else the model that made the memory in `folder`, else the default.
 
-    A folder or file is remembered by its full path, so that the memory can be asked from anywhere.
+    The name of a local folder or file becomes its full path, so that a memory made with it opens from any directory.
     """
     from memspan.memory.store.folder import Folder
 
@@ -118,7 +133,7 @@ def load_language_model(
     if not sys.flags.dev_mode:
         import warnings
 
-        warnings.simplefilter("ignore")  # of libraries, about themselves
+        warnings.simplefilter("ignore")  # libraries warn about their own internals
     import torch
     from transformers.utils import logging
 
@@ -140,31 +155,39 @@ def load_language_model(
 
 
 def open_memory(lm: "LanguageModel", folder: Path) -> "Memory":
+    """The memory in a folder. Raises UsageError if it was made with another model."""
     from memspan.memory import load_memory
 
     return load_memory(folder, expect=lm.fingerprint)
 
 
 def make_sampling(max_new_tokens: int, temperature: float, seed: int | None) -> "Sampling":
+    """The sampling settings that the options select."""
     from memspan.models.generate import Sampling
 
     return Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
 
-def check_text(what: str, text: str) -> None:
+def require_text(noun: str, text: str) -> None:
+    """Raises UsageError if the text is empty or blank."""
     if not text.strip():
-        raise UsageError(f"The {what} is empty.")
+        raise UsageError(f"The {noun} is empty: give one of at least one word.")
 
 
 def read_text(file: Path) -> str:
+    """The text of a file. Raises UsageError if it is not readable UTF-8."""
     try:
         return file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read as UTF-8 text: {error}.") from error
+    except OSError as error:
+        raise UsageError(f"{file} is not readable: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} must be UTF-8 text, got other bytes ({error}): save it as UTF-8.") from error
 
 
-def whole_numbers(text: str) -> list[int]:
+def parse_numbers(text: str, kind: type[Number], option: str) -> list[Number]:
+    """The numbers of a comma-separated list. Raises UsageError, with the option's name, for anything else."""
     try:
-        return [int(part) for part in text.split(",")]
+        return [kind(number) for number in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"'{text}' is no list of whole numbers like 5,16,64.") from error
+        noun = "whole numbers like 5,16,64" if kind is int else "numbers like 1,0,1,0,1"
+        raise UsageError(f"{option} must be {noun}, got '{text}'.") from error

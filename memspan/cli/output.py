@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
     from rich.table import Table
 
     from memspan.assistant.retriever import RetrievedPassage
 
-
-SHOWN = 160  # characters of a passage in a list
+PREVIEW = 160  # characters of a passage in a list
 WIDE = 10_000  # columns where no terminal sets a limit
 
 
@@ -31,50 +31,71 @@ def make_console(stderr: bool = False) -> "Console":
 
 
 def is_plain() -> bool:
-    """Whether the user wants nothing but text."""
+    """Whether colours and progress bars are switched off ($NO_COLOR)."""
     return bool(os.environ.get("NO_COLOR"))
 
 
 def print_table(table: "Table") -> None:
-    """A table on standard output."""
+    """Print a table to standard output."""
     make_console().print(table)
 
 
+def number_table(columns: Sequence[str], labels: int = 0) -> "Table":
+    """An empty table whose columns are right-aligned, but for the first `labels` of them."""
+    from rich.table import Table
+
+    table = Table(box=None)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="left" if index < labels else "right")
+    return table
+
+
+def progress_bar(*columns: "ProgressColumn", hidden: bool = False) -> "Progress":
+    """A progress bar on standard error; it is never shown in a pipe or file."""
+    from rich.progress import Progress
+
+    console = make_console(stderr=True)
+    return Progress(*columns, console=console, disable=hidden or not console.is_terminal or is_plain())
+
+
 def print_line(text: str, style: str | None = None) -> None:
-    """A line on standard output."""
+    """Print a line to standard output."""
     make_console().print(printable(text), style=style)
 
 
 def print_part(text: str) -> None:
-    """Part of a line, seen at once."""
+    """Print part of a line to standard output and flush it."""
     print(printable(text), end="", flush=True)  # noqa: T201
 
 
 def print_json(value: dict[str, Any]) -> None:
+    """Print an object as JSON, in ASCII where the encoding of standard output is not UTF-8."""
     as_unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
     print(json.dumps(value, ensure_ascii=not as_unicode, indent=2))  # noqa: T201
 
 
 def print_info(text: str) -> None:
-    """A remark beside the result."""
+    """Print a remark to standard error."""
     make_console(stderr=True).print(printable(text), style="dim")
 
 
 def print_error(text: str) -> None:
-    """One line about what went wrong."""
+    """Print an error, as one line, to standard error."""
     make_console(stderr=True).print(" ".join(printable(text).split()), style="red")
 
 
 def printable(text: str) -> str:
-    """Without what could steer a terminal: documents and models may say anything."""
-    return "".join(one if one.isprintable() or one == "\n" else " " for one in text)
+    """The text without control characters, with which a document or an answer could steer the terminal."""
+    return "".join(character if character.isprintable() or character == "\n" else " " for character in text)
 
 
-def count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+def count(number: int, noun: str) -> str:
+    """The number with its noun, in the plural unless it is 1."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def format_bytes(nbytes: int) -> str:
+    """The size in bytes, kB, MB, GB or TB."""
     amount, unit = float(nbytes), "bytes"
     for larger in ("kB", "MB", "GB", "TB"):
         if amount < 1000:
@@ -84,20 +105,21 @@ def format_bytes(nbytes: int) -> str:
 
 
 def print_passages(passages: "Sequence[RetrievedPassage]") -> None:
-    for number, one in enumerate(passages, start=1):
-        print_line(f"{number}. {one.source}, characters {one.start:,}-{one.end:,}, score {one.score:.2f}", style="bold")
-        print_line(f"   {shorten(printable(one.text), SHOWN, placeholder=' ...')}")
+    """Print where each passage stands, its score, and the beginning of its text."""
+    for number, passage in enumerate(passages, start=1):
+        span = f"characters {passage.start:,}-{passage.end:,}"
+        print_line(f"{number}. {passage.source}, {span}, score {passage.score:.2f}", style="bold")
+        print_line(f"   {shorten(printable(passage.text), PREVIEW, placeholder=' ...')}")
 
 
 def print_contents(contents: dict[str, Any]) -> None:
-    """What `Memory.inspect` tells, for people."""
-    made_with = contents["fingerprint"]
+    """Print the result of `Memory.inspect`."""
+    fingerprint = contents["fingerprint"]
     print_line(f"{contents['path']}", style="bold")
-    print_line(f"  made with {made_with['name']} in {made_with['dtype']}")
-    counts = (count(contents["tokens"], "token"), count(contents["passages"], "passage"))
-    print_line(
-        f"  {counts[0]}, {counts[1]}, {contents['characters']:,} characters, {format_bytes(contents['bytes'])} on disk"
-    )
+    print_line(f"  made with {fingerprint['name']} in {fingerprint['dtype']}")
+    counts = f"{count(contents['tokens'], 'token')}, {count(contents['passages'], 'passage')}"
+    size = format_bytes(contents["bytes"])
+    print_line(f"  {counts}, {contents['characters']:,} characters, {size} on disk")
     print_line(f"  {count(len(contents['sources']), 'source')}{':' if contents['sources'] else ''}")
     for source in contents["sources"]:
         added = time.strftime("%Y-%m-%d %H:%M", time.localtime(source["added"]))

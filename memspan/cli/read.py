@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memspan.cli.commands import command
-from memspan.cli.options import AS_JSON, MODEL, Loading, load_language_model, loads_model
+from memspan.cli.options import AS_JSON, MODEL, NEW_OR_OLD_MEMORY, Loading, load_language_model, loads_model
 from memspan.cli.output import (
     count,
     format_bytes,
-    is_plain,
-    make_console,
     print_error,
     print_info,
     print_json,
     print_line,
     printable,
+    progress_bar,
 )
+from memspan.data.formats import format_names
 from memspan.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
+    from rich.progress import Progress
 
     from memspan.assistant.language_model import LanguageModel
     from memspan.assistant.reader import ReadProgress
@@ -37,42 +37,54 @@ if TYPE_CHECKING:
 @command()
 @loads_model
 def read(
-    paths: Annotated[list[str], typer.Argument(metavar="PATHS...", help="Files, folders, or - for standard input.")],
-    into: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the memory; made if it is not there.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATHS...",
+            help=f"Documents ({', '.join(format_names())}, other text), folders of documents, or - for standard input.",
+        ),
+    ],
+    into: Annotated[Path, typer.Option(metavar="DIR", help=NEW_OR_OLD_MEMORY)],
     loading: Loading,
-    encoding: Annotated[str | None, typer.Option(metavar="E", help="Of text files that are not UTF-8.")] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(metavar="ENCODING", help="Encoding of text files, e.g. gb18030 (default: UTF-8, or by its mark)."),
+    ] = None,
     name: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Remember the one document under this name.")
+        str | None,
+        typer.Option(
+            "--as", metavar="NAME", help="Source name of the document, if there is only one (default: its path)."
+        ),
     ] = None,
     as_json: AS_JSON = False,
     model: MODEL = None,
 ) -> None:
-    """Read documents into a memory: txt, md, html, pdf, docx, epub, jsonl, and other text.
+    """Read documents into a memory.
 
-    What was read before is passed over; what was interrupted goes on where it stopped.
+    Documents that the memory already holds are skipped; an interrupted reading continues where it stopped.
 
     Example: memspan read book.epub notes/ --into library.mem
     """
-    _check_one_name(name, paths)
+    _check_name(name, paths)
     report = _Report()
     documents = _documents(paths, encoding, report)
     first = next(documents, None)  # before the model is loaded and a folder is made
     if first is None:
-        _tell_failures(report)
-        raise UsageError("None of the documents can be read.")
+        _print_failures(report)
+        raise UsageError("There is no readable document at these paths: see the warnings above.")
     lm = load_language_model(model, loading, into)
     memory = lm.new_memory(into)
-    begun, passages, tokens = time.perf_counter(), len(memory), memory.tokens
-    with _progress_bar() as bar:
+    start, passages, tokens = time.perf_counter(), len(memory), memory.tokens
+    with _reading_bar() as bar:
         try:
             for document in chain([first], documents):
-                _read_one(lm, memory, document, name or document.source, bar, report)
+                _read_document(lm, memory, document, name or document.source, bar, report)
         except KeyboardInterrupt:
             kept = f"{memory.tokens - tokens:,} tokens read and kept; the same command goes on from there"
             raise KeyboardInterrupt(f"interrupted: {kept}") from None
-    report.seconds = time.perf_counter() - begun
+    report.seconds = time.perf_counter() - start
     report.tokens, report.passages = memory.tokens - tokens, len(memory) - passages
-    _tell_failures(report)
+    _print_failures(report)
     if as_json:
         print_json({**report.to_dict(), "memory": _summary(memory)})
     else:
@@ -83,7 +95,16 @@ def read(
 
 @dataclass
 class _Report:
-    """What became of the documents."""
+    """The outcome of a reading.
+
+    Attributes:
+        documents: source, tokens read now (0 if it was known) and characters of each document in the memory.
+        skipped: source and reason of the members of folders that were not documents.
+        failed: the errors of documents that were not readable.
+        tokens: read now, of all documents.
+        passages: added now.
+        seconds: wall time of the reading, without loading the model.
+    """
 
     documents: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
@@ -93,64 +114,72 @@ class _Report:
     seconds: float = 0.0
 
     def skip(self, member: "Skipped") -> None:
+        """Note and print a member of a folder that is skipped."""
         self.skipped.append(asdict(member))
         print_info(f"skipped: {member.source} {member.reason}")
 
     def to_dict(self) -> dict[str, Any]:
+        """The outcome for `--json`; `speed` is in tokens per second."""
         failed = [str(error) for error in self.failed]
-        rest = {"tokens": self.tokens, "passages": self.passages, "seconds": self.seconds, "speed": self._speed()}
-        return {"documents": self.documents, "skipped": self.skipped, "failed": failed, **rest}
+        totals = {"tokens": self.tokens, "passages": self.passages, "seconds": self.seconds, "speed": self._speed()}
+        return {"documents": self.documents, "skipped": self.skipped, "failed": failed, **totals}
 
     def sentence(self, memory: "Memory") -> str:
-        fresh = sum(one["tokens"] > 0 for one in self.documents)
+        """The outcome in words."""
+        added = sum(document["tokens"] > 0 for document in self.documents)
         news = (
-            f"Read {count(fresh, 'document')} in {self.seconds:.1f} s: {count(self.tokens, 'token')} in "
+            f"Read {count(added, 'document')} in {self.seconds:.1f} s: {count(self.tokens, 'token')} in "
             f"{count(self.passages, 'passage')}, {self._speed():,.0f} tokens/s."
         )
         sources = count(len(memory.sources), "source")
-        holds = f"{memory.path} holds {count(memory.tokens, 'token')} of {sources} in {format_bytes(memory.nbytes)}."
-        return f"{news if fresh else 'There was nothing new to read.'} {holds}"
+        contents = f"{memory.path} holds {count(memory.tokens, 'token')} of {sources} in {format_bytes(memory.nbytes)}."
+        return f"{news if added else 'There was nothing new to read.'} {contents}"
 
     def _speed(self) -> float:
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
 
-def _check_one_name(name: str | None, paths: Sequence[str]) -> None:
+def _check_name(name: str | None, paths: Sequence[str]) -> None:
+    """Raises UsageError for an empty name, or one for several documents."""
     if name is not None and (len(paths) > 1 or Path(paths[0]).is_dir()):
         raise UsageError("--as names one document: give one file, or - for standard input.")
     if name == "":
-        raise UsageError("--as needs a name that is not empty.")
+        raise UsageError("--as must be a name, got an empty one.")
 
 
 def _documents(paths: Sequence[str], encoding: str | None, report: _Report) -> "Iterator[Document]":
-    """The documents at the paths; what cannot be read is noted. Raises UsageError at once for what is not there."""
+    """The documents at the paths; errors of unreadable ones go to the report.
+
+    Raises UsageError at once for a path that does not exist.
+    """
     from memspan.data.documents import open_documents
     from memspan.errors import UnreadableSource
 
-    with suppress(UnreadableSource):  # told when its turn comes
-        open_documents(paths, encoding=encoding)  # looks all of them up
+    with suppress(UnreadableSource):  # reported when the loop below reaches it
+        open_documents(paths, encoding=encoding)  # checks that all paths exist
 
-    def in_turn() -> "Iterator[Document]":
+    def opened() -> "Iterator[Document]":
         for path in paths:
             try:
                 yield from open_documents([path], encoding=encoding, on_skip=report.skip)
             except UnreadableSource as error:
                 report.failed.append(error)
 
-    return in_turn()
+    return opened()
 
 
-def _read_one(
-    lm: "LanguageModel", memory: "Memory", document: "Document", name: str, bar: "Bar", report: _Report
+def _read_document(
+    lm: "LanguageModel", memory: "Memory", document: "Document", name: str, bar: "Progress", report: _Report
 ) -> None:
-    old = memory.sources.get(name)
+    """Read a document into the memory as the source `name`; the outcome goes to the report."""
+    previous = memory.sources.get(name)
     task = bar.add_task(printable(name), total=_expected_characters(document), speed="")
-    begun, tokens = time.perf_counter(), 0
+    start, tokens = time.perf_counter(), 0
 
     def advance(progress: "ReadProgress") -> None:
         nonlocal tokens
         tokens = progress.tokens
-        speed = f"{tokens / (time.perf_counter() - begun):,.0f} tokens/s"
+        speed = f"{tokens / (time.perf_counter() - start):,.0f} tokens/s"
         bar.update(task, completed=progress.characters, speed=speed)
 
     try:
@@ -158,11 +187,11 @@ def _read_one(
     except UsageError as error:
         report.failed.append(error)
     else:
-        now = memory.sources[name]
-        report.documents.append({"source": name, "tokens": tokens, "characters": now.characters})
-        if tokens == 0 and old is not None:
+        characters = memory.sources[name].characters
+        report.documents.append({"source": name, "tokens": tokens, "characters": characters})
+        if tokens == 0 and previous is not None:
             print_info(f"already read: {name}")
-        bar.update(task, total=now.characters, completed=now.characters)
+        bar.update(task, total=characters, completed=characters)
 
 
 def _expected_characters(document: "Document") -> int | None:
@@ -170,29 +199,28 @@ def _expected_characters(document: "Document") -> int | None:
     return None if document.packed else document.size
 
 
-def _tell_failures(report: _Report) -> None:
-    """Raises the error of the only document; of several, names each that could not be read."""
+def _print_failures(report: _Report) -> None:
+    """Raises the error of the only document; of several documents, prints a warning for each error."""
     if len(report.failed) == 1 and not report.documents:
         raise report.failed[0]
     for error in report.failed:
         print_error(f"warning: {error}")
 
 
-def _progress_bar() -> "Bar":
-    """A bar on the terminal; nothing at all in a pipe."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def _reading_bar() -> "Progress":
+    """A progress bar of characters and tokens per second, one line a document."""
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-    console = make_console(stderr=True)
-    columns = (
+    return progress_bar(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed:,} characters", markup=False),
         TextColumn("{task.fields[speed]}", markup=False),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=console, disable=not console.is_terminal or is_plain())
 
 
 def _summary(memory: "Memory") -> dict[str, Any]:
+    """Folder and size of a memory, for `--json`."""
     counts = {"tokens": memory.tokens, "passages": len(memory), "sources": len(memory.sources)}
     return {"path": str(memory.path), **counts, "bytes": memory.nbytes}

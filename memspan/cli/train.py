@@ -1,93 +1,132 @@
-"""`memspan train`, `tune` and `average`: models trained from nothing."""
+"""`memspan train`, `tune` and `average`: training runs, searches over their settings, and means of their models."""
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from memspan.cli.commands import command
-from memspan.cli.options import AS_JSON
+from memspan.cli.options import AS_JSON, CONFIG, read_text
 from memspan.cli.output import (
     count,
-    is_plain,
-    make_console,
+    number_table,
     print_info,
     print_json,
     print_line,
     print_table,
+    progress_bar,
 )
 from memspan.cli.train_options import configures, run_settings
 from memspan.errors import UsageError
 from memspan.training.config import TrainConfig
 
+if TYPE_CHECKING:
+    from memspan.training.loop import Report
+
 
 @command("train")
 @configures
 def train_model(
-    given: dict[str, Any],
-    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file with these fields.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the output.")] = False,
+    overrides: dict[str, Any],
+    config: CONFIG = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue from the last checkpoint in the output folder.", rich_help_panel="Run"),
+    ] = False,
     unlabelled: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Texts, one a line: what the model says to them is learned in a second run."),
+        typer.Option(
+            metavar="FILE",
+            help="Unlabelled texts, one per line: a second run also learns the first run's confident predictions for them.",
+            rich_help_panel="Pseudo-labels",
+        ),
     ] = None,
     confidence: Annotated[
-        float, typer.Option(min=0.0, max=1.0, metavar="P", help="The probability from which it is believed.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="P",
+            help="Minimum probability of a prediction to learn from.",
+            rich_help_panel="Pseudo-labels",
+        ),
     ] = 0.9,
     ray: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Let Ray start so many processes for the run."),
+        typer.Option(
+            min=1, metavar="N", help="Number of processes that Ray starts for the run.", rich_help_panel="Run"
+        ),
     ] = None,
-    as_json: AS_JSON = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report as one JSON object.", rich_help_panel="Run")
+    ] = False,
 ) -> None:
-    """Train a small model with any memory mechanism, from nothing.
+    """Train a small model with any memory mechanism, from scratch.
 
-    The options are the fields of the YAML file; what is given here goes before what stands there.
+    The options are the fields of the YAML file; an option overrides the field of the file.
 
-    In several processes: torchrun --nproc-per-node 2 -m memspan train run.yaml
+    On several processes: torchrun --nproc-per-node 2 -m memspan train run.yaml
 
     Example: memspan train --task recall --mechanism delta --seconds 60 --output runs/delta
     """
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    if ray is not None and unlabelled is not None:
+        raise UsageError("--unlabelled runs in one process: leave out --ray.")
+    run = TrainConfig.from_mapping(run_settings(config, overrides, resume))
+    texts = (
+        None if unlabelled is None else [line.strip() for line in read_text(unlabelled).splitlines() if line.strip()]
+    )
+    report = _train(run, resume, texts, confidence, ray)
+    if _is_worker():
+        return
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        _print_report(report)
 
-    settings = run_settings(config, given, resume)
-    run = TrainConfig.from_mapping(settings)
+
+def _is_worker() -> bool:
+    """Whether this process is not the first of a distributed run, as torchrun and accelerate number them."""
+    return os.environ.get("RANK", "0") != "0"
+
+
+def _train(
+    run: TrainConfig, resume: bool, unlabelled: list[str] | None, confidence: float, ray: int | None
+) -> "Report":
+    """Train with a progress bar: in this process, in `ray` processes, or twice with pseudo-labels for `unlabelled`."""
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
     from memspan.training.loop import train
     from memspan.training.pseudo_labels import self_train
     from memspan.training.ray import train_on_ray
 
-    if ray is not None and unlabelled is not None:
-        raise UsageError("--unlabelled is done by one process: leave out --ray.")
-    console = make_console(stderr=True)
-    told = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    silent = os.environ.get("RANK", "0") != "0"  # one of several processes, as torchrun and accelerate number them
-    hidden = silent or ray is not None or not console.is_terminal or is_plain()
-    with Progress(*told, console=console, disable=hidden) as bar:
-        shown = bar.add_task("step 0", total=1.0)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with progress_bar(*columns, hidden=_is_worker() or ray is not None) as bar:
+        bar_task = bar.add_task("step 0", total=1.0)
 
-        def advance(at: Any) -> None:
-            text = f"step {at.step:,}  segments {at.segments}  loss {at.loss:.3f}  accuracy {at.accuracy:.1%}"
-            bar.update(shown, completed=at.part, description=text)
+        def advance(progress: Any) -> None:
+            text = (
+                f"step {progress.step:,}  segments {progress.segments}  loss {progress.loss:.3f}  "
+                f"accuracy {progress.accuracy:.1%}"
+            )
+            bar.update(bar_task, completed=progress.part, description=text)
 
         try:
             if ray is not None:
-                report = train_on_ray(run, ray, resume)
-            elif unlabelled is None:
-                report = train(run, advance, resume)
-            else:
-                done = self_train(run, _texts_of(unlabelled), confidence, advance, resume)
-                report = done.student
+                return train_on_ray(run, ray, resume)
+            if unlabelled is None:
+                return train(run, advance, resume)
+            result = self_train(run, unlabelled, confidence, advance, resume)
         except KeyboardInterrupt:
             kept = "" if run.output is None else "; --resume goes on from the last checkpoint"
             raise KeyboardInterrupt(f"interrupted{kept}") from None
-    if silent:
-        return
-    if unlabelled is not None:
-        print_info(f"{count(len(done.added), 'text')} learned as labelled by the first run.")
-    if as_json:
-        print_json(report.to_dict())
-        return
+    if not _is_worker():
+        print_info(f"{count(len(result.added), 'text')} learned as labelled by the first run.")
+    return result.student
+
+
+def _print_report(report: "Report") -> None:
+    """Print the last and the best measurement of a run."""
     print_line(
         f"{count(report.step, 'step')} on {count(report.tokens, 'token')} in {report.seconds:.1f} s of CPU time, "
         f"stopped by {report.stopped}: accuracy {report.score.accuracy:.1%}, loss {report.score.loss:.4f} held out; "
@@ -99,27 +138,26 @@ def train_model(
         print_line(f"{report.folder} holds the models `best` and `last`, and the report.")
 
 
-def _texts_of(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as UTF-8 text: {error}.") from error
-
-
 @command("tune")
 def tune_settings(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, as for `memspan train`.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of a run, as for `memspan train`.")],
     search: Annotated[
         list[str],
-        typer.Option(metavar="NAME=LOW:HIGH", help="What to look for; also NAME=LOW:HIGH:log and NAME=ONE,OTHER."),
+        typer.Option(
+            metavar="NAME=LOW:HIGH",
+            help="Field and range to search; NAME=LOW:HIGH:log is a logarithmic range, NAME=A,B,... a list of values.",
+        ),
     ],
-    trials: Annotated[int, typer.Option(min=1, metavar="N", help="Runs at most.")] = 20,
-    output: Annotated[str | None, typer.Option(metavar="PATH", help="The folder of trials.json and best.yaml.")] = None,
+    trials: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of runs.")] = 20,
+    output: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Folder of trials.json and best.yaml (default: `output` of the file)."),
+    ] = None,
     as_json: AS_JSON = False,
 ) -> None:
-    """Look for the settings with the lowest loss held out: short runs, the hopeless ones stopped early.
+    """Search for the settings with the lowest held-out loss, by short runs; hopeless runs are stopped early.
 
-    A field of a mapping has a dot: settings.heads=1,2
+    A field of a mapping is written with a dot: settings.heads=1,2
 
     Example: memspan tune run.yaml --trials 30 --search learning_rate=1e-4:1e-2:log --search depth=1:4
     """
@@ -127,20 +165,16 @@ def tune_settings(
 
     run = TrainConfig.load(config) if output is None else TrainConfig.load(config, output=output)
 
-    def tell(trial: Trial) -> None:
+    def print_trial(trial: Trial) -> None:
         values = ", ".join(f"{name} {_short(value)}" for name, value in trial.values.items())
         print_info(f"trial {trial.number}: {values}: {trial.outcome}, loss {_short(trial.loss)}")
 
-    told = tune(run, parse_search(search), trials, None if as_json else tell)
+    result = tune(run, parse_search(search), trials, None if as_json else print_trial)
     if as_json:
-        print_json(told.to_dict())
+        print_json(result.to_dict())
         return
-    from rich.table import Table
-
-    table = Table(box=None)
-    for name in ("trial", *told.trials[0].values, "loss", "outcome", "measurements"):
-        table.add_column(name, justify="right")
-    for trial in sorted(told.trials, key=lambda trial: (trial.outcome != "complete", trial.loss or 0.0)):
+    table = number_table(("trial", *result.trials[0].values, "loss", "outcome", "measurements"))
+    for trial in sorted(result.trials, key=lambda trial: (trial.outcome != "complete", trial.loss or 0.0)):
         values = (_short(value) for value in trial.values.values())
         table.add_row(str(trial.number), *values, _short(trial.loss), trial.outcome, str(trial.measurements))
     print_table(table)
@@ -149,17 +183,20 @@ def tune_settings(
 
 
 def _short(value: Any) -> str:
+    """A value in four digits, if it is a float."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @command("average")
 def average_models(
-    checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="Folders of models: two or more.")],
-    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="The folder of the mean; it is made.")],
+    checkpoints: Annotated[
+        list[Path], typer.Argument(metavar="CHECKPOINT...", help="Folders of two or more trained models.")
+    ],
+    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="Folder of the averaged model; it is created.")],
 ) -> None:
-    """Make one model of several whose weights began alike: the mean of them.
+    """Average the weights of several models that were trained from the same initial weights.
 
-    To average what they say instead, use `memspan predict` and `eval` with --with.
+    To average their predictions instead, use `memspan predict` and `eval` with --with.
 
     Example: memspan average runs/a/best runs/b/best --into runs/mean
     """

@@ -174,7 +174,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         (("eval", "runs/classification/best", "--task-settings", "data=strange.csv"), "label 'zebra', which the model was not"),
         (("eval", "runs/recommendation/best", "--task-settings", "data=events.csv"), "which training never saw: leave such events out"),
         (("predict", "runs/recommendation/best", "No such film"), "There is no item 'No such film'"),
-        (("predict", "runs/classification/best", "--file", "latin.txt"), "cannot be read as UTF-8 text"),
+        (("predict", "runs/classification/best", "--file", "latin.txt"), "latin.txt must be UTF-8 text"),
     ],
 )  # fmt: skip
 def test_models_and_what_they_are_asked(

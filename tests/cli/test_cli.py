@@ -9,43 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from memspan import load_memory
-from memspan.cli.options import Loading
-from tests.commands import Outcome, Run
+from tests.commands import SECRET, Run, run_process, snapshot
 from tests.tiny import logbook, save_tiny_model
-
-SECRET = "The zinc trunk stands under the stairs of the boathouse."
-
-
-def run_apart(*arguments: str, stdin: str = "", **options: Any) -> Outcome:
-    """Run a command in a process of its own."""
-    command = [sys.executable, "-m", "memspan", *arguments]
-    done = subprocess.run(command, input=stdin, capture_output=True, encoding="utf-8", check=False, **options)
-    assert "\x1b" not in done.stdout + done.stderr
-    return Outcome(done.returncode, done.stdout, done.stderr)
-
-
-@pytest.fixture
-def library(run: Run, tmp_path: Path) -> Path:
-    """A memory of two documents, log.txt and secret.md."""
-    (tmp_path / "log.txt").write_text(logbook()[:6000], "utf-8")
-    (tmp_path / "secret.md").write_text(SECRET, "utf-8")
-    assert run("read", "log.txt", "secret.md", "--into", "library").code == 0
-    return tmp_path / "library"
-
-
-def snapshot(folder: Path) -> list[tuple[str, str, list[int]]]:
-    """All passages of a memory: source, text, ids."""
-    memory = load_memory(folder)
-    passages = [memory.passage(number) for number in range(len(memory))]
-    return [(one.source, one.text, memory.ids(one.number).tolist()) for one in passages]
-
 
 # ---- whole ways
 
@@ -55,13 +26,13 @@ def test_a_memory_from_reading_to_merging(run: Run, tiny_model: Path, tmp_path: 
     (tmp_path / "secret.md").write_text(SECRET, "utf-8")
     question = "Where does the zinc trunk stand?"
     arguments = ["--into", "library", "--model", str(tiny_model), "--threads", "1"]
-    first = run_apart("read", "log.txt", *arguments, cwd=tmp_path)
+    first = run_process("read", "log.txt", *arguments, cwd=tmp_path)
     assert (first.code, first.err) == (0, "")
     assert "Read 1 document" in first.out
-    second = run_apart("read", "-", "--as", "secret.md", "--into", "library", stdin=SECRET, cwd=tmp_path)
+    second = run_process("read", "-", "--as", "secret.md", "--into", "library", stdin=SECRET, cwd=tmp_path)
     assert (second.code, second.err) == (0, "")
     assert "2 sources" in second.out
-    answered = run_apart("ask", "library", question, "--max-new-tokens", "8", cwd=tmp_path)
+    answered = run_process("ask", "library", question, "--max-new-tokens", "8", cwd=tmp_path)
     assert (answered.code, answered.err) == (0, "")
     assert "secret.md, characters 0-56, score" in answered.out
     assert SECRET in answered.out
@@ -116,12 +87,12 @@ def test_reading_that_was_interrupted_goes_on(run: Run, tiny_model: Path, tmp_pa
 
 def test_chatting_through_a_pipe_survives_a_restart(tiny_model: Path, tmp_path: Path) -> None:
     arguments = ["chat", "--memory", "diary", "--max-new-tokens", "6"]
-    first = run_apart(
+    first = run_process(
         *arguments, "--model", str(tiny_model), stdin="The key is under the mat.\n/recalled\n", cwd=tmp_path
     )
     assert (first.code, first.err) == (0, "")
     turns = "/memory\n\nWhere is the key?\n/forget\n/save copy\n/nonsense\n/help\n/exit\nNever said."
-    second = run_apart(*arguments, stdin=turns, cwd=tmp_path)
+    second = run_process(*arguments, stdin=turns, cwd=tmp_path)
     assert second.code == 0
     assert "1 source:" in second.out
     assert "Forgot chat/" in second.out
@@ -130,20 +101,6 @@ def test_chatting_through_a_pipe_survives_a_restart(tiny_model: Path, tmp_path: 
     (kept,) = load_memory(tmp_path / "diary").sources.values()
     assert kept.meta["turns"][0] == ["user", "The key is under the mat."]
     assert list(load_memory(tmp_path / "copy").sources) == [kept.name]
-
-
-def test_help_is_quick_and_loads_no_model(tmp_path: Path, library: Path) -> None:
-    code = (
-        "import sys, memspan.cli as cli\n"
-        "try: cli.main(sys.argv[1:])\n"
-        "except SystemExit as leaving: assert not leaving.code, leaving.code\n"
-        "heavy = {'torch', 'transformers'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    for arguments in (["--help"], ["read", "--help"], ["--version"], ["inspect", str(library)]):
-        begun = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
-        assert time.perf_counter() - begun < 5, "a second on an idle machine; this one may be busy"
 
 
 def test_a_reader_that_has_enough_is_no_error(library: Path) -> None:
@@ -225,16 +182,6 @@ def test_what_cannot_be_read_does_not_keep_from_reading_the_rest(run: Run, tmp_p
     assert list(load_memory(tmp_path / "library").sources) == ["log.txt"]
 
 
-def test_every_command_has_an_example_and_the_defaults_are_true(run: Run) -> None:
-    from memspan.assistant.retriever import BUDGET
-
-    for name in ("read", "ask", "search", "chat", "inspect", "fork", "forget", "merge", "models"):
-        assert f"Example: memspan {name} " in run(name, "--help").out
-    assert f"(default: {BUDGET})" in " ".join(run("ask", "--help").out.replace("│", " ").split())
-    assert Loading().dtype == "auto"
-    assert run("--version").out.startswith("memspan 0.")
-
-
 # ---- what is wrong
 
 
@@ -287,7 +234,7 @@ def test_paths_that_lead_nowhere(run: Run, library: Path, tmp_path: Path) -> Non
 
 
 def test_wrong_names(run: Run, library: Path) -> None:
-    unknown = run_apart(
+    unknown = run_process(
         "ask", str(library), "Who?", "--model", "nobody/nothing"
     )  # hubs are told at import to be offline
     assert unknown.code == 2
@@ -375,7 +322,7 @@ def test_a_full_disk(run: Run, library: Path, tmp_path: Path) -> None:
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
-    outcome = run_apart("read", "long.txt", "--into", "library", cwd=tmp_path, preexec_fn=small_files)
+    outcome = run_process("read", "long.txt", "--into", "library", cwd=tmp_path, preexec_fn=small_files)
     assert outcome.code == 1
     assert "cannot write" in outcome.sentence
     assert snapshot(library) == before

@@ -113,7 +113,7 @@ def test_flags_go_before_the_file(
     assert TrainConfig.load("out/last/config.yaml").to_dict() == config
     assert run(["train", "--resume", "--output", "out"]) == 0
     assert "2 steps" in capsys.readouterr().out
-    assert run(["eval", "out/best", "--segments", "2,5", "--plot", "a.svg", "--rows", "4"]) == 0
+    assert run(["eval", "out/best", "--segments", "2,5", "--plot", "a.svg", "--batch-size", "4"]) == 0
     assert "distance" in capsys.readouterr().out
     assert (tmp_path / "a.svg").stat().st_size > 0
     assert run(["eval", "out/best", "--segments", "2,5", "--json", "--task-settings", "facts=2"]) == 0
@@ -128,7 +128,7 @@ def test_flags_go_before_the_file(
         ("train --task recall --layers [[", "cannot be read"),
         ("train none.yaml", "cannot be read"),
         ("eval none", "There is no folder none"),
-        ("eval none --segments a", "no list of whole numbers"),
+        ("eval none --segments a", "must be whole numbers like 5,16,64"),
     ],
 )
 def test_wrong_requests(

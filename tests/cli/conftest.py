@@ -1,0 +1,17 @@
+"""A memory to run commands on."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.commands import SECRET, Run
+from tests.tiny import logbook
+
+
+@pytest.fixture
+def library(run: Run, tmp_path: Path) -> Path:
+    """A memory of two documents, log.txt and secret.md."""
+    (tmp_path / "log.txt").write_text(logbook()[:6000], "utf-8")
+    (tmp_path / "secret.md").write_text(SECRET, "utf-8")
+    assert run("read", "log.txt", "secret.md", "--into", "library").code == 0
+    return tmp_path / "library"

@@ -1,0 +1,87 @@
+"""The help: quick, in the order in which commands are needed, and true."""
+
+import pkgutil
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+
+from memspan import cli
+from memspan.cli import ORDER, command_files
+from memspan.cli.options import Loading
+from memspan.data.formats import format_names
+from tests.commands import Run
+
+COMMANDS = (
+    *("read", "ask", "search", "chat", "inspect", "fork", "forget", "merge", "models"),
+    *("train", "tune", "average", "eval", "predict", "compare", "trace", "explain"),
+)
+
+
+def words(run: Run, *arguments: str) -> str:
+    """A help without its frames, each run of spaces as one."""
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", run(*arguments, "--help").out).split())
+
+
+def test_commands_stand_in_the_order_in_which_they_are_needed(run: Run) -> None:
+    assert tuple(re.findall(r"^│ ([a-z]+) ", run("--help").out, re.MULTILINE)) == COMMANDS
+
+
+def test_a_file_of_commands_is_found_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(command_files()) == {module.name for module in pkgutil.iter_modules(cli.__path__)}
+    assert command_files()[: len(ORDER)] == list(ORDER)
+    monkeypatch.setattr(cli, "ORDER", ORDER[1:])
+    assert command_files()[: len(ORDER) - 1] == list(ORDER[1:])
+    assert "read" in command_files()  # one that has no place in the order comes after those that do
+
+
+def test_help_is_quick_and_loads_no_model(library: Path) -> None:
+    code = (
+        "import sys, memspan.cli as cli\n"
+        "assert cli.run(sys.argv[1:]) == 0\n"
+        "heavy = {'torch', 'transformers'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    for arguments in (["--help"], ["read", "--help"], ["train", "--help"], ["--version"], ["inspect", str(library)]):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
+        assert time.perf_counter() - start < 5, "a second on an idle machine; this one may be busy"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_an_example_and_a_help_for_every_option(run: Run, name: str) -> None:
+    text = run(name, "--help").out
+    assert f"Example: memspan {name} " in text
+    assert "<bool>" not in text  # a switch takes no value
+    for parameter in typer.main.get_command(cli.app).commands[name].params:  # type: ignore[attr-defined]
+        assert parameter.help, parameter.name
+        assert parameter.help.endswith((".", ")")), parameter.name
+
+
+def test_defaults_in_the_help_are_true(run: Run) -> None:
+    from memspan.assistant.retriever import BUDGET
+
+    assert f"(default: {BUDGET})" in words(run, "ask")
+    assert Loading().dtype == "auto"
+    assert "[default: auto]" in words(run, "ask")
+    assert run("--version").out.startswith("memspan 0.")
+
+
+def test_reading_lists_the_formats_that_are_registered(run: Run) -> None:
+    assert f"({', '.join(format_names())}, other text)" in words(run, "read")
+
+
+def test_training_starts_with_the_options_that_matter(run: Run) -> None:
+    panels = re.split(r"╭─ (.+?) ─+╮\n", run("train", "--help").out)[1:]
+    titles, contents = panels[::2], panels[1::2]
+    assert titles[:3] == ["Arguments", "Start here", "Task"]
+    assert re.findall(r"^│ +(\S+)", contents[0], re.MULTILINE)[0] == "CONFIG"
+    assert re.findall(r"^│ (--\S+)", contents[1], re.MULTILINE) == [
+        *("--task", "--mechanism", "--steps", "--seconds", "--output"),
+    ]
+    assert "Options" not in titles  # --help has no panel to itself
+    assert "--help" in contents[titles.index("Run")]
