@@ -1,8 +1,8 @@
-"""Word search: the BM25 scores of all passages for the words of a question, by SQLite's full-text index.
+"""The word index: BM25 scores of all passages for the words of a question, by SQLite's full-text index.
 
-SQLite splits and stems the words (Porter's stemmer, which leaves other languages than English nearly alone). Scripts that
-are written without spaces are indexed by overlapping pairs of characters. The index is derived from the text in the parts
-and can be thrown away at any time; it holds the words, not the text.
+SQLite splits and stems the words (Porter's stemmer, which hardly changes languages other than English). Scripts that are
+written without spaces are indexed by overlapping pairs of characters. The index is derived from the text of the shards and
+can be deleted at any time; it holds the words, not the text.
 """
 
 import re
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from memspan.data.scripts import UNSPACED
 
-MOST_WORDS = 1000  # of a question: SQLite bounds the depth of an expression
+MOST_WORDS = 1000  # of a question: SQLite limits the depth of an expression
 
 _WORD = re.compile(r"\w+")
 _UNSPACED = re.compile(f"[{UNSPACED}]+")
-
-# What makes a sentence a question says nothing about the answer; and as it is rare in most texts, BM25 would give it weight.
+# These words make a sentence a question and do not bear on the answer; they are rare in most texts, so BM25 would give
+# them weight.
 _QUESTION_WORDS = re.compile(
     r"\b(?:what|which|who|whom|whose|when|where|why|how|do|does|did|much|many)\b"
     "|为什么|什么|如何|为何|何时|怎么|怎样|多少|哪[里些个]?|谁|几",
@@ -47,9 +47,9 @@ class WordIndex:
         with closing(sqlite3.connect(":memory:")) as dumped:
             dumped.deserialize(content)
             dumped.backup(index._database)  # a deserialised database could not grow past 1 GiB
-        (found,) = index._database.execute("SELECT count(*) FROM words").fetchone()
-        if found != passages:
-            raise sqlite3.DatabaseError(f"an index of {found} passages instead of {passages}")
+        (rows,) = index._database.execute("SELECT count(*) FROM words").fetchone()
+        if rows != passages:
+            raise sqlite3.DatabaseError(f"the index must cover {passages} passages, got {rows}")
         index.passages = passages
         return index
 
@@ -84,14 +84,14 @@ class WordIndex:
         words = sorted(set(_WORD.findall(_spaced(text.casefold()))))[:MOST_WORDS]
         if words:
             query = " OR ".join(f'"{word}"' for word in words)
-            found = self._database.execute("SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?", (query,))
-            rows = np.array(found.fetchall(), np.float64).reshape(-1, 2)
+            matches = self._database.execute("SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?", (query,))
+            rows = np.array(matches.fetchall(), np.float64).reshape(-1, 2)
             scores[rows[:, 0].astype(np.int64)] = rows[:, 1]
         return scores
 
 
 def without_question_words(text: str) -> str:
-    """`text` without English and Chinese question words; as it is, if no other word is in it."""
+    """`text` without English and Chinese question words; unchanged if it has no other words."""
     rest = _QUESTION_WORDS.sub(" ", text)
     return rest if _WORD.search(rest) else text
 
@@ -103,5 +103,5 @@ def _spaced(text: str) -> str:
 
 def _pairs(run: re.Match[str]) -> str:
     characters = run.group()
-    pairs = [characters[place : place + 2] for place in range(max(1, len(characters) - 1))]
+    pairs = [characters[start : start + 2] for start in range(max(1, len(characters) - 1))]
     return f" {' '.join(pairs)} "

@@ -1,4 +1,4 @@
-"""Text -> what a memory keeps of it: token ids, passages, and the keys of the model's retrieval heads."""
+"""The encoder of texts and questions: token ids, passages, and keys and queries of the model's retrieval heads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +16,16 @@ from memspan.pretrained.heads import Head, HeadReader
 
 # Measured on SmolLM2 and two cores, see LOG.md: longer segments cost attention, shorter ones repeat more context.
 SEGMENT = 512
-CONTEXT = 64  # tokens of a segment that only give its first words a past; their keys come from the segment before
+CONTEXT = (
+    64  # first tokens of a segment that only give the next ones a context; their keys are those of the segment before
+)
 SEGMENTS_AT_ONCE = 4
-PASSAGE = 256  # tokens at most, by the average of the text at hand
+PASSAGE = 256  # tokens at most, by the average characters per token of the text
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """A stretch of text as a model reads it: T tokens, P passages, G key-value heads of size K."""
+    """A text as a model encodes it: T tokens, P passages, G key-value heads of size K."""
 
     ids: NDArray[np.int32]  # (T,)
     keys: NDArray[np.int8]  # (T, G, K)
@@ -35,10 +37,17 @@ class KeyEncoder:
     """Reads text with a model's retrieval heads. Device memory depends on the segment, never on the text."""
 
     def __init__(self, reader: HeadReader, tokenizer: Any, heads: Sequence[Head]) -> None:
-        """`heads` are (layer, query head) pairs; the key-value heads they read are what is kept."""
+        """
+        Args:
+            heads: (layer, query head) pairs; the keys of the key-value heads that they read are kept.
+
+        Raises:
+            UsageError: the tokenizer is slow.
+        """
         if not getattr(tokenizer, "is_fast", False):
             raise UsageError(
-                "This model's tokenizer cannot tell where its tokens stand in the text; a fast one is needed."
+                f"The tokenizer must be a fast one, which knows the characters of each token, got {type(tokenizer).__name__}: "
+                "load the model with its tokenizer.json."
             )
         self.reader, self.tokenizer, self.heads = reader, tokenizer, tuple(heads)
         self.key_heads = tuple(sorted({reader.key_head(head) for head in heads}))
@@ -46,9 +55,9 @@ class KeyEncoder:
         self.sink = sink_of(tokenizer)
 
     def encode(self, text: str, before: Sequence[int] = ()) -> Encoding:
-        """Reads `text`; the last of the ids `before` it give its first words a past.
+        """The encoding of `text`; the last of the ids `before` it are the context of its first tokens.
 
-        Raises MemspanError if the model computes numbers that are not finite; nothing of the text is kept then.
+        Raises MemspanError if the model computes numbers that are not finite.
         """
         encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids = np.array(encoding["input_ids"], np.int32)
@@ -56,35 +65,35 @@ class KeyEncoder:
         passages = _passages(text, ends)
         keys = self._keys(ids.tolist(), list(before))
         try:
-            whole, scales = quantise(keys)
+            quantised, scales = quantise(keys)
         except ValueError as error:
             raise MemspanError(
                 "The model computed numbers that are not finite while reading; nothing of this text was kept. "
                 "Load it with --dtype float32, or check its weights."
             ) from error
-        return Encoding(ids, whole, scales, passages)
+        return Encoding(ids, quantised, scales, passages)
 
     def question(self, text: str) -> HeadQuery:
-        """A question as the heads see it: the queries of `asked_twice`. Raises UsageError if it is empty."""
+        """The queries of a question by the retrieval heads, see `repeated_question`. Raises UsageError if it is empty."""
         if not text.strip():
             raise UsageError("The question is empty.")
-        ids, count = asked_twice(self.tokenizer, text)
+        ids, count = repeated_question(self.tokenizer, text)
         rows = torch.tensor([[self.sink, *ids]], device=self.reader.device)
         queries = self.reader.queries(rows, self.heads)[0, -count:]
         scaled = queries.float().cpu().numpy() * np.float32(self.reader.scale)
         return HeadQuery(scaled, self._groups)
 
     def _keys(self, ids: list[int], before: list[int]) -> NDArray[np.float32]:
-        """Keys (T, G, K): independent overlapping segments, those of equal length in batches."""
+        """Keys (T, G, K), from independent overlapping segments, those of equal length in batches."""
         out = np.empty((len(ids), len(self.key_heads), self.reader.head_size), np.float32)
         stream, offset = before[-CONTEXT:] + ids, len(before[-CONTEXT:])
         fresh = SEGMENT - CONTEXT - 1
         spans = [(start, min(start + fresh, len(stream))) for start in range(offset, len(stream), fresh)]
         segments = [(stream[max(0, start - CONTEXT) : end], start, end) for start, end in spans]
         for _, group in groupby(segments, key=lambda segment: len(segment[0])):
-            equal = list(group)
-            for first in range(0, len(equal), SEGMENTS_AT_ONCE):
-                batch = equal[first : first + SEGMENTS_AT_ONCE]
+            equally_long = list(group)
+            for first in range(0, len(equally_long), SEGMENTS_AT_ONCE):
+                batch = equally_long[first : first + SEGMENTS_AT_ONCE]
                 rows = torch.tensor([[self.sink, *tokens] for tokens, _, _ in batch], device=self.reader.device)
                 keys = self.reader.keys(rows, self.key_heads).float().cpu().numpy()
                 for row, (_, start, end) in zip(keys, batch, strict=True):
@@ -93,15 +102,15 @@ class KeyEncoder:
 
 
 def sink_of(tokenizer: Any) -> int:
-    """The token that every segment begins with, so that no passage holds the first one, which draws attention."""
+    """The token that begins every segment, an attention sink: the first position draws attention, whatever it holds."""
     special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
-    return next((one for one in special if one is not None), 0)
+    return next((token for token in special if token is not None), 0)
 
 
-def asked_twice(tokenizer: Any, question: str) -> tuple[list[int], int]:
-    """The ids of the question, said twice, and how many of them are the second time; at most `SEGMENT` in all.
+def repeated_question(tokenizer: Any, question: str) -> tuple[list[int], int]:
+    """The ids of the question written twice, and how many belong to the second copy; at most `SEGMENT` in all.
 
-    A token of a causal model knows only what stands before it. The second time each knows the whole question, so the
+    In a causal model a token sees only earlier ones. Each token of the second copy sees the whole question, so the
     queries of these are used (Springer et al. 2024 repeat texts for embeddings in the same way).
     """
     first = tokenizer(question.strip(), add_special_tokens=False, verbose=False)["input_ids"][-SEGMENT // 2 :]

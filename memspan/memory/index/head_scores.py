@@ -1,4 +1,4 @@
-"""Which passages of a memory bear on a question: the model's own retrieval heads, and the words.
+"""Scores of passages for a question: attention of the model's retrieval heads, and its fusion with word scores.
 
 Letters: T tokens of a block, P passages, S question tokens, H query heads, G key-value heads, K head size.
 """
@@ -13,18 +13,17 @@ from memspan.memory.store.snapshot import Block
 
 Floats = NDArray[np.float32]
 
-# Sharper than the model's own softmax: over tens of thousands of keys the tail of irrelevant ones outweighs the few that
-# matter. Measured on questions outside the benchmarks, see LOG.md.
+# Multiplies the scores before the softmax: over tens of thousands of keys the tail of irrelevant ones would outweigh the
+# few relevant ones. Measured on questions outside the benchmarks, see LOG.md.
 SHARPNESS = 1.5
-# A question token counts for a passage when its attention there is well above an even share of the whole memory.
-EVEN_SHARES = 0.1
-FAR_OUT = np.float32(6.0)  # standard deviations
+EVEN_SHARES = 0.1  # weight of attention relative to an even share of the whole memory, within the logarithm
+MAX_HEAD_SCORE = np.float32(6.0)  # standard deviations
 TOKENS_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True)
 class HeadQuery:
-    """A question as the retrieval heads see it.
+    """The queries of a question by the retrieval heads.
 
     Attributes:
         queries: float32 (S, H, K), un-rotated and already multiplied by the model's attention scale.
@@ -36,26 +35,27 @@ class HeadQuery:
 
 
 def head_scores(question: HeadQuery, blocks: Iterable[Block]) -> Floats:
-    """How strongly the heads point at each passage, float32 (P,), higher is better.
+    """The attention of the heads to each passage, float32 (P,), higher is better.
 
-    Each head attends from every question token over the keys of the whole memory at once. A passage gets, for every
-    head and token, log(1 + its share of the attention / an even share), so that a token that attends everywhere (a stop
-    word) says nothing and one that finds its place says much.
+    Each head attends from every question token over the keys of the whole memory at once. The score of a passage is the
+    sum over heads and tokens of log(1 + `EVEN_SHARES` * its share of the attention / an even share), so that a token that
+    attends everywhere (a stop word) adds little, and one that attends to a single passage adds much.
     """
-    scores: Floats = _pointed(question, blocks).sum(axis=0, dtype=np.float32)
+    scores: Floats = _contributions(question, blocks).sum(axis=0, dtype=np.float32)
     return scores
 
 
 def token_scores(question: HeadQuery, blocks: Iterable[Block], numbers: Sequence[int]) -> list[Floats]:
-    """The `head_scores` of the passages `numbers`, shared out among their tokens, float32 (T,) each.
+    """The `head_scores` of the passages `numbers`, divided among their tokens, float32 (T,) each.
 
-    What a head gives a passage for a question token, it gives the passage's tokens by its attention among them.
+    The contribution of a head and a question token to a passage is divided by the head's attention within the passage.
     """
     blocks = list(blocks)
-    pointed = _pointed(question, blocks)
-    groups, found = np.asarray(question.groups), []
+    contributions = _contributions(question, blocks)
+    groups = np.asarray(question.groups)
+    scores_by_passage = []
     for number in numbers:
-        block = next(one for one in reversed(blocks) if one.first <= number)
+        block = next(block for block in reversed(blocks) if block.first <= number)
         row = number - block.first
         begin, end = 0 if row == 0 else int(block.ends[row - 1]), int(block.ends[row])
         inside = []
@@ -65,22 +65,22 @@ def token_scores(question: HeadQuery, blocks: Iterable[Block], numbers: Sequence
             scores = (question.queries[:, groups == group].reshape(-1, keys.shape[1]) * SHARPNESS) @ keys.T
             weights = np.exp(scores - scores.max(axis=1, keepdims=True))
             inside.append(weights / weights.sum(axis=1, keepdims=True))
-        found.append((pointed[:, number] @ np.concatenate(inside)).astype(np.float32))
-    return found
+        scores_by_passage.append((contributions[:, number] @ np.concatenate(inside)).astype(np.float32))
+    return scores_by_passage
 
 
-def _pointed(question: HeadQuery, blocks: Iterable[Block]) -> Floats:
-    """What each head gives each passage for each question token, (S * H, P)."""
-    pieces = [_log_mass(question, block) for block in blocks]
-    if not pieces:
+def _contributions(question: HeadQuery, blocks: Iterable[Block]) -> Floats:
+    """The contribution of each question token and head to the score of each passage, (S * H, P)."""
+    by_block = [_log_mass(question, block) for block in blocks]
+    if not by_block:
         return np.zeros((1, 0), np.float32)
-    log_mass = np.concatenate(pieces, axis=1)
+    log_mass = np.concatenate(by_block, axis=1)
     top = log_mass.max(axis=1, keepdims=True)
     mass = np.exp(log_mass - top)
     mass /= mass.sum(axis=1, keepdims=True)
     shares = mass.shape[1] * EVEN_SHARES
-    pointed: Floats = np.log1p(mass * shares)
-    return pointed
+    contributions: Floats = np.log1p(mass * shares)
+    return contributions
 
 
 def _log_mass(question: HeadQuery, block: Block) -> Floats:
@@ -111,10 +111,10 @@ def _log_mass(question: HeadQuery, block: Block) -> Floats:
 def fuse(heads: Floats, words: Floats) -> Floats:
     """The sum of the standard scores, (P,): each ranker counts by how far a passage stands out in it.
 
-    Attention is spread more unevenly than words: its root is taken, and what still stands out by more than `FAR_OUT`
-    counts no more than that. Some tokens draw attention whatever is asked, and no passage may win by them against the words.
+    Attention is less evenly distributed than words: its root is taken, and its standard score is limited to
+    `MAX_HEAD_SCORE`. Some tokens draw attention whatever the question, and must not outweigh the words.
     """
-    return np.minimum(_standard(np.sqrt(heads)), FAR_OUT) + _standard(words)
+    return np.minimum(_standard(np.sqrt(heads)), MAX_HEAD_SCORE) + _standard(words)
 
 
 def _standard(scores: Floats) -> Floats:
@@ -139,8 +139,3 @@ def quantise(keys: Floats) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
     scales = np.maximum(scales, np.float16(6e-8))
     rounded = np.rint(keys / scales[..., None].astype(np.float32)).clip(-127, 127)
     return rounded.astype(np.int8), scales
-
-
-def groups_of(heads: Sequence[tuple[int, int]], key_heads: Sequence[tuple[int, int]]) -> tuple[int, ...]:
-    """For each head's (layer, key-value head), its index among the kept ones."""
-    return tuple(list(key_heads).index(head) for head in heads)

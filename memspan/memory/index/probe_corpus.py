@@ -1,137 +1,19 @@
-"""Invented facts hidden in invented prose, with a question for each: what retrieval heads are calibrated on.
+"""Invented facts hidden in invented prose, with a question about each: the corpus on which retrieval heads are calibrated.
 
-All of it is generated from a seed; nothing comes from a data set, so a model can be calibrated anywhere and a benchmark
-on real text stays untouched by it.
+All of it is generated from a seed and the word lists in probe_words.json; nothing comes from a data set, so a model can be
+calibrated anywhere, and benchmarks on real text are not seen in advance.
 """
 
+import json
 import random
 from dataclasses import dataclass
+from importlib import resources
+from typing import Any
 
-_SYLLABLES = [
-    "bar",
-    "bel",
-    "cor",
-    "dan",
-    "dor",
-    "el",
-    "fen",
-    "gar",
-    "hal",
-    "is",
-    "jor",
-    "kal",
-    "lin",
-    "mar",
-    "nor",
-    "or",
-    "pel",
-    "quin",
-    "ral",
-    "sel",
-    "tam",
-    "ul",
-    "ver",
-    "wen",
-    "yor",
-    "zan",
-]
-_TRADES = "glassblower,beekeeper,cartographer,locksmith,bookbinder,piano tuner,stonemason,pastry cook,ferry pilot,vet"
-_PLACES = "the old brewery,a cellar by the canal,the bell tower,the second greenhouse,a shed behind the mill,the attic"
-_THINGS = "brass telescope,blue ledger,silver whistle,walnut cabinet,violin,oil portrait,globe,music box,chess set,tent"
-_FOODS = "smoked trout,plum dumplings,barley soup,almond cake,pickled radish,rice with saffron,cold mutton,fig bread"
-_ANIMALS = "goat,parrot,greyhound,donkey,tortoise,ferret,falcon,cat"
-_COLOURS = "crimson,ochre,teal,ivory,violet,charcoal,amber,olive"
-_MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
-
-# (what the text says, what is asked in other words, what the answer is)
-_FACTS = [
-    ("{who} earned a living as a {trade} in the harbour district.", "What did {who} do for work?", "{trade}"),
-    ("After the move, {who} put the {thing} into {place}.", "Where can the {thing} of {who} be found?", "{place}"),
-    ("What {who} liked best at any table was {food}.", "Which dish did {who} prefer?", "{food}"),
-    ("{who} was seen everywhere with a tame {animal}.", "What kind of pet did {who} have?", "{animal}"),
-    ("The front door of {who} had been painted {colour} that spring.", "Which colour is {who}'s door?", "{colour}"),
-    ("{who} first set foot in {town} in {month} {year}.", "When did {who} arrive in {town}?", "{month} {year}"),
-    ("The safe in the office of {who} opens with {number}.", "What is the combination of {who}'s safe?", "{number}"),
-    ("It was {who} who sold the land by the river to {other}.", "Who bought the riverside land from {who}?", "{other}"),
-    ("The society founded by {who} was called {name}.", "What name did {who} give to the society?", "{name}"),
-    ("{who} paid {number} crowns for the {thing}.", "How much did the {thing} cost {who}?", "{number}"),
-]
+# The facts are (statement, question in other words, answer), with slots to be filled.
+_WORDS: dict[str, Any] = json.loads(resources.files(__package__).joinpath("probe_words.json").read_text("utf-8"))
 
 FACTS_EACH = 3  # about one person
-
-_SUBJECTS = [
-    "the council",
-    "a cold wind",
-    "the night train",
-    "every second house",
-    "the gardener",
-    "an old map",
-    "the choir",
-    "a row of poplars",
-    "the baker's boy",
-    "the committee",
-    "a flock of starlings",
-    "the river",
-    "one of the clerks",
-    "the schoolroom",
-    "the lamplighter",
-]
-_VERBS = [
-    "waited for",
-    "passed slowly by",
-    "paid no attention to",
-    "was reminded of",
-    "stood opposite",
-    "talked for hours about",
-    "had always belonged to",
-    "took its name from",
-    "was never quite without",
-    "leaned towards",
-    "kept an eye on",
-    "came back to",
-]
-_OBJECTS = [
-    "the market square",
-    "the broken bridge",
-    "last year's harvest",
-    "an empty warehouse",
-    "the smell of tar",
-    "the price of coal",
-    "a long list of repairs",
-    "the northern road",
-    "the sound of the mill",
-    "a quarrel nobody could explain",
-    "the new timetable",
-    "the orchard wall",
-    "the first snow",
-    "a half-finished letter",
-    "the stairs to the quay",
-]
-_ENDINGS = [
-    "as it did most evenings",
-    "and nobody thought much of it",
-    "until the lamps were lit",
-    "which surprised the visitors",
-    "while the rain went on",
-    "for reasons of its own",
-    "before the shops had opened",
-    "and that was the end of the matter",
-    "though the year was nearly over",
-    "as far as anyone could tell",
-]
 
 
 @dataclass(frozen=True)
@@ -144,53 +26,58 @@ class Needle:
 
 
 def name(rng: random.Random) -> str:
-    """A first and a family name that occur in no language in particular."""
-    return " ".join("".join(rng.sample(_SYLLABLES, 2)).capitalize() for _ in range(2))
+    """A first and a family name of no particular language."""
+    return f"{_word(rng)} {_word(rng)}"
 
 
 def prose(rng: random.Random) -> str:
-    """One sentence that says nothing in particular."""
-    sentence = f"{rng.choice(_SUBJECTS)} {rng.choice(_VERBS)} {rng.choice(_OBJECTS)}, {rng.choice(_ENDINGS)}."
+    """One sentence without any fact."""
+    subject, verb, object_, ending = (rng.choice(_WORDS[role]) for role in ("subjects", "verbs", "objects", "endings"))
+    sentence = f"{subject} {verb} {object_}, {ending}."
     return sentence[0].upper() + sentence[1:]
 
 
 def haystack(passages: int, needles: int, seed: int, sentences: int = 6) -> tuple[list[str], list[Needle]]:
-    """`passages` paragraphs of `sentences` sentences, in `needles` of which a fact stands among the prose.
+    """`passages` paragraphs of `sentences` sentences, `needles` of which also hold a fact.
 
     The same people have several facts each, and the same kinds of fact hold of several people: neither a name nor a kind
-    alone tells which passage answers a question.
+    alone identifies the passage that answers a question.
     """
     rng = random.Random(seed)
     holders = rng.sample(range(passages), needles)
     people = [name(rng) for _ in range(-(-needles // FACTS_EACH))]
+    facts = _WORDS["facts"]
     texts: list[str] = []
-    found: list[Needle] = []
+    hidden: list[Needle] = []
     for number in range(passages):
         lines = [prose(rng) for _ in range(sentences)]
         if number in holders:
-            slots = {**_slots(rng), "who": people[len(found) // FACTS_EACH]}
-            statement, question, answer = (part.format(**slots) for part in _FACTS[len(found) % len(_FACTS)])
-            lines.insert(rng.randrange(1, sentences), statement)
-            found.append(Needle(number, question, answer))
+            slots = {**_slots(rng), "who": people[len(hidden) // FACTS_EACH]}
+            fact = facts[len(hidden) % len(facts)]
+            lines.insert(rng.randrange(1, sentences), fact["statement"].format(**slots))
+            hidden.append(Needle(number, fact["question"].format(**slots), fact["answer"].format(**slots)))
         texts.append(" ".join(lines))
-    return texts, found
+    return texts, hidden
+
+
+def _word(rng: random.Random) -> str:
+    """A capitalised word of two syllables."""
+    return "".join(rng.sample(_WORDS["syllables"], 2)).capitalize()
 
 
 def _slots(rng: random.Random) -> dict[str, str]:
-    def pick(words: str) -> str:
-        return rng.choice(words.split(","))
-
+    """A value for every slot of a fact but "who", drawn in this order."""
     return {
         "other": name(rng),
-        "name": f"the {rng.choice(_SYLLABLES).capitalize()}{rng.choice(_SYLLABLES)} Circle",
-        "town": "".join(rng.sample(_SYLLABLES, 2)).capitalize(),
-        "trade": pick(_TRADES),
-        "place": pick(_PLACES),
-        "thing": pick(_THINGS),
-        "food": pick(_FOODS),
-        "animal": pick(_ANIMALS),
-        "colour": pick(_COLOURS),
-        "month": rng.choice(_MONTHS),
+        "name": f"the {rng.choice(_WORDS['syllables']).capitalize()}{rng.choice(_WORDS['syllables'])} Circle",
+        "town": _word(rng),
+        "trade": rng.choice(_WORDS["trades"]),
+        "location": rng.choice(_WORDS["locations"]),
+        "thing": rng.choice(_WORDS["things"]),
+        "dish": rng.choice(_WORDS["dishes"]),
+        "animal": rng.choice(_WORDS["animals"]),
+        "colour": rng.choice(_WORDS["colours"]),
+        "month": rng.choice(_WORDS["months"]),
         "year": str(rng.randrange(1820, 1990)),
         "number": str(rng.randrange(1000, 9999)),
     }

@@ -11,9 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from memspan.errors import MemspanError, UsageError
 from memspan.memory.index import encoder as reading
-from memspan.memory.index.calibration import RetrievalHeads, calibrate
 from memspan.memory.index.encoder import KeyEncoder
-from memspan.memory.index.probe_corpus import haystack
 from memspan.pretrained.heads import HeadReader
 from tests.tiny import logbook
 
@@ -89,7 +87,7 @@ def test_every_token_of_a_question_knows_how_it_ends(encoder: KeyEncoder) -> Non
 
 
 def test_a_long_question_fits_into_a_segment(encoder: KeyEncoder) -> None:
-    ids, count = reading.asked_twice(encoder.tokenizer, "why " * 2000)
+    ids, count = reading.repeated_question(encoder.tokenizer, "why " * 2000)
     assert (len(ids), count) == (reading.SEGMENT, reading.SEGMENT // 2)
 
 
@@ -104,32 +102,3 @@ def test_numbers_that_are_not_finite_are_never_kept(tiny_model: Path) -> None:
     broken = KeyEncoder(HeadReader(model), AutoTokenizer.from_pretrained(tiny_model), HEADS)
     with pytest.raises(MemspanError, match="not finite"):
         broken.encode("some text")
-
-
-def test_haystacks_follow_from_the_seed_and_hide_each_answer_in_its_passage() -> None:
-    texts, needles = haystack(40, 12, seed=3)
-    assert (texts, needles) == haystack(40, 12, seed=3)
-    assert texts != haystack(40, 12, seed=4)[0]
-    assert len({needle.passage for needle in needles}) == len(needles) == 12
-    for needle in needles:
-        assert needle.answer in texts[needle.passage]
-        assert needle.answer not in needle.question
-
-
-def test_calibration_finds_a_head_that_copies(tiny_model: Path, tmp_path: Path) -> None:
-    """With a layer whose keys and queries are the embeddings themselves, that layer's heads find the needles."""
-    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
-    size, heads, groups = model.config.head_dim, 4, 2
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.self_attn.o_proj.weight.zero_()
-            layer.mlp.down_proj.weight.zero_()
-        eye = torch.eye(64)[:size] * 4
-        attention = model.model.layers[1].self_attn
-        attention.q_proj.weight.copy_(eye.repeat(heads, 1))
-        attention.k_proj.weight.copy_(eye.repeat(groups, 1))
-    found = calibrate(HeadReader(model), AutoTokenizer.from_pretrained(tiny_model), passages=24, needles=9)
-    assert {layer for layer, _ in found.heads} == {1}
-    assert found.reciprocal_rank > 0.5
-    found.save(tmp_path / "heads.json")
-    assert RetrievalHeads.load(tmp_path / "heads.json") == found

@@ -8,23 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memspan.memory import Memory, load_memory
-from memspan.memory.store.compaction import FAN_IN, FINAL_CLASS, FIRST_CLASS, settle
+from memspan.memory.store.compaction import FINAL_CLASS, FIRST_CLASS, settle
 from tests.memory.make import FINGERPRINT, contents_of, found, piece_of
 
 
 def grow(appends: list[int]) -> tuple[list[int], int]:
-    """The part sizes after appends of these sizes, and the bytes written on the way."""
-    parts: list[int] = []
+    """The shard sizes after appends of these sizes, and the bytes written on the way."""
+    shards: list[int] = []
     written = 0
     for size in appends:
-        parts.append(size)
+        shards.append(size)
         joined = []
-        for run in settle(parts):
-            joined.append(sum(parts[run]))
-            if run.stop - run.start > 1 or run.stop == len(parts):
+        for run in settle(shards):
+            joined.append(sum(shards[run]))
+            if run.stop - run.start > 1 or run.stop == len(shards):
                 written += joined[-1]
-        parts = joined
-    return parts, written
+        shards = joined
+    return shards, written
 
 
 @given(st.lists(st.integers(0, 2**32), max_size=60))
@@ -33,27 +33,37 @@ def test_runs_tile_the_list(sizes: list[int]) -> None:
     assert [index for run in runs for index in range(run.start, run.stop)] == list(range(len(sizes)))
 
 
-@given(st.lists(st.integers(1, 2**34), max_size=200))
+# Most sizes drawn evenly would fall into the final class, which may have any number of shards.
+SIZES = st.builds(int.__lshift__, st.integers(4, 7), st.integers(0, 28))
+
+
+@given(st.lists(SIZES, max_size=200))
 @settings(deadline=None)
 def test_classes_fall_and_none_but_the_last_has_more_than_seven(sizes: list[int]) -> None:
-    parts, _ = grow(sizes)
-    classes = [max(FIRST_CLASS, min(size.bit_length() // 3, FINAL_CLASS)) for size in parts]
+    shards, _ = grow(sizes)
+    classes = [max(FIRST_CLASS, min(size.bit_length() // 3, FINAL_CLASS)) for size in shards]
     assert classes == sorted(classes, reverse=True)
-    assert all(classes.count(size_class) < FAN_IN for size_class in range(FINAL_CLASS))
+    assert all(classes.count(size_class) <= 7 for size_class in range(FINAL_CLASS))
+
+
+@pytest.mark.parametrize("size", [1, 8**FIRST_CLASS, 8**5 + 1, 8**FINAL_CLASS // 8])
+def test_the_eighth_of_a_class_joins_the_others(size: int) -> None:
+    assert grow([size] * 7)[0] == [size] * 7
+    assert grow([size] * 8)[0] == [8 * size]
 
 
 @pytest.mark.parametrize("spread", [1, 10, 1000])
 def test_ten_thousand_appends_leave_few_files_and_rewrite_little(spread: int) -> None:
     rng = random.Random(0)
     appends = [int(1000 * spread ** rng.random()) for _ in range(10_000)]
-    parts, written = grow(appends)
-    assert len(parts) <= 40 + sum(appends) // 8**FINAL_CLASS
+    shards, written = grow(appends)
+    assert len(shards) <= 40 + sum(appends) // 8**FINAL_CLASS
     assert written <= 7 * sum(appends)
 
 
 def test_settled_parts_stay_as_they_are() -> None:
-    parts, _ = grow([1000] * 777)
-    assert [run.stop - run.start for run in settle(parts)] == [1] * len(parts)
+    shards, _ = grow([1000] * 777)
+    assert [run.stop - run.start for run in settle(shards)] == [1] * len(shards)
 
 
 def test_final_parts_are_left_alone() -> None:
