@@ -27,9 +27,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python $(PIP) -c constraints.txt -e '.[$(EXTRAS)]' --group dev
 	touch $@
 
-$(BUILD)/logbook.md: examples/make_logbook.py $(VENV)/.installed
+$(BUILD)/logbook.md: $(shell find examples/logbook -type f -not -name '*.pyc') $(VENV)/.installed
 	mkdir -p $(BUILD)
-	$(BIN)/python examples/make_logbook.py $@ --words 30000 --seed 7
+	$(BIN)/python -m examples.logbook.generate $@ --words 30000 --seed 7
 
 demo: $(BUILD)/logbook.md
 	$(BIN)/python examples/demo.py $(BUILD)/logbook.md $(BUILD)/logbook.mem

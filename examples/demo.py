@@ -1,8 +1,8 @@
-"""Reads a long document once, then answers questions about it and shows where each answer comes from.
+"""Read a long document once, then answer questions about it and show where each answer comes from.
 
     python examples/demo.py DOCUMENT.md MEMORY
 
-The document is one that make_logbook.py wrote; its questions lie beside it.
+The document is a logbook that `python -m examples.logbook.generate` wrote, with its questions beside it.
 """
 
 import json
@@ -23,30 +23,31 @@ def main(document: str, folder: str) -> None:
         print(f"\r  {step.tokens:,} tokens, {step.characters / (step.size or 1):.0%}", end="", flush=True)
 
     print(f"Reading {document} ...", flush=True)
-    for one in open_documents([document]):
-        lm.read(one, memory, progress=progress)
+    for source in open_documents([document]):
+        lm.read(source, memory, progress=progress)
     print(f"\r  {memory.tokens:,} tokens in {len(memory)} passages, {memory.nbytes / 1e6:.1f} MB in {folder}\n")
 
     questions = Path(document).with_suffix(".questions.jsonl")
     if not questions.exists():
         questions = Path(document + ".questions.jsonl")
-    asked = [json.loads(line) for line in questions.read_text("utf-8").splitlines()]
-    found = said = 0
-    for one in asked:
-        answer = lm.ask(memory, one["question"])
-        wanted = one["answer"].lower()
-        holding = [passage for passage in answer.passages if wanted in passage.text.lower()]
-        found, said = found + bool(holding), said + (wanted in answer.text.lower())
-        place = (holding or answer.passages)[0]
-        print(f"Q: {one['question']}\nA: {shorten(answer.text, 200)}")
-        print(f"   from {place.source}, characters {place.start:,}-{place.end:,}, score {place.score:.1f}")
-        if holding:  # what stands there, as far as it matters here
-            at = place.text.lower().index(wanted)
-            print(f"   > {shorten(place.text[max(0, at - 120) : at + 60], 200)}")
-        print(f"   the logbook says: {one['answer']} ({one['date']})\n")
+    records = [json.loads(line) for line in questions.read_text("utf-8").splitlines()]
+    retrieved = correct = 0
+    for record in records:
+        answer = lm.ask(memory, record["question"])
+        gold = record["answer"].lower()
+        holding = [passage for passage in answer.passages if gold in passage.text.lower()]
+        retrieved, correct = retrieved + bool(holding), correct + (gold in answer.text.lower())
+        passage = (holding or answer.passages)[0]
+        print(f"Q: {record['question']}\nA: {shorten(answer.text, 200)}")
+        print(f"   from {passage.source}, characters {passage.start:,}-{passage.end:,}, score {passage.score:.1f}")
+        if holding:  # the part of the passage around the answer
+            at = passage.text.lower().index(gold)
+            print(f"   > {shorten(passage.text[max(0, at - 120) : at + 60], 200)}")
+        print(f"   right answer: {record['answer']} ({record['date']})\n")
     print(
-        f"Of {len(asked)} questions, what was recalled held the answer to {found}, and the answer said it in {said}. The "
-        "embedded model is\nsmall, 135 million parameters; a larger one makes more of the same passages: memspan ask --model."
+        f"Of {len(records)} questions, {retrieved} were retrieved with a passage that holds the answer, and {correct} were "
+        "answered correctly.\nThe embedded model has only 135 million parameters; a larger one answers better from the same "
+        "passages: memspan ask --model."
     )
 
 

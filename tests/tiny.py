@@ -1,24 +1,19 @@
 """A tiny language model with random weights and a real tokenizer, as a folder: everything but the knowledge."""
 
-import sys
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+from examples.logbook.generate import make_logbook
+
 VOCABULARY = 2000
 WINDOW = 2048
 
 
 def logbook(words: int = 5000, seed: int = 7) -> str:
     """The text of an invented logbook."""
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        from make_logbook import make_logbook
-    finally:
-        sys.path.remove(str(EXAMPLES))
     return make_logbook(words, seed)[0]
 
 
