@@ -1,6 +1,6 @@
-"""Public corpora in the files in which they are published -> records with the columns that tasks name.
+"""Public corpora: readers of the files as they are published, to records with the columns of a task.
 
-None of them is part of memspan; docs/tasks.md says where each comes from and under which licence.
+None of them is part of memspan; docs/tasks.md lists where each comes from and under which licence.
 """
 
 import csv
@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-Record = dict[str, Any]
+from memspan.data.datasets import Record
 
 
 def _text(path: Path) -> str:
-    """Of a file, plain, gzipped, or alone in a zip archive."""
+    """The text of a file that is plain, gzipped, or the first in a zip archive."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             member = next(name for name in archive.namelist() if not name.startswith("__"))
@@ -25,36 +25,37 @@ def _text(path: Path) -> str:
     return path.read_text("utf-8")
 
 
-def _lines(path: Path) -> Iterator[Any]:
+def _json_lines(path: Path) -> Iterator[Any]:
+    """The values of a JSON Lines file."""
     return (json.loads(line) for line in _text(path).split("\n") if line.strip())
 
 
 # ---- classification: text, label
 
 
-def clinc150(path: Path, parts: Iterable[str] = ("train", "oos_train")) -> list[Record]:
-    """data_full.json of Larson et al. 2019; "path#test+oos_test" is not needed: see `clinc150_test`."""
-    told = json.loads(_text(path))
-    return [{"text": text, "label": label} for part in parts for text, label in told[part]]
+def clinc150(path: Path, splits: Iterable[str] = ("train", "oos_train")) -> list[Record]:
+    """The training utterances and intents of data_full.json (Larson et al. 2019)."""
+    data = json.loads(_text(path))
+    return [{"text": text, "label": label} for split in splits for text, label in data[split]]
 
 
 def clinc150_test(path: Path) -> list[Record]:
+    """The test utterances of the same file."""
     return clinc150(path, ("test", "oos_test"))
 
 
 def phrasebank(path: Path) -> list[Record]:
     """Sentences_*.txt of the Financial PhraseBank (Malo et al. 2014): "sentence@label", in Latin-1."""
-    parted = [line.rpartition("@") for line in path.read_bytes().decode("latin-1").splitlines() if line.strip()]
-    return [{"text": text, "label": label.strip()} for text, at, label in parted if at]
+    sentences = [line.rpartition("@") for line in path.read_bytes().decode("latin-1").splitlines() if line.strip()]
+    return [{"text": text, "label": label.strip()} for text, at, label in sentences if at]
 
 
 def labelled_folders(path: Path) -> list[Record]:
     """A zip archive with a folder for each label and a file for each text, as NLTK's movie_reviews."""
     with zipfile.ZipFile(path) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".txt"))
-        places = [PurePosixPath(name) for name in names]
         texts = [archive.read(name).decode("utf-8", "replace") for name in names]
-    return [{"text": text, "label": place.parent.name} for place, text in zip(places, texts, strict=True)]
+    return [{"text": text, "label": PurePosixPath(name).parent.name} for name, text in zip(names, texts, strict=True)]
 
 
 def csl_category(path: Path) -> list[Record]:
@@ -71,27 +72,27 @@ def squad(path: Path) -> list[Record]:
     return [
         {
             "context": paragraph["context"],
-            "question": one["question"],
-            "answers": sorted({answer["text"] for answer in one["answers"]}),
+            "question": question["question"],
+            "answers": sorted({answer["text"] for answer in question["answers"]}),
             "document": article.get("title", ""),
         }
         for article in json.loads(_text(path))["data"]
         for paragraph in article["paragraphs"]
-        for one in paragraph["qas"]
+        for question in paragraph["qas"]
     ]
 
 
 def multihop(path: Path) -> list[Record]:
     """HotpotQA or MuSiQue: a question whose answer needs two or more of the paragraphs at hand."""
-    records = []
-    for one in json.loads(_text(path)):
-        if "paragraphs" in one:
-            parts = [f"{part['title']}\n{part['paragraph_text']}" for part in one["paragraphs"]]
-            answers = [one["answer"], *one.get("answer_aliases", [])]
+    records: list[Record] = []
+    for question in json.loads(_text(path)):
+        if "paragraphs" in question:
+            paragraphs = [f"{part['title']}\n{part['paragraph_text']}" for part in question["paragraphs"]]
+            answers = [question["answer"], *question.get("answer_aliases", [])]
         else:
-            parts = [f"{title}\n{''.join(sentences)}" for title, sentences in one["context"]]
-            answers = [one["answer"]]
-        records.append({"context": "\n\n".join(parts), "question": one["question"], "answers": answers})
+            paragraphs = [f"{title}\n{''.join(sentences)}" for title, sentences in question["context"]]
+            answers = [question["answer"]]
+        records.append({"context": "\n\n".join(paragraphs), "question": question["question"], "answers": answers})
     return records
 
 
@@ -100,22 +101,23 @@ def multihop(path: Path) -> list[Record]:
 
 def multiwoz(path: Path) -> list[Record]:
     """MultiWOZ 2.1 (Eric et al. 2020)."""
-    told = json.loads(_text(path))
-    return [{"turns": [turn["text"].strip() for turn in one["log"]]} for one in told.values()]
+    dialogues = json.loads(_text(path)).values()
+    return [{"turns": [turn["text"].strip() for turn in dialogue["log"]]} for dialogue in dialogues]
 
 
 def crosswoz(path: Path) -> list[Record]:
     """CrossWOZ (Zhu et al. 2020)."""
-    told = json.loads(_text(path))
-    return [{"turns": [turn["content"].strip() for turn in one["messages"]]} for one in told.values()]
+    dialogues = json.loads(_text(path)).values()
+    return [{"turns": [turn["content"].strip() for turn in dialogue["messages"]]} for dialogue in dialogues]
 
 
 def kdconv(path: Path) -> list[Record]:
     """KdConv (Zhou et al. 2020)."""
-    return [{"turns": [turn["message"].strip() for turn in one["messages"]]} for one in json.loads(_text(path))]
+    dialogues = json.loads(_text(path))
+    return [{"turns": [turn["message"].strip() for turn in dialogue["messages"]]} for dialogue in dialogues]
 
 
-# ---- summarisation: text, summary, and where there is one a question
+# ---- summarisation: text, summary, and in some corpora a question
 
 
 def qmsum(path: Path) -> list[Record]:
@@ -123,11 +125,11 @@ def qmsum(path: Path) -> list[Record]:
     return [
         {
             "text": "\n".join(f"{turn['speaker']}: {turn['content']}" for turn in meeting["meeting_transcripts"]),
-            "question": one["query"],
-            "summary": one["answer"],
+            "question": query["query"],
+            "summary": query["answer"],
         }
-        for meeting in _lines(path)
-        for one in (*meeting["general_query_list"], *meeting["specific_query_list"])
+        for meeting in _json_lines(path)
+        for query in (*meeting["general_query_list"], *meeting["specific_query_list"])
     ]
 
 
@@ -136,12 +138,12 @@ def squality(path: Path) -> list[Record]:
     return [
         {
             "text": story["document"],
-            "question": one["question_text"],
-            "summary": one["responses"][0]["response_text"],
-            "summaries": [response["response_text"] for response in one["responses"]],
+            "question": question["question_text"],
+            "summary": question["responses"][0]["response_text"],
+            "summaries": [response["response_text"] for response in question["responses"]],
         }
-        for story in _lines(path)
-        for one in story["questions"]
+        for story in _json_lines(path)
+        for question in story["questions"]
     ]
 
 
@@ -152,10 +154,10 @@ def csl_title(path: Path) -> list[Record]:
 
 
 def vcsum(path: Path) -> list[Record]:
-    """short_*.txt of VCSum (Wu et al. 2023): part of a meeting and what was discussed in it."""
+    """short_*.txt of VCSum (Wu et al. 2023): a part of a meeting, and a summary of its discussion."""
     return [
-        {"text": "\n".join("".join(turn) for turn in one["context"]), "summary": one["discussion"]}
-        for one in _lines(path)
+        {"text": "\n".join("".join(turn) for turn in part["context"]), "summary": part["discussion"]}
+        for part in _json_lines(path)
     ]
 
 
@@ -163,7 +165,7 @@ def vcsum(path: Path) -> list[Record]:
 
 
 def tatoeba(path: Path) -> list[Record]:
-    """Pairs of sentences in two columns, as manythings.org gives those of Tatoeba."""
+    """Pairs of sentences in two columns, as manythings.org publishes those of Tatoeba."""
     rows = [line.split("\t") for line in _text(path).splitlines() if "\t" in line]
     return [{"source": row[0], "target": row[1]} for row in rows]
 

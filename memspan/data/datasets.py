@@ -1,6 +1,8 @@
-"""Records on disk -> records in order: tables through `datasets`, which leaves them on disk, and public corpora.
+"""Records of tasks on texts: from tables (by the `datasets` library, which leaves them on disk) and public corpora.
 
-A record is a mapping from the columns that a task names to texts, numbers or lists of them.
+A record is a mapping from the columns of a task to texts, numbers or lists of them.
+
+Letters: B rows of a batch, T tokens of a row.
 """
 
 import logging
@@ -21,15 +23,15 @@ TABLE = "table"
 
 
 class TextDataset(Sequence[Record]):
-    """Records that all have the columns asked for.
+    """A sequence of records with the columns of a task.
 
     Args:
-        records: any sequence of them, e.g. of the `datasets` library, whose rows stay on disk until they are asked for.
-        columns: that each must have.
-        rename: columns that are called otherwise: {their name: ours}.
-        name: what errors call it.
+        records: any sequence of records, e.g. of the `datasets` library, whose rows stay on disk until they are used.
+        columns: the columns that each record must have.
+        rename: the columns to rename: {name in the records: name of the task}.
+        name: the name of the data in errors.
 
-    Raises UsageError where a column is absent or there is no record at all.
+    Raises UsageError if a column is absent or there is no record at all.
     """
 
     def __init__(
@@ -42,37 +44,39 @@ class TextDataset(Sequence[Record]):
         self.records, self.rename = records, dict(rename or {})
         if not len(records):
             raise UsageError(f"There is no record in {name}.")
-        there = [self.rename.get(column, column) for column in records[0]]
-        missing = [column for column in columns if column not in there]
+        present = [self.rename.get(column, column) for column in records[0]]
+        missing = [column for column in columns if column not in present]
         if missing:
             raise UsageError(
-                f"In {name} there is no column '{missing[0]}', only {', '.join(sorted(there))}: this task needs "
+                f"In {name} there is no column '{missing[0]}', only {', '.join(sorted(present))}: this task needs "
                 f"{', '.join(columns)}. Name the format, or rename columns: rename={{theirs: {missing[0]}}}."
             )
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, place: Any) -> Any:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
-        record = self.records[place]
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        record = self.records[index]
         return {self.rename.get(key, key): value for key, value in record.items()} if self.rename else record
 
     def __iter__(self) -> Iterator[Record]:
-        return (self[place] for place in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
 
 def read(
     paths: Sequence[str | Path], columns: Sequence[str], format: str = TABLE, rename: Mapping[str, str] | None = None
 ) -> TextDataset:
-    """The records of these files, one after the other.
+    """The records of all files, file after file.
 
     Args:
-        paths: files; or with `format` "hub" one name of a data set on the Hugging Face hub, e.g. "imdb:train".
-        format: "table" (csv, tsv, json, jsonl, parquet by the ending), "hub", or a public corpus that memspan knows.
+        paths: files; with `format` "hub" a single name of a data set on the Hugging Face hub, e.g. "imdb:train".
+        columns: the columns that each record must have.
+        format: "table" (TABLES, by suffix), "hub", or the name of a public corpus (CORPORA).
+        rename: the columns to rename: {name in the files: name of the task}.
 
-    Raises UsageError for a file that cannot be read, is in another format, or lacks a column.
+    Raises UsageError for a file that is not readable, is in another format, or lacks a column.
     """
     from memspan.data.corpora import CORPORA
 
@@ -88,7 +92,7 @@ def read(
         try:
             records.extend(CORPORA[format](Path(path)))
         except OSError as error:
-            raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
+            raise UsageError(f"{path} must be a readable file, got: {error.strerror or error}.") from error
         except UnicodeDecodeError as error:
             raise UsageError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start:,}.") from error
         except _NOT_IN_THE_FORMAT as error:
@@ -103,6 +107,7 @@ _NOT_IN_THE_FORMAT = (
 
 
 def _tables(paths: Sequence[Path]) -> Sequence[Record]:
+    """The rows of table files of the same kind."""
     import datasets
     from datasets.exceptions import DatasetGenerationError
 
@@ -115,14 +120,14 @@ def _tables(paths: Sequence[Path]) -> Sequence[Record]:
         raise UsageError(f"There is no file {absent}.")
     if len(kinds) != 1 or None in kinds:
         raise UsageError(
-            f"{', '.join(str(path) for path in paths)}: a table is a csv, tsv, json, jsonl or parquet file, and all "
-            "files are of one kind; other formats are named by `format`."
+            f"Tables must be files of the same kind ({', '.join(TABLES)}), got {', '.join(str(path) for path in paths)}: "
+            "name any other format by `format`."
         )
     kind = next(iter(kinds))
     options: dict[str, Any] = {"sep": "\t"} if paths[0].suffix.lower() == ".tsv" else {}
     if kind == "csv":
         options["keep_default_na"] = False  # an empty cell is an empty text
-    told = datasets.utils.logging.get_verbosity()
+    verbosity = datasets.utils.logging.get_verbosity()
     datasets.utils.logging.set_verbosity(logging.CRITICAL)  # it logs an error beside raising it
     try:
         return datasets.load_dataset(kind, data_files=[str(path) for path in paths], split="train", **options)  # type: ignore[no-any-return]
@@ -132,9 +137,9 @@ def _tables(paths: Sequence[Path]) -> Sequence[Record]:
             raise UsageError(f"There is no record in {paths[0]}.") from error
         if isinstance(cause, UnicodeDecodeError):
             raise UsageError(f"{_not_utf8(paths)} is not UTF-8 text: save it as UTF-8.") from error
-        raise UsageError(f"{paths[0]} cannot be read as a table: {str(cause).splitlines()[0]}") from error
+        raise UsageError(f"{paths[0]} must be a readable table, got: {str(cause).splitlines()[0]}") from error
     finally:
-        datasets.utils.logging.set_verbosity(told)
+        datasets.utils.logging.set_verbosity(verbosity)
 
 
 def _not_utf8(paths: Sequence[Path]) -> Path:
@@ -148,45 +153,48 @@ def _not_utf8(paths: Sequence[Path]) -> Path:
 
 
 def _hub(name: str) -> Sequence[Record]:
+    """The rows of a data set on the Hugging Face hub, "name" or "name:split"."""
     import datasets
 
-    place, _, split = name.partition(":")
+    repository, _, split = name.partition(":")
     try:
-        return datasets.load_dataset(place, split=split or "train")  # type: ignore[no-any-return]
+        return datasets.load_dataset(repository, split=split or "train")  # type: ignore[no-any-return]
     except Exception as error:  # whatever the network, the hub or the data set may raise
         raise UsageError(
-            f"The data set '{place}' cannot be fetched from the hub: {str(error).splitlines()[0]}"
+            f"Fetching the data set '{repository}' from the hub failed: {str(error).splitlines()[0]}"
         ) from error
 
 
-def divide(count: int, share: float, seed: int = 0) -> tuple[list[int], list[int]]:
-    """The places below `count` to train on, and the part `share` of them, at least one, that is held out."""
+def split_indices(count: int, fraction: float, seed: int = 0) -> tuple[list[int], list[int]]:
+    """The indices below `count` to train on, and the `fraction` of them, at least one index, that is held out."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    cut = max(1, round(count * share))
+    cut = max(1, round(count * fraction))
     return sorted(order[cut:]), sorted(order[:cut])
 
 
-def divide_groups(groups: Sequence[str], share: float, seed: int = 0) -> tuple[list[int], list[int]]:
-    """As `divide`, but all places of a group go to the same side: nothing is learned from what is held out.
+def split_indices_by_group(groups: Sequence[str], fraction: float, seed: int = 0) -> tuple[list[int], list[int]]:
+    """The indices of `groups` to train on and those held out, a `fraction` of the groups, each as a whole.
 
-    Both sides are in random order: files are often sorted, and the first records then stand for no others.
+    What is held out has therefore no record in common with the group of any training record. Both sides are in random
+    order: files are often sorted, so that their first records do not represent the rest.
     """
     names = sorted(set(groups))
-    held_out = {names[place] for place in divide(len(names), share, seed)[1]}
+    held_out = {names[index] for index in split_indices(len(names), fraction, seed)[1]}
     sides: tuple[list[int], list[int]] = ([], [])
-    for place in torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist():
-        sides[groups[place] in held_out].append(place)
+    for index in torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist():
+        sides[groups[index] in held_out].append(index)
     return sides
 
 
 def pad(rows: Sequence[Sequence[int]], multiple: int, value: int) -> tuple[Tensor, Tensor]:
-    """Rows of ids as one tensor (B, T) int64, and where it is filled, (B, T) bool. T is a multiple of `multiple`.
+    """Rows of token ids, padded with `value` on the left to the length of the longest rounded up to a `multiple`.
 
-    Filled up on the left, so that all rows end together: what is asked stands at the end.
+    Returns the ids (B, T) int64, and the mask (B, T) bool of what is not padding. Rows end together, because the
+    prediction is read at the end.
     """
     length = -(-max(map(len, rows)) // multiple) * multiple
-    ids = torch.full((len(rows), length), value, dtype=torch.int64)
-    for row, known in zip(ids, rows, strict=True):
-        row[length - len(known) :] = torch.tensor(known, dtype=torch.int64)
-    filled = torch.arange(length) >= length - torch.tensor([len(row) for row in rows])[:, None]
-    return ids, filled
+    padded = torch.full((len(rows), length), value, dtype=torch.int64)
+    for target, ids in zip(padded, rows, strict=True):
+        target[length - len(ids) :] = torch.tensor(ids, dtype=torch.int64)
+    mask = torch.arange(length) >= length - torch.tensor([len(row) for row in rows])[:, None]
+    return padded, mask

@@ -47,16 +47,16 @@ EVENTS = "".join(f"u{number % 3},i{number},{{0}},{{1}}\n" for number in range(60
     ("task", "file", "content", "told"),
     [
         ("classification", "wrong.csv", b"body,kind\na,b\n", "no column 'text', only body, kind"),
-        ("classification", "a.csv", b"", "cannot be read as a table"),
+        ("classification", "a.csv", b"", "must be a readable table, got"),
         ("classification", "a.csv", b"text,label\n", "There is no record in a.csv."),
         ("classification", "a.csv", b"text,label\n" + b"hello,\n" * 20, "0 of 2 held out. Those whose text or label is empty"),
         ("classification", "a.csv", b"text,label\n" + b"hello,a\n" * 20, "All records have the one label 'a'"),
         ("classification", "a.csv", GOOD + "grün,a\n".encode("latin-1"), "a.csv is not UTF-8 text: save it as UTF-8."),
         ("classification", "a.csv", "你好,再见\n".encode("gb18030") * 9, "a.csv is not UTF-8 text"),
         ("classification", "a.csv", b"text,label\nhello,a\nbye,b,c,d\n", "Expected 2 fields in line 3, saw 4"),
-        ("classification", "a.json", b'[{"text": "a", "label": "b"},', "cannot be read as a table"),
-        ("classification", "a.parquet", b"PAR1", "cannot be read as a table"),
-        ("classification", "a.txt", b"hello", "a table is a csv, tsv, json, jsonl or parquet file"),
+        ("classification", "a.json", b'[{"text": "a", "label": "b"},', "must be a readable table, got"),
+        ("classification", "a.parquet", b"PAR1", "must be a readable table, got"),
+        ("classification", "a.txt", b"hello", "Tables must be files of the same kind (.csv, .tsv"),
         ("dialogue", "a.jsonl", lines(*[TURNS] * 20), "must be a list of texts, got 'a text'"),
         ("dialogue", "a.jsonl", lines(*[{"turns": None}, {"turns": ["a"]}] * 9), "too few records"),
         ("question_answering", "a.jsonl", lines(*[{**QA, "answers": {"txt": ["x"]}}] * 9), "or {text: a list}, got {'txt'"),
@@ -102,7 +102,7 @@ def test_paths(run: Run, tmp_path: Path) -> None:
     assert "folder is a folder: name the files in it" in run(*train, "--data", "folder").sentence
     assert "no file missing.csv" in run(*train, "--task-settings", "test=missing.csv").sentence
     told = run("train", "--task", "recommendation", *SMALL, "--data", "folder", "--task-settings", "format=movielens")
-    assert "folder cannot be read" in told.sentence
+    assert "folder must be a readable file" in told.sentence
 
 
 @pytest.mark.parametrize(

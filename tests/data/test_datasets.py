@@ -1,4 +1,4 @@
-"""Records from tables and public corpora, and what is said when they are not what they should be."""
+"""Records from tables and public corpora, and the sentences that refuse files of another form."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from memspan.data.corpora import CORPORA
-from memspan.data.datasets import TextDataset, divide, pad, read
+from memspan.data.datasets import TextDataset, pad, read, split_indices, split_indices_by_group
 from memspan.errors import UsageError
 from tests.paths import DATA
 
@@ -27,20 +27,20 @@ def test_tables_of_every_kind_hold_the_same_records(table: datasets.Dataset, tmp
     if ending == "parquet":
         table.to_parquet(path)
     elif ending == "jsonl":
-        path.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in RECORDS), "utf-8")
+        path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in RECORDS), "utf-8")
     else:
         table.to_csv(path, index=False, sep="," if ending == "csv" else "\t")
-    found = read([path], COLUMNS)
-    assert [{key: str(value) for key, value in one.items()} for one in found] == RECORDS
+    records = read([path], COLUMNS)
+    assert [{key: str(value) for key, value in record.items()} for record in records] == RECORDS
 
 
 def test_several_files_follow_one_another_and_columns_are_renamed(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.csv").write_text(f"utterance,intent\n{name} one,x\n{name} two,y\n")
     paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
-    found = read(paths, COLUMNS, rename={"utterance": "text", "intent": "label"})
-    assert [one["text"] for one in found] == ["a one", "a two", "b one", "b two"]
-    assert found[1:3] == [{"text": "a two", "label": "y"}, {"text": "b one", "label": "x"}]
+    records = read(paths, COLUMNS, rename={"utterance": "text", "intent": "label"})
+    assert [record["text"] for record in records] == ["a one", "a two", "b one", "b two"]
+    assert records[1:3] == [{"text": "a two", "label": "y"}, {"text": "b one", "label": "x"}]
 
 
 def test_mistakes(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_mistakes(tmp_path: Path) -> None:
         read([good], ("text", "summary"))
     with pytest.raises(UsageError, match="There is no file"):
         read([tmp_path / "absent.csv"], COLUMNS)
-    with pytest.raises(UsageError, match="a table is a csv"):
+    with pytest.raises(UsageError, match="Tables must be files of the same kind"):
         read([tmp_path / "good.csv", tmp_path / "other.parquet"], COLUMNS) if (
             tmp_path / "other.parquet"
         ).touch() is None else None
@@ -58,7 +58,7 @@ def test_mistakes(tmp_path: Path) -> None:
         read([good], COLUMNS, "squda")
     with pytest.raises(UsageError, match="not in the format squad"):
         read([good], COLUMNS, "squad")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match=r"absent\.json must be a readable file, got: No such file"):
         read([tmp_path / "absent.json"], COLUMNS, "squad")
     (tmp_path / "latin.csv").write_bytes("text,label\ncafé,b\n".encode("latin-1"))
     with pytest.raises(UsageError, match=r"latin.csv is not UTF-8 text"):
@@ -71,10 +71,20 @@ def test_mistakes(tmp_path: Path) -> None:
 
 
 def test_a_division_is_disjoint_and_always_the_same() -> None:
-    train, rest = divide(100, 0.2)
+    train, rest = split_indices(100, 0.2)
     assert sorted(train + rest) == list(range(100))
     assert len(rest) == 20
-    assert divide(100, 0.2) == (train, rest) != divide(100, 0.2, seed=1)
+    assert split_indices(100, 0.2) == (train, rest) != split_indices(100, 0.2, seed=1)
+
+
+def test_groups_are_held_out_whole_and_both_sides_are_in_random_order() -> None:
+    groups = [f"group {number // 5}" for number in range(100)]
+    train, held_out = split_indices_by_group(groups, 0.2)
+    assert sorted(train + held_out) == list(range(100))
+    assert len({groups[index] for index in held_out}) == 4
+    assert not {groups[index] for index in held_out} & {groups[index] for index in train}
+    assert train != sorted(train)
+    assert held_out != sorted(held_out)
 
 
 def test_rows_end_together() -> None:
@@ -84,7 +94,7 @@ def test_rows_end_together() -> None:
     assert pad([[1] * 5], 4, 0)[0].shape == (1, 8)
 
 
-PLACES = {
+PATHS = {
     "clinc150": "clinc150/data_full.json",
     "clinc150_test": "clinc150/data_full.json",
     "crosswoz": "crosswoz_zh/val.json.zip",
@@ -112,10 +122,10 @@ COUNTS = {
 
 @pytest.mark.parametrize("name", sorted(CORPORA))
 def test_a_public_corpus_as_it_is_published(name: str) -> None:
-    path = DATA / PLACES[name]
+    path = DATA / PATHS[name]
     if not path.exists():
         pytest.skip(f"{path} is not here")
     records = CORPORA[name](path)
     assert len(records) == COUNTS[name]
-    assert all(records[0].keys() == one.keys() for one in records)
+    assert all(records[0].keys() == record.keys() for record in records)
     assert all(value not in ("", None) for value in records[0].values())

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from memspan.data.datasets import Record, divide, divide_groups, pad
+from memspan.data.datasets import Record, pad, split_indices, split_indices_by_group
 from memspan.errors import UsageError
 from memspan.models.generate import Sampling, continue_text
 from memspan.tasks.base import IGNORE_INDEX, Batch
@@ -79,9 +79,9 @@ class TextTask(RecordTask):
         if tests is not None:
             return first(records, source.limit), first(tests, source.limit)
         if self.group_by is None:
-            train, rest = divide(len(records), source.held_out)
+            train, rest = split_indices(len(records), source.held_out)
         else:
-            train, rest = divide_groups([str(record[self.group_by]) for record in records], source.held_out)
+            train, rest = split_indices_by_group([str(record[self.group_by]) for record in records], source.held_out)
         return [records[index] for index in train[: source.limit]], [records[index] for index in rest[: source.limit]]
 
     def usable(self, records: Sequence[Record]) -> list[Record]:
