@@ -1,6 +1,10 @@
-"""The help of every command, for docs/cli.md."""
+"""Generated parts of the documentation: the help of every command for docs/cli.md, and the tasks for docs/tasks.md."""
 
 import os
+import re
+from typing import Any
+
+WIDTH = 140
 
 
 def commands() -> str:
@@ -18,3 +22,57 @@ def commands() -> str:
         text = "\n".join(line.rstrip() for line in result.output.strip().splitlines())
         parts.append(f"## memspan {name}".rstrip() + f"\n\n```\n{text}\n```\n")
     return "\n".join(parts)
+
+
+def tasks() -> str:
+    """The table of the tasks that docs/tasks.md describes: columns and metrics."""
+    lines = ["| task | columns | the metric that counts | also |", "| --- | --- | --- | --- |"]
+    for name, cls in _documented().items():
+        guide = cls.guide
+        metric = f"{cls.metric} {guide.note}".strip()
+        lines.append(f"| [{name}](#{name.replace('_', '-')}) | {guide.columns} | {metric} | {guide.metrics} |")
+    return "\n".join(lines)
+
+
+def task_commands(name: str) -> str:
+    """The commands that compare a memory with none on the sample of a task, and on a public corpus."""
+    guide = _documented()[name].guide
+    options = (guide.on_sample, guide.on_files)
+    return "\n".join(["```", *(_wrapped(f"memspan compare --task {name} {text}") for text in options), "```"])
+
+
+def further_tasks(page: str) -> str:
+    """A section for each task that has none on the page: its docstring's first paragraph, and its commands."""
+    written = page.split("<!-- further tasks -->")[0]
+    sections = []
+    for name, cls in _documented().items():
+        heading = "## " + name.replace("_", " ").capitalize()
+        if f"\n{heading}\n" not in written:
+            about = " ".join((cls.__doc__ or "").split("\n\n")[0].split())
+            sections += [f"{heading}\n\n{about}\n\n{task_commands(name)}"]
+    return "\n\n".join(sections)
+
+
+def _documented() -> dict[str, Any]:
+    from memspan.tasks import TASKS
+
+    return {name: cls for name, cls in TASKS.items() if cls.guide is not None}
+
+
+def _wrapped(command: str) -> str:
+    """A command of at most `WIDTH` columns a line, whose options stay with their values."""
+    words = re.findall(r"'[^']*'|\S+", command)
+    options = [[words[0]]]
+    for word in words[1:]:
+        if word.startswith("--"):
+            options.append([word])
+        else:
+            options[-1].append(word)
+    lines = [""]
+    for option in map(" ".join, options):
+        if lines[-1] and len(lines[-1]) + len(option) + 3 > WIDTH:
+            lines[-1] += " \\"
+            lines.append(f"  {option}")
+        else:
+            lines[-1] = f"{lines[-1]} {option}".strip() if len(lines) == 1 else f"{lines[-1]} {option}"
+    return "\n".join(lines)

@@ -5,7 +5,9 @@ import shlex
 
 import pytest
 
-from memspan.tasks import TASKS, task_class
+from benchmarks import help
+from memspan.tasks import TASKS, Guide, RecordTask
+from memspan.tasks.synthetic.recall import Recall
 from tests.commands import Run
 from tests.paths import ROOT
 
@@ -26,8 +28,34 @@ def named(command: list[str]) -> str:
 
 def test_every_task_on_texts_has_both() -> None:
     listed = set(re.findall(r"^\| \[(\w+)\]\(#", TEXT, re.MULTILINE))
-    assert {name for name in TASKS if task_class(name).is_text} | {"recommendation"} == listed
+    assert {name for name, cls in TASKS.items() if cls.is_text or issubclass(cls, RecordTask)} == listed
     assert sorted(map(named, ON_SAMPLES)) == sorted(map(named, ON_FILES)) == sorted(listed)
+
+
+def test_the_page_is_generated_from_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new task appears in the table, and gets a section where nobody wrote one."""
+    assert help.tasks() in TEXT
+    for name in map(named, ON_SAMPLES):
+        assert help.task_commands(name) in TEXT
+    assert help.further_tasks(TEXT) == ""
+    monkeypatch.setitem(TASKS, "sorting", Sorting)
+    assert "| [sorting](#sorting) | text | accuracy of all | none |" in help.tasks()
+    section, commands = help.further_tasks(TEXT).split("\n\n```\n")
+    assert section == "## Sorting\n\nWords in the order of the alphabet."
+    assert (
+        commands.splitlines()[0]
+        == "memspan compare --task sorting --mechanism delta --task-settings 'rename={a: b, c: d}'"
+    )
+    assert all(len(line) <= help.WIDTH for line in commands.splitlines())
+    assert len(shlex.split(commands.removesuffix("```").replace("\\\n", " "))) == 8 + 44
+
+
+class Sorting(Recall):
+    """Words in the order of the alphabet."""
+
+    guide = Guide(
+        "text", "none", "--mechanism delta --task-settings 'rename={a: b, c: d}'", 20 * "--data a.csv ", "of all"
+    )
 
 
 @pytest.mark.parametrize("command", ON_SAMPLES, ids=named)

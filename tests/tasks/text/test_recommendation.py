@@ -153,6 +153,8 @@ def test_test_histories_of_other_users(tmp_path: Path) -> None:
     )
     task = Recommendation(DataSource(table(tmp_path, counted()), test))
     assert task.score(Follows(task.vocabulary), 2) == {"NDCG@10": 1.0, "Recall@10": 1.0}
+    few = Recommendation(DataSource(table(tmp_path, counted()), test, limit=2), min_item_events=1)
+    assert (len(few.records), len(few.held_out_records)) == (2, 2)  # users, not events
     strange = table(
         other, [{"user": user, "item": f"x{place}", "time": place} for user in (1, 2) for place in range(6)]
     )

@@ -1,0 +1,185 @@
+"""The registry: flat settings, sources of records, tasks of other packages, and the types that other rooms name."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from memspan.errors import UsageError
+from memspan.tasks import (
+    TASKS,
+    DataSource,
+    RecordTask,
+    TextTask,
+    build,
+    require,
+    settings_of,
+    task_class,
+    task_names,
+)
+from memspan.tasks.data_source import first
+from memspan.tasks.samples import word_lists
+from memspan.tasks.synthetic.recall import Recall
+from memspan.tasks.text.classification import Classification
+
+RECORD_TASKS = sorted(name for name in TASKS if issubclass(TASKS[name], RecordTask))
+SOURCE = ["data", "test", "format", "test_format", "rename", "held_out", "limit"]
+
+PLUGIN = '''
+from memspan.tasks import Example, Guide, Task, TextTask
+
+
+class Echo(TextTask):
+    """A task on texts in a file of its own, as another package would write it."""
+
+    columns, metric = ("text",), "exact"
+    guide = Guide("text", "none", on_sample="--mechanism delta", on_files="--data echo.csv")
+
+    def example(self, record):
+        return Example(record["text"], record["text"])
+
+    def compute_metrics(self, records, predictions):
+        pairs = zip(records, predictions, strict=True)
+        return {"exact": sum(record["text"] == text for record, text in pairs) / len(records)}
+
+    @staticmethod
+    def sample(count):
+        return [{"text": f"echo {number % 7}"} for number in range(count)]
+
+
+class NoTask:
+    pass
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package with a task, a class that is none, and an entry point that does not import."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "echo_tasks.py").write_text(PLUGIN, "utf-8")
+    info = tmp_path / "echo_tasks-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: echo_tasks\nVersion: 1.0\n", "utf-8")
+    entries = {
+        "echo": "echo_tasks:Echo",
+        "none": "echo_tasks:NoTask",
+        "lost": "echo_tasks:Lost",
+        "recall": "echo_tasks:Echo",
+    }
+    lines = [f"{name} = {value}" for name, value in entries.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[memspan.tasks]", *lines, ""]), "utf-8")
+
+
+def test_a_source_is_filled_from_flat_settings() -> None:
+    assert list(settings_of("classification")) == [
+        *SOURCE, "segment", "vocabulary", "tokenizer", "answer_tokens", "all_tokens", "saved",
+    ]  # fmt: skip
+    assert list(settings_of("recall")) == ["facts", "segment", "aligned"]
+    flat = build("classification", limit=40, held_out=0.25, vocabulary=300)
+    direct = Classification(DataSource(limit=40, held_out=0.25), vocabulary=300)
+    assert isinstance(flat, Classification)
+    assert flat.records == direct.records
+    assert flat.held_out_records == direct.held_out_records
+    assert (len(flat.records), len(flat.held_out_records)) == (40, 40)
+
+
+@pytest.mark.parametrize("name", RECORD_TASKS)
+def test_every_task_on_records_takes_the_settings_of_a_source(name: str) -> None:
+    assert set(settings_of(name)) >= {*SOURCE, "segment", "vocabulary", "tokenizer", "saved"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"limit": 1}, "limit must be at least 2, got limit=1"),
+        ({"held_out": 1.0}, r"held_out must be between 0 and 1, got held_out=1\.0"),
+        ({"segment": 0}, "segment must be at least 1, got segment=0"),
+        ({"test_format": "squad"}, "name the files with `data`"),
+        ({"colour": "red"}, "no setting 'colour'; it knows data, test, format"),
+        ({"limit": "few"}, "'limit' of the task 'classification' must be a whole number, got limit='few'"),
+    ],
+)
+def test_a_source_that_is_refused(settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        build("classification", **settings)
+
+
+def test_files_held_out_and_their_format(tmp_path: Path) -> None:
+    train, test = tmp_path / "train.csv", tmp_path / "test.jsonl"
+    train.write_text("text,label\n" + "".join(f"train {n},{'ab'[n % 2]}\n" for n in range(30)), "utf-8")
+    rows = [{"body": f"test {n}", "kind": "ab"[n % 2]} for n in range(12)]
+    test.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    task = build(
+        "classification", data=str(train), test=[str(test)], rename={"body": "text", "kind": "label"}, limit=10
+    )
+    assert [record["text"] for record in task.records] == [f"train {n}" for n in range(10)]  # type: ignore[attr-defined]
+    held_out = task.held_out().records  # type: ignore[attr-defined]
+    assert [record["text"] for record in held_out] == [f"test {n}" for n in range(10)]
+    assert first(range(3), 5) == range(3)  # type: ignore[arg-type,comparison-overlap]
+
+
+def test_records_can_be_replaced() -> None:
+    task = Classification(DataSource(limit=40), vocabulary=300, segment=16)
+    some, other = task.records[:3], task.records[5:7]
+    changed = task.with_records(some, held_out=other)
+    assert (changed.records, changed.held_out_records) == (some, other)
+    assert (len(task.records), len(task.held_out_records)) == (40, 40)
+    assert task.with_records(some).held_out_records == task.held_out_records
+    assert task.with_records(held_out=other).records == task.records
+    assert changed.held_out().records == other
+    generator = torch.Generator().manual_seed(0)
+    streams = changed.batch(8, 99, generator).ids.tolist()
+    assert {task.tokenizer.decode(row) for row in streams} <= {record["text"] for record in some}
+
+
+def test_histories_that_are_replaced_are_trained_on() -> None:
+    task = build("recommendation", limit=20, segment=4)
+    assert isinstance(task, RecordTask)
+    changed = task.with_records(task.records[:1])
+    items = {task.tokenizer.size + task.catalogue.numbers[event.item.id] for event in task.records[0]["events"]}  # type: ignore[attr-defined]
+    ids = changed.batch(16, 3, torch.Generator().manual_seed(0)).ids
+    assert set(ids[ids >= task.tokenizer.size].tolist()) <= items
+
+
+def test_a_task_is_required_to_be_of_a_kind() -> None:
+    task = build("translation", limit=10, vocabulary=300)
+    assert require(task, TextTask, "never") is task
+    with pytest.raises(UsageError, match=r"^Nothing to read\.$"):
+        require(Recall(), TextTask, "Nothing to read.")
+    with pytest.raises(UsageError, match="items"):
+        require(build("recommendation"), TextTask, "Its input are items.")
+
+
+def test_samples_are_the_same_at_every_call_and_of_their_word_lists() -> None:
+    for name in RECORD_TASKS:
+        cls = task_class(name)
+        assert cls.sample(9) == cls.sample(20)[:9] or name == "recommendation"  # type: ignore[attr-defined]
+        assert word_lists(name)
+    cards = build("recommendation").sample(2)  # type: ignore[attr-defined]
+    assert {event["genres"] for event in cards} <= set(word_lists("recommendation")["genre_of_series"].values())
+
+
+def test_a_task_of_another_package(plugin: None) -> None:
+    assert set(task_names()) >= {"echo", "none", *TASKS}
+    task = build("echo", limit=20, vocabulary=300, segment=8)
+    text_task = require(task, TextTask, "never")
+    assert text_task.records[0]["text"].startswith("echo ")
+    assert text_task.document_sets(3, random.Random(0))
+    assert task.batch(2, 2, torch.Generator().manual_seed(0)).ids.shape[0] == 2
+    assert task_class("recall") is Recall  # memspan's own are not replaced
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("none", "The plugin 'none' of memspan.tasks must be a subclass of memspan.tasks.Task, got .*NoTask"),
+        ("lost", "The plugin 'lost' of memspan.tasks must be importable, got AttributeError.*uninstall echo_tasks"),
+        ("neither", "There is no task 'neither'. Known: babi_book, .*echo"),
+    ],
+)
+def test_a_plugin_that_is_no_task_is_refused(plugin: None, name: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        build(name)
