@@ -1,4 +1,4 @@
-"""Where the memories of these tests lie."""
+"""The memories of these tests, in RAM and on disk."""
 
 import shutil
 import tempfile
@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from memspan.memory import Memory
+from tests.memory.make import FINGERPRINT
 
 
 @pytest.fixture
@@ -15,3 +18,9 @@ def quick_path() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(dir=shared_memory if shared_memory.is_dir() else None))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture(params=["ram", "disk"])
+def memory(request: pytest.FixtureRequest, quick_path: Path) -> Memory:
+    """An empty memory."""
+    return Memory(FINGERPRINT) if request.param == "ram" else Memory.open(quick_path / "m", FINGERPRINT)

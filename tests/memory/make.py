@@ -17,8 +17,8 @@ def term_of(word: str) -> int:
     return int.from_bytes(hashlib.sha256(word.encode()).digest()[:2], "big")
 
 
-def piece_of(text: str, source: str = "a", start: int = 0, words_per_passage: int = 3, **fields: Any) -> EncodedText:
-    """A piece with one token per space-ended word; its keys and scales follow from its ids."""
+def encoded(text: str, source: str = "a", start: int = 0, words_per_passage: int = 3, **fields: Any) -> EncodedText:
+    """A text with one token per space-ended word; its keys and scales follow from its ids."""
     words = text.split(" ")
     words = [word + " " for word in words[:-1]] + ([words[-1]] if words[-1] else [])
     ids = np.array([term_of(word.strip()) for word in words], np.int32)
@@ -48,12 +48,12 @@ def contents_of(memory: Memory) -> dict[str, Any]:
     }
 
 
-def found(memory: Memory, words: Sequence[str]) -> list[float]:
+def word_scores(memory: Memory, words: Sequence[str]) -> list[float]:
     """The scores of a word search."""
     return memory.word_scores(" ".join(words)).tolist()
 
 
-def found_afresh(memory: Memory, words: Sequence[str]) -> list[float]:
+def scores_of_new_index(memory: Memory, words: Sequence[str]) -> list[float]:
     """The same, without any index that was made before."""
     index = WordIndex()
     index.extend(memory.passage(number).text for number in range(len(memory)))

@@ -15,7 +15,7 @@ import pytest
 from memspan.memory import Memory, load_memory
 from memspan.memory.index.bm25 import MOST_WORDS, WordIndex, without_question_words
 from memspan.memory.store.folder import Folder
-from tests.memory.make import FINGERPRINT, found, piece_of
+from tests.memory.make import FINGERPRINT, encoded, word_scores
 
 TEXTS = ["the cat sat on the mat", "the dog ate the cat food", "dog", "a bird sang all day long in a tree", "the end"]
 
@@ -39,7 +39,7 @@ def bm25(passages: list[list[str]], terms: set[str]) -> list[float]:
 def test_scores_are_bm25(query: str) -> None:
     memory = Memory(FINGERPRINT)
     for number, text in enumerate(TEXTS):
-        memory.append([piece_of(text, source=str(number), words_per_passage=20)])
+        memory.append([encoded(text, source=str(number), words_per_passage=20)])
     scores = memory.word_scores(query)
     passages = [text.split() for text in TEXTS]
     assert scores.dtype == np.float32
@@ -78,10 +78,10 @@ def test_question_words_are_left_out_unless_there_are_no_others(question: str, r
 
 def test_an_empty_memory_and_passages_without_a_match() -> None:
     memory = Memory(FINGERPRINT)
-    assert found(memory, ["x"]) == []
-    memory.append([piece_of("one two three four")])
-    assert found(memory, ["four"])[0] == 0.0
-    assert found(memory, ["four"])[1] > 0.0
+    assert word_scores(memory, ["x"]) == []
+    memory.append([encoded("one two three four")])
+    assert word_scores(memory, ["four"])[0] == 0.0
+    assert word_scores(memory, ["four"])[1] > 0.0
 
 
 def test_a_question_of_thousands_of_words() -> None:
@@ -116,10 +116,10 @@ def test_it_grows_with_the_memory_and_is_found_again(quick_path: Path, monkeypat
     stored, dump = [], WordIndex.dump
     monkeypatch.setattr(WordIndex, "dump", lambda self: (stored.append(1), dump(self))[1])
     for n in range(30):
-        piece = piece_of(f"passage {n} of many", source=str(n))
-        memory.append([piece])
-        fresh.append([piece])
-        assert found(memory, ["passage", str(n)]) == found(fresh, ["passage", str(n)])
+        text = encoded(f"passage {n} of many", source=str(n))
+        memory.append([text])
+        fresh.append([text])
+        assert word_scores(memory, ["passage", str(n)]) == word_scores(fresh, ["passage", str(n)])
     assert 10 < len(stored) < 25  # not at every search
     covered = json.loads((path / "search.json").read_bytes())["passages"]
     assert len(memory) * 8 / 9 <= covered <= len(memory)
@@ -128,15 +128,15 @@ def test_it_grows_with_the_memory_and_is_found_again(quick_path: Path, monkeypat
     extend = WordIndex.extend
     monkeypatch.setattr(WordIndex, "extend", lambda self, rows: extend(self, (inserted.append(1) or r for r in rows)))
     again = load_memory(path)
-    assert found(again, ["passage", "7"]) == found(fresh, ["passage", "7"])
+    assert word_scores(again, ["passage", "7"]) == word_scores(fresh, ["passage", "7"])
     assert len(inserted) == len(memory) - covered
 
 
 def with_index(path: Path) -> Memory:
     """A memory on disk whose index is stored."""
     memory = Memory.open(path, FINGERPRINT)
-    memory.append([piece_of("one two three four five six")])
-    found(memory, ["one"])
+    memory.append([encoded("one two three four five six")])
+    word_scores(memory, ["one"])
     return memory
 
 
@@ -179,14 +179,14 @@ SPOILED: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("how", SPOILED)
 def test_a_cache_that_does_not_match_is_made_anew(quick_path: Path, how: str) -> None:
-    expected = found(with_index(quick_path / "m"), ["one", "six"])
+    expected = word_scores(with_index(quick_path / "m"), ["one", "six"])
     SPOILED[how](quick_path / "m")
     for _ in range(2):
-        assert found(load_memory(quick_path / "m"), ["one", "six"]) == expected
+        assert word_scores(load_memory(quick_path / "m"), ["one", "six"]) == expected
 
 
 def test_a_matching_stamp_of_something_that_is_no_index(quick_path: Path) -> None:
-    expected = found(with_index(quick_path / "m"), ["one", "six"])
+    expected = word_scores(with_index(quick_path / "m"), ["one", "six"])
     with sqlite3.connect(":memory:") as database:
         database.execute("CREATE TABLE words (text)")
         content = database.serialize()
@@ -194,27 +194,27 @@ def test_a_matching_stamp_of_something_that_is_no_index(quick_path: Path) -> Non
     for raw in (content, b"SQLite format 3\x00" + b"\xff" * 5000, b"junk"):
         (quick_path / "m" / "search.sqlite").write_bytes(raw)
         other_stamp(quick_path / "m", bytes=len(raw), sha256=hashlib.sha256(raw).hexdigest())
-        assert found(load_memory(quick_path / "m"), ["one", "six"]) == expected
+        assert word_scores(load_memory(quick_path / "m"), ["one", "six"]) == expected
 
 
 def test_an_index_left_by_another_numbering_is_not_used(quick_path: Path) -> None:
     memory = with_index(quick_path / "m")
     shutil.copytree(quick_path / "m", quick_path / "old")
-    memory.append([piece_of("two three four five", source="b")])
+    memory.append([encoded("two three four five", source="b")])
     memory.forget("a")
     for name in ("search.sqlite", "search.json"):  # a crash, a backup tool
         shutil.copy(quick_path / "old" / name, quick_path / "m" / name)
     again = load_memory(quick_path / "m")
     assert len(again) == len(load_memory(quick_path / "old"))
-    assert found(again, ["one"]) == [0.0, 0.0]
-    assert [score > 0 for score in found(again, ["five"])] == [False, True]
+    assert word_scores(again, ["one"]) == [0.0, 0.0]
+    assert [score > 0 for score in word_scores(again, ["five"])] == [False, True]
 
 
 def test_an_index_is_used_for_what_it_covers_only(quick_path: Path) -> None:
     memory = with_index(quick_path / "m")
     index, snapshot = Folder(quick_path / "m").index, memory.snapshot
     shorter = Memory(FINGERPRINT)
-    shorter.append([piece_of("one")])
+    shorter.append([encoded("one")])
     assert (snapshot.generation, snapshot.passages, shorter.snapshot.passages) == (1, 2, 1)
     assert index.load(snapshot).passages == 2
     assert index.load(replace(snapshot, generation=5, shards=snapshot.shards * 4)).passages == 2
@@ -225,12 +225,12 @@ def test_an_index_is_used_for_what_it_covers_only(quick_path: Path) -> None:
 
 def test_who_looks_at_what_others_have_forgotten_does_not_write_it_down(quick_path: Path) -> None:
     writer = Memory.open(quick_path / "m", FINGERPRINT)
-    writer.append([piece_of("secret words"), piece_of("kept words", source="b")])
+    writer.append([encoded("secret words"), encoded("kept words", source="b")])
     reader = load_memory(quick_path / "m")
     writer.forget("a")
-    assert [score > 0 for score in found(reader, ["secret"])] == [True, False]
+    assert [score > 0 for score in word_scores(reader, ["secret"])] == [True, False]
     assert not (quick_path / "m" / "search.sqlite").exists()
-    assert found(writer, ["secret"]) == [0.0]
+    assert word_scores(writer, ["secret"]) == [0.0]
 
 
 def test_forks_search_what_is_theirs(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,54 +240,54 @@ def test_forks_search_what_is_theirs(quick_path: Path, monkeypatch: pytest.Monke
     extend = WordIndex.extend
     with monkeypatch.context() as patch:
         patch.setattr(WordIndex, "extend", lambda self, rows: (inserted.append(1), extend(self, rows)))
-        assert found(on_disk, ["one"]) == found(in_ram, ["one"]) == found(memory, ["one"])
+        assert word_scores(on_disk, ["one"]) == word_scores(in_ram, ["one"]) == word_scores(memory, ["one"])
         assert inserted == []  # they have the index too
     memories = {"its": memory, "disk": on_disk, "ram": in_ram, "twin": in_ram.fork()}
     for name, each in memories.items():
-        each.append([piece_of(f"{name} own words", source="own")])
+        each.append([encoded(f"{name} own words", source="own")])
         fresh = Memory(FINGERPRINT)
-        fresh.append([piece_of("one two three four five six"), piece_of(f"{name} own words", source="own")])
-        assert found(each, [name, "one"]) == found(fresh, [name, "one"])
+        fresh.append([encoded("one two three four five six"), encoded(f"{name} own words", source="own")])
+        assert word_scores(each, [name, "one"]) == word_scores(fresh, [name, "one"])
     for name, each in memories.items():
-        assert [score > 0 for score in found(each, [name])] == [False, False, True]
+        assert [score > 0 for score in word_scores(each, [name])] == [False, False, True]
 
 
 @pytest.mark.parametrize("forgets", [False, True])
 def test_a_fork_of_an_older_state_does_not_take_the_newer_index(quick_path: Path, forgets: bool) -> None:
     writer = with_index(quick_path / "m")
     reader = load_memory(quick_path / "m")
-    writer.append([piece_of("seven eight nine ten", source="b")])
+    writer.append([encoded("seven eight nine ten", source="b")])
     if forgets:
         writer.forget("a")
-    found(writer, ["one"])
+    word_scores(writer, ["one"])
     fork = reader.fork(quick_path / "fork")
-    fork.append([piece_of("one more time again", source="c")])
+    fork.append([encoded("one more time again", source="c")])
     fresh = Memory(FINGERPRINT)
-    fresh.append([piece_of("one two three four five six"), piece_of("one more time again", source="c")])
+    fresh.append([encoded("one two three four five six"), encoded("one more time again", source="c")])
     for _ in range(3):
-        assert found(load_memory(quick_path / "fork"), ["one", "seven"]) == found(fresh, ["one", "seven"])
+        assert word_scores(load_memory(quick_path / "fork"), ["one", "seven"]) == word_scores(fresh, ["one", "seven"])
 
 
 def test_others_append_and_search_while_one_looks(quick_path: Path) -> None:
     writer = with_index(quick_path / "m")
     reader, late_reader = load_memory(quick_path / "m"), load_memory(quick_path / "m")
-    expected = found(reader, ["one"])
+    expected = word_scores(reader, ["one"])
     for n in range(20):
-        writer.append([piece_of("one more", source=str(n))])
-        found(writer, ["one"])
+        writer.append([encoded("one more", source=str(n))])
+        word_scores(writer, ["one"])
     late = load_memory(quick_path / "m")
-    assert found(late_reader, ["one"]) == found(reader, ["one"]) == expected
-    assert len(found(late, ["one"])) == 22
+    assert word_scores(late_reader, ["one"]) == word_scores(reader, ["one"]) == expected
+    assert len(word_scores(late, ["one"])) == 22
     assert reader.refresh()
-    assert found(reader, ["one"]) == found(late, ["one"])
+    assert word_scores(reader, ["one"]) == word_scores(late, ["one"])
     assert not reader.refresh()
 
 
 def test_a_busy_folder_does_not_keep_anybody_from_searching(quick_path: Path) -> None:
     memory = Memory.open(quick_path / "m", FINGERPRINT)
-    memory.append([piece_of("one two")])
+    memory.append([encoded("one two")])
     with Folder(quick_path / "m").lock():
-        assert found(memory, ["one"])[0] > 0
+        assert word_scores(memory, ["one"])[0] > 0
     assert not (quick_path / "m" / "search.sqlite").exists()
-    assert found(memory, ["one"])[0] > 0
+    assert word_scores(memory, ["one"])[0] > 0
     assert (quick_path / "m" / "search.sqlite").exists()

@@ -56,7 +56,7 @@ def test_kept_keys_are_those_of_segments_with_their_past(encoder: KeyEncoder) ->
 
 
 def test_a_text_in_pieces_is_read_as_the_whole(encoder: KeyEncoder) -> None:
-    """With the ids before it, a second piece gets the keys it has in the whole text (cut where a segment begins)."""
+    """With the ids before it, a second text gets the keys it has in the whole text (cut where a segment begins)."""
     text = logbook()[:6000]
     whole = encoder.encode(text)
     fresh = reading.SEGMENT - reading.CONTEXT - 1

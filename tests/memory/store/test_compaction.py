@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from memspan.memory import Memory, load_memory
 from memspan.memory.store.compaction import FINAL_CLASS, FIRST_CLASS, settle
-from tests.memory.make import FINGERPRINT, contents_of, found, piece_of
+from tests.memory.make import FINGERPRINT, contents_of, encoded, word_scores
 
 
 def grow(appends: list[int]) -> tuple[list[int], int]:
@@ -72,23 +72,23 @@ def test_final_parts_are_left_alone() -> None:
 
 def test_what_is_joined_stays_the_same(quick_path: Path) -> None:
     on_disk, at_once = Memory.open(quick_path / "m", FINGERPRINT), Memory(FINGERPRINT)
-    pieces = []
+    texts = []
     for n in range(300):
-        source, start = f"s{n % 7}", sum(len(p.text) for p in pieces if p.source == f"s{n % 7}")
+        source, start = f"s{n % 7}", sum(len(p.text) for p in texts if p.source == f"s{n % 7}")
         text = f"turn {n} says {'word ' * (n % 40)}"
-        pieces.append(piece_of(text, source, start, complete=False, added=float(n), meta={"n": n}))
-        on_disk.append(pieces[-1:])
+        texts.append(encoded(text, source, start, complete=False, added=float(n), meta={"n": n}))
+        on_disk.append(texts[-1:])
         assert len(list((quick_path / "m" / "parts").iterdir())) <= 7 * 4
-    at_once.append(pieces)
+    at_once.append(texts)
     assert contents_of(on_disk) == contents_of(load_memory(quick_path / "m")) == contents_of(at_once)
-    assert found(on_disk, ["299", "word"]) == found(at_once, ["299", "word"])
+    assert word_scores(on_disk, ["299", "word"]) == word_scores(at_once, ["299", "word"])
 
 
 def test_numbers_stay_while_parts_are_joined(quick_path: Path) -> None:
     memory = Memory.open(quick_path / "m", FINGERPRINT)
     for n in range(70):
-        memory.append([piece_of(f"only {n}", source=str(n))])
+        memory.append([encoded(f"only {n}", source=str(n))])
         assert memory.passage(0).text == "only 0"
         assert memory.passage(n).text == f"only {n}"
-        scores = found(memory, [str(n)])
+        scores = word_scores(memory, [str(n)])
         assert scores.index(max(scores)) == n

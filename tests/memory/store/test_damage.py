@@ -19,7 +19,7 @@ import safetensors.numpy
 from memspan.errors import DamagedMemory
 from memspan.memory import Memory, load_memory
 from memspan.memory.store.shard import decode, encode
-from tests.memory.make import FINGERPRINT, contents_of, found, piece_of
+from tests.memory.make import FINGERPRINT, contents_of, encoded, word_scores
 
 WORDS = ["one", "seven", "ü"]
 
@@ -28,17 +28,17 @@ WORDS = ["one", "seven", "ü"]
 def path(quick_path: Path) -> Path:
     """A small memory of three parts with a stored word index."""
     memory = Memory.open(quick_path / "m", FINGERPRINT)
-    memory.append([piece_of("one two three four", added=1.0)])
-    memory.append([piece_of("five six ", source="b", complete=False, added=2.0)])
-    memory.append([piece_of("seven ü", source="b", start=9, added=3.0), piece_of("one", source="c", added=3.0)])
-    found(memory, WORDS)
+    memory.append([encoded("one two three four", added=1.0)])
+    memory.append([encoded("five six ", source="b", complete=False, added=2.0)])
+    memory.append([encoded("seven ü", source="b", start=9, added=3.0), encoded("one", source="c", added=3.0)])
+    word_scores(memory, WORDS)
     return quick_path / "m"
 
 
 def all_of(path: Path) -> dict[str, Any]:
     """Everything a fresh look finds; reading every byte of it."""
     memory = load_memory(path)
-    return {**contents_of(memory), "found": found(memory, WORDS)}
+    return {**contents_of(memory), "found": word_scores(memory, WORDS)}
 
 
 def truth_of(path: Path) -> list[Path]:
@@ -218,7 +218,7 @@ def test_a_signed_manifest_that_says_something_else_is_refused(path: Path) -> No
 
 def part_bytes() -> bytes:
     memory = Memory(FINGERPRINT)
-    memory.append([piece_of("one two three four five"), piece_of("six", source="b")])
+    memory.append([encoded("one two three four five"), encoded("six", source="b")])
     (part,) = memory.snapshot.shards
     return bytes(part.raw)
 

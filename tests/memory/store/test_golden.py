@@ -10,7 +10,7 @@ from pathlib import Path
 
 from memspan.memory import FORMAT_VERSION, Memory, load_memory
 from memspan.memory.store.manifest import parse, render
-from tests.memory.make import FINGERPRINT, contents_of, found, piece_of
+from tests.memory.make import FINGERPRINT, contents_of, encoded, word_scores
 
 GOLDEN = Path(__file__).parent / "golden_v1"
 
@@ -18,13 +18,13 @@ GOLDEN = Path(__file__).parent / "golden_v1"
 def golden() -> Memory:
     """The same memory, made anew."""
     memory = Memory(FINGERPRINT)
-    memory.append([piece_of("the first document, in full", source="first.txt", added=1700000000.25)])
-    memory.append([piece_of("第二 part one ", source="second.txt", complete=False, added=1700000001.0)])
+    memory.append([encoded("the first document, in full", source="first.txt", added=1700000000.25)])
+    memory.append([encoded("第二 part one ", source="second.txt", complete=False, added=1700000001.0)])
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
     memory.append(
         [
-            piece_of("part two 🙂", source="second.txt", start=12, added=1700000002.0),
-            piece_of("hi hello", source="chat/1", kind="exchange", added=1700000003.0, meta={"turns": turns}),
+            encoded("part two 🙂", source="second.txt", start=12, added=1700000002.0),
+            encoded("hi hello", source="chat/1", kind="exchange", added=1700000003.0, meta={"turns": turns}),
         ]
     )
     return memory
@@ -43,8 +43,8 @@ def test_a_memory_of_format_version_1_can_be_read_searched_and_extended(tmp_path
     assert contents_of(memory) == contents_of(golden())
     assert memory.passage(3).text == "part two 🙂"
     assert memory.generation == 3
-    assert found(memory, ["hello"]) == found(golden(), ["hello"])
-    memory.append([piece_of("more", source="more")])
+    assert word_scores(memory, ["hello"]) == word_scores(golden(), ["hello"])
+    memory.append([encoded("more", source="more")])
     assert list(load_memory(tmp_path / "m").sources) == ["first.txt", "second.txt", "chat/1", "more"]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from memspan.memory import Memory, load_memory
-from tests.memory.make import FINGERPRINT, contents_of, found, piece_of
+from tests.memory.make import FINGERPRINT, contents_of, encoded, word_scores
 
 NAMES = st.sampled_from(["a", "b", "c/ü", "d [1]"])
 TEXTS = st.lists(st.sampled_from(["one ", "two ", "drei ", "四 ", "\n ", "🙂 "]), max_size=9).map("".join)
@@ -61,13 +61,13 @@ class History(RuleBasedStateMachine):
 
     @rule(names=st.lists(NAMES, max_size=3), text=TEXTS, complete=st.booleans())
     def append(self, names: list[str], text: str, complete: bool) -> None:
-        pieces = []
+        texts = []
         for name in names:
             if name in self.plain.complete:
                 continue
-            pieces.append(piece_of(text, name, len(self.plain.texts.get(name, "")), complete=complete, added=1.0))
+            texts.append(encoded(text, name, len(self.plain.texts.get(name, "")), complete=complete, added=1.0))
             self.plain.append(name, text, complete)
-        self.memory.append(pieces)
+        self.memory.append(texts)
 
     @rule(text=TEXTS)
     def append_often(self, text: str) -> None:
@@ -84,7 +84,7 @@ class History(RuleBasedStateMachine):
     @rule(text=TEXTS)
     def merge(self, text: str) -> None:
         other = Memory(FINGERPRINT)
-        other.append([piece_of(text, "a", complete=False, added=1.0), piece_of("mine ", "b", added=1.0)])
+        other.append([encoded(text, "a", complete=False, added=1.0), encoded("mine ", "b", added=1.0)])
         for name, theirs, complete in (("a", text, False), ("b", "mine ", True)):
             free, number = name, 1
             while free in self.plain.texts and self.plain.texts[free] != theirs:
@@ -102,7 +102,7 @@ class History(RuleBasedStateMachine):
     def fork(self, on_disk: bool) -> None:
         before = self.memory
         self.memory = before.fork(self.new_path() if on_disk else None)
-        before.append([piece_of("noise ", f"noise {len(before)}")])
+        before.append([encoded("noise ", f"noise {len(before)}")])
 
     @precondition(lambda self: self.memory.path is not None)
     @rule()
@@ -113,8 +113,8 @@ class History(RuleBasedStateMachine):
     def search(self) -> None:
         fresh = Memory(FINGERPRINT)
         for name, start, text in self.plain.passages:
-            fresh.append([piece_of(text, f"{name} {start}")])
-        assert found(self.memory, ["one", "四"]) == found(fresh, ["one", "四"])
+            fresh.append([encoded(text, f"{name} {start}")])
+        assert word_scores(self.memory, ["one", "四"]) == word_scores(fresh, ["one", "四"])
 
     @invariant()
     def holds_the_same(self) -> None:
@@ -125,11 +125,11 @@ class History(RuleBasedStateMachine):
             assert source.characters == len(self.plain.texts[name])
             assert source.complete == (name in self.plain.complete)
         for number, (name, _, text) in enumerate(self.plain.passages):
-            assert seen["ids"][number] == piece_of(text).ids.tolist()
+            assert seen["ids"][number] == encoded(text).ids.tolist()
             beside = [n for n, passage in enumerate(self.plain.passages) if passage[0] == name]
             place = beside.index(number)
             assert seen["neighbours"][number] == beside[max(0, place - 1) : place + 3]
-        assert seen["keys"] == b"".join(piece_of(text).keys.tobytes() for _, _, text in self.plain.passages)
+        assert seen["keys"] == b"".join(encoded(text).keys.tobytes() for _, _, text in self.plain.passages)
 
 
 TestHistory = History.TestCase
