@@ -84,7 +84,7 @@ class SavedModel(nn.Module):
         except RuntimeError as error:
             raise UsageError(f"The weights in {folder} are of another configuration than its config.json.") from error
         except (OSError, SafetensorError) as error:
-            raise UsageError(f"The weights {folder / WEIGHTS} are unreadable: {error}.") from error
+            raise UsageError(f"The weights {folder / WEIGHTS} cannot be read: {error}.") from error
         return model
 
 
@@ -94,7 +94,7 @@ def open_model(folder: str | Path) -> SavedModel:
     try:
         cls = model_class(kind)
     except UsageError as error:
-        raise UsageError(f"The model in {folder} is of an unknown kind. {error}") from error
+        raise UsageError(f"{Path(folder) / CONFIG}: {error}") from error
     return cls.open(Path(folder), config)
 
 

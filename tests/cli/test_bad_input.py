@@ -200,7 +200,7 @@ DAMAGE = [
     ("classification", "model.safetensors", cut, "cannot be read"),
     ("classification", "model.safetensors", Path.unlink, "cannot be read"),
     ("classification", "config.json", cut, "is damaged"),
-    ("classification", "config.json", says(b'{"model": "dream"}'), "unknown kind (dream)"),
+    ("classification", "config.json", says(b'{"model": "dream"}'), "got 'dream'"),
     ("classification", "config.yaml", says(b"task: [x"), "not valid YAML"),
     ("classification", "config.yaml", says(b"task: juggling\n"), "no task 'juggling'"),
     ("classification", "config.yaml", says(b"task: classification\nwidth: wide\n"), "config.yaml cannot be used: width='wide'"),

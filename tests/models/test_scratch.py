@@ -102,7 +102,7 @@ def test_wrong_folders(tmp_path: Path) -> None:
     write_checksums(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     write_checksums(tmp_path)
-    with pytest.raises(UsageError, match="are unreadable"):
+    with pytest.raises(UsageError, match="cannot be read"):
         ScratchModel.from_pretrained(tmp_path)
 
 
