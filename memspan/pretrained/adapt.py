@@ -1,14 +1,13 @@
-"""Pretrained models in the place of scratch ones: `(ids, state, logits_to_keep) -> (logits, state)`.
+"""Pretrained models adapted to a task: `(ids, state, logits_to_keep) -> (logits, state)`, as models from scratch.
 
-What is learned is little beside what is there already: low-rank changes of the weights (LoRA, Hu et al. 2022), and a head
-for the ids that a task adds behind those of the tokenizer. Only that is saved; the base is loaded again by its name.
+Training changes few weights: low-rank updates (LoRA, Hu et al. 2022), and a head for the ids that a task adds behind those
+of the tokenizer. Only these are saved; the base is loaded again by its name.
 
 Letters: B batch, S tokens, D width, V vocabulary.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,38 +18,39 @@ from torch.nn.utils.rnn import pad_sequence
 
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
-from memspan.models.saved import KINDS, SavedModel
+from memspan.models.saved import SavedModel, model_class
 from memspan.pretrained import hub
 
-DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # of the base, by the precision of a run
-LONGEST = 512  # tokens that an encoder is given at once, where its configuration does not say
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # precision of a run -> dtype of the base
+MAX_WINDOW = 512  # tokens that an encoder reads at once if its configuration has no bound
 
 
 @dataclass(frozen=True)
 class PretrainedConfig:
-    """A base, and what is put around it.
+    """A pretrained base and its adaptation to a task.
 
     Attributes:
-        base: its name: `smollm2`, a Hugging Face id, a folder.
-        words: ids of its tokenizer.
-        extra: ids behind them, which the learned head alone says: a model that has any says nothing else.
-        pad: the id that fills rows up on the left.
-        answer: the ids between what is read and what should be said.
-        before, after: the ids that the model was trained to find around a text.
-        reach: tokens that an encoder sees at once, `before` and `after` among them.
-        lora: rank of the low-rank changes; None or 0 leaves the base as it is: frozen features.
-        dtype: of the base. What is learned is in float32.
-        mechanism, settings: the working memory of a causal model, over keys and values; None is memspan's default.
+        base: name of the base: `smollm2`, a Hugging Face id, a folder.
+        tokenizer_size: number of ids of its tokenizer.
+        extra_ids: number of ids behind them, which only the learned head predicts; a model with extra ids predicts no
+            others.
+        pad: id that fills rows up on the left.
+        answer: the answer marker: ids between the prompt and the answer.
+        prefix, suffix: ids that the base's tokenizer puts before and after every text.
+        window: number of tokens that an encoder reads at once, prefix and suffix included.
+        lora: rank of the low-rank updates; None or 0 freezes the base.
+        dtype: dtype of the base; learned weights are float32.
+        mechanism, settings: working memory of a causal model, a mechanism over keys and values (default: memspan's own).
     """
 
     base: str
-    words: int
-    extra: int = 0
+    tokenizer_size: int
+    extra_ids: int = 0
     pad: int = 0
     answer: Sequence[int] = ()
-    before: Sequence[int] = ()
-    after: Sequence[int] = ()
-    reach: int = LONGEST
+    prefix: Sequence[int] = ()
+    suffix: Sequence[int] = ()
+    window: int = MAX_WINDOW
     lora: int | None = None
     dtype: str = "float32"
     mechanism: str | None = None
@@ -59,17 +59,17 @@ class PretrainedConfig:
     @property
     def vocabulary(self) -> int:
         """V."""
-        return self.words + self.extra
+        return self.tokenizer_size + self.extra_ids
 
 
 class Pretrained(SavedModel):
-    """A pretrained base and what is learned on top of it.
+    """A pretrained base and the weights that are learned on top of it.
 
     Attributes:
         auto: the class of transformers that loads the base.
-        says_throughout: it says something at every token, not only where an answer begins.
-        body: the base, with LoRA in it where there is any.
-        head: hidden states (..., D) -> scores (..., `extra`) of the ids behind the tokenizer's; None without any.
+        is_generative: it predicts at every token, not only after an answer marker.
+        body: the base, with its low-rank updates if there are any.
+        head: hidden states (..., D) -> logits (..., extra_ids) of the ids behind the tokenizer's; None without any.
     """
 
     config_class = PretrainedConfig
@@ -83,10 +83,10 @@ class Pretrained(SavedModel):
         if config.lora:
             _add_lora(self.body, config.lora)
         width = self.body.config.get_text_config().hidden_size
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.extra)) if config.extra else None
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.extra_ids)) if config.extra_ids else None
 
     def train(self, mode: bool = True) -> "Pretrained":
-        """A base of which nothing is learned has no dropout either."""
+        """A frozen base stays in evaluation mode, without dropout."""
         super().train(mode)
         if not self.config.lora:
             self.body.eval()
@@ -100,33 +100,37 @@ class Pretrained(SavedModel):
         save_file({name: weight.detach().contiguous() for name, weight in self.learned().items()}, path)
 
     def load_weights(self, path: Path) -> None:
-        kept = load_file(path)
-        if kept.keys() != self.learned().keys():
+        weights = load_file(path)
+        if weights.keys() != self.learned().keys():
             raise RuntimeError("other weights were learned")
-        self.load_state_dict(kept, strict=False)
+        self.load_state_dict(weights, strict=False)
 
     def windows(self, texts: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[int]]:
-        """Texts (T,) of any lengths, cut into windows framed as an encoder knows texts: ids (W, N), which of them are
-        there (W, N) bool, and how many of the W windows each text has."""
-        config = self.config
-        room, counts, framed = config.reach - len(config.before) - len(config.after), [], []
-        for ids in texts:
-            parts = torch.split(ids, room)
-            counts.append(len(parts))
-            framed += [torch.cat([ids.new_tensor(config.before), part, ids.new_tensor(config.after)]) for part in parts]
-        filled = pad_sequence(framed, batch_first=True, padding_value=config.pad)
-        lengths = filled.new_tensor([len(window) for window in framed])
-        return filled, torch.arange(filled.shape[1], device=filled.device) < lengths[:, None], counts
+        """Cut texts (T,) of any lengths into windows, each between the prefix and the suffix of the base's tokenizer.
 
-    def begin(self, ids: Tensor) -> int:
-        """The first of ids (T,) that is no padding; 0 if all are."""
+        Returns the ids (W, N) int64 padded on the right, which of them are no padding (W, N) bool, and how many of the W
+        windows each text has.
+        """
+        config = self.config
+        room, counts, windows = config.window - len(config.prefix) - len(config.suffix), [], []
+        for ids in texts:
+            chunks = torch.split(ids, room)
+            counts.append(len(chunks))
+            prefix, suffix = ids.new_tensor(config.prefix), ids.new_tensor(config.suffix)
+            windows += [torch.cat([prefix, chunk, suffix]) for chunk in chunks]
+        padded = pad_sequence(windows, batch_first=True, padding_value=config.pad)
+        lengths = padded.new_tensor([len(window) for window in windows])
+        return padded, torch.arange(padded.shape[1], device=padded.device) < lengths[:, None], counts
+
+    def text_start(self, ids: Tensor) -> int:
+        """The index of the first of ids (T,) that is no padding; 0 if all are."""
         return int((ids != self.config.pad).byte().argmax())
 
-    def said(self, hidden: Tensor) -> Tensor:
-        """Hidden states (B, S, D) -> logits (B, S, V) float32 of a model with a head: only `extra` ids can be said."""
+    def head_logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states (B, S, D) -> logits (B, S, V) float32 by the head; those of the tokenizer's ids are -inf."""
         assert self.head is not None
-        scores = self.head(hidden.float())
-        return torch.cat([scores.new_full((*scores.shape[:2], self.config.words), -torch.inf), scores], 2)
+        logits = self.head(hidden.float())
+        return torch.cat([logits.new_full((*logits.shape[:2], self.config.tokenizer_size), -torch.inf), logits], 2)
 
 
 def adapt(
@@ -137,62 +141,62 @@ def adapt(
     mechanism: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Pretrained:
-    """The pretrained model `name`, to be trained further: a causal LM, an encoder or an encoder-decoder.
+    """The pretrained model `name` (a causal LM, an encoder or an encoder-decoder), ready to be trained on a task.
 
     Args:
-        vocabulary: V; ids that its tokenizer does not have are said by a head that is learned.
-        lora: rank of the changes that are learned; without, only that head is.
-        precision: of the run: the base is loaded in fp32, bf16 or fp16.
+        vocabulary: V; ids that its tokenizer does not have are predicted by a head that is learned.
+        lora: rank of the low-rank updates; without them only the head is learned.
+        precision: precision of the run, in which the base is loaded: fp32, bf16 or fp16.
         mechanism, settings: the working memory of a causal LM.
 
     Raises:
-        UsageError: no such model; an encoder that should write; a working memory that cannot be.
-        UnsupportedModel: a causal LM that cannot be given a working memory.
+        UsageError: no such model; an encoder for a task that generates text; an invalid working memory.
+        UnsupportedModel: a causal LM whose attention does not fit.
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    place = hub.resolve(name)
-    tokenizer = Tokenizer.of_pretrained(place)
+    source = hub.resolve(name)
+    tokenizer = Tokenizer.of_pretrained(source)
     try:
-        base = AutoConfig.from_pretrained(place)
-        loaded = AutoTokenizer.from_pretrained(place)
+        base = AutoConfig.from_pretrained(source)
+        loaded = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise UsageError(hub.cannot_load(name, error)) from error
     kind = kind_of(base)
-    extra = vocabulary - tokenizer.size
-    if extra < 0:
+    extra_ids = vocabulary - tokenizer.size
+    if extra_ids < 0:
         raise UsageError(
-            f"The task has {vocabulary} different tokens, fewer than the {tokenizer.size} of '{name}': let it take the "
+            f"The task's vocabulary must have at least the {tokenizer.size} ids of '{name}', got {vocabulary}: use the "
             "model's tokenizer."
         )
-    if kind == "pretrained_encoder" and not extra:
-        raise UsageError(f"'{name}' is an encoder: it can tell labels apart, but not write; choose a causal model.")
+    if kind == "pretrained_encoder" and not extra_ids:
+        raise UsageError(f"'{name}' is an encoder, which predicts labels but generates no text: choose a causal model.")
     if kind != "pretrained_causal" and mechanism is not None:
         raise UsageError(f"'{name}' is no causal model, so it takes no working memory: leave out the mechanism.")
-    before, after = _frame(loaded)
+    prefix, suffix = _prefix_and_suffix(loaded)
     limit = getattr(base, "max_position_embeddings", None)
     config = PretrainedConfig(
         base=str(Path(name).resolve()) if Path(name).is_dir() else name,
-        words=tokenizer.size,
-        extra=extra,
+        tokenizer_size=tokenizer.size,
+        extra_ids=extra_ids,
         pad=tokenizer.pad,
         answer=list(tokenizer.answer),
-        before=before,
-        after=after,
-        # RoBERTa's positions begin behind its padding's; two tokens less do no harm to the others.
-        reach=min(loaded.model_max_length, LONGEST if limit is None else limit - 2),
+        prefix=prefix,
+        suffix=suffix,
+        # RoBERTa's positions begin behind that of its padding; two tokens less do no harm to the others.
+        window=min(loaded.model_max_length, MAX_WINDOW if limit is None else limit - 2),
         lora=lora,
         dtype=DTYPES[precision],
         mechanism=mechanism,
         settings=dict(settings or {}),
     )
-    module, cls = KINDS[kind].split(":")
-    model: Pretrained = getattr(import_module(module), cls)(config)
+    model = model_class(kind)(config)
+    assert isinstance(model, Pretrained)
     return model
 
 
 def kind_of(base: Any) -> str:
-    """Which of the kinds of saved models an architecture is, by its transformers configuration."""
+    """The kind of saved model for an architecture, by its transformers configuration."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     if base.is_encoder_decoder:
@@ -201,33 +205,33 @@ def kind_of(base: Any) -> str:
     return "pretrained_encoder" if masked else "pretrained_causal"
 
 
-def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
+def _prefix_and_suffix(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The special ids that a tokenizer puts before and after a text."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")["input_ids"]
-    start = next(place for place in range(len(whole)) if whole[place : place + len(bare)] == bare)
+    start = next(index for index in range(len(whole)) if whole[index : index + len(bare)] == bare)
     return whole[:start], whole[start + len(bare) :]
 
 
 def _load_body(auto: str, config: PretrainedConfig) -> Any:
     import transformers
 
-    place = hub.resolve(config.base)
+    source = hub.resolve(config.base)
     with hub.quiet():
         try:
-            return getattr(transformers, auto).from_pretrained(place, dtype=hub.DTYPES[config.dtype])
+            return getattr(transformers, auto).from_pretrained(source, dtype=hub.DTYPES[config.dtype])
         except (OSError, ValueError) as error:
             raise UsageError(hub.cannot_load(config.base, error)) from error
 
 
 def _add_lora(body: nn.Module, rank: int) -> None:
-    """Low-rank changes, in float32, beside every linear map of the base but its head; at first they change nothing."""
+    """Add low-rank updates, in float32 and initially zero, to every linear map of the base but its head."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise UsageError("Low-rank changes need PEFT: pip install 'memspan[peft]'.") from error
+        raise UsageError("Low-rank updates (lora) need PEFT: pip install 'memspan[peft]'.") from error
     if rank < 1:
-        raise UsageError(f"lora={rank} cannot be: a rank is at least 1, and 0 is none.")
+        raise UsageError(f"lora must be a rank of at least 1, or 0 for none, got {rank}.")
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"), body)
     for weight in body.parameters():
         if weight.requires_grad:

@@ -1,10 +1,12 @@
-"""A transformers causal LM written with token by token, by a copy whose attention is quick for one token at a time.
+"""Token-by-token decoding with a transformers causal LM, on a copy whose attention is fast for a single query.
 
 The fused CPU kernel of scaled dot-product attention splits its work over queries; with a single query it takes longer
-than the rest of the layer. Two small matrix products over the grouped heads do the same in a fraction of the time.
+than the rest of the layer. Two small matrix products over the grouped heads compute the same in a fraction of the time.
+
+Letters: B batch, S tokens, N keys, Hq query heads, H key heads, K head size, V vocabulary.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
@@ -25,13 +27,13 @@ _NAME = "memspan_one_query"
 
 
 def shared_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """New modules around the same tensors: hooks and settings of the copy leave the model as it is."""
+    """New modules around the same tensors: hooks and settings of the copy do not reach the model."""
     tensors = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     return deepcopy(model, memo=tensors)
 
 
 def for_decoding(model: PreTrainedModel) -> PreTrainedModel:
-    """A shared copy with the quick attention, where the model uses the fused kernel on a CPU; else the model itself."""
+    """A shared copy with the fast attention if the model uses the fused kernel on a CPU; otherwise the model itself."""
     if model.config._attn_implementation != "sdpa" or model.device.type != "cpu":
         return model
     copy = shared_copy(model)
@@ -67,17 +69,18 @@ AttentionMaskInterface.register(_NAME, sdpa_mask)
 
 @dataclass(frozen=True)
 class Prefix:
-    """What a model has in its window: the ids whose keys and values the cache holds. Reused by the next call."""
+    """The contents of a model's window, for the next call to reuse: ids, and the cache with their keys and values."""
 
     ids: tuple[int, ...]
     cache: Cache
 
 
-Step = Callable[[Tensor, Cache, int], Tensor]  # (ids (1, S), cache, tokens in the cache before) -> logits (1, V)
-
-
 class Decoder:
-    """Runs one model token by token; `window` is the most tokens it may hold at once."""
+    """Decoding with one model.
+
+    Attributes:
+        window: the largest number of tokens that it holds at once.
+    """
 
     def __init__(self, model: Any, stop: Sequence[int]) -> None:
         self.model, self.stop = for_decoding(model), frozenset(stop)
@@ -85,15 +88,16 @@ class Decoder:
         self._cache_name = cache_name(self.model.forward)
 
     def new_cache(self) -> Cache:
+        """An empty cache."""
         return DynamicCache(config=self.model.config)
 
-    def keep(self, prefix: Prefix | None, ids: Sequence[int]) -> tuple[Cache, int]:
-        """A cache with as many of the first `ids` as `prefix` already holds, and how many; always leaves one to read."""
+    def reuse(self, prefix: Prefix | None, ids: Sequence[int]) -> tuple[Cache, int]:
+        """The cache of `prefix` cropped to the ids that both have in common, and their number: at most all `ids` but one."""
         if prefix is None:
             return self.new_cache(), 0
         pairs = zip(prefix.ids, ids[:-1], strict=False)
         shared = next(
-            (place for place, (old, new) in enumerate(pairs) if old != new), min(len(prefix.ids), len(ids) - 1)
+            (index for index, (old, new) in enumerate(pairs) if old != new), min(len(prefix.ids), len(ids) - 1)
         )
         if shared == 0:
             return self.new_cache(), 0
@@ -102,7 +106,7 @@ class Decoder:
         return prefix.cache, shared
 
     def step(self, ids: Tensor, cache: Cache, before: int) -> Tensor:
-        """Reads ids (1, S) behind the `before` tokens in the cache; the logits (1, V) of what follows."""
+        """The logits (1, V) of the token after ids (1, S), which are read behind the `before` tokens in the cache."""
         output = self.model(input_ids=ids, **{self._cache_name: cache}, use_cache=True, logits_to_keep=1)
         logits: Tensor = output.logits[:, -1]
         return logits
@@ -111,24 +115,24 @@ class Decoder:
     def generate(
         self, ids: Sequence[int], sampling: Sampling, prefix: Prefix | None = None
     ) -> Generator[int, None, Prefix]:
-        """Yields the tokens that follow `ids`, without the stop token; returns what is in the window afterwards.
+        """Yields the tokens that follow `ids`, without the stop token; returns the contents of the window afterwards.
 
         Args:
-            prefix: of an earlier call. It is used up: its cache is cropped to what both have in common and extended.
+            prefix: return value of an earlier call. It is consumed: its cache is cropped to the common ids and extended.
 
         Raises:
-            UsageError: the ids do not fit into the window, or nothing could follow them.
+            UsageError: no ids, or so many that no token fits into the window behind them.
         """
         room = self.window - len(ids)
         if room < 1 or not ids:
             raise UsageError(
-                f"The prompt has {len(ids)} tokens, but the model's window holds {self.window} including the answer: "
-                "shorten the question or lower the budget."
+                f"The prompt must have from 1 to {self.window - 1} tokens, so that an answer fits into the model's window, got "
+                f"{len(ids)}: shorten the question or lower the budget."
             )
-        cache, read = self.keep(prefix, ids)
+        cache, read = self.reuse(prefix, ids)
         choose = token_chooser(sampling, self.model.device)
-        held = list(ids)
-        logits = self.step(torch.tensor([held[read:]], device=self.model.device), cache, read)
+        window = list(ids)
+        logits = self.step(torch.tensor([window[read:]], device=self.model.device), cache, read)
         for count in range(min(sampling.max_new_tokens, room)):
             token = int(choose(logits))
             if token in self.stop:
@@ -136,16 +140,16 @@ class Decoder:
             yield token
             if count + 1 == min(sampling.max_new_tokens, room):
                 break
-            held.append(token)
-            logits = self.step(torch.tensor([[token]], device=self.model.device), cache, len(held) - 1)
-        return Prefix(tuple(held), cache)
+            window.append(token)
+            logits = self.step(torch.tensor([[token]], device=self.model.device), cache, len(window) - 1)
+        return Prefix(tuple(window), cache)
 
 
 class CompiledDecoder(Decoder):
-    """A decoder whose one-token step is compiled once for a fixed window: a static cache, no shapes that change.
+    """A decoder whose one-token step is compiled once for a fixed window: a static cache and constant shapes.
 
-    The first token takes long (half a minute on two cores for a model of 135 million weights), each later one a
-    fraction. Prompts that do not fit into `window` are refused, as everywhere.
+    Compilation happens at the first token (half a minute on two cores for a model of 135 million weights); every later
+    token takes a fraction of the time of an uncompiled one. A prompt that does not fit into `window` is refused.
     """
 
     def __init__(self, model: Any, stop: Sequence[int], window: int = 2048) -> None:
@@ -156,7 +160,7 @@ class CompiledDecoder(Decoder):
     def new_cache(self) -> Cache:
         return StaticCache(config=self.model.config, max_cache_len=self.window)
 
-    def keep(self, prefix: Prefix | None, ids: Sequence[int]) -> tuple[Cache, int]:
+    def reuse(self, prefix: Prefix | None, ids: Sequence[int]) -> tuple[Cache, int]:
         return self.new_cache(), 0
 
     def step(self, ids: Tensor, cache: Cache, before: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Keys and queries of chosen attention heads, by running only the layers that are needed.
+"""Keys and queries of chosen attention heads, computed by running only the layers that are needed.
 
 A head is (layer, query head); several query heads share one key-value head (grouped-query attention).
 Letters: B batch, S tokens, G key-value heads kept, H query heads chosen, K head size.
@@ -21,25 +21,25 @@ from memspan.pretrained.support import find_causal_lm
 Head = tuple[int, int]
 
 
-class _Noted(NamedTuple):
-    """What went into the attention of a layer."""
+class _Inputs(NamedTuple):
+    """The inputs of the attention of a layer."""
 
     q: Tensor  # (B, Hq, S, K) un-rotated
     k: Tensor  # (B, H, S, K) un-rotated
     scale: float  # of the scores
 
 
-class _Enough(Exception):
-    """The last layer that was asked for has been seen; the rest of the forward is not needed."""
+class _LastLayerReached(Exception):
+    """Raised in the last layer that is needed, to end the forward pass."""
 
 
 class _Tap(MemoryCache):
-    """A cache for one forward over independent segments that notes what goes into the attention of some layers."""
+    """A cache for one forward pass over independent segments that records the inputs of the attention of some layers."""
 
-    def __init__(self, layers: int, wanted: frozenset[int]) -> None:
+    def __init__(self, layers: int, recorded_layers: frozenset[int]) -> None:
         super().__init__([keep_everything()] * layers)
-        self.wanted, self.last = wanted, max(wanted)
-        self.noted: dict[int, _Noted] = {}
+        self.recorded_layers, self.last = recorded_layers, max(recorded_layers)
+        self.inputs: dict[int, _Inputs] = {}
 
     def begin(self, length: int, valid: Tensor | None) -> ForwardStep:
         return _TapStep(self, length, valid)
@@ -51,25 +51,25 @@ class _TapStep(ForwardStep):
         self._tap = tap
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rotate: Rotate | None, **options: Any) -> Tensor:
-        if layer in self._tap.wanted:
+        if layer in self._tap.recorded_layers:
             scale = q.shape[3] ** -0.5 if options["scale"] is None else options["scale"]
-            self._tap.noted[layer] = _Noted(q, k, float(scale))
+            self._tap.inputs[layer] = _Inputs(q, k, float(scale))
         if layer == self._tap.last:
-            raise _Enough
+            raise _LastLayerReached
         output = super().attend(layer, q, k, v, rotate, **options)
-        self.after.clear()  # nothing of this segment is to be remembered
+        self.after.clear()  # segments are independent
         return output
 
 
 class HeadReader:
-    """Reads segments with a model whose hooks are its own: it shares the weights of `model` and leaves it untouched.
+    """A reader of segments with a hooked copy of `model` that shares its weights; the model itself is left untouched.
 
     Attributes:
         layers, query_heads, key_heads, head_size: the shape of the model's attention, the same in every layer.
-        scale: what the model's attention multiplies the products of queries and keys by.
+        scale: factor of the products of queries and keys in the model's attention.
 
     Raises:
-        UnsupportedModel: the model cannot be given a memory, or its layers have heads of different shapes.
+        UnsupportedModel: the model's attention does not fit, or its layers have heads of different shapes.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -79,18 +79,18 @@ class HeadReader:
         self._attachment.attach()
         self.layers: int = self._attachment.config.num_hidden_layers
         token = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
-        noted = self._noted(token, frozenset(range(self.layers)), None).values()
-        shapes = {(one.q.shape[1], *one.k.shape[1::2], one.scale) for one in noted}
+        by_layer = self._attention_inputs(token, frozenset(range(self.layers)), None)
+        shapes = {(inputs.q.shape[1], *inputs.k.shape[1::2], inputs.scale) for inputs in by_layer.values()}
         if len(shapes) > 1:
             raise UnsupportedModel(
-                f"The heads of {type(causal_lm).__name__} differ from layer to layer in number, size or scale, "
-                "so their keys cannot be kept side by side."
+                f"The heads of all layers must have the same number, size and scale, got {len(shapes)} different shapes in "
+                f"{type(causal_lm).__name__}: the index holds their keys side by side."
             )
         self.query_heads, self.key_heads, self.head_size, self.scale = shapes.pop()
 
     @property
     def device(self) -> torch.device:
-        """Where the segments are to be."""
+        """The device on which segments are expected."""
         first: Tensor = next(self._model.parameters())
         return first.device
 
@@ -100,31 +100,31 @@ class HeadReader:
         return layer, query_head // (self.query_heads // self.key_heads)
 
     @torch.inference_mode()
-    def _noted(self, ids: Tensor, wanted: frozenset[int], valid: Tensor | None) -> dict[int, _Noted]:
-        tap = _Tap(self.layers, wanted)
+    def _attention_inputs(self, ids: Tensor, layers: frozenset[int], valid: Tensor | None) -> dict[int, _Inputs]:
+        tap = _Tap(self.layers, layers)
         try:
             self._attachment.base(
                 input_ids=ids, attention_mask=valid, **{self._attachment.cache_name: tap}, use_cache=True
             )
-        except _Enough:
-            return tap.noted
-        raise AssertionError("the forward never reached the last layer that was asked for")
+        except _LastLayerReached:
+            return tap.inputs
+        raise AssertionError("the forward pass never reached the last layer that was needed")
 
     def keys(self, ids: Tensor, heads: Sequence[Head], valid: Tensor | None = None) -> Tensor:
         """Un-rotated keys (B, S, G, K) of the key-value heads `heads` for segments `ids` (B, S) int64.
 
         `valid` (B, S) is zero at padding. Layers above the last of `heads` are not run.
         """
-        noted = self._noted(ids, frozenset(layer for layer, _ in heads), valid)
-        return torch.stack([noted[layer].k[:, head] for layer, head in heads], 2)
+        inputs = self._attention_inputs(ids, frozenset(layer for layer, _ in heads), valid)
+        return torch.stack([inputs[layer].k[:, head] for layer, head in heads], 2)
 
     def queries(self, ids: Tensor, heads: Sequence[Head], valid: Tensor | None = None) -> Tensor:
         """Un-rotated queries (B, S, H, K) of the query heads `heads` for segments `ids` (B, S) int64."""
-        noted = self._noted(ids, frozenset(layer for layer, _ in heads), valid)
-        return torch.stack([noted[layer].q[:, head] for layer, head in heads], 2)
+        inputs = self._attention_inputs(ids, frozenset(layer for layer, _ in heads), valid)
+        return torch.stack([inputs[layer].q[:, head] for layer, head in heads], 2)
 
     def all_layers(self, ids: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         """(layer, queries (B, S, Hq, K), keys (B, S, H, K)) of every layer: for calibration."""
-        noted = self._noted(ids, frozenset(range(self.layers)), None)
-        for layer, one in sorted(noted.items()):
-            yield layer, one.q.transpose(1, 2), one.k.transpose(1, 2)
+        by_layer = self._attention_inputs(ids, frozenset(range(self.layers)), None)
+        for layer, inputs in sorted(by_layer.items()):
+            yield layer, inputs.q.transpose(1, 2), inputs.k.transpose(1, 2)

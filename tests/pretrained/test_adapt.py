@@ -55,9 +55,9 @@ def test_little_is_learned_saved_and_opened_again(
     report = train(config)
     assert report.history[-1]["held_out_loss"] < 0.95 * report.history[0]["held_out_loss"]
     folder = tmp_path / "run" / "last"
-    kept = load_file(folder / "model.safetensors")
-    assert {name.split(".")[0] for name in kept} == ({"head"} if lora is None else {"head", "body"})
-    assert all("lora_" in name for name in kept if name.startswith("body"))
+    weights = load_file(folder / "model.safetensors")
+    assert {name.split(".")[0] for name in weights} == ({"head"} if lora is None else {"head", "body"})
+    assert all("lora_" in name for name in weights if name.startswith("body"))
     again, asked = open_model(folder).eval(), config.make_task()
     batch = asked.held_out().batch(4, 3, torch.Generator().manual_seed(3))
     report.model.eval()
@@ -98,8 +98,8 @@ def test_words_are_learned_through_low_rank_changes(bases: dict[str, str]) -> No
 
 
 @pytest.mark.parametrize("kind", ["causal", "encoder", "seq2seq"])
-def test_pieces_are_the_whole(bases: dict[str, str], kind: str) -> None:
-    """Also with padding on the left, where rows begin in different pieces."""
+def test_chunks_are_the_whole(bases: dict[str, str], kind: str) -> None:
+    """Also with padding on the left, where rows begin in different chunks."""
     torch.manual_seed(0)
     model = adapt(bases[kind], 400 + EXTRA, lora=2).eval()
     asked = Classification(DataSource(limit=40), tokenizer=bases[kind], segment=32)
@@ -109,13 +109,13 @@ def test_pieces_are_the_whole(bases: dict[str, str], kind: str) -> None:
     with torch.no_grad():
         whole, _ = model(ids, None, 1)
         state = None
-        for piece in ids.split(7, 1):
-            said, state = model(piece, state, 1)
+        for chunk in ids.split(7, 1):
+            logits, state = model(chunk, state, 1)
     assert whole.shape == (5, 1, 404)
-    torch.testing.assert_close(said, whole, rtol=1e-4, atol=1e-4)
-    assert all(len(one) == 5 for one in tensors(state))
-    one, _ = model(ids[2:3, int((ids[2] != 0).byte().argmax()) :], None, 1)  # alone and without padding
-    torch.testing.assert_close(one, whole[2:3], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(logits, whole, rtol=1e-4, atol=1e-4)
+    assert all(len(tensor) == 5 for tensor in tensors(state))
+    alone, _ = model(ids[2:3, int((ids[2] != 0).byte().argmax()) :], None, 1)  # alone and without padding
+    torch.testing.assert_close(alone, whole[2:3], rtol=1e-4, atol=1e-4)
 
 
 def test_a_causal_model_computes_what_transformers_computes(bases: dict[str, str]) -> None:
@@ -135,7 +135,7 @@ def test_the_working_memory_is_bounded(bases: dict[str, str]) -> None:
     ids = torch.randint(3, 400, (1, 200), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         _, state = model(ids, None, 0)
-    assert max(one.shape[2] for one in tensors(state["layers"]) if one.dim() == 4) <= 34
+    assert max(tensor.shape[2] for tensor in tensors(state["layers"]) if tensor.dim() == 4) <= 34
 
 
 def test_a_seq2seq_model_learns_nothing_before_its_target(bases: dict[str, str]) -> None:
@@ -166,17 +166,17 @@ def test_a_seq2seq_model_computes_what_transformers_computes(bases: dict[str, st
     longest = max(map(len, rows))
     ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
     with torch.no_grad():
-        said, _ = model(ids, None, 6)
-        for row, source, target in zip(said, sources, targets, strict=True):
+        logits, _ = model(ids, None, 6)
+        for row, source, target in zip(logits, sources, targets, strict=True):
             begun = torch.tensor([[0, *target]])
-            wanted = plain(input_ids=torch.tensor([[*source, 1]]), decoder_input_ids=begun).logits[0]
-            torch.testing.assert_close(row[-len(target) - 1 :], wanted, rtol=1e-4, atol=1e-4)
+            expected = plain(input_ids=torch.tensor([[*source, 1]]), decoder_input_ids=begun).logits[0]
+            torch.testing.assert_close(row[-len(target) - 1 :], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_an_encoder_reads_long_texts_by_windows(bases: dict[str, str]) -> None:
     torch.manual_seed(0)
     model = adapt(bases["encoder"], 400 + EXTRA).eval()
-    room = model.config.reach - 2
+    room = model.config.window - 2
     ids = torch.randint(3, 400, (1, 2 * room), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         halves = [model(half, None, 1)[0] for half in ids.split(room, 1)]
@@ -193,13 +193,13 @@ def test_measured_like_any_other(bases: dict[str, str], table: str) -> None:
 def test_what_cannot_be(bases: dict[str, str], table: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^There is no tokenizer '/nowhere/at/all'.*$"):
         run("/nowhere/at/all", table)
-    with pytest.raises(UsageError, match="is an encoder: it can tell labels apart, but not write"):
+    with pytest.raises(UsageError, match="is an encoder, which predicts labels but generates no text"):
         adapt(bases["encoder"], 400)
     with pytest.raises(UsageError, match="takes no working memory"):
         adapt(bases["seq2seq"], 404, mechanism="sink_window")
-    with pytest.raises(UsageError, match="fewer than the 400"):
+    with pytest.raises(UsageError, match="at least the 400 ids"):
         adapt(bases["causal"], 20)
-    with pytest.raises(UsageError, match="a rank is at least 1"):
+    with pytest.raises(UsageError, match="lora must be a rank of at least 1"):
         adapt(bases["causal"], 400, lora=-1)
     with pytest.raises(UsageError, match="at most the 256 positions"):
         adapt(bases["causal"], 400, mechanism="sink_window", settings={"window": 512})

@@ -25,7 +25,7 @@ def run(decoder: Decoder, ids: list[int], prefix: Prefix | None = None, **sampli
             return tokens, end.value
 
 
-IDS = [(7 * place + 3) % 1900 + 5 for place in range(40)]
+IDS = [(7 * index + 3) % 1900 + 5 for index in range(40)]
 
 
 def test_greedy_tokens_are_those_of_transformers(model: torch.nn.Module) -> None:
@@ -91,7 +91,7 @@ def test_nothing_is_written_beyond_the_window(model: torch.nn.Module) -> None:
     decoder = CompiledDecoder(model, stop=[], window=len(IDS) + 3)
     decoder._compiled = model.forward
     assert len(run(decoder, IDS)[0]) == 3
-    with pytest.raises(UsageError, match="window holds"):
+    with pytest.raises(UsageError, match="fits into the model's window, got 43"):
         run(decoder, [*IDS, 1, 2, 3])
 
 

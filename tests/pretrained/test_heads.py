@@ -22,13 +22,13 @@ from tests.pretrained.tiny import CACHE, random_ids, tiny_model
 SUPPORTED = [name for name, family in FAMILIES.items() if family.tier is not Tier.UNSUPPORTED]
 
 
-def hooked(model: Any, ids: Tensor, part: str) -> list[Tensor]:
-    """What the module `part` of every layer's attention puts out, (B, S, heads, K), without a memory attached."""
+def hooked(model: Any, ids: Tensor, submodule: str) -> list[Tensor]:
+    """What the module `submodule` of every layer's attention puts out, (B, S, heads, K), without a memory attached."""
     caught: list[Tensor] = []
     handles = [
         module.register_forward_hook(lambda _, __, output: caught.append(output.detach()))
         for name, module in model.named_modules()
-        if name.endswith(f"self_attn.{part}")
+        if name.endswith(f"self_attn.{submodule}")
     ]
     with torch.no_grad():
         model(ids)
@@ -51,10 +51,10 @@ def test_keys_and_queries_equal_those_of_hooks(name: str, queries: str, keys: st
     read_keys, read_queries = reader.keys(ids, key_heads), reader.queries(ids, query_heads)
     assert read_keys.shape == (3, 40, 3, 8)
     assert read_queries.shape == (3, 40, 2, 8)
-    for place, (layer, head) in enumerate(key_heads):
-        torch.testing.assert_close(read_keys[:, :, place], expected_keys[layer][:, :, head], rtol=0, atol=1e-5)
-    for place, (layer, head) in enumerate(query_heads):
-        torch.testing.assert_close(read_queries[:, :, place], expected_queries[layer][:, :, head], rtol=0, atol=1e-5)
+    for index, (layer, head) in enumerate(key_heads):
+        torch.testing.assert_close(read_keys[:, :, index], expected_keys[layer][:, :, head], rtol=0, atol=1e-5)
+    for index, (layer, head) in enumerate(query_heads):
+        torch.testing.assert_close(read_queries[:, :, index], expected_queries[layer][:, :, head], rtol=0, atol=1e-5)
     for layer, all_queries, all_keys in reader.all_layers(ids):
         torch.testing.assert_close(all_queries, expected_queries[layer], rtol=0, atol=1e-5)
         torch.testing.assert_close(all_keys, expected_keys[layer], rtol=0, atol=1e-5)
@@ -83,7 +83,9 @@ def test_only_the_layers_that_are_needed_run(monkeypatch: pytest.MonkeyPatch) ->
         lambda self, *args, **kwargs: layers.append(self.self_attn.layer_idx) or forward(self, *args, **kwargs),
     )
     attentions: list[int] = []
-    monkeypatch.setattr(caches, "attend", lambda q, *args, **how: attentions.append(1) or attend(q, *args, **how))
+    monkeypatch.setattr(
+        caches, "attend", lambda q, *args, **options: attentions.append(1) or attend(q, *args, **options)
+    )
     reader = HeadReader(tiny_model("llama"))
     layers.clear()
     attentions.clear()
@@ -110,7 +112,7 @@ def test_the_model_is_left_untouched(name: str) -> None:
     reader = HeadReader(model)
     reader.keys(ids, [(3, 0)])
     assert torch.equal(model(ids).logits, before)
-    assert all(one is other for one, other in zip(model.modules(), modules, strict=True))
+    assert all(module is before_it for module, before_it in zip(model.modules(), modules, strict=True))
     assert model.training
     assert model.config._attn_implementation == attention
     assert not any(module._forward_pre_hooks for module in model.modules())
@@ -134,11 +136,11 @@ def test_weights_are_shared() -> None:
 
 @pytest.mark.parametrize("name", [name for name in SUPPORTED if name != "gemma4_text"])
 def test_the_shape_of_the_attention_is_what_the_model_uses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    how: list[dict[str, Any]] = []
+    settings_seen: list[dict[str, Any]] = []
     shapes: list[tuple[int, ...]] = []
 
     def spy(q: Tensor, recalled: Any, rotate: Any, **settings: Any) -> Tensor:
-        how.append(settings)
+        settings_seen.append(settings)
         shapes.append((q.shape[1], recalled.k.shape[1], recalled.k.shape[3]))
         return attend(q, recalled, rotate, **settings)
 
@@ -150,14 +152,14 @@ def test_the_shape_of_the_attention_is_what_the_model_uses(name: str, monkeypatc
     monkeypatch.setattr(caches, "attend", spy)
     with attached(model, window=None), torch.no_grad():
         model(random_ids(1, 4))
-    assert {settings["scale"] for settings in how} == {reader.scale}
+    assert {settings["scale"] for settings in settings_seen} == {reader.scale}
     assert set(shapes) == {(reader.query_heads, reader.key_heads, reader.head_size)}
     assert reader.key_head((2, reader.query_heads - 1)) == (2, reader.key_heads - 1)
     assert reader.key_head((1, 0)) == (1, 0)
 
 
 def test_models_whose_layers_differ_are_refused() -> None:
-    with pytest.raises(UnsupportedModel, match="differ from layer to layer"):
+    with pytest.raises(UnsupportedModel, match="same number, size and scale, got 2 different shapes"):
         HeadReader(tiny_model("gemma4_text"))
 
 
@@ -181,7 +183,7 @@ def test_nothing_that_was_read_is_held_by_a_cycle_of_references() -> None:
         gone = weakref.ref(cache)
         del cache
         assert gone() is None
-        assert not [one for one in gc.get_objects() if issubclass(type(one), caches.MemoryCache)]
+        assert not [thing for thing in gc.get_objects() if issubclass(type(thing), caches.MemoryCache)]
     finally:
         gc.enable()
 

@@ -26,7 +26,7 @@ WRITES = [task for task in TEXTS if task not in ("classification", "recommendati
 RUNS = {
     **{(task, kind, 2): None for task in WRITES for kind in ("causal", "seq2seq")},
     **{(task, kind, None): "say lora=8" for task in WRITES for kind in ("causal", "seq2seq")},
-    **{(task, "encoder", lora): "can tell labels apart, but not write" for task in WRITES for lora in (None, 2)},
+    **{(task, "encoder", lora): "predicts labels but generates no text" for task in WRITES for lora in (None, 2)},
     **{("classification", kind, lora): None for kind in ("causal", "encoder", "seq2seq") for lora in (None, 2)},
     **{
         ("recommendation", kind, lora): "has no embeddings: take a model from scratch"
@@ -79,7 +79,7 @@ def test_a_causal_model_with_a_bounded_working_memory(bases: dict[str, str], tas
 def test_scratch(mechanism: str, tmp_path: Path) -> None:
     """Each mechanism with one of the tasks in turn; `delta` with all of them. Those that see later tokens are refused."""
     if mechanism in ("bidirectional", "hierarchical"):
-        with pytest.raises(UsageError, match="choose a causal mechanism"):
+        with pytest.raises(UsageError, match="must be causal"):
             learn("dialogue", tmp_path / "run", mechanism=mechanism)
         return
     tasks = ON_TEXTS if mechanism == "delta" else [ON_TEXTS[sorted(MECHANISMS).index(mechanism) % len(ON_TEXTS)]]
