@@ -1,5 +1,7 @@
 """What several rooms of the suite share."""
 
+import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,10 +38,13 @@ def run(tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     monkeypatch.setenv("MEMSPAN_MODEL", str(tiny_model))
     monkeypatch.delenv("FORCE_COLOR", raising=False)
 
-    def run_here(*arguments: str) -> Outcome:
+    def run_here(*arguments: str, stdin: str | None = None) -> Outcome:
         capsys.readouterr()
-        with pytest.raises(SystemExit) as leaving:
-            main(list(arguments))
+        with pytest.MonkeyPatch.context() as patch:
+            if stdin is not None:
+                patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8"))
+            with pytest.raises(SystemExit) as leaving:
+                main(list(arguments))
         captured = capsys.readouterr()
         assert "\x1b" not in captured.out + captured.err
         return Outcome(int(leaving.value.code or 0), captured.out, captured.err)

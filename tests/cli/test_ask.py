@@ -1,0 +1,58 @@
+"""Asking and searching: what is printed, and questions that have no answer."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from memspan import load_memory
+from tests.commands import Run
+
+
+def test_json(run: Run, library: Path, tiny_model: Path) -> None:
+    question = ["library", "Where does the zinc trunk stand?", "--json"]
+    answer = json.loads(run("ask", *question, "--max-new-tokens", "4", "--budget", "300").out)
+    assert {"answer", "passages", "memory_tokens", "prompt_tokens", "answer_tokens", "seconds"} <= answer.keys()
+    assert answer["passages"][0].keys() >= {"source", "start", "end", "score", "text"}
+    assert sum(one["tokens"] for one in answer["passages"]) <= 300
+    found = json.loads(run("search", *question, "--top", "3").out)
+    assert found.keys() == {"query", "passages", "memory_tokens"}
+    assert len(found["passages"]) == 3
+    assert found["memory_tokens"] == answer["memory_tokens"] == load_memory(library).tokens
+    contents = json.loads(run("inspect", "library", "--json").out)
+    assert [one["name"] for one in contents["sources"]] == ["log.txt", "secret.md"]
+    assert contents["fingerprint"]["name"] == str(tiny_model.resolve())
+    report = json.loads(run("read", "log.txt", "--into", "library", "--json").out)
+    assert report["documents"] == [{"source": "log.txt", "tokens": 0, "characters": 6000}]
+    assert report.keys() == {"documents", "skipped", "failed", "tokens", "passages", "seconds", "speed", "memory"}
+    listed = json.loads(run("models", "--json").out)
+    assert listed["embedded"][0]["name"] == "smollm2"
+    families = json.loads(run("models", "--families", "--json").out)
+    assert families["llama"]["tier"] == "full"
+
+
+def test_a_seed_makes_an_answer_repeatable(run: Run, library: Path) -> None:
+    options = ["--temperature", "1.5", "--max-new-tokens", "8", "--seed"]
+    first, same, other = (run("ask", "library", "Who?", *options, seed).out for seed in ("1", "1", "2"))
+    assert first == same != other
+
+
+def test_what_a_document_says_cannot_steer_the_terminal(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text("All is \x1b[31mwell\x07 here.", "utf-8")
+    assert run("read", "log.txt", "--into", "library").code == 0
+    assert "All is [31mwell here." in run("search", "library", "well").out  # and `run` has looked for escapes
+
+
+@pytest.mark.parametrize("command", ["ask", "search"])
+def test_a_question_longer_than_the_window(run: Run, library: Path, command: str) -> None:
+    assert "window" in run(command, "library", "word " * 5000).sentence
+
+
+def test_threads(run: Run, library: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        assert run("search", "library", "Who?", "--threads", "2").code == 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
