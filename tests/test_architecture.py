@@ -20,6 +20,7 @@ ROOMS = [
     "plugins",
     "folders",
     "mechanisms",
+    "testing",
     "data",
     "models",
     "pretrained",

@@ -1,9 +1,10 @@
-"""What happens inside a mechanism, step by step: its gates, cells, scores, weights and outputs.
+"""The gates, cells, attention weights and outputs of a mechanism at every token, as numbers, tables and figures.
 
-Letters: B batch, S steps, D width.
+Letters: B batch, S tokens, D width.
 """
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,63 +18,61 @@ from memspan.data.tokenizer import FILE as TOKENIZER
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
 from memspan.figures import new_figure
-from memspan.mechanisms import Mechanism, build, settings_of
-from memspan.models.classifier import Classifier
+from memspan.mechanisms import Gate, Internals, Mechanism, build, trace_input
+from memspan.mechanisms.base import SHARE
 from memspan.models.saved import open_model
-from memspan.models.scratch import ScratchModel
 from memspan.state import nbytes
 
-BYTES = 256  # a vocabulary of so many is the bytes of UTF-8
-FEW = 8  # numbers that a cell of a table shows one by one
-LINES = 4  # numbers that a picture draws as lines, more of them as an image
-PICTURES = (".png", ".svg")
+BYTES = 256  # the vocabulary size of a model that reads the bytes of UTF-8
+CELL_NUMBERS = 8  # a cell of the table lists so many numbers, and summarises more
+LINES = 4  # a panel draws so many units as lines, and more as an image
+COLUMNS, PANEL_WIDTH, PANEL_HEIGHT = 3, 2.9, 2.0  # inches; three panels fill the width of a page
+TICKS = 16  # steps up to which every one is labelled
+SUFFIXES = (".png", ".svg")
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What one mechanism made of one stream.
+    """What one mechanism computed at each token of one stream.
 
     Attributes:
-        title: which one it is.
-        steps: what was read, for each step.
-        watched: name -> (S, *), what happened at each step; "y" is what came out.
-        beside: name -> what has no steps.
-        parameters: name -> the weights it was worked out with; empty for a trained model, whose folder holds them.
-        state_bytes: of what it carries on from the last step.
+        title: the mechanism and its path in the model.
+        steps: the input at each step.
+        gates: name -> quantity, its value (S, ...) without the batch; the last one, "y", is the output.
+        parameters: name -> weight; empty for a trained model, whose folder holds them.
+        state_bytes: size of the state after the last step.
     """
 
     title: str
     steps: list[Any]
-    watched: dict[str, Tensor]
-    beside: dict[str, Tensor]
+    gates: dict[str, Gate]
     parameters: dict[str, Tensor]
     state_bytes: int
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: a number that is none, like the score of a key that is not seen, is null."""
+        """The trace for JSON; a number that is not finite, like the score of a key that is not seen, becomes null."""
         steps = [
-            {"input": step, **{name: _numbers(value[place]) for name, value in self.watched.items()}}
-            for place, step in enumerate(self.steps)
+            {"input": step, **{name: _numbers(gate.value[index]) for name, gate in self.gates.items()}}
+            for index, step in enumerate(self.steps)
         ]
-        beside = {name: _numbers(value) for name, value in self.beside.items()}
         parameters = {name: _numbers(value) for name, value in self.parameters.items()}
         return {
             "title": self.title,
             "steps": steps,
-            **({"beside": beside} if beside else {}),
+            "meanings": {name: gate.meaning for name, gate in self.gates.items()},
             **({"parameters": parameters} if parameters else {}),
             "state_bytes": self.state_bytes,
         }
 
     def table(self) -> Table:
-        """A row for each step. Of many numbers the mean, and the smallest and largest in brackets."""
+        """A row for each step; of many numbers the mean, and the smallest and largest in brackets."""
         table = Table(title=self.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
         table.add_column("step", justify="right")
-        for name in ("input", *self.watched):
+        for name in ("input", *self.gates):
             table.add_column(name)
-        for place, step in enumerate(self.steps):
-            values = [_cell(value[place]) for value in self.watched.values()]
-            table.add_row(str(place + 1), f"{step:g}" if isinstance(step, float) else str(step), *values)
+        for index, step in enumerate(self.steps):
+            values = [_cell(gate.value[index]) for gate in self.gates.values()]
+            table.add_row(str(index + 1), _label(step), *values)
         return table
 
 
@@ -88,56 +87,67 @@ def trace_mechanism(
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
 ) -> Trace:
-    """A mechanism with random weights reads `numbers`, one a step.
+    """The trace of a mechanism with random weights that reads `numbers`, one at each step.
 
-    One that has a hidden size of its own reads each number as it is, a vector of width one. Any other is `hidden` wide,
-    and reads each number through a random linear layer, "embedding" among the parameters.
+    A mechanism with a hidden size apart from its width reads each number as it is, a vector of width 1. Any other is
+    `hidden` wide and reads each number through a random linear layer, "embedding" among the parameters.
 
-    Raises UsageError for a mechanism or setting that there is not, and for numbers that are none.
+    Raises UsageError for an unknown mechanism or setting, and unless there are numbers and all are finite.
     """
     if not numbers or not all(math.isfinite(number) for number in numbers):
         raise UsageError("There is nothing to trace: give numbers like 1,0,1,0,1.")
     if hidden < 1:
-        raise UsageError(f"hidden={hidden} cannot be: it is at least 1.")
-    known, chosen = settings_of(name), dict(settings or {})
+        raise UsageError(f"hidden must be at least 1, got {hidden}.")
+    feed = trace_input(name)
+    chosen = {**feed.settings, **(settings or {})}
     torch.manual_seed(seed)
     x = torch.tensor(numbers, dtype=torch.float32)[None, :, None]  # (1, S, 1)
     parameters = {}
-    if "hidden" in known and "heads" not in known:
-        mechanism = build(1, name, **{"hidden": hidden, **chosen})
+    if feed.hidden is not None:
+        mechanism = build(1, name, **{feed.hidden: hidden, **chosen})
     else:
-        mechanism = build(hidden, name, **({"heads": 1} if "heads" in known else {}), **chosen)
+        mechanism = build(hidden, name, **chosen)
         embedding = nn.Linear(1, hidden)
         x = embedding(x)
         parameters = {f"embedding.{part}": value for part, value in embedding.named_parameters()}
     mechanism.eval()
-    trace = _watch(mechanism, x, name, [float(number) for number in numbers])
+    trace = _trace(mechanism, x, name, [float(number) for number in numbers])
     return replace(trace, parameters={**parameters, **dict(mechanism.named_parameters())})
 
 
-def _watch(mechanism: Mechanism, x: Tensor, title: str, steps: list[Any]) -> Trace:
-    """What it makes of x (1, S, D), before which it read nothing."""
-    y, state, inside = mechanism.forward_with_internals(x)
-    watched: dict[str, Tensor] = {}
-    beside: dict[str, Tensor] = {}
-    for name, value in inside.items():
-        of_steps = value.dim() > 1 and value.shape[1] == len(steps)
-        (watched if of_steps else beside)[name] = value[0]
-    return Trace(title, steps, {**watched, "y": y[0]}, beside, {}, nbytes(state))
+def _trace(mechanism: Mechanism, x: Tensor, title: str, steps: list[Any]) -> Trace:
+    """The trace of a mechanism that reads x (1, S, D) as the first segment."""
+    y, state, internals = mechanism.forward_with_internals(x)
+    gates = {**internals.gates, **_attention_gates(internals), "y": Gate(y, "output", "B S D")}
+    first_row = {name: replace(gate, value=gate.value[0]) for name, gate in gates.items()}
+    return Trace(title, steps, first_row, {}, nbytes(state))
+
+
+def _attention_gates(internals: Internals) -> dict[str, Gate]:
+    """The attention of a segment as quantities of its own."""
+    attention = internals.attention
+    if attention is None:
+        return {}
+    gates = {}
+    if attention.scores is not None:
+        gates["scores"] = Gate(attention.scores, "score of each key before the softmax", "B S H N")
+    gates["weights"] = Gate(attention.weights, "attention weight of each key", "B S H N", SHARE)
+    if attention.positions is not None:
+        gates["positions"] = Gate(attention.positions, "index of each key's token, -1 for none", "B S N")
+    return gates
 
 
 # ---- a trained model
 
 
 def trace_model(folder: Path, text: str | None = None, ids: Sequence[int] | None = None) -> list[Trace]:
-    """What the mechanisms of a saved model do with a text, or with token ids, in the order in which they work.
+    """The traces of a saved model's mechanisms, in the order in which they work, over a text or over token ids.
 
-    Raises UsageError for a folder without such a model, ids that it does not know, and a text where nothing says which
-    tokens it has.
+    Raises UsageError for a folder without such a model, ids out of range, and a text for a model without a tokenizer.
     """
     model = open_model(folder)
-    if not isinstance(model, ScratchModel | Classifier):
-        raise UsageError(f"{folder} holds a model that needs more than one text; only one that reads a text is traced.")
+    if not model.traceable:
+        raise UsageError(f"{folder} must hold a model whose mechanisms can be traced, got one of the kind '{model.kind}'.")
     if (text is None) == (ids is None):
         raise UsageError("A model reads a text or token ids: give one of them.")
     vocabulary = model.config.vocabulary
@@ -146,24 +156,24 @@ def trace_model(folder: Path, text: str | None = None, ids: Sequence[int] | None
         raise UsageError("There is nothing to trace: the text is empty.")
     foreign = [token for token in tokens if not 0 <= token < vocabulary]
     if foreign:
-        raise UsageError(f"The model does not know the token {foreign[0]}: its ids are 0 to {vocabulary - 1:,}.")
+        raise UsageError(f"Token ids must be 0 to {vocabulary - 1:,}, the model's vocabulary, got {foreign[0]}.")
     model.eval()
     with torch.no_grad():
         traces = []
         for number, (path, mechanism, x) in enumerate(calls(model, torch.tensor([tokens])), start=1):
             title = f"{number}. {type(mechanism).__name__} ({path})"
-            trace = _watch(mechanism, x, title, steps)
-            if trace.state_bytes or len(trace.watched) > 1:  # what neither remembers nor shows anything is passed over
+            trace = _trace(mechanism, x, title, steps)
+            if trace.state_bytes or len(trace.gates) > 1:  # a mechanism without a state and gates has nothing to show
                 traces.append(trace)
     return traces
 
 
 def calls(model: nn.Module, ids: Tensor) -> list[tuple[str, Mechanism, Tensor]]:
-    """Each mechanism at work, where it stands, and what the model gives it to read."""
+    """The path, the module and the input of every mechanism, in the order in which the model calls them on `ids`."""
     calls: list[tuple[str, Mechanism, Tensor]] = []
 
     def listen(path: str, mechanism: Mechanism) -> Any:
-        return mechanism.register_forward_pre_hook(lambda _, given: calls.append((path, mechanism, given[0])))
+        return mechanism.register_forward_pre_hook(lambda _, inputs: calls.append((path, mechanism, inputs[0])))
 
     handles = [listen(path, module) for path, module in model.named_modules() if isinstance(module, Mechanism)]
     try:
@@ -175,13 +185,13 @@ def calls(model: nn.Module, ids: Tensor) -> list[tuple[str, Mechanism, Tensor]]:
 
 
 def _tokens(folder: Path, text: str, vocabulary: int) -> tuple[list[int], list[Any]]:
-    """The ids of a text, and how each of them is shown."""
+    """The ids of a text, and the label of each of them."""
     if (folder / TOKENIZER).is_file():
         tokenizer = Tokenizer.open(folder)
         ids = tokenizer.encode(text)
         return ids, tokenizer.token_texts(ids)
     if vocabulary != BYTES:
-        raise UsageError(f"{folder} holds no {TOKENIZER}, so a text has no tokens there: give their ids with --input.")
+        raise UsageError(f"{folder} must hold a {TOKENIZER} for a text, got none: give token ids with --input.")
     ids = list(text.encode("utf-8", "replace"))
     return ids, [chr(byte) if 32 < byte < 127 else f"{byte:02x}" for byte in ids]
 
@@ -190,17 +200,18 @@ def _tokens(folder: Path, text: str, vocabulary: int) -> tuple[list[int], list[A
 
 
 def plot(traces: Sequence[Trace], path: Path) -> None:
-    """Draws a row for each trace and a field for each thing watched. Raises UsageError without matplotlib."""
+    """Draws a panel for every quantity of every trace, three in a row. Raises UsageError without matplotlib."""
     check_picture(path)
-    columns = max(len(trace.watched) for trace in traces)
-    figure = new_figure(2.6 * columns + 0.6, 2.4 * len(traces) + 0.4)
-    fields = figure.subplots(len(traces), columns, squeeze=False)
-    for row, trace in zip(fields, traces, strict=True):
-        row[0].set_ylabel(trace.title, fontsize="small")
-        for axes in row[len(trace.watched) :]:
+    rows = [math.ceil(len(trace.gates) / COLUMNS) for trace in traces]
+    figure = new_figure(COLUMNS * PANEL_WIDTH, sum(PANEL_HEIGHT * count + 0.3 for count in rows))
+    blocks = figure.subfigures(len(traces), 1, squeeze=False, height_ratios=rows)
+    for block, trace, count in zip(blocks[:, 0], traces, rows, strict=True):
+        block.suptitle(trace.title.replace("$", r"\$"), x=0.01, ha="left", fontsize="medium", fontweight="bold")
+        panels = list(block.subplots(count, COLUMNS, squeeze=False).flat)
+        for axes, (name, gate) in zip(panels, trace.gates.items(), strict=False):
+            _draw(axes, name, gate, trace.steps)
+        for axes in panels[len(trace.gates) :]:
             axes.set_axis_off()
-        for axes, (name, value) in zip(row, trace.watched.items(), strict=False):
-            _draw(axes, name, value.reshape(len(trace.steps), -1), trace.steps)
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
@@ -208,34 +219,53 @@ def plot(traces: Sequence[Trace], path: Path) -> None:
 
 
 def check_picture(path: Path) -> None:
-    """Raises UsageError for a file that is no picture by its name."""
-    if path.suffix.lower() not in PICTURES:
-        raise UsageError(f"{path} is no picture: its name must end with {' or '.join(PICTURES)}.")
+    """Raises UsageError unless the file's name is that of a picture."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path} is no picture: its name must end with {' or '.join(SUFFIXES)}.")
 
 
-def _draw(axes: Any, name: str, values: Tensor, steps: Sequence[Any]) -> None:
-    """values (S, n): few as lines over the steps, many as an image; what is not a number stays blank."""
-    axes.set_title(name, fontsize="medium")
-    places = list(range(len(steps)))
+def _draw(axes: Any, name: str, gate: Gate, steps: Sequence[Any]) -> None:
+    """Few units as lines over the steps, many as an image; numbers that are not finite stay blank.
+
+    A bounded quantity has its bounds as axis, so that all gates of a figure are on one scale.
+    """
+    values = gate.value.reshape(len(steps), -1)
+    axes.set_title("\n".join(textwrap.wrap(f"{name}: {gate.meaning}", 42)), fontsize="small", loc="left")
+    axes.set_xlabel("step", fontsize="x-small", labelpad=1)
+    positions = list(range(len(steps)))
+    units = " ".join(letters for letters in gate.shape.split()[2:]) or "value"
     if values.shape[1] <= LINES:
-        axes.plot(places, values.tolist(), marker="o", markersize=3)
+        for unit in range(values.shape[1]):
+            label = f"unit {unit + 1}"
+            axes.plot(positions, values[:, unit].tolist(), marker="o", markersize=3, label=label)
+        if values.shape[1] > 1:
+            axes.legend(fontsize="xx-small", framealpha=0.6, loc="best")
+        axes.set_ylabel("share" if gate.bounds == SHARE else "value", fontsize="x-small", labelpad=1)
+        if gate.bounds is not None:
+            margin = 0.03 * (gate.bounds[1] - gate.bounds[0])
+            axes.set_ylim(gate.bounds[0] - margin, gate.bounds[1] + margin)
         axes.grid(alpha=0.3)
     else:
-        shown = values.double().masked_fill(~values.isfinite(), torch.nan)
-        image = axes.imshow(shown.T.tolist(), aspect="auto", origin="lower", interpolation="nearest")
-        axes.figure.colorbar(image, ax=axes).ax.tick_params(labelsize="x-small")
-    if len(steps) <= 16:
-        labels = [(f"{step:g}" if isinstance(step, float) else str(step)).replace("$", r"\$") for step in steps]
-        axes.set_xticks(places, labels)
-    axes.tick_params(labelsize="x-small")
+        low, high = gate.bounds or (None, None)
+        shown = values.double().masked_fill(~values.isfinite(), torch.nan).T.tolist()
+        image = axes.imshow(shown, aspect="auto", origin="lower", interpolation="nearest", vmin=low, vmax=high)
+        axes.set_ylabel(f"unit ({units})", fontsize="x-small", labelpad=1)
+        axes.figure.colorbar(image, ax=axes).ax.tick_params(labelsize="xx-small")
+    if len(steps) <= TICKS:
+        axes.set_xticks(positions, [_label(step).replace("$", r"\$") for step in steps])
+    axes.tick_params(labelsize="xx-small")
+
+
+def _label(step: Any) -> str:
+    return f"{step:g}" if isinstance(step, float) else str(step)
 
 
 def _numbers(value: Tensor) -> Any:
-    """Nested lists, null for what is no finite number."""
+    """Nested lists; null for a number that is not finite."""
 
     def finite(part: Any) -> Any:
         if isinstance(part, list):
-            return [finite(one) for one in part]
+            return [finite(item) for item in part]
         return part if not isinstance(part, float) or math.isfinite(part) else None
 
     return finite(value.tolist())
@@ -243,7 +273,7 @@ def _numbers(value: Tensor) -> Any:
 
 def _cell(value: Tensor) -> str:
     numbers = value.double().flatten()
-    if len(numbers) <= FEW:
+    if len(numbers) <= CELL_NUMBERS:
         return " ".join(f"{number:.3f}" if math.isfinite(number) else "-" for number in numbers.tolist())
     seen = numbers[numbers.isfinite()]
     if not len(seen):

@@ -1,4 +1,4 @@
-"""What is remembered. One file is one mechanism; the only place that knows their names is this registry."""
+"""The registry of memory mechanisms. One file is one mechanism; nothing else in the package knows their names."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,15 @@ from typing import Any
 from memspan.errors import UsageError
 from memspan.mechanisms.attention import Attention
 from memspan.mechanisms.autoencoder import Autoencoder
-from memspan.mechanisms.base import KVMechanism, Mechanism, Recalled
+from memspan.mechanisms.base import (
+    AttentionWeights,
+    Gate,
+    Internals,
+    KVMechanism,
+    Mechanism,
+    Recalled,
+    TraceInput,
+)
 from memspan.mechanisms.bidirectional import Bidirectional
 from memspan.mechanisms.compressed import Compressed
 from memspan.mechanisms.delta import Delta
@@ -21,6 +29,7 @@ from memspan.mechanisms.retrieval import Retrieval
 from memspan.mechanisms.rnn import RNN
 from memspan.mechanisms.segment import Segment
 from memspan.mechanisms.sink_window import SinkWindow
+from memspan.plugins import load_plugin, plugin_names
 
 MECHANISMS: dict[str, type[KVMechanism] | type[Mechanism]] = {
     "attention": Attention,
@@ -40,46 +49,76 @@ MECHANISMS: dict[str, type[KVMechanism] | type[Mechanism]] = {
     "sink_window": SinkWindow,
 }
 
-ALIASES = {"transformer": "attention"}  # what else one may be called
+GROUP = "memspan.mechanisms"  # the entry points under which other packages register theirs
+
+ALIASES = {"transformer": "attention"}
 
 DEFAULT = "sink_window"
 
 __all__ = [
     "ALIASES",
     "DEFAULT",
+    "GROUP",
     "MECHANISMS",
+    "AttentionWeights",
+    "Gate",
+    "Internals",
     "KVMechanism",
     "Mechanism",
     "Recalled",
+    "TraceInput",
     "build",
     "build_over_keys",
     "keep_everything",
     "mechanism_class",
+    "mechanism_names",
     "settings_of",
+    "trace_input",
     "window_only",
     "working_memory",
 ]
 
 
+def mechanism_names() -> list[str]:
+    """The names of all mechanisms, those of installed plugins included, sorted; no plugin is imported."""
+    return sorted({*MECHANISMS, *plugin_names(GROUP)})
+
+
 def mechanism_class(name: str) -> type[KVMechanism] | type[Mechanism]:
-    """The class registered as `name`, or under the name that it stands for. Raises UsageError listing the known names."""
+    """The class registered as `name`, here or as an entry point of another package, or under the name it is an alias of.
+
+    Raises UsageError for an unknown name, listing the known ones, and for a plugin that is not a mechanism.
+    """
     name = ALIASES.get(name, name)
-    if name not in MECHANISMS:
-        raise UsageError(f"There is no mechanism '{name}'. Known: {', '.join(sorted(MECHANISMS))}.")
-    return MECHANISMS[name]
+    if name in MECHANISMS:
+        return MECHANISMS[name]
+    plugin = load_plugin(GROUP, name)
+    if plugin is None:
+        raise UsageError(f"There is no mechanism '{name}'. Known: {', '.join(mechanism_names())}.")
+    if not (isinstance(plugin, type) and issubclass(plugin, KVMechanism | Mechanism)):
+        raise UsageError(
+            f"The plugin '{name}' of {GROUP} must be a subclass of Mechanism or KVMechanism, got {plugin!r}."
+        )
+    return plugin
 
 
 def settings_of(name: str) -> list[str]:
-    """What `build` can be told about a mechanism besides its name and width."""
+    """The settings that `build` accepts for a mechanism."""
     cls = mechanism_class(name)
     return _settings(cls) + (_settings(Attention) if issubclass(cls, KVMechanism) else [])
+
+
+def trace_input(name: str) -> TraceInput:
+    """How `memspan trace` feeds the mechanism that `build` returns for a name."""
+    cls = mechanism_class(name)
+    return Attention.trace_input if issubclass(cls, KVMechanism) else cls.trace_input
 
 
 def build(width: int, name: str, **settings: Any) -> Mechanism:
     """A mechanism over hidden states (B, S, width), by its registered name.
 
-    One over keys and values is read by multi-head attention, whose own settings (heads, positions, dropout) may stand
-    among the mechanism's. Raises UsageError for an unknown name or setting, or a value that cannot be.
+    A mechanism over keys and values is read by multi-head attention, whose settings (heads, positions, dropout) are
+    accepted beside its own. Raises UsageError for an unknown name or setting, or a value out of range.
     """
     cls = mechanism_class(name)
     _check(name, settings, settings_of(name))
@@ -90,7 +129,10 @@ def build(width: int, name: str, **settings: Any) -> Mechanism:
 
 
 def build_over_keys(name: str, /, **settings: Any) -> KVMechanism:
-    """A mechanism over keys and values, by its registered name. Raises UsageError as `build` does, and for any other."""
+    """A mechanism over keys and values, by its registered name.
+
+    Raises UsageError as `build` does, and for a mechanism over hidden states.
+    """
     cls = mechanism_class(name)
     if not issubclass(cls, KVMechanism):
         raise UsageError(f"'{name}' works on hidden states; a pretrained model takes one over keys and values.")
@@ -98,28 +140,28 @@ def build_over_keys(name: str, /, **settings: Any) -> KVMechanism:
     return cls(**settings)
 
 
-def _check(name: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
-    unknown = [setting for setting in settings if setting not in known]
+def _check(name: str, settings: Mapping[str, Any], accepted: Sequence[str]) -> None:
+    unknown = [setting for setting in settings if setting not in accepted]
     if unknown:
-        raise UsageError(f"'{name}' has no setting '{unknown[0]}'; it knows {', '.join(known) or 'none'}.")
+        raise UsageError(f"'{name}' has no setting '{unknown[0]}'. Known: {', '.join(accepted) or 'none'}.")
 
 
 def _settings(cls: type[KVMechanism] | type[Mechanism]) -> list[str]:
-    """What a constructor takes besides what `build` itself gives it."""
+    """The parameters of a constructor except those that `build` itself supplies."""
     return [setting for setting in inspect.signature(cls).parameters if setting not in ("width", "over")]
 
 
 def keep_everything() -> KVMechanism:
-    """A mechanism that computes what the plain model computes: every token is seen by all that follow it."""
+    """A mechanism that computes what the plain model computes: every token is seen by all later ones."""
     return SinkWindow(sinks=0, window=None)
 
 
 def working_memory(positions: int) -> KVMechanism:
-    """The default mechanism as it is by default, or as much of it as a model trained on fewer `positions` can place."""
+    """The default mechanism with its default settings, reduced to the `positions` that a model was trained on."""
     sinks, block = min(4, positions // 4), min(128, positions // 2)
     return SinkWindow(sinks, min(1024, (positions - sinks) // block * block), block)
 
 
 def window_only(window: int) -> dict[str, Any]:
-    """The part of a model that sees the current block of `window` tokens and nothing before it."""
+    """The settings of a mechanism that sees the current block of `window` tokens and nothing before it."""
     return {"name": DEFAULT, "sinks": 0, "window": window, "block": window}

@@ -1,15 +1,19 @@
-"""Multi-head attention over whatever a KV mechanism recalls.
+"""Multi-head attention over the keys and values that a KV mechanism recalls.
 
 Letters: B batch, H heads, S queries, N keys, K head size, D model width.
 """
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from memspan.errors import UsageError
-from memspan.mechanisms.base import KVMechanism, Mechanism, Recalled
+from memspan.mechanisms.base import AttentionWeights, Internals, KVMechanism, Mechanism, Recalled, TraceInput
 from memspan.mechanisms.layers.attention import add_sinusoids, attend, attention_weights, rotary, sinusoids
 from memspan.state import State
+
+POSITIONS = ("none", "relative", "rotary", "sinusoidal")
 
 
 class Everything(KVMechanism):
@@ -27,17 +31,21 @@ class Everything(KVMechanism):
 
 
 class Attention(Mechanism):
-    """Multi-head attention (Vaswani et al. 2017) over whatever a KV mechanism recalls.
+    """Causal multi-head attention over the keys that a KV mechanism recalls, by default all (Vaswani et al. 2017).
+
+    Deviations from the paper: positions are rotary (Su et al. 2021) by default; sinusoids are added to the queries and keys
+    of every layer rather than once to the embedding, because a remembered key gets a new position at each use; no
+    projection has a bias; dropout applies to the attention weights alone.
 
     Args:
         width: D.
-        heads: Hq = H; K = D / heads.
-        over: what is remembered; None is everything.
-        positions: "rotary" (Su et al. 2021), "sinusoidal" (Vaswani et al. 2017; added to queries and keys in every layer
-            rather than to the embedding, because a remembered key is placed anew at each use), "relative"
-            (Transformer-XL, Dai et al. 2019), or "none".
-        dropout: of the attention weights while training.
+        heads: H; K = D / heads must be even.
+        over: the KV mechanism that selects the keys; None keeps all of them.
+        positions: "rotary", "sinusoidal", "relative" (Transformer-XL, Dai et al. 2019), or "none".
+        dropout: probability of dropping an attention weight during training.
     """
+
+    trace_input: ClassVar[TraceInput] = TraceInput(settings={"heads": 1})
 
     def __init__(
         self,
@@ -48,10 +56,10 @@ class Attention(Mechanism):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if width % heads or (width // heads) % 2:
-            raise UsageError(f"A width of {width} cannot be shared by {heads} heads of an even size.")
-        if positions not in ("rotary", "sinusoidal", "relative", "none"):
-            raise UsageError(f"There are no positions '{positions}'. Known: none, relative, rotary, sinusoidal.")
+        if heads < 1 or width % heads or (width // heads) % 2:
+            raise UsageError(f"heads must divide a width of {width} into heads of an even size, got {heads}.")
+        if positions not in POSITIONS:
+            raise UsageError(f"positions must be one of {', '.join(POSITIONS)}, got '{positions}'.")
         self.over = Everything() if over is None else over
         self.heads, self.size, self.positions, self.dropout = heads, width // heads, positions, dropout
         self.project = nn.Linear(width, 3 * width, bias=False)
@@ -62,57 +70,55 @@ class Attention(Mechanism):
             self.position_bias = nn.Parameter(torch.zeros(heads, 1, self.size))
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        return self._read(x, state, watched=None)
+        return self._read(x, state, recorded=None)
 
-    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """Also "scores" and "weights", (B, S, H, N): a key that a query did not see has weight 0, score -inf.
-
-        N are the keys that the last query was offered; keys stand in the order of the stream. Where nothing was read
-        before, "places" (B, S, N) says which token each key is, -1 being none; of pooled keys it is the middle one.
-        """
-        watched: list[tuple[Tensor, Tensor]] = []
-        fresh = state is None
-        y, state = self._read(x, state, watched)
-        most = max(scores.shape[3] for scores, _ in watched)
+    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, Internals]:
+        """Also the attention weights; N is the number of keys of the last query, in the order of the stream."""
+        recorded: list[tuple[Tensor, Tensor]] = []
+        is_first = state is None
+        y, state = self._read(x, state, recorded)
+        count = max(scores.shape[3] for scores, _ in recorded)
         scores, weights = (
             torch.cat(
-                [nn.functional.pad(part[kind], (most - part[kind].shape[3], 0), value=empty) for part in watched], 2
-            )
+                [nn.functional.pad(pair[kind], (count - pair[kind].shape[3], 0), value=empty) for pair in recorded], 2
+            ).transpose(1, 2)
             for kind, empty in ((0, -torch.inf), (1, 0.0))
         )
-        seen = {"scores": scores.transpose(1, 2), "weights": weights.transpose(1, 2)}
-        if fresh:
-            seen["places"] = self._places(x, most)
-        return y, state, seen
+        positions = self._token_of_each_key(x, count) if is_first else None
+        return y, state, Internals(attention=AttentionWeights(weights, positions, scores))
 
-    def _places(self, x: Tensor, most: int) -> Tensor:
-        """(B, S, most): values go wherever their keys do, so places sent in their stead come back beside the keys."""
-        q, k, v = self.project(x).unflatten(2, (3, self.heads, self.size)).permute(2, 0, 3, 1, 4)
-        sent = torch.arange(x.shape[1], dtype=v.dtype, device=x.device)[None, None, :, None].expand_as(v)
-        found: list[Tensor] = []
+    def _token_of_each_key(self, x: Tensor, count: int) -> Tensor:
+        """(B, S, count): values stay beside their keys, so token indices passed as values come back beside the keys."""
+        q, k, v = self._qkv(x)
+        indices = torch.arange(x.shape[1], dtype=v.dtype, device=x.device)[None, None, :, None].expand_as(v)
+        parts: list[Tensor] = []
         state, start = None, 0
         for length in self.over.split_lengths(x.shape[1], state):
-            piece = slice(start, start + length)
-            recalled, state = self.over.recall(q[:, :, piece], k[:, :, piece], sent[:, :, piece], state)
-            places = recalled.v[:, :1, :, 0].round().long().expand(-1, length, -1)
-            found.append(nn.functional.pad(places, (most - places.shape[2], 0), value=-1))
+            part = slice(start, start + length)
+            recalled, state = self.over.recall(q[:, :, part], k[:, :, part], indices[:, :, part], state)
+            tokens = recalled.v[:, :1, :, 0].round().long().expand(-1, length, -1)
+            parts.append(nn.functional.pad(tokens, (count - tokens.shape[2], 0), value=-1))
             start += length
-        return torch.cat(found, 1)
+        return torch.cat(parts, 1)
 
-    def _read(self, x: Tensor, state: State, watched: list[tuple[Tensor, Tensor]] | None) -> tuple[Tensor, State]:
+    def _qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.project(x).unflatten(2, (3, self.heads, self.size)).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def _read(self, x: Tensor, state: State, recorded: list[tuple[Tensor, Tensor]] | None) -> tuple[Tensor, State]:
+        q, k, v = self._qkv(x)
         outputs, start = [], 0
         for length in self.over.split_lengths(x.shape[1], state):
-            piece = slice(start, start + length)
-            recalled, state = self.over.recall(q[:, :, piece], k[:, :, piece], v[:, :, piece], state)
-            query, bias = q[:, :, piece], None
+            part = slice(start, start + length)
+            recalled, state = self.over.recall(q[:, :, part], k[:, :, part], v[:, :, part], state)
+            query, bias = q[:, :, part], None
             rotate = {"rotary": rotary, "sinusoidal": add_sinusoids}.get(self.positions)
             if self.positions == "relative":
                 bias = self._position_scores(query, recalled)
                 query = query + self.content_bias
             outputs.append(attend(query, recalled, rotate, dropout=self.dropout if self.training else 0.0, bias=bias))
-            if watched is not None:
-                watched.append(attention_weights(query, recalled, rotate, bias))
+            if recorded is not None:
+                recorded.append(attention_weights(query, recalled, rotate, bias))
             start += length
         return self.out(torch.cat(outputs, 2).transpose(1, 2).flatten(2)), state
 

@@ -1,14 +1,85 @@
-"""The two things a pretrained transformer lets you touch: hidden states, and keys and values.
+"""The two interfaces of a memory mechanism: over hidden states, and over keys and values.
 
 Letters: B batch, S tokens of the segment, N keys recalled, D model width, H heads, K head size.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from memspan.state import State
+
+Bounds = tuple[float, float]
+SHARE: Bounds = (0.0, 1.0)  # the bounds of a sigmoid or a softmax: a share of something
+SIGNED_UNIT: Bounds = (-1.0, 1.0)  # the bounds of a tanh
+
+
+class Meaning(NamedTuple):
+    """What a quantity computed at every token stands for, and the bounds between which it lies (None: unbounded)."""
+
+    text: str
+    bounds: Bounds | None = None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate, or another quantity that a mechanism computes at every token.
+
+    Attributes:
+        value: (B, S, ...), batch first.
+        meaning: a noun phrase, such as "share of the old state that is kept".
+        shape: the letters of its dimensions, such as "B S layers H".
+        bounds: the smallest and the largest value it can take, `SHARE` for a gate proper; None if it is unbounded.
+    """
+
+    value: Tensor
+    meaning: str
+    shape: str
+    bounds: Bounds | None = None
+
+
+@dataclass(frozen=True)
+class AttentionWeights:
+    """The attention weights of a segment's tokens.
+
+    Attributes:
+        weights: (B, S, H, N), sums of 1 over the keys that a query sees; 0 for a key that it does not see.
+        positions: (B, S, N) int64, the index in the segment of the token that each key belongs to (of a pooled key the
+            middle one), -1 for none; None if the segment was not the first one, so that keys of earlier tokens are among
+            them.
+        scores: (B, S, H, N), the logits of the softmax, -inf for a key that the query does not see; None if there is
+            more than one softmax.
+    """
+
+    weights: Tensor
+    positions: Tensor | None = None
+    scores: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Internals:
+    """The quantities that a mechanism computed on the way to its output, for `memspan trace` and `memspan explain`."""
+
+    gates: Mapping[str, Gate] = field(default_factory=dict)
+    attention: AttentionWeights | None = None
+
+
+@dataclass(frozen=True)
+class TraceInput:
+    """How `memspan trace` builds a mechanism of a given hidden size and feeds it a list of numbers.
+
+    Attributes:
+        hidden: the setting that takes the hidden size, if the mechanism has one apart from its width: it is then built
+            with a width of 1 and reads each number as it is. None: the hidden size is the width, and each number goes
+            through a random linear layer.
+        settings: settings that suit so small a width, unless the user gives them.
+    """
+
+    hidden: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Mechanism(nn.Module, ABC):
@@ -16,60 +87,67 @@ class Mechanism(nn.Module, ABC):
 
     Attributes:
         causal: no token sees a later one; only such a mechanism can model language from left to right.
-        grid: a stream may be cut at multiples of it without changing what is computed.
+        trace_input: how `memspan trace` feeds it.
+        grid: a stream may be cut at multiples of `grid` tokens without changing the output.
     """
 
     causal: ClassVar[bool] = True
+    trace_input: ClassVar[TraceInput] = TraceInput()
     grid: int = 1
 
     @abstractmethod
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """x (B, S, D) -> y (B, S, D) and the state after the segment. `state=None` means that nothing was read yet.
+        """x (B, S, D) -> y (B, S, D) and the state after the segment. `state=None` is the state before the first token.
 
-        A mechanism with an objective of its own leaves its value in the state under the key "loss", (B,); the training
-        loop finds it there (`memspan.state.losses`).
+        A mechanism with an objective of its own stores its loss, (B,), in the state under the key "loss", from where
+        the training loop takes it (`memspan.state.losses`).
         """
 
-    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """The same as `forward`, and what happened inside by name: gates, scores, weights, each batch first."""
+    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, Internals]:
+        """The same as `forward`, and the gates and attention weights behind y. Without an override there are none."""
         y, state = self(x, state)
-        return y, state, {}
+        return y, state, Internals()
 
 
 class Recalled(NamedTuple):
-    """The keys and values that the queries of one piece may attend to, and where everything stands.
+    """The keys and values that the queries of one segment may attend to, and their positions.
 
-    Keys carry no position of their own: the attention rotates them at `key_positions`, which the mechanism assigns anew
-    so that they stay inside the window the model was trained on. Where all rows stand alike, the batch size of the mask
-    and of the positions may be 1.
+    Keys are un-rotated: the attention rotates them to `key_positions`, which the mechanism assigns anew for every segment
+    so that they stay inside the window the model was trained on. The batch size of the mask and of the positions may be
+    1 if they are the same for all rows.
+
+    Attributes:
+        k, v: (B, H, N, K), k un-rotated.
+        mask: (B, S, N) bool, true where a query sees a key. None: the last S keys are the segment's own, and each query
+            sees all keys up to its own.
+        key_positions: (B, N) int64.
+        query_positions: (B, S) int64.
     """
 
-    k: Tensor  # (B, H, N, K) un-rotated
-    v: Tensor  # (B, H, N, K)
-    mask: (
-        Tensor | None
-    )  # (B, S, N) bool, true = visible; None = the last S keys are the piece, and a query sees all to its own
-    key_positions: Tensor  # (B, N) int64
-    query_positions: Tensor  # (B, S) int64
+    k: Tensor
+    v: Tensor
+    mask: Tensor | None
+    key_positions: Tensor
+    query_positions: Tensor
 
 
 class KVMechanism(nn.Module, ABC):
-    """The rule that turns the keys and values of a segment, and the state, into what its queries attend to."""
+    """The rule that turns the keys and values of a segment, and the state, into those its queries attend to."""
 
     @abstractmethod
     def recall(
         self, q: Tensor, k: Tensor, v: Tensor, state: State = None, valid: Tensor | None = None
     ) -> tuple[Recalled, State]:
-        """q (B, Hq, S, K), k and v (B, H, S, K), all un-rotated -> what these queries see, and the state after them.
+        """q (B, Hq, S, K), k and v (B, H, S, K), all un-rotated -> the keys these queries see, and the state after them.
 
-        `valid` (B, S) bool is false at padding, which is neither seen nor kept; None means that all is text.
-        The segment must be one that `split_lengths` allows.
+        `valid` (B, S) bool is false at padding, which is neither seen nor stored; None means that there is none.
+        S must be one of the lengths that `split_lengths` returned.
         """
 
     def split_lengths(self, length: int, state: State = None, valid: Tensor | None = None) -> list[int]:
-        """Lengths, summing to `length`, of the consecutive pieces in which `recall` must be given a segment."""
+        """Lengths, summing to `length`, of the consecutive parts of a segment that are passed to `recall` one by one."""
         return [length]
 
     def capacity(self) -> int | None:
-        """The largest position it ever assigns, plus one; None when only the length of the stream bounds it."""
+        """The largest position it ever assigns, plus one; None if only the length of the stream bounds it."""
         return None

@@ -1,53 +1,61 @@
-"""Both sides of a token: everything before it, and what follows in its segment.
+"""Recurrent networks and transformer layers that read each segment in both directions.
 
 Letters: B batch, S tokens, T tokens of a segment, P tokens of earlier segments, F feed-forward width, H hidden size,
 D model width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from memspan.errors import UsageError
-from memspan.mechanisms.base import Mechanism, Recalled
+from memspan.mechanisms.base import Gate, Internals, Mechanism, Recalled, TraceInput
 from memspan.mechanisms.layers.attention import attend, rotary
-from memspan.mechanisms.layers.recurrent import Carried, by_segment, check, run
+from memspan.mechanisms.layers.recurrent import Carried, by_segment, check_sizes, run
 from memspan.mechanisms.layers.transformer_layer import TransformerLayer
 from memspan.state import State
 
 NETWORKS: dict[str, Callable[..., nn.RNNBase]] = {
     network.__name__.lower(): network for network in (nn.GRU, nn.LSTM, nn.RNN)
 }
-ATTENTIVE = "transformer"
+TRANSFORMER = "transformer"
+KINDS = (*NETWORKS, TRANSFORMER)
 WHOLE = 2**40  # tokens: no text is so long, and the least common multiple with other grids is still a small number
+
+MEANINGS: Mapping[str, str] = {
+    "forward": "hidden state of the forward direction",
+    "backward": "hidden state of the backward direction",
+    "both": "hidden state of both directions",
+}
 
 
 class Bidirectional(Mechanism):
-    """A bidirectional recurrent network (Schuster and Paliwal 1997) or transformer encoder (Devlin et al. 2019).
+    """Both directions of each segment (bidirectional RNN, Schuster and Paliwal 1997; transformer, Devlin et al. 2019).
 
     Deviation from the papers: they read a whole text at once. Here the forward direction is carried from segment to
     segment by the state, and the backward direction begins anew at the end of each segment, so that a stream of any
     length is read in constant memory; a call need not end with a complete segment if the text ends there. The
-    transformer sees the tokens of its own segment in both directions and `memory` earlier segments as they were
+    transformer sees the tokens of its own segment in both directions, and the unchanged keys of `memory` earlier segments
     (Transformer-XL, Dai et al. 2019, with rotary positions).
 
     At one hidden size H this has about twice the parameters of a network that only reads forwards; `hidden` and
-    `backward_hidden` are there to compare the two at the same number.
+    `backward_hidden` allow a comparison at equal size.
 
     Args:
         width: D.
-        kind: "gru", "lstm" or "rnn", or "transformer".
+        kind: "gru", "lstm", "rnn", or "transformer".
         segment: T; None if every call holds a whole text: the backward direction then begins at its end.
-        hidden: H of the forward direction, D if not given; of a transformer F, 4 D if not given.
-        backward_hidden: H of the backward direction, as the forward one if not given. A transformer has none.
-        layers: how many; each reads both directions of the one below.
-        heads: of the transformer.
-        memory: earlier segments that the transformer sees; 0 is none.
+        hidden: H of the forward direction, D by default; of a transformer F, 4 D by default.
+        backward_hidden: H of the backward direction, by default that of the forward one; not for a transformer.
+        layers: number of layers; each reads both directions of the one below.
+        heads: attention heads of the transformer.
+        memory: number of earlier segments that the transformer sees.
     """
 
     causal: ClassVar[bool] = False
+    trace_input: ClassVar[TraceInput] = TraceInput(settings={"heads": 1})
 
     def __init__(
         self,
@@ -61,46 +69,58 @@ class Bidirectional(Mechanism):
         memory: int = 4,
     ) -> None:
         super().__init__()
-        if kind not in (*NETWORKS, ATTENTIVE):
-            raise UsageError(f"There is no kind '{kind}'. Known: {', '.join([*NETWORKS, ATTENTIVE])}.")
+        if kind not in KINDS:
+            raise UsageError(f"kind must be one of {', '.join(KINDS)}, got '{kind}'.")
         if memory < 0 or (segment is not None and segment < 1):
-            raise UsageError(f"segment={segment}, memory={memory} cannot be: a segment has at least one token.")
+            raise UsageError(
+                f"segment must be at least 1 and memory at least 0, got segment={segment}, memory={memory}."
+            )
         self.segment = segment
         self.grid = WHOLE if segment is None else segment
-        if kind == ATTENTIVE:
+        if kind == TRANSFORMER:
             if backward_hidden is not None:
-                raise UsageError("A transformer reads both directions at once: leave out backward_hidden.")
+                raise UsageError(
+                    f"backward_hidden must be left out for a transformer, which reads both directions at once, "
+                    f"got {backward_hidden}."
+                )
             past = 0 if segment is None else memory * segment
             hidden = 4 * width if hidden is None else hidden
-            check(hidden, layers)
+            check_sizes(hidden, layers)
             self.layers = nn.ModuleList(EncoderLayer(width, heads, hidden, past) for _ in range(layers))
             self.out = nn.Linear(width, width)
         else:
             hidden = width if hidden is None else hidden
             back = hidden if backward_hidden is None else backward_hidden
-            check(min(hidden, back), layers)
+            check_sizes(min(hidden, back), layers)
             inputs = [width, *[hidden + back] * (layers - 1)]
             self.layers = nn.ModuleList(RecurrentLayer(NETWORKS[kind], size, hidden, back) for size in inputs)
             self.out = nn.Linear(hidden + back, width)
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        return self.forward_with_internals(x, state)[:2]
+        y, state, _ = self._read(x, state)
+        return y, state
 
-    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
+    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, Internals]:
         """Also the hidden states of every layer, (B, S, layers, *): "forward" and "backward", or a transformer's "both"."""
+        y, state, layers = self._read(x, state)
+        stacked = {name: torch.stack([directions[name] for directions in layers], 2) for name in layers[0]}
+        gates = {name: Gate(value, MEANINGS[name], "B S layers H") for name, value in stacked.items()}
+        return y, state, Internals(gates)
+
+    def _read(self, x: Tensor, state: State) -> tuple[Tensor, State, list[dict[str, Tensor]]]:
+        """The output, the state, and each layer's directions by name, (B, S, *)."""
         segment = x.shape[1] if self.segment is None else self.segment
         before = (None,) * len(self.layers) if state is None else state
-        after, watched = [], []
-        for layer, known in zip(self.layers, before, strict=True):
-            x, known, directions = layer(x, known, segment)
-            after.append(known)
-            watched.append(directions)
-        stacked = {name: torch.stack([one[name] for one in watched], 2) for name in watched[0]}
-        return self.out(x), tuple(after), stacked
+        after, computed = [], []
+        for layer, layer_state in zip(self.layers, before, strict=True):
+            x, layer_state, directions = layer(x, layer_state, segment)
+            after.append(layer_state)
+            computed.append(directions)
+        return self.out(x), tuple(after), computed
 
 
 class RecurrentLayer(nn.Module):
-    """(x (B, S, *), carried, T) -> both directions (B, S, forward H + backward H), carried, each direction."""
+    """(x (B, S, *), state, T) -> both directions (B, S, forward H + backward H), state, each direction by name."""
 
     def __init__(self, network: Callable[..., nn.RNNBase], inputs: int, hidden: int, backward_hidden: int) -> None:
         super().__init__()
@@ -109,13 +129,12 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, x: Tensor, carried: Carried | None, segment: int) -> tuple[Tensor, Carried, dict[str, Tensor]]:
         past, carried = run(self.forwards, x, carried)
-        coming = by_segment(lambda part: run(self.backwards, part.flip(1))[0].flip(1), x, segment)
-        return torch.cat([past, coming], 2), carried, {"forward": past, "backward": coming}
+        future = by_segment(lambda part: run(self.backwards, part.flip(1))[0].flip(1), x, segment)
+        return torch.cat([past, future], 2), carried, {"forward": past, "backward": future}
 
 
 class EncoderLayer(nn.Module):
-    """A transformer layer that also sees earlier segments: (x (B, S, D), state, T) -> (B, S, D), state, the same under
-    a name.
+    """A transformer layer that also sees earlier segments: (x (B, S, D), state, T) -> y (B, S, D), state, y by name.
 
     The state is the keys and values of the last P tokens at most, {"k", "v"}: (B, heads, P, D / heads).
     """
@@ -127,15 +146,15 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, state: State, segment: int) -> tuple[Tensor, State, dict[str, Tensor]]:
         q, k, v = self.layer.qkv(x)
         past = (k[:, :, :0], v[:, :, :0]) if state is None else (state["k"], state["v"])
-        read = []
-        for q_part, k_part, v_part in zip(*(torch.split(one, segment, 2) for one in (q, k, v)), strict=True):
+        outputs = []
+        for q_part, k_part, v_part in zip(*(torch.split(tensor, segment, 2) for tensor in (q, k, v)), strict=True):
             keys, values = torch.cat([past[0], k_part], 2), torch.cat([past[1], v_part], 2)
             length, total = q_part.shape[2], keys.shape[2]
             positions = torch.arange(total, device=x.device)[None]
             everything = torch.ones(1, length, total, dtype=torch.bool, device=x.device)
-            seen = Recalled(keys, values, everything, positions, positions[:, total - length :])
-            read.append(attend(q_part, seen, rotary))
+            recalled = Recalled(keys, values, everything, positions, positions[:, total - length :])
+            outputs.append(attend(q_part, recalled, rotary))
             start = max(0, total - self.past)
             past = (keys[:, :, start:], values[:, :, start:])
-        x = self.layer.add(x, torch.cat(read, 2))
+        x = self.layer.add(x, torch.cat(outputs, 2))
         return x, {"k": past[0].clone(), "v": past[1].clone()}, {"both": x}

@@ -1,4 +1,4 @@
-"""Recent keys as they are, older ones pooled.
+"""Recent keys unchanged, older ones pooled.
 
 Letters: B batch, Hq query heads, H key heads, S queries, N keys, K head size, C tokens of a block, P compressed slots,
 R rows told apart.
@@ -10,28 +10,31 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from memspan.errors import UsageError
 from memspan.mechanisms.base import Recalled
-from memspan.mechanisms.layers import window as blocks
+from memspan.mechanisms.layers import window as windows
 from memspan.state import State
 
+POOLINGS = ("mean", "weighted")
 
-class Compressed(blocks.Windowed):
-    """Compressive Transformer (Rae et al. 2020, arXiv 1911.05507): what leaves the recent window is pooled, not dropped.
+
+class Compressed(windows.Windowed):
+    """A recent window, and older tokens pooled into slots (Compressive Transformer, Rae et al. 2020, arXiv 1911.05507).
 
     A query sees its own block, the `recent` blocks before it, and a memory of `slots` keys and values, each pooled from
     `rate` consecutive tokens; the oldest are dropped. The state has "loss" (B,), the attention-reconstruction loss of
-    the paper's section 3.2, averaged over the blocks that have left: what the query that pushed a block out would have
-    read from the block, and what it reads from its pooled form, all detached, so that it trains the pooling alone.
+    the paper's section 3.2, averaged over the blocks that have left: the squared difference between the attention output
+    of the query that pushed a block out over the block and over its pooled form, all detached, so that it trains the
+    pooling alone.
 
     Deviations from the paper: keys and values are pooled rather than hidden states; pooling is a weighted mean (of the
-    paper's choices, between mean pooling and convolution); the loss asks one query per block and head, because those that
-    come later depend on how the stream is cut.
+    paper's choices, between mean pooling and convolution); the loss takes one query per block and head, because later
+    queries depend on how the stream is cut.
 
     Args:
-        block: C, a multiple of `rate`; how many tokens leave together.
-        recent: how many complete blocks before its own a query sees as they are.
-        rate: how many tokens become one slot.
-        slots: P, how many pooled keys are kept.
-        pooling: "mean", or "weighted": the places of the tokens in their group have learned weights.
+        block: C, a multiple of `rate`; number of tokens that leave together.
+        recent: number of complete blocks before its own that a query sees unpooled.
+        rate: number of tokens that are pooled into one slot.
+        slots: P, number of pooled keys kept.
+        pooling: "mean", or "weighted" with a learned weight for each token of a group of `rate`.
     """
 
     def __init__(
@@ -39,11 +42,11 @@ class Compressed(blocks.Windowed):
     ) -> None:
         if block < 1 or recent < 0 or rate < 1 or block % rate or slots < block // rate:
             raise UsageError(
-                f"block={block}, recent={recent}, rate={rate}, slots={slots} cannot be: the block must be a multiple of "
-                "the rate, and the slots must hold at least what becomes of one block."
+                "block must be a multiple of rate, slots at least block / rate, and recent at least 0, "
+                f"got block={block}, recent={recent}, rate={rate}, slots={slots}."
             )
-        if pooling not in ("mean", "weighted"):
-            raise UsageError(f"There is no pooling '{pooling}'. Known: mean, weighted.")
+        if pooling not in POOLINGS:
+            raise UsageError(f"pooling must be one of {', '.join(POOLINGS)}, got '{pooling}'.")
         super().__init__(sinks=0, window=(recent + 1) * block, block=block, slots=slots)
         self.rate = rate
         self.weights = nn.Parameter(torch.zeros(rate), requires_grad=pooling == "weighted")  # before the softmax
@@ -51,7 +54,7 @@ class Compressed(blocks.Windowed):
     def recall(
         self, q: Tensor, k: Tensor, v: Tensor, state: State = None, valid: Tensor | None = None
     ) -> tuple[Recalled, State]:
-        count, after = blocks.keep(self.rule, k, v, state, valid)
+        update, after = windows.store(self.rule, k, v, state, valid)
         if state is None:
             rows, heads, _, size = k.shape
             empty = k.new_zeros(rows, heads, self.slots, size)
@@ -59,36 +62,41 @@ class Compressed(blocks.Windowed):
             left, loss = torch.zeros(rows, dtype=torch.int64), k.new_zeros(rows)
         else:
             pooled, left, loss = state["pooled"], state["left"].cpu(), state["loss"]
-            first, _ = blocks.window_of(count.seen, *self.rule)
-            before = state["place"].cpu()
-            leaves = (before >= 0) & (before < first)  # no column of a row, or a whole block
+            first, _ = windows.window_start(update.seen, *self.rule)
+            before = state["index"].cpu()
+            leaves = (before >= 0) & (before < first)  # none of a row, or a whole block
             if leaves.any():
                 columns = leaves.byte().argsort(dim=1, descending=True, stable=True)[:, : self.block].to(k.device)
-                pushes, one = leaves.any(1), q[:, :, :1]
-                gone = {kind: blocks.take(state[kind], columns) for kind in ("k", "v")}  # (B, H, C, K)
-                error = self._error(one.detach(), gone["k"].detach(), gone["v"].detach())
+                pushes, pushing = leaves.any(1), q[:, :, :1]
+                leaving = {kind: windows.take(state[kind], columns) for kind in ("k", "v")}  # (B, H, C, K)
+                error = self._error(pushing.detach(), leaving["k"].detach(), leaving["v"].detach())
                 left = left + pushes
                 pushes = pushes.to(k.device)
-                share = left.clamp_min(1).to(loss)
-                loss = torch.where(pushes, loss + (error - loss) / share, loss)
+                count = left.clamp_min(1).to(loss)
+                loss = torch.where(pushes, loss + (error - loss) / count, loss)  # the mean over all blocks
                 pooled = {
-                    kind: torch.where(pushes.view(-1, 1, 1, 1), self._push(slots, gone[kind]), slots)
+                    kind: torch.where(pushes.view(-1, 1, 1, 1), self._push(slots, leaving[kind]), slots)
                     for kind, slots in pooled.items()
                 }
-        recalled = self._with_slots(count, count.recalled(after), pooled, left)
+        recalled = self._with_slots(update, update.recalled(after), pooled, left)
         return recalled, {**after, "pooled": pooled, "left": left.clone(), "loss": loss.clone()}
 
-    def _with_slots(self, count: blocks.Count, recent: Recalled, pooled: dict[str, Tensor], left: Tensor) -> Recalled:
+    def _with_slots(
+        self, update: windows.WindowUpdate, recent: Recalled, pooled: dict[str, Tensor], left: Tensor
+    ) -> Recalled:
         """The recent keys at the positions after those of all slots; the newest slot is the last."""
         key_positions, query_positions = recent.key_positions + self.slots, recent.query_positions + self.slots
         if not left.any():
             return recent._replace(key_positions=key_positions, query_positions=query_positions)
         rows, device = recent.k.shape[0], recent.k.device
-        number = torch.arange(self.slots, device=device)
+        index = torch.arange(self.slots, device=device)
         filled = (left * (self.block // self.rate)).clamp_max(self.slots).to(device)
-        slot = (number >= self.slots - filled[:, None])[:, None].expand(-1, count.query.shape[1], -1)  # (B, S, P)
-        mask = torch.cat([slot, blocks.up_to(count.key, count.query).expand(rows, -1, -1)], 2)
-        key_positions = torch.cat([number.expand(len(count.key), -1), key_positions], 1)
+        seen_slots = (index >= self.slots - filled[:, None])[:, None].expand(
+            -1, update.query_index.shape[1], -1
+        )  # (B, S, P)
+        seen_keys = windows.visible(update.key_index, update.query_index).expand(rows, -1, -1)
+        mask = torch.cat([seen_slots, seen_keys], 2)
+        key_positions = torch.cat([index.expand(len(update.key_index), -1), key_positions], 1)
         keys, values = torch.cat([pooled["k"], recent.k], 2), torch.cat([pooled["v"], recent.v], 2)
         return Recalled(keys, values, mask, key_positions, query_positions)
 
@@ -98,12 +106,13 @@ class Compressed(blocks.Windowed):
         groups = x.reshape(rows, heads, tokens // self.rate, self.rate, size)
         return (groups * self.weights.softmax(0).to(x)[:, None]).sum(3)
 
-    def _push(self, slots: Tensor, gone: Tensor) -> Tensor:
-        new = self._pool(gone)
+    def _push(self, slots: Tensor, leaving: Tensor) -> Tensor:
+        """Slots (B, H, P, K) after a block (B, H, C, K): the newest last, the oldest dropped."""
+        new = self._pool(leaving)
         return torch.cat([slots[:, :, new.shape[2] :], new], 2)
 
     def _error(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Squared difference between attention to a block, by content alone, and to its pooled form: (B,)."""
+        """Squared difference between attention to a block, without positions, and to its pooled form: (B,)."""
         grouped = q.shape[1] != k.shape[1]
         raw = scaled_dot_product_attention(q, k, v, enable_gqa=grouped)
         pooled = scaled_dot_product_attention(q, self._pool(k), self._pool(v), enable_gqa=grouped)

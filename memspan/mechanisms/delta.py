@@ -1,4 +1,4 @@
-"""An associative matrix that is corrected, not only added to.
+"""An associative matrix that is corrected before it is added to.
 
 Letters: B batch, S tokens, C tokens of a chunk, N chunks, H heads, K key size, V value size, D model width.
 """
@@ -8,33 +8,38 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d, logsigmoid, relu, silu, softplus
 
 from memspan.errors import UsageError
-from memspan.mechanisms.base import Mechanism
+from memspan.mechanisms.base import SHARE, Gate, Internals, Mechanism
 from memspan.mechanisms.layers.delta_rule import gated_delta_rule
 from memspan.state import State
 
+RULES = ("additive", "delta")
 
+
+# Its parameters are the options of the mechanism.
 class Delta(Mechanism):
-    """The gated delta rule (Yang et al. 2025, arXiv 2412.06464), in chunks by the WY form (Yang et al. 2024, 2406.06484).
+    """An associative matrix that every token corrects (gated delta rule, Yang et al. 2025, arXiv 2412.06464).
 
-    For every token and head a matrix M (K, V) is read and corrected, k having length one:
+    For every token and head a matrix M (K, V) is read and corrected, with k of length 1:
 
         M_t = a_t (I - b_t k_t k_t^T) M_{t-1} + b_t k_t v_t^T        y_t = M_t^T q_t
 
+    It is computed in chunks by the WY form (Yang et al. 2024, arXiv 2406.06484).
+
     Deviations from the papers: the decay a_t is a sigmoid with a bias of its own rather than an exponential of a softplus;
     the output is normalised per head and gated by a sigmoid; queries, keys and values share one short causal convolution;
-    and there is the threshold.
+    there is a threshold.
 
     Args:
         width: D.
         heads: H; K = V = `size`.
-        size: K, D / H if not given.
-        rule: "delta", or "additive" (linear attention with decay, Katharopoulos et al. 2020) to see what correcting is worth.
-        chunk: C, tokens that are worked out together; changes speed, not results.
-        convolution: tokens that the convolution before the projections sees; 1 is none.
-        decay: the bias of a_t before the sigmoid: 4 to 6 forgets slowly, 30 never: then M changes by corrections alone.
-        threshold: a token whose b_t is not above it writes nothing at all; from there to 1 what it writes grows to the
-            whole. With one, the mean of -log(1 - b_t), b_t before the threshold, is an objective of its own (state key
-            "loss"): a token must be worth what it erases, and M outlasts any number of tokens that are not. 0 is none.
+        size: K, D / H by default.
+        rule: "delta", or "additive" without the correction (linear attention with decay, Katharopoulos et al. 2020).
+        chunk: C, number of tokens that are computed together; changes the speed, not the results.
+        convolution: kernel size, in tokens, of the convolution before the projections; 1 disables it.
+        decay: bias of a_t before the sigmoid: at 4 to 6 M decays slowly, at 30 never, and changes by corrections alone.
+        threshold: b_t up to which a token writes nothing; from there to 1 the write grows to its whole. A threshold above
+            0 adds an objective (state key "loss"), the mean of -log(1 - b_t), b_t before the threshold: a token must be
+            worth what it erases, and M outlasts any number of tokens that are not. 0 disables both.
     """
 
     def __init__(
@@ -49,17 +54,18 @@ class Delta(Mechanism):
         threshold: float = 0.0,
     ) -> None:
         super().__init__()
-        if rule not in ("delta", "additive"):
-            raise UsageError(f"There is no rule '{rule}'. Known: additive, delta.")
-        given = [heads, chunk, convolution] if size is None else [heads, size, chunk, convolution]
-        if min(given) < 1:
+        if rule not in RULES:
+            raise UsageError(f"rule must be one of {', '.join(RULES)}, got '{rule}'.")
+        sizes = [heads, chunk, convolution] if size is None else [heads, size, chunk, convolution]
+        if min(sizes) < 1:
             raise UsageError(
-                f"heads={heads}, size={size}, chunk={chunk}, convolution={convolution} cannot be: all are 1 or more."
+                "heads, size, chunk and convolution must be at least 1, "
+                f"got heads={heads}, size={size}, chunk={chunk}, convolution={convolution}."
             )
         if size is None and width % heads:
-            raise UsageError(f"A width of {width} cannot be shared by {heads} heads: give `size`.")
+            raise UsageError(f"heads must divide a width of {width} unless `size` is set, got {heads}.")
         if not 0 <= threshold < 1:
-            raise UsageError(f"threshold={threshold} cannot be: it is at least 0 and below 1.")
+            raise UsageError(f"threshold must be at least 0 and below 1, got {threshold}.")
         self.threshold = threshold
         self.heads, self.size, self.chunk, self.rule = heads, width // heads if size is None else size, chunk, rule
         inner = self.heads * self.size
@@ -74,10 +80,15 @@ class Delta(Mechanism):
             self.rates.weight.mul_(0.1)
             self.rates.bias.copy_(torch.tensor([decay] * heads + [0.0] * heads))
 
-    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """Also "decay" a_t, how much of the matrix stays, and "rate" b_t, how far it is corrected: (B, S, H)."""
+    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, Internals]:
+        """Also a_t, "decay", and b_t before the threshold, "rate": (B, S, H)."""
         decay, rate = self.rates(x).sigmoid().unflatten(2, (2, self.heads)).unbind(2)
-        return *self(x, state), {"decay": decay, "rate": rate}
+        gates = {
+            "decay": Gate(decay, "decay: share of the matrix that is kept at the token", "B S H", SHARE),
+            "rate": Gate(rate, "write rate: share of the error that the token corrects", "B S H", SHARE),
+        }
+        y, state = self(x, state)
+        return y, state, Internals(gates)
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         rows, length, width = x.shape
@@ -106,6 +117,6 @@ class Delta(Mechanism):
 
 
 def l2_normalize(x: Tensor) -> Tensor:
-    """x (*, K) with length one; a product with the inverse, as the gradient of a quotient takes twice as long."""
+    """x (*, K) scaled to length 1, by a product with the inverse: the gradient of a quotient takes twice as long."""
     inverse: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12).reciprocal()
     return x * inverse

@@ -1,4 +1,4 @@
-"""Words make segments, segments make the document, and both are weighed.
+"""Attention over the words of a segment, and over the segments of a document.
 
 Letters: B batch, S words, N segments of the call, T words of a segment, M segments remembered, W size of a word vector,
 H size of a segment vector, D model width.
@@ -10,20 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from memspan.errors import UsageError
-from memspan.mechanisms.base import Mechanism
-from memspan.mechanisms.layers.recurrent import by_segment, check, run
+from memspan.mechanisms.base import SHARE, AttentionWeights, Gate, Internals, Mechanism, TraceInput
+from memspan.mechanisms.layers.recurrent import by_segment, check_sizes, run
 from memspan.state import State
 
 
 class Hierarchical(Mechanism):
-    """Hierarchical attention (Yang et al. 2016, "Hierarchical Attention Networks for Document Classification").
+    """Attention over words makes segments, attention over segments the document (hierarchical attention, Yang et al. 2016).
 
-    A bidirectional GRU reads the words of a segment; their weighed sum is the segment. A second GRU reads the segments;
-    the weighed sum of the last M of them is what is known of the document, and is given back to every word.
+    A bidirectional GRU reads the words of a segment; their weighted sum is the segment vector. A second GRU reads the
+    segment vectors; the weighted sum of its last M states is the document vector, which is added to every word.
 
-    Deviations from the paper: a document has no end, so the GRU over the segments reads forwards only and the document
-    is that of the last M segments; it is handed to the words rather than to a classifier; a segment is a number of words
-    rather than a sentence. A segment is complete, or the last of its text.
+    Deviations from the paper ("Hierarchical Attention Networks for Document Classification"): a stream has no end, so the
+    GRU over segments reads forwards only and the document is the last M segments; the document vector goes to the words
+    rather than to a classifier; a segment is a number of words rather than a sentence. A segment is complete, or the last
+    of its text.
 
     The state is {"h": (B, 1, H), "segments": (B, M, H), "filled": (B, M) bool}, the latest segment last.
 
@@ -31,40 +32,47 @@ class Hierarchical(Mechanism):
         width: D.
         segment: T.
         memory: M.
-        hidden: H, which is also W, D if not given; even.
+        hidden: H = W, D by default (D + 1 if D is odd); must be even.
     """
 
     causal: ClassVar[bool] = False
+    trace_input: ClassVar[TraceInput] = TraceInput(hidden="hidden")
 
     def __init__(self, width: int, segment: int = 16, memory: int = 32, hidden: int | None = None) -> None:
         super().__init__()
         hidden = 2 * ((width + 1) // 2) if hidden is None else hidden
-        check(hidden, 1)
+        check_sizes(hidden, layers=1)
         if hidden % 2 or segment < 1 or memory < 1:
             raise UsageError(
-                f"hidden={hidden}, segment={segment}, memory={memory} cannot be: hidden must be even, "
-                "and a segment and the memory hold at least one."
+                "hidden must be even, and segment and memory at least 1, "
+                f"got hidden={hidden}, segment={segment}, memory={memory}."
             )
         self.segment = self.grid = segment
         self.memory, self.hidden = memory, hidden
         self.read_words = nn.GRU(width, hidden // 2, batch_first=True, bidirectional=True)
         self.read_segments = nn.GRU(hidden, hidden, batch_first=True)
-        self.weigh_words = Weighing(hidden)
-        self.weigh_segments = Weighing(hidden)
+        self.weigh_words = Weighting(hidden)
+        self.weigh_segments = Weighting(hidden)
         self.from_word = nn.Linear(hidden, width)
         self.from_document = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        return self.forward_with_internals(x, state)[:2]
+        y, state, _, _ = self._read(x, state)
+        return y, state
 
-    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """Also the weights: "words" (B, S), of a word in its segment, and "segments" (B, S, M), as the word was given.
+    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, Internals]:
+        """Also the weights of words (B, S) and segments (B, S, M), and of the first segments both multiplied, as attention."""
+        is_first = state is None
+        y, state, words, segments = self._read(x, state)
+        gates = {
+            "words": Gate(words, "weight of the word in its segment", "B S", SHARE),
+            "segments": Gate(segments, "weight of each remembered segment in the document", "B S M", SHARE),
+        }
+        return y, state, Internals(gates, self._attention(words, segments) if is_first else None)
 
-        Where nothing was read before, also both together, as attention has them: "weights" (B, S, 1, S), of each word in
-        the document that a word was given, and "places" (B, S, S), which word that is.
-        """
-        fresh = state is None
-        words = by_segment(lambda part: self.read_words(part)[0], x, self.segment)  # (B, S, W), equations 2 to 4
+    def _read(self, x: Tensor, state: State) -> tuple[Tensor, State, Tensor, Tensor]:
+        """The output, the state, and the weights of words (B, S) and of segments (B, S, M)."""
+        words = by_segment(lambda segment: self.read_words(segment)[0], x, self.segment)  # (B, S, W), equations 2 to 4
         parts = [words[:, start : start + self.segment] for start in range(0, x.shape[1], self.segment)]
         weights = [self.weigh_words(part) for part in parts]
         pooled = [(weight[:, :, None] * part).sum(1) for weight, part in zip(weights, parts, strict=True)]
@@ -87,18 +95,21 @@ class Hierarchical(Mechanism):
             "segments": remembered[:, -self.memory :].clone(),
             "filled": filled[:, -self.memory :].clone(),
         }
-        seen = {"words": torch.cat(weights, 1), "segments": attention[:, segment_of]}
-        if fresh:
-            back = segment_of[:, None] - segment_of  # (S, S), how many segments a word lies before another
-            slot = (self.memory - 1 - back).clamp(0, self.memory - 1).expand(len(x), -1, -1)
-            given = seen["segments"].gather(2, slot) * ((back >= 0) & (back < self.memory))
-            seen["weights"] = (given * seen["words"][:, None])[:, :, None]
-            seen["places"] = torch.arange(x.shape[1], device=x.device).expand_as(given)
-        return y, state, seen
+        return y, state, torch.cat(weights, 1), attention[:, segment_of]
+
+    def _attention(self, words: Tensor, segments: Tensor) -> AttentionWeights:
+        """(B, S, 1, S): the weight of each word in the document vector that a word received."""
+        length = words.shape[1]
+        segment_of = torch.arange(length, device=words.device) // self.segment
+        back = segment_of[:, None] - segment_of  # (S, S), how many segments before a word another one lies
+        slot = (self.memory - 1 - back).clamp(0, self.memory - 1).expand(len(words), -1, -1)
+        received = segments.gather(2, slot) * ((back >= 0) & (back < self.memory))
+        weights = (received * words[:, None])[:, :, None]
+        return AttentionWeights(weights, torch.arange(length, device=words.device).expand_as(received))
 
 
-class Weighing(nn.Module):
-    """How much each of several vectors matters, equations 5 to 7: u = tanh(W x + b), weights = softmax(u . u_context)."""
+class Weighting(nn.Module):
+    """Attention weights of several vectors, equations 5 to 7: u = tanh(W x + b), weights = softmax(u . u_context)."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -106,7 +117,7 @@ class Weighing(nn.Module):
         self.context = nn.Parameter(torch.randn(size) * size**-0.5)
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
-        """x (*, n, H) -> (*, n) of sum one, zero where `present` (*, n) bool is false."""
+        """x (*, n, H) -> (*, n) of sum 1, zero where `present` (*, n) bool is false."""
         scores: Tensor = self.project(x).tanh() @ self.context
         if present is not None:
             scores = scores.masked_fill(~present, -torch.inf)

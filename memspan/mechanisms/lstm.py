@@ -1,33 +1,47 @@
-"""A cell that is added to, and gates that decide what enters, stays and leaves.
+"""A recurrent network with a cell that is added to, and gates for what enters it, stays in it and leaves it.
 
 Letters: B batch, S tokens, H hidden size, D model width.
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
+from memspan.mechanisms.base import SHARE, SIGNED_UNIT, Meaning
 from memspan.mechanisms.layers.recurrent import Carried, Recurrent
 
 
 class LSTM(Recurrent):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997) with the forget gate of Gers et al. 2000.
+    """A cell written through an input, a forget and an output gate (long short-term memory, Hochreiter and Schmidhuber 1997).
 
-        i_t = sigmoid(W_i x_t + U_i h_{t-1} + b_i)      what enters the cell
-        f_t = sigmoid(W_f x_t + U_f h_{t-1} + b_f)      what stays in it
-        g_t = tanh(W_g x_t + U_g h_{t-1} + b_g)         what could enter
-        o_t = sigmoid(W_o x_t + U_o h_{t-1} + b_o)      what is shown of it
+    The forget gate is that of Gers et al. 2000.
+
+        i_t = sigmoid(W_i x_t + U_i h_{t-1} + b_i)      input gate
+        f_t = sigmoid(W_f x_t + U_f h_{t-1} + b_f)      forget gate
+        g_t = tanh(W_g x_t + U_g h_{t-1} + b_g)         candidate
+        o_t = sigmoid(W_o x_t + U_o h_{t-1} + b_o)      output gate
         c_t = f_t c_{t-1} + i_t g_t
-        h_t = o_t tanh(c_t)                             y_t = h_t, projected to D if H is another
+        h_t = o_t tanh(c_t)                             y_t = h_t, projected to D if H differs from it
 
     Deviations from the papers: no peepholes; b_f starts at `forget_bias`, so that a new network remembers (Jozefowicz et
     al. 2015).
 
     Args:
         width, hidden, layers, dropout: as in `Recurrent`.
-        forget_bias: b_f of a new network: 1 keeps about three quarters from step to step, 3 keeps 95 %.
+        forget_bias: b_f of a new network: 1 keeps about three quarters of the cell from step to step, 3 keeps 95 %.
     """
 
     kind = nn.LSTM
+    meanings: ClassVar[Mapping[str, Meaning]] = {
+        "i": Meaning("input gate: share of the candidate that enters the cell", SHARE),
+        "f": Meaning("forget gate: share of the old cell that is kept", SHARE),
+        "g": Meaning("candidate for the cell", SIGNED_UNIT),
+        "o": Meaning("output gate: share of the cell that is shown", SHARE),
+        "c": Meaning("cell"),
+        "h": Meaning("hidden state", SIGNED_UNIT),
+    }
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The long-term memory that the source documents draw: bidirectional encoder, latents, recurrent write, read.
+"""A bidirectional segment encoder, latents, a recurrent write, and a read in every layer.
 
 Letters: B batch, N segments, L tokens of a segment, M latents of a segment, C = L / M tokens of a chunk, H heads, K head
 size, J slots, D model width.
@@ -14,28 +14,39 @@ from memspan.mechanisms.layers.segmented import Segmented
 from memspan.mechanisms.layers.transformer_layer import TransformerLayer
 from memspan.state import State
 
+WRITES = ("additive", "delta_rule", "slots")
+SLOT_FORGET_BIAS = 4.0  # a new network keeps 98 % of a slot from write to write
 
+
+# Its parameters are the options of the mechanism.
 class LTM(Segmented):
-    """A complete segment is encoded in both directions, squeezed into latents, and written; later tokens read.
+    """Segments encoded in both directions, compressed and written to a matrix (delta rule as in ARMT, Rodkin et al. 2024).
 
-    The parts, each of which can be left out to see what it is worth:
+    The parts, each of which can be left out for an ablation:
 
-    - `bidirectional`: one transformer block without a mask over the segment; else the block is causal.
+    - `bidirectional`: a transformer layer that attends to the whole segment; without it the layer is causal.
     - `autoencoder`: each chunk of C tokens becomes one latent, from which an objective of its own (state key "loss")
-      rebuilds the chunk's hidden states; else every token is written as it is.
-    - `write`: "delta_rule", the gated delta rule over latents (as ARMT writes its memory tokens, Rodkin et al. 2024, arXiv
-      2407.04841, here with a decay and per latent); "additive", the same without correction; "slots", J vectors that
-      attend to the latents and take in what they find by the gates of an LSTM.
-    - the read, in every layer that has this mechanism: q^T M for a matrix, attention for slots.
+      reconstructs the chunk's hidden states; without it every token is written.
+    - `write`: "delta_rule", the gated delta rule over latents; "additive", the same without the correction; "slots", J
+      vectors that attend to the latents and are updated through the gates of an LSTM.
+    - the read, in every layer that has this mechanism: q^T M from a matrix, attention to slots.
+
+    Deviations from the paper (arXiv 2407.04841): the latents of a segment encoder are written rather than the outputs of
+    memory tokens in the model's own layers; the matrix has a decay; keys are normalised after a SiLU rather than expanded
+    by DPFP, and there is no normaliser; the read is gated by a sigmoid. The encoder is that of Devlin et al. 2019 (one layer, pre-norm, rotary), the
+    latents and their objective are those of Ge et al. 2024 with a chunk for each latent.
 
     Args:
         width: D.
         segment: L.
         latents: M, a divisor of L.
-        heads: H, of the matrix or of the attention to slots.
-        size: K, D / H if not given; the matrix holds H K K floats.
+        heads: H of the matrix or of the attention to slots.
+        size: K, D / H by default; the matrix has H K K floats.
+        bidirectional: encode the segment in both directions.
+        autoencoder: compress chunks to latents.
+        write: "delta_rule", "additive" or "slots".
         slots: J.
-        decay: bias of the forgetting before its sigmoid.
+        decay: bias of the matrix's decay before the sigmoid: at 5 the matrix decays slowly.
     """
 
     def __init__(
@@ -52,22 +63,23 @@ class LTM(Segmented):
         decay: float = 5.0,
     ) -> None:
         super().__init__(segment)
-        given = [latents, heads, slots] if size is None else [latents, heads, size, slots]
-        if min(given) < 1:
+        sizes = [latents, heads, slots] if size is None else [latents, heads, size, slots]
+        if min(sizes) < 1:
             raise UsageError(
-                f"latents={latents}, heads={heads}, size={size}, slots={slots} cannot be: all are 1 or more."
+                "latents, heads, size and slots must be at least 1, "
+                f"got latents={latents}, heads={heads}, size={size}, slots={slots}."
             )
         if segment % latents:
-            raise UsageError(f"A segment of {segment} tokens cannot be cut into {latents} chunks of equal length.")
-        if write not in ("additive", "delta_rule", "slots"):
-            raise UsageError(f"There is no write '{write}'. Known: additive, delta_rule, slots.")
+            raise UsageError(f"latents must divide a segment of {segment} tokens into equal chunks, got {latents}.")
+        if write not in WRITES:
+            raise UsageError(f"write must be one of {', '.join(WRITES)}, got '{write}'.")
         if size is None and width % heads:
-            raise UsageError(f"A width of {width} cannot be shared by {heads} heads: give `size`.")
+            raise UsageError(f"heads must divide a width of {width} unless `size` is set, got {heads}.")
         self.encoder = TransformerLayer(width, max(1, width // 16), 2 * width)
         self.bidirectional = bidirectional
         chunk = segment // latents
         self.pool = nn.Linear(chunk * width, width) if autoencoder else None
-        self.rebuild = (
+        self.reconstruct = (
             nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, chunk * width))
             if autoencoder
             else None
@@ -81,12 +93,12 @@ class LTM(Segmented):
 
     def initial(self, x: Tensor) -> State:
         memory = {"store": self.store.initial(x)}
-        if self.rebuild is not None:
+        if self.reconstruct is not None:
             memory |= {"loss": x.new_zeros(len(x)), "count": x.new_zeros(len(x))}
         return memory
 
     def encode(self, x: Tensor) -> Tensor:
-        """The latents of each segment, and after them the segment itself, to be rebuilt: (B, N, M + L, D)."""
+        """The latents of each segment, followed by the segment itself, their target: (B, N, M + L, D)."""
         rows, count, length, width = x.shape
         codes: Tensor = self.encoder(x.reshape(rows * count, length, width), causal=not self.bidirectional)
         if self.pool is not None:
@@ -100,16 +112,16 @@ class LTM(Segmented):
     def write(self, code: Tensor, memory: State) -> State:
         latents, x = code[:, : -self.segment], code[:, -self.segment :].detach()
         after = {"store": self.store.write(latents, memory["store"])}
-        if self.rebuild is not None:
-            missed = (self.rebuild(latents).reshape(x.shape) - x).square().mean((1, 2))
+        if self.reconstruct is not None:
+            error = (self.reconstruct(latents).reshape(x.shape) - x).square().mean((1, 2))
             count = memory["count"] + 1
-            loss = memory["loss"] + (missed - memory["loss"]) / count  # the mean over all segments so far
+            loss = memory["loss"] + (error - memory["loss"]) / count  # the mean over all segments so far
             after |= {"loss": loss, "count": count}
         return after
 
 
 class _Matrix(nn.Module):
-    """An associative matrix (B, H, K, K) for each row."""
+    """The associative matrix M, (B, H, K, K), written by the gated delta rule."""
 
     def __init__(self, width: int, heads: int, size: int, correct: bool, decay: float) -> None:
         super().__init__()
@@ -128,8 +140,8 @@ class _Matrix(nn.Module):
 
     def read(self, x: Tensor, memory: Tensor) -> Tensor:
         q = normalize(silu(self.query(x)).reshape(*x.shape[:2], self.heads, self.size), dim=-1).transpose(1, 2)
-        found = (q @ memory).transpose(1, 2).flatten(2)
-        y: Tensor = self.out(found * self.gate(x).sigmoid())
+        values = (q @ memory).transpose(1, 2).flatten(2)
+        y: Tensor = self.out(values * self.gate(x).sigmoid())
         return y
 
     def write(self, latents: Tensor, memory: Tensor) -> Tensor:
@@ -141,13 +153,13 @@ class _Matrix(nn.Module):
 
 
 class _Slots(nn.Module):
-    """J vectors (B, J, H K) for each row, written by the gates of an LSTM (i, f, g; what is read takes the place of o)."""
+    """J vectors, (B, J, H K), written through the gates i, f and g of an LSTM; there is no o, the read is attention."""
 
     def __init__(self, width: int, heads: int, size: int, slots: int) -> None:
         super().__init__()
         inner = heads * size
         self.heads = heads
-        self.first = nn.Parameter(torch.randn(slots, inner) * inner**-0.5)
+        self.initial_slots = nn.Parameter(torch.randn(slots, inner) * inner**-0.5)
         self.slot_q = nn.Linear(inner, inner, bias=False)
         self.input_kv = nn.Linear(width, 2 * inner, bias=False)
         self.gates = nn.Linear(2 * inner, 3 * inner)
@@ -155,10 +167,10 @@ class _Slots(nn.Module):
         self.slot_kv = nn.Linear(inner, 2 * inner, bias=False)
         self.out = nn.Linear(inner, width, bias=False)
         with torch.no_grad():
-            self.gates.bias[inner : 2 * inner] = 4.0  # forget slowly
+            self.gates.bias[inner : 2 * inner] = SLOT_FORGET_BIAS
 
     def initial(self, x: Tensor) -> Tensor:
-        return self.first.to(x.dtype).expand(len(x), -1, -1)
+        return self.initial_slots.to(x.dtype).expand(len(x), -1, -1)
 
     def read(self, x: Tensor, memory: Tensor) -> Tensor:
         k, v = self.slot_kv(memory).chunk(2, -1)
@@ -167,10 +179,10 @@ class _Slots(nn.Module):
 
     def write(self, latents: Tensor, memory: Tensor) -> Tensor:
         k, v = self.input_kv(latents).chunk(2, -1)
-        found = self._attend(self.slot_q(memory), k, v)
-        i, f, g = self.gates(torch.cat([memory, found], -1)).chunk(3, -1)
-        kept: Tensor = f.sigmoid() * memory + i.sigmoid() * g.tanh()
-        return kept
+        attended = self._attend(self.slot_q(memory), k, v)
+        i, f, g = self.gates(torch.cat([memory, attended], -1)).chunk(3, -1)
+        slots: Tensor = f.sigmoid() * memory + i.sigmoid() * g.tanh()
+        return slots
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2) for x in (q, k, v))

@@ -1,4 +1,4 @@
-"""A small network whose weights are the memory, and which learns while it reads.
+"""A small network whose weights are the memory, trained while it reads.
 
 Letters: B batch, N segments, L tokens of a segment, K key and value size, I inner width, D model width.
 """
@@ -15,27 +15,28 @@ Weights = tuple[Tensor, Tensor]  # (B, K, I) and (B, I, K)
 
 
 class Neural(Segmented):
-    """The neural long-term memory of Titans (Behrouz, Zhong and Mirrokni 2025, arXiv 2501.00663).
+    """The weights of a network that is trained while reading (Titans, Behrouz, Zhong and Mirrokni 2025, arXiv 2501.00663).
 
-    For each row of the batch a network of two layers, M(k) = silu(k W1) W2, is taught by gradient descent with momentum
-    to map the keys of each segment to their values (equations 11 to 14):
+    For each row of the batch a network of two layers, M(k) = silu(k W1) W2, learns by gradient descent with momentum to
+    map the keys of each segment to their values (equations 11 to 14):
 
         loss = 1/2 sum_t r_t |M(k_t) - v_t|^2      S <- e S - s n(gradient)      dW <- (1 - a) dW + S
 
-    with r_t, e and a made from the tokens by sigmoids, and s learned. Tokens read M(q) from before their segment.
+    where r_t, e and a are sigmoids of linear maps of the tokens, and s is learned. Tokens read M(q) as it was before their
+    segment.
 
-    Deviations from the paper: one step for a segment, on all of its tokens, with the means of e and a over them; each
-    matrix's gradient g is shortened to n(g) = g / sqrt(1 + |g|^2), never longer than one, because otherwise a loss that
-    grows makes steps that grow, until nothing is a number; what is forgotten is the difference dW to learned first weights
-    rather than the weights, because a network of zeros learns nothing; no convolution and no persistent memory.
+    Deviations from the paper: one step per segment, on all of its tokens, with the means of e and a over them; each
+    matrix's gradient g is clipped softly to n(g) = g / sqrt(1 + |g|^2), of a length below 1, because otherwise growing
+    losses make growing steps until the weights overflow; the decay acts on the difference dW to learned initial weights
+    rather than on the weights, because a network of zeros learns nothing; no convolution and no persistent memory.
 
     The state is {"learned": dW, "momentum": S}, each a pair of matrices.
 
     Args:
         width: D.
         segment: L.
-        size: K, D if not given.
-        inner: I, 2 K if not given.
+        size: K, D by default.
+        inner: I, 2 K by default.
     """
 
     def __init__(self, width: int, segment: int = 32, size: int | None = None, inner: int | None = None) -> None:
@@ -43,9 +44,11 @@ class Neural(Segmented):
         self.size = width if size is None else size
         inner = 2 * self.size if inner is None else inner
         if self.size < 1 or inner < 1:
-            raise UsageError(f"size={size}, inner={inner} cannot be: both are 1 or more.")
-        self.first = nn.ParameterList([torch.randn(self.size, inner), torch.randn(inner, self.size) / inner**0.5])
-        self.step = nn.Parameter(torch.zeros(2))  # log s, of each matrix
+            raise UsageError(f"size and inner must be at least 1, got size={size}, inner={inner}.")
+        self.initial_weights = nn.ParameterList(
+            [torch.randn(self.size, inner), torch.randn(inner, self.size) / inner**0.5]
+        )
+        self.log_step = nn.Parameter(torch.zeros(2))  # log s of each matrix
         self.project = nn.Linear(width, 2 * self.size, bias=False)
         self.rates = nn.Linear(width, 3)  # r, e and a before the sigmoid
         self.query = nn.Linear(width, self.size, bias=False)
@@ -58,12 +61,13 @@ class Neural(Segmented):
 
     def initial(self, x: Tensor) -> State:
         learned, momentum = (
-            tuple(x.new_zeros(len(x), *weight.shape) for weight in self.first) for _ in ("learned", "momentum")
+            tuple(x.new_zeros(len(x), *weight.shape) for weight in self.initial_weights)
+            for _ in ("learned", "momentum")
         )
         return {"learned": learned, "momentum": momentum}
 
     def encode(self, x: Tensor) -> Tensor:
-        """(B, N, L, D) -> (B, N, L, 2 K + 3): keys, values and rates."""
+        """(B, N, L, D) -> (B, N, L, 2 K + 3): keys, values, and the rates r, e and a."""
         k, v = self.project(x).chunk(2, -1)
         return torch.cat([normalize(k, dim=-1), v, self.rates(x).sigmoid()], -1)
 
@@ -73,26 +77,28 @@ class Neural(Segmented):
         gradients = gradient(self._weights(memory), k, v, rate)
         momentum = tuple(
             keep * before - step * soft_clip(change)
-            for before, step, change in zip(memory["momentum"], self.step.exp(), gradients, strict=True)
+            for before, step, change in zip(memory["momentum"], self.log_step.exp(), gradients, strict=True)
         )
         learned = tuple((1 - forget) * before + s for before, s in zip(memory["learned"], momentum, strict=True))
         return {"learned": learned, "momentum": momentum}
 
     def read(self, x: Tensor, memory: State) -> Tensor:
         first, second = self._weights(memory)
-        found = silu(normalize(self.query(x), dim=-1) @ first) @ second
-        y: Tensor = self.out(self.norm(found) * self.gate(x).sigmoid())
+        values = silu(normalize(self.query(x), dim=-1) @ first) @ second
+        y: Tensor = self.out(self.norm(values) * self.gate(x).sigmoid())
         return y
 
     def _weights(self, memory: State) -> Weights:
-        first, second = (weight + learned for weight, learned in zip(self.first, memory["learned"], strict=True))
+        first, second = (
+            weight + learned for weight, learned in zip(self.initial_weights, memory["learned"], strict=True)
+        )
         return first, second
 
 
 def gradient(weights: Weights, k: Tensor, v: Tensor, rate: Tensor) -> Weights:
-    """Of 1/2 sum_t r_t |M(k_t) - v_t|^2 by both matrices; k and v (B, L, K), rate (B, L, 1).
+    """The gradient of 1/2 sum_t r_t |M(k_t) - v_t|^2 by both matrices; k and v (B, L, K), rate (B, L, 1).
 
-    By hand, so that the outer loop can differentiate it like any other formula, and inference needs no graph at all.
+    Written out, so that the outer loop differentiates it like any other formula, and inference needs no graph.
     """
     first, second = weights
     before = k @ first
@@ -104,7 +110,7 @@ def gradient(weights: Weights, k: Tensor, v: Tensor, rate: Tensor) -> Weights:
 
 
 def soft_clip(x: Tensor) -> Tensor:
-    """x (B, *, *) / sqrt(1 + |x|^2): the same direction, small ones as they are, none longer than one."""
-    largest = x.abs().amax((1, 2), keepdim=True).detach().clamp_min(1)  # the square of what is too large overflows
+    """x (B, *, *) / sqrt(1 + |x|^2): the same direction, about the same length if short, never longer than 1."""
+    largest = x.abs().amax((1, 2), keepdim=True).detach().clamp_min(1)  # the square of a large number overflows
     scaled = x / largest
     return scaled / (largest**-2 + scaled.square().sum((1, 2), keepdim=True)).sqrt()

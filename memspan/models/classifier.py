@@ -73,6 +73,7 @@ class Classifier(SavedModel):
     """
 
     kind, config_class = "classifier", ClassifierConfig
+    traceable = True
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__(config)

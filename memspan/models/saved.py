@@ -35,10 +35,12 @@ class SavedModel(nn.Module):
     Attributes:
         kind: its name in config.json.
         config_class: the class of `config`, whose fields are JSON values.
+        traceable: its mechanisms are modules of its own and `model(ids)` calls them, as `memspan trace` requires.
     """
 
     kind: ClassVar[str]
     config_class: ClassVar[type]
+    traceable: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         super().__init__()

@@ -136,6 +136,7 @@ class ScratchModel(SavedModel):
     """
 
     kind, config_class = "scratch", ScratchConfig
+    traceable = True
 
     def __init__(self, config: ScratchConfig) -> None:
         super().__init__(config)

@@ -14,7 +14,8 @@ from memspan.mechanisms.base import KVMechanism
 from memspan.mechanisms.retrieval import Retrieval
 from memspan.mechanisms.segment import Segment
 from memspan.mechanisms.sink_window import SinkWindow
-from tests.mechanisms.laws import WIDTH, Example, random_stream, read, same_gradients
+from memspan.testing import Example, random_stream, read
+from tests.mechanisms.references import WIDTH, same_gradients
 
 HEADS, SIZE = 2, WIDTH // 2
 POSITIONS = ["rotary", "sinusoidal", "relative", "none"]
@@ -90,11 +91,11 @@ def test_outputs_and_gradients_equal_the_dense_definition(positions: str, cuts: 
 def test_watching_shows_the_weights_of_the_definition(positions: str) -> None:
     mechanism = made(positions)
     (x,) = random_stream(mechanism, 2, 9)
-    y, _, seen = mechanism.forward_with_internals(x)
+    y, _, internals = mechanism.forward_with_internals(x)
     torch.testing.assert_close(y, mechanism(x)[0], rtol=0, atol=0)
-    torch.testing.assert_close(seen["weights"], naive(mechanism, x)[1], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(internals.attention.weights, naive(mechanism, x)[1], rtol=1e-6, atol=1e-6)
     unseen = torch.ones(9, 9, dtype=torch.bool).triu(1)[None, :, None].expand(2, -1, HEADS, -1)
-    assert torch.equal(seen["scores"] == -torch.inf, unseen)
+    assert torch.equal(internals.attention.scores == -torch.inf, unseen)
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
@@ -105,12 +106,12 @@ def test_the_watched_weights_make_the_output(positions: str, before: int, length
     mechanism = made(positions, SinkWindow(2, 16, 8))
     (x,) = random_stream(mechanism, 2, before + length)
     state = mechanism(x[:, :before])[1] if before else None
-    y, after, seen = mechanism.forward_with_internals(x[:, before:], state)
-    assert seen["weights"].shape[:3] == (2, length, HEADS)
-    torch.testing.assert_close(seen["weights"].sum(3), torch.ones(2, length, HEADS, dtype=torch.float64))
+    y, after, internals = mechanism.forward_with_internals(x[:, before:], state)
+    assert internals.attention.weights.shape[:3] == (2, length, HEADS)
+    torch.testing.assert_close(internals.attention.weights.sum(3), torch.ones(2, length, HEADS, dtype=torch.float64))
     values = after["v"]  # what the last query was offered: (B, H, N, K)
     offered = values.shape[2]
-    inside = seen["weights"][:, -1, :, -offered:]  # the last query saw no key that has left since
+    inside = internals.attention.weights[:, -1, :, -offered:]  # the last query saw no key that has left since
     found = torch.einsum("bhn,bhnk->bhk", inside, values).flatten(1)
     torch.testing.assert_close(mechanism.out(found), y[:, -1], rtol=1e-9, atol=1e-9)
 
@@ -127,9 +128,9 @@ def test_dropout_is_for_training_only() -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"heads": 3}, "cannot be shared by 3 heads"),
-        ({"heads": 8}, "heads of an even size"),
-        ({"positions": "learned"}, "There are no positions 'learned'"),
+        ({"heads": 3}, "must divide a width of 8 into heads of an even size, got 3"),
+        ({"heads": 8}, "must divide a width of 8 into heads of an even size, got 8"),
+        ({"positions": "learned"}, "positions must be one of none, relative, rotary, sinusoidal, got 'learned'"),
     ],
     ids=str,
 )
@@ -143,18 +144,17 @@ def test_settings_that_cannot_be(settings: dict[str, object], complaint: str) ->
     [None, SinkWindow(2, 8, 4), Segment(4, 1), Retrieval(block=4, top=1, recent=0)],
     ids=["everything", "sinks", "segments", "retrieval"],
 )
-def test_the_watched_places_say_which_token_each_weight_is_of(over: KVMechanism | None) -> None:
+def test_positions_are_the_tokens_that_the_weights_belong_to(over: KVMechanism | None) -> None:
     """The values of those tokens, weighed, give what was said, whatever was pushed out or retrieved."""
     torch.manual_seed(0)
     mechanism = Attention(WIDTH, HEADS, over).double()
     x = torch.randn(2, 22, WIDTH, dtype=torch.float64)
-    y, state, seen = mechanism.forward_with_internals(x)
+    y, state, internals = mechanism.forward_with_internals(x)
     values = mechanism.project(x).chunk(3, 2)[2].unflatten(2, (HEADS, SIZE))  # (B, T, H, K)
     rows = torch.arange(2)[:, None, None]
-    offered = values[rows, seen["places"].clamp_min(0)]  # (B, S, N, H, K)
-    found = torch.einsum("bshn,bsnhk->bshk", seen["weights"], offered).flatten(2)
+    offered = values[rows, internals.attention.positions.clamp_min(0)]  # (B, S, N, H, K)
+    found = torch.einsum("bshn,bsnhk->bshk", internals.attention.weights, offered).flatten(2)
     torch.testing.assert_close(mechanism.out(found), y, rtol=1e-9, atol=1e-9)
-    assert (seen["weights"].sum(2)[seen["places"] < 0] == 0).all()
-    assert (
-        "places" not in mechanism.forward_with_internals(x, state)[2]
-    )  # who joins later does not know what came before
+    assert (internals.attention.weights.sum(2)[internals.attention.positions < 0] == 0).all()
+    later = mechanism.forward_with_internals(x, state)[2]
+    assert later.attention.positions is None  # keys of earlier segments have no index in this one

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from memspan import testing as laws
 from memspan.errors import UsageError
 from memspan.mechanisms import MECHANISMS, KVMechanism, build, mechanism_class, settings_of
-from tests.mechanisms import laws
-from tests.mechanisms.laws import Example
+from memspan.mechanisms.attention import Attention
+from memspan.testing import Example
 
 NAMES = sorted(MECHANISMS)
 OVER_KEYS = [name for name in NAMES if issubclass(MECHANISMS[name], KVMechanism)]
@@ -50,7 +51,7 @@ def ragged(draw: st.DrawFn) -> tuple[list[int], Tensor]:
 @few
 def test_the_whole_stream_equals_the_stream_in_pieces(name: str, cuts: list[int]) -> None:
     example = example_of(name)
-    laws.whole_equals_pieces(example, on_grid(example, cuts))
+    laws.whole_equals_segments(example, on_grid(example, cuts))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if example_of(name).causal])
@@ -92,12 +93,12 @@ def test_gradients_reach_earlier_segments(name: str) -> None:
 @pytest.mark.parametrize("length", [1, 7, 64])
 def test_a_bounded_state_stops_growing(name: str, length: int) -> None:
     example = example_of(name)
-    laws.bounded_state_stops_growing(example, on_grid(example, laws.segments(640 if length > 1 else 200, length)))
+    laws.bounded_state_stops_growing(example, on_grid(example, laws.split(640 if length > 1 else 200, length)))
 
 
 @pytest.mark.parametrize("name", OVER_KEYS)
 def test_a_bounded_state_stops_growing_however_ragged_the_rows(name: str) -> None:
-    cuts = laws.segments(640, 40)
+    cuts = laws.split(640, 40)
     valid = torch.zeros(3, 640, dtype=torch.bool)
     for number in range(16):  # the rows take turns, and now and then all have something
         valid[number % 3, number * 40 : number * 40 + 40] = True
@@ -111,6 +112,15 @@ def test_a_bounded_state_stops_growing_however_ragged_the_rows(name: str) -> Non
 def test_saving_and_loading_changes_nothing(name: str, cuts: list[int]) -> None:
     example = example_of(name)
     laws.saving_changes_nothing(example, on_grid(example, cuts))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_internals_describe_the_output(name: str) -> None:
+    """A mechanism over keys and values is looked into as the attention that reads it."""
+    example = example_of(name)
+    if name in OVER_KEYS:
+        example = Example(lambda: Attention(Example.width, heads=2, over=example_of(name).bounded()))
+    laws.internals_describe_forward(example)
 
 
 @pytest.mark.parametrize("name", OVER_KEYS)
@@ -135,7 +145,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_an_unknown_setting_lists_all_that_there_are(name: str) -> None:
     known = ", ".join(settings_of(name))
-    with pytest.raises(UsageError, match=f"'{name}' has no setting 'none'; it knows {known}."):
-        build(laws.WIDTH, name, none=1)
+    with pytest.raises(UsageError, match=f"'{name}' has no setting 'none'. Known: {known}."):
+        build(Example.width, name, none=1)
     if name in OVER_KEYS:
         assert {"heads", "positions", "dropout"} <= set(settings_of(name))

@@ -11,7 +11,8 @@ from memspan import state as states
 from memspan.errors import UsageError
 from memspan.mechanisms.delta import Delta
 from memspan.mechanisms.layers.delta_rule import gated_delta_rule
-from tests.mechanisms.laws import WIDTH, Example, assert_same, random_stream, read, same_gradients
+from memspan.testing import Example, assert_same, random_stream, read
+from tests.mechanisms.references import WIDTH, same_gradients
 
 EXAMPLE = Example(bounded=lambda: Delta(WIDTH, heads=2, size=3, chunk=4))
 
@@ -128,10 +129,10 @@ def test_with_a_threshold_what_writing_erases_is_an_objective() -> None:
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"rule": "hebb"}, "There is no rule 'hebb'"),
-        ({"heads": 3}, "cannot be shared"),
+        ({"rule": "hebb"}, "rule must be one of additive, delta, got 'hebb'"),
+        ({"heads": 3}, "heads must divide a width of 8 unless `size` is set, got 3"),
         *(
-            ({name: 0}, f"{name}=0.* cannot be: all are 1 or more")
+            ({name: 0}, f"must be at least 1, got .*{name}=0")
             for name in ("heads", "size", "chunk", "convolution")
         ),
         ({"threshold": 1.0}, "below 1"),
@@ -148,15 +149,15 @@ def test_the_watched_rates_are_those_that_work() -> None:
     torch.manual_seed(0)
     mechanism = Delta(WIDTH, heads=2)
     x = torch.randn(2, 9, WIDTH)
-    y, state, seen = mechanism.forward_with_internals(x)
+    y, state, internals = mechanism.forward_with_internals(x)
     assert torch.equal(y, mechanism(x)[0])
-    assert seen["rate"].shape == seen["decay"].shape == (2, 9, 2)
+    assert internals.gates["rate"].value.shape == internals.gates["decay"].value.shape == (2, 9, 2)
     with torch.no_grad():
         mechanism.rates.weight.zero_()
         mechanism.rates.bias.copy_(torch.tensor([0.0, -40.0, -40.0, 1.0]))  # of each head the decay, then the rate
-    _, after, seen = mechanism.forward_with_internals(x, state)
-    torch.testing.assert_close(seen["decay"][0, 0], torch.tensor([0.0, -40.0]).sigmoid())
-    torch.testing.assert_close(seen["rate"][0, 0], torch.tensor([-40.0, 1.0]).sigmoid())
+    _, after, internals = mechanism.forward_with_internals(x, state)
+    torch.testing.assert_close(internals.gates["decay"].value[0, 0], torch.tensor([0.0, -40.0]).sigmoid())
+    torch.testing.assert_close(internals.gates["rate"].value[0, 0], torch.tensor([-40.0, 1.0]).sigmoid())
     torch.testing.assert_close(after["memory"][:, 0], state["memory"][:, 0] * 0.5**9)  # the first head only decays
     last = mechanism.forward_with_internals(x[:, -1:], mechanism(x[:, :-1], state)[1])[1]["memory"][:, 1]
     torch.testing.assert_close(after["memory"][:, 1], last)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from memspan.mechanisms.gru import GRU
-from tests.mechanisms.laws import WIDTH, Example, random_stream
+from memspan.testing import Example, random_stream
+from tests.mechanisms.references import WIDTH
 
 EXAMPLE = Example(bounded=lambda: GRU(WIDTH, hidden=6, layers=2))
 CARRIED = "h"
@@ -19,11 +20,12 @@ def step(weights: list[Tensor], token: Tensor, hidden: Tensor, before: dict[str,
     return {"h": (1 - z) * n + z * before["h"]}
 
 
-def test_what_is_watched_obeys_the_last_equation() -> None:
+def test_what_is_gates_obeys_the_last_equation() -> None:
     mechanism = EXAMPLE.make()
     x, more = random_stream(mechanism, 3, 9)[0].split([4, 5], 1)
     _, state = mechanism(x)
-    _, _, watched = mechanism.forward_with_internals(more, state)
-    assert list(watched) == list("rznh")
-    before = torch.cat([state["h"][:, None], watched["h"][:, :-1]], 1)
-    torch.testing.assert_close(watched["h"], torch.lerp(watched["n"], before, watched["z"]))
+    _, _, internals = mechanism.forward_with_internals(more, state)
+    gates = {name: gate.value for name, gate in internals.gates.items()}
+    assert list(gates) == list("rznh")
+    before = torch.cat([state["h"][:, None], gates["h"][:, :-1]], 1)
+    torch.testing.assert_close(gates["h"], torch.lerp(gates["n"], before, gates["z"]))

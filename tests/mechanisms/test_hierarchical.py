@@ -6,12 +6,11 @@ from torch import Tensor, nn
 
 from memspan.errors import UsageError
 from memspan.mechanisms.hierarchical import Hierarchical
-from tests.mechanisms.laws import WIDTH, Example, equals_reference, random_stream, read
+from memspan.testing import Example, random_stream, read
+from tests.mechanisms.references import WIDTH, equals_reference
 
 SEGMENT, MEMORY = 4, 3
-EXAMPLE = Example(
-    bounded=lambda: Hierarchical(WIDTH, segment=SEGMENT, memory=MEMORY, hidden=6), grid=SEGMENT, causal=False
-)
+EXAMPLE = Example(bounded=lambda: Hierarchical(WIDTH, segment=SEGMENT, memory=MEMORY, hidden=6))
 
 
 def gru_step(network: nn.GRU, token: Tensor, past: Tensor, direction: int = 0) -> Tensor:
@@ -61,16 +60,17 @@ def test_outputs_and_gradients_equal_the_naive_reference(cuts: list[int]) -> Non
 def test_both_levels_of_weights_can_be_watched() -> None:
     mechanism = EXAMPLE.make()
     stream = random_stream(mechanism, 2, 18)
-    y, _, watched = mechanism.forward_with_internals(*stream)
+    y, _, internals = mechanism.forward_with_internals(*stream)
+    gates = {name: gate.value for name, gate in internals.gates.items()}
     assert torch.equal(y, read(mechanism, stream, [18])[0])
-    assert watched["words"].shape == (2, 18)
-    sums = torch.stack([part.sum(1) for part in watched["words"].split(SEGMENT, 1)], 1)
+    assert gates["words"].shape == (2, 18)
+    sums = torch.stack([part.sum(1) for part in gates["words"].split(SEGMENT, 1)], 1)
     torch.testing.assert_close(sums, torch.ones_like(sums))
-    assert watched["segments"].shape == (2, 18, MEMORY)
-    present = (watched["segments"] > 0).sum(2)[0].tolist()  # the latest segment stands last, and there are ever more
+    assert gates["segments"].shape == (2, 18, MEMORY)
+    present = (gates["segments"] > 0).sum(2)[0].tolist()  # the latest segment stands last, and there are ever more
     assert present == [1] * 4 + [2] * 4 + [3] * 10
-    assert (watched["segments"][:, :4, -1] == 1).all()
-    torch.testing.assert_close(watched["segments"].sum(2), torch.ones(2, 18, dtype=torch.float64))
+    assert (gates["segments"][:, :4, -1] == 1).all()
+    torch.testing.assert_close(gates["segments"].sum(2), torch.ones(2, 18, dtype=torch.float64))
 
 
 def test_an_empty_place_in_the_memory_weighs_nothing() -> None:
@@ -93,7 +93,7 @@ def test_the_state_has_one_size_from_the_first_segment_on() -> None:
 
 @pytest.mark.parametrize("settings", [{"segment": 0}, {"memory": 0}, {"hidden": 5}, {"hidden": 0}], ids=str)
 def test_settings_that_cannot_be(settings: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="cannot be"):
+    with pytest.raises(UsageError, match="must be"):
         Hierarchical(WIDTH, **settings)
 
 
@@ -101,12 +101,13 @@ def test_the_watched_weights_are_those_of_both_levels() -> None:
     """Of each word in the document that a word was given: its weight in its segment times that of the segment."""
     torch.manual_seed(0)
     mechanism = Hierarchical(WIDTH, segment=SEGMENT, memory=MEMORY, hidden=6)
-    _, state, seen = mechanism.forward_with_internals(torch.randn(2, 18, WIDTH))
+    _, state, internals = mechanism.forward_with_internals(torch.randn(2, 18, WIDTH))
+    gates, attention = {name: gate.value for name, gate in internals.gates.items()}, internals.attention
     for word in range(18):
         for other in range(18):
             back = word // SEGMENT - other // SEGMENT
             inside = 0 <= back < MEMORY
-            given = seen["segments"][:, word, MEMORY - 1 - back] if inside else torch.zeros(2)
-            torch.testing.assert_close(seen["weights"][:, word, 0, other], given * seen["words"][:, other])
-    assert seen["places"].shape == (2, 18, 18)
-    assert "weights" not in mechanism.forward_with_internals(torch.randn(2, SEGMENT, WIDTH), state)[2]
+            given = gates["segments"][:, word, MEMORY - 1 - back] if inside else torch.zeros(2)
+            torch.testing.assert_close(attention.weights[:, word, 0, other], given * gates["words"][:, other])
+    assert attention.positions.shape == (2, 18, 18)
+    assert mechanism.forward_with_internals(torch.randn(2, SEGMENT, WIDTH), state)[2].attention is None

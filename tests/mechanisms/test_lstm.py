@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from memspan.mechanisms.lstm import LSTM
-from tests.mechanisms.laws import WIDTH, Example, random_stream
+from memspan.testing import Example, random_stream
+from tests.mechanisms.references import WIDTH
 
 EXAMPLE = Example(bounded=lambda: LSTM(WIDTH, hidden=6, layers=2))
 CARRIED = "hc"
@@ -22,8 +23,8 @@ def test_what_is_watched_obeys_the_equations_of_the_cell() -> None:
     mechanism = EXAMPLE.make()
     x, more = random_stream(mechanism, 3, 9)[0].split([4, 5], 1)
     _, state = mechanism(x)
-    _, _, watched = mechanism.forward_with_internals(more, state)
-    i, f, g, o, c, h = (watched[name] for name in "ifgoch")
+    internals = mechanism.forward_with_internals(more, state)[2]
+    i, f, g, o, c, h = (internals.gates[name].value for name in "ifgoch")
     before = torch.cat([state["c"][:, None], c[:, :-1]], 1)
     torch.testing.assert_close(c, f * before + i * g)
     torch.testing.assert_close(h, o * c.tanh())
@@ -36,5 +37,5 @@ def test_the_bias_of_the_forget_gate(bias: float) -> None:
     for _, _, b_input, b_hidden in mechanism.network.all_weights:
         assert (b_input + b_hidden)[6:12].tolist() == [bias] * 6
         assert (b_input + b_hidden)[:6].unique().numel() == 6  # the other gates' are as torch made them
-    _, _, watched = mechanism.forward_with_internals(torch.zeros(1, 1, WIDTH))
-    torch.testing.assert_close(watched["f"][0, 0, 0], torch.full((6,), bias).sigmoid())
+    internals = mechanism.forward_with_internals(torch.zeros(1, 1, WIDTH))[2]
+    torch.testing.assert_close(internals.gates["f"].value[0, 0, 0], torch.full((6,), bias).sigmoid())

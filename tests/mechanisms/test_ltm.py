@@ -8,7 +8,8 @@ from torch.nn.functional import normalize, silu
 from memspan import state as states
 from memspan.errors import UsageError
 from memspan.mechanisms.ltm import LTM
-from tests.mechanisms.laws import WIDTH, Example, random_stream, read, same_gradients
+from memspan.testing import Example, random_stream, read
+from tests.mechanisms.references import WIDTH, same_gradients
 
 EXAMPLE = Example(bounded=lambda: LTM(WIDTH, segment=8, latents=4, heads=2))
 
@@ -83,7 +84,7 @@ def test_outputs_and_gradients_equal_the_naive_reference(settings: dict) -> None
     output, _ = read(memory, (x,), [8, 13, 8])
     expected = torch.stack([naive(memory, row) for row in x])
     torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
-    inputs = [x, *(one for name, one in memory.named_parameters() if not name.startswith("rebuild"))]
+    inputs = [x, *(one for name, one in memory.named_parameters() if not name.startswith("reconstruct"))]
     same_gradients([output], [expected], inputs, 1e-8, 1e-9)
 
 
@@ -92,7 +93,7 @@ def test_slots_are_written_by_the_gates_of_an_lstm() -> None:
     memory = LTM(WIDTH, segment=8, latents=4, heads=1, write="slots", slots=3).double()
     (x,) = random_stream(memory, 1, 16)
     _, state = read(memory, (x,), [16])
-    store, slots = memory.store, memory.store.first
+    store, slots = memory.store, memory.store.initial_slots
     for start in (0, 8):
         latents = encode(memory, x[0, start : start + 8])
         k, v = store.input_kv(latents).chunk(2, -1)
@@ -110,7 +111,7 @@ def test_its_objective_is_the_mean_error_of_rebuilding_all_segments_so_far() -> 
     errors = []
     for start in (0, 8, 16):
         segment = x[0, start : start + 8]
-        errors.append((memory.rebuild(encode(memory, segment)).reshape(8, WIDTH) - segment).square().mean())
+        errors.append((memory.reconstruct(encode(memory, segment)).reshape(8, WIDTH) - segment).square().mean())
     (loss,) = states.losses(state)
     torch.testing.assert_close(loss, torch.stack(errors).mean()[None])
     loss.sum().backward()
@@ -127,14 +128,14 @@ def test_without_an_autoencoder_it_has_no_objective() -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"segment": 8, "latents": 3}, "cannot be cut into 3 chunks"),
-        ({"segment": 0}, "at least one token"),
-        ({"write": "none"}, "Known: additive, delta_rule, slots"),
-        ({"heads": 3}, "cannot be shared by 3 heads"),
-        ({"latents": 0}, "latents=0, .* all are 1 or more"),
-        ({"heads": 0}, "heads=0, .* all are 1 or more"),
-        ({"size": 0}, "size=0, .* all are 1 or more"),
-        ({"slots": 0}, "slots=0 cannot be: all are 1 or more"),
+        ({"segment": 8, "latents": 3}, "latents must divide a segment of 8 tokens into equal chunks, got 3"),
+        ({"segment": 0}, "segment must be at least 1 token, got 0"),
+        ({"write": "none"}, "write must be one of additive, delta_rule, slots, got 'none'"),
+        ({"heads": 3}, "heads must divide a width of 8 unless `size` is set, got 3"),
+        ({"latents": 0}, "must be at least 1, got latents=0"),
+        ({"heads": 0}, "must be at least 1, .* heads=0"),
+        ({"size": 0}, "must be at least 1, .* size=0"),
+        ({"slots": 0}, "must be at least 1, .* slots=0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict, reason: str) -> None:

@@ -10,7 +10,8 @@ from torch.nn.functional import gelu
 from memspan.errors import UsageError
 from memspan.mechanisms.layers.attention import rotary
 from memspan.mechanisms.memory_tokens import MemoryTokens
-from tests.mechanisms.laws import WIDTH, Example, random_stream, read, same_gradients
+from memspan.testing import Example, random_stream, read
+from tests.mechanisms.references import WIDTH, same_gradients
 
 EXAMPLE = Example(bounded=lambda: MemoryTokens(WIDTH, tokens=3, segment=5, depth=2, heads=2))
 
@@ -36,16 +37,16 @@ def stack(mechanism: MemoryTokens, visible: list[Tensor], places: list[int]) -> 
 
 def naive(mechanism: MemoryTokens, x: Tensor) -> tuple[Tensor, Tensor]:
     """The outputs, and the memory after the last complete segment."""
-    memory = [vector.expand(len(x), -1) for vector in mechanism.first]
+    memory = [vector.expand(len(x), -1) for vector in mechanism.initial_memory]
     outputs, count = [], mechanism.tokens
     for start in range(0, x.shape[1], mechanism.segment):
         segment = list(x[:, start : start + mechanism.segment].unbind(1))
-        readable = [vector + mechanism.marks[0] for vector in memory]
+        readable = [vector + mechanism.copy_marks[0] for vector in memory]
         for number in range(len(segment)):
             visible = [*readable, *segment[: number + 1]]
             outputs.append(stack(mechanism, visible, list(range(len(visible))))[:, -1])
         if len(segment) == mechanism.segment:
-            sequence = [*readable, *segment, *(vector + mechanism.marks[1] for vector in memory)]
+            sequence = [*readable, *segment, *(vector + mechanism.copy_marks[1] for vector in memory)]
             memory = list(stack(mechanism, sequence, list(range(len(sequence))))[:, -count:].unbind(1))
     return torch.stack(outputs, 1), torch.stack(memory, 1)
 
@@ -79,5 +80,5 @@ def test_the_memory_is_all_that_passes_from_segment_to_segment() -> None:
     "wrong", [{"tokens": 0}, {"depth": 0}, {"segment": 0}, {"heads": 3}, {"heads": 8}], ids=lambda wrong: str(wrong)
 )
 def test_settings_that_cannot_be(wrong: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="cannot be"):
+    with pytest.raises(UsageError, match="must (be|divide)"):
         MemoryTokens(8, **wrong)

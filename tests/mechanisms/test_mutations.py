@@ -9,19 +9,19 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from memspan import state as states
+from memspan import testing as laws
 from memspan.mechanisms import autoencoder, delta, neural
 from memspan.mechanisms.autoencoder import Autoencoder
 from memspan.mechanisms.compressed import Compressed
 from memspan.mechanisms.delta import Delta
 from memspan.mechanisms.layers import attention
-from memspan.mechanisms.layers import window as blocks
+from memspan.mechanisms.layers import window as windows
 from memspan.mechanisms.layers.segmented import Segmented
 from memspan.mechanisms.layers.transformer_layer import TransformerLayer
 from memspan.mechanisms.memory_tokens import MemoryTokens
 from memspan.mechanisms.retrieval import Retrieval
 from memspan.mechanisms.sink_window import SinkWindow
 from tests.mechanisms import (
-    laws,
     test_autoencoder,
     test_compressed,
     test_delta,
@@ -44,9 +44,9 @@ def ragged() -> Tensor:
 
 def after_count(patch: Patch, change: Callable[[Any], dict[str, Any]]) -> None:
     """Lets the mechanism work with a count that is changed."""
-    count = blocks.count
-    patch(blocks, "count", lambda *args: (one := count(*args))._replace(**change(one)))
-    patch(blocks, "count_once", lambda *args: (one := count(*args))._replace(**change(one)))
+    count = windows.update_window
+    patch(windows, "update_window", lambda *args: (one := count(*args))._replace(**change(one)))
+    patch(windows, "update_window_once", lambda *args: (one := count(*args))._replace(**change(one)))
 
 
 def after_recall(patch: Patch, change: Callable[[Any, Any], tuple[Any, Any]]) -> None:
@@ -61,7 +61,7 @@ def tokens_leave_one_by_one(patch: Patch) -> None:
         (seen[:, None] - window).clamp_min(0),
         (seen[:, None] - window - sinks).clamp_min(0),
     )
-    patch(blocks, "window_of", slides)
+    patch(windows, "window_start", slides)
 
 
 def segments_are_not_cut(patch: Patch) -> None:
@@ -69,15 +69,15 @@ def segments_are_not_cut(patch: Patch) -> None:
 
 
 def sinks_are_dropped(patch: Patch) -> None:
-    count = blocks.count
-    without = lambda rule, *args: count((0, *rule[1:]), *args)  # noqa: E731
-    patch(blocks, "count", without)
-    patch(blocks, "count_once", without)
+    count = windows.update_window
+    without = lambda rule, *args: count(rule._replace(sinks=0), *args)  # noqa: E731
+    patch(windows, "update_window", without)
+    patch(windows, "update_window_once", without)
 
 
 def the_window_is_a_block_too_long(patch: Patch) -> None:
-    window_of = blocks.window_of
-    patch(blocks, "window_of", lambda seen, sinks, window, block: window_of(seen, sinks, window + block, block))
+    window_of = windows.window_start
+    patch(windows, "window_start", lambda seen, sinks, window, block: window_of(seen, sinks, window + block, block))
 
 
 def a_query_sees_the_next_token(patch: Patch) -> None:
@@ -101,16 +101,16 @@ def the_first_query_sees_the_first_key_only(patch: Patch) -> None:
 
 
 def queries_stay_where_they_were(patch: Patch) -> None:
-    after_count(patch, lambda count: {"query_positions": count.query.clamp_min(0)})
+    after_count(patch, lambda update: {"query_positions": update.query_index.clamp_min(0)})
 
 
 def keys_stay_where_they_were(patch: Patch) -> None:
-    after_count(patch, lambda count: {"key_positions": count.key.clamp_min(0)})
+    after_count(patch, lambda update: {"key_positions": update.key_index.clamp_min(0)})
 
 
 def padding_counts(patch: Patch) -> None:
-    places = blocks.places
-    patch(blocks, "places", lambda length, seen, valid: places(length, seen, None))
+    places = windows.token_indices
+    patch(windows, "token_indices", lambda length, seen, valid: places(length, seen, None))
 
 
 def padding_is_seen(patch: Patch) -> None:
@@ -118,13 +118,13 @@ def padding_is_seen(patch: Patch) -> None:
 
 
 def nothing_leaves(patch: Patch) -> None:
-    patch(blocks, "window_of", lambda seen, *_: (torch.zeros(1, 1).long(), torch.zeros(1, 1).long()))
+    patch(windows, "window_start", lambda seen, *_: (torch.zeros(1, 1).long(), torch.zeros(1, 1).long()))
 
 
 def what_left_is_held(patch: Patch) -> None:
     """Right answers, but the state is a view of everything it was taken from."""
-    take = blocks.take
-    patch(blocks, "take", lambda x, kept: torch.cat([x, take(x, kept)], 2)[:, :, x.shape[2] :])
+    take = windows.take
+    patch(windows, "take", lambda x, kept: torch.cat([x, take(x, kept)], 2)[:, :, x.shape[2] :])
 
 
 def the_state_is_wiped(patch: Patch) -> None:
@@ -163,7 +163,7 @@ def the_state_hides_in_the_mechanism(patch: Patch) -> None:
 
 
 def whole(example: laws.Example) -> None:
-    laws.whole_equals_pieces(example, CUTS)
+    laws.whole_equals_segments(example, CUTS)
 
 
 def unlimited(example: laws.Example) -> None:
@@ -183,7 +183,7 @@ def strangers(example: laws.Example) -> None:
 
 
 def bounded(example: laws.Example) -> None:
-    laws.bounded_state_stops_growing(example, laws.segments(200, 9))
+    laws.bounded_state_stops_growing(example, laws.split(200, 9))
 
 
 def bytes_held(example: laws.Example) -> None:
@@ -294,7 +294,7 @@ def a_segment_is_written_before_it_is_read(patch: Patch) -> None:
         memory = self.write(code, memory)
         return self.read(x, memory), memory
 
-    patch(Segmented, "turn", turn)
+    patch(Segmented, "read_and_write", turn)
 
 
 def every_segment_finds_the_first_memory(patch: Patch) -> None:
@@ -355,7 +355,11 @@ def the_inner_step_is_as_long_as_it_likes(patch: Patch) -> None:
 
 
 def the_own_block_is_seen_to_its_end(patch: Patch) -> None:
-    patch(blocks, "up_to", lambda key, query: (key >= 0)[:, None].expand(-1, query.shape[1], -1))
+    patch(
+        windows,
+        "visible",
+        lambda key_index, query_index: (key_index >= 0)[:, None].expand(-1, query_index.shape[1], -1),
+    )
 
 
 def a_query_reads_what_another_chose(patch: Patch) -> None:
@@ -374,12 +378,12 @@ def the_worst_blocks_are_read(patch: Patch) -> None:
 
 
 def retrieved_keys_are_detached(patch: Patch) -> None:
-    keep = blocks.keep
+    keep = windows.store
 
     def cut_off(rule: Any, k: Tensor, v: Tensor, state: Any, valid: Any) -> Any:
         return keep(rule, k, v, None if state is None else states.detach(state), valid)
 
-    patch(blocks, "keep", cut_off)
+    patch(windows, "store", cut_off)
 
 
 def the_newest_slots_are_dropped(patch: Patch) -> None:
@@ -460,7 +464,7 @@ ELSEWHERE: list[tuple[Callable[[Patch], None], Callable[[laws.Example], None], l
 @pytest.fixture(autouse=True)
 def _counted_anew() -> Iterator[None]:
     """What was counted without a mistake must not stand in for what is counted with one, nor the other way round."""
-    remembered = blocks.count_once
+    remembered = windows.update_window_once
     remembered.cache_clear()
     yield
     remembered.cache_clear()

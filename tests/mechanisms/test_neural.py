@@ -10,7 +10,8 @@ from torch.nn.functional import normalize, silu
 from memspan import state as states
 from memspan.errors import UsageError
 from memspan.mechanisms.neural import Neural
-from tests.mechanisms.laws import WIDTH, Example, random_stream, read, same_gradients
+from memspan.testing import Example, random_stream, read
+from tests.mechanisms.references import WIDTH, same_gradients
 
 EXAMPLE = Example(bounded=lambda: Neural(WIDTH, segment=4, size=6, inner=10))
 
@@ -19,11 +20,11 @@ def naive(mechanism: Neural, x: Tensor) -> Tensor:
     """One row and segment at a time; the inner gradient is that of the inner loss, itself differentiable."""
     size, rows = mechanism.size, []
     for row in x:
-        learned = [torch.zeros_like(weight) for weight in mechanism.first]
-        momentum = [torch.zeros_like(weight) for weight in mechanism.first]
+        learned = [torch.zeros_like(weight) for weight in mechanism.initial_weights]
+        momentum = [torch.zeros_like(weight) for weight in mechanism.initial_weights]
         outputs = []
         for segment in row.split(mechanism.segment):
-            weights = [first + change for first, change in zip(mechanism.first, learned, strict=True)]
+            weights = [first + change for first, change in zip(mechanism.initial_weights, learned, strict=True)]
             found = silu(normalize(mechanism.query(segment), dim=-1) @ weights[0]) @ weights[1]
             outputs.append(mechanism.out(mechanism.norm(found) * mechanism.gate(segment).sigmoid()))
             if len(segment) < mechanism.segment:
@@ -34,7 +35,7 @@ def naive(mechanism: Neural, x: Tensor) -> Tensor:
             loss = 0.5 * (rate[:, None] * (silu(k @ weights[0]) @ weights[1] - v) ** 2).sum()
             gradients = torch.autograd.grad(loss, weights, create_graph=True)
             for which, gradient in enumerate(gradients):
-                step = mechanism.step[which].exp() * gradient / (1 + gradient.square().sum()).sqrt()
+                step = mechanism.log_step[which].exp() * gradient / (1 + gradient.square().sum()).sqrt()
                 momentum[which] = keep.mean() * momentum[which] - step
                 learned[which] = (1 - forget.mean()) * learned[which] + momentum[which]
         rows.append(torch.cat(outputs))
@@ -63,7 +64,9 @@ def test_it_learns_what_it_reads() -> None:
     k, v = code[..., :WIDTH], code[..., WIDTH : 2 * WIDTH]
     memory, errors = mechanism.initial(x), []
     for _ in range(30):
-        first, second = (start + change for start, change in zip(mechanism.first, memory["learned"], strict=True))
+        first, second = (
+            start + change for start, change in zip(mechanism.initial_weights, memory["learned"], strict=True)
+        )
         errors.append((silu(k @ first) @ second - v).square().mean((1, 2)))
         memory = mechanism.write(code, memory)
     assert (errors[-1] < 0.2 * errors[0]).all()
@@ -93,5 +96,5 @@ def test_gradients_through_500_steps_are_finite() -> None:
 
 @pytest.mark.parametrize("wrong", [{"segment": 0}, {"size": 0}, {"inner": 0}], ids=str)
 def test_settings_that_cannot_be(wrong: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="cannot be"):
+    with pytest.raises(UsageError, match="must be"):
         Neural(8, **wrong)

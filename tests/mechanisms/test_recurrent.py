@@ -9,8 +9,9 @@ from torch import Tensor
 
 from memspan.errors import UsageError
 from memspan.mechanisms.layers.recurrent import Recurrent
+from memspan.testing import random_stream, read
 from tests.mechanisms import test_gru, test_lstm, test_rnn
-from tests.mechanisms.laws import WIDTH, equals_reference, random_stream, read
+from tests.mechanisms.references import WIDTH, equals_reference
 
 OF_EACH: list[Any] = [test_gru, test_lstm, test_rnn]  # their EXAMPLE, and their equations as `step`
 each = pytest.mark.parametrize("module", OF_EACH, ids=lambda module: module.__name__.rpartition("_")[2])
@@ -66,12 +67,13 @@ def test_what_is_watched_ends_with_what_is_carried_on(module: Any) -> None:
     x, more = random_stream(mechanism, 3, 9)[0].split([4, 5], 1)
     _, state = mechanism(x)
     _, after = mechanism(more, state)
-    _, watched_after, watched = mechanism.forward_with_internals(more, state)
-    assert {tuple(value.shape) for value in watched.values()} == {(3, 5, 2, 6)}
-    assert set(watched_after) == set(after)
+    _, steps_after, internals = mechanism.forward_with_internals(more, state)
+    gates = {name: gate.value for name, gate in internals.gates.items()}
+    assert {tuple(value.shape) for value in gates.values()} == {(3, 5, 2, 6)}
+    assert set(steps_after) == set(after)
     for name in after:
-        torch.testing.assert_close(watched_after[name], after[name])
-        assert torch.equal(watched[name][:, -1], watched_after[name])
+        torch.testing.assert_close(steps_after[name], after[name])
+        assert torch.equal(gates[name][:, -1], steps_after[name])
 
 
 @each
@@ -146,5 +148,5 @@ def test_nothing_is_dropped_but_in_training(module: Any) -> None:
 @each
 @pytest.mark.parametrize("settings", [{"hidden": 0}, {"layers": 0}, {"dropout": 1.0}, {"dropout": -0.1}], ids=str)
 def test_settings_that_cannot_be(module: Any, settings: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="cannot be"):
+    with pytest.raises(UsageError, match="must be"):
         type(module.EXAMPLE.make())(WIDTH, **settings)

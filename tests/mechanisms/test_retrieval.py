@@ -8,18 +8,8 @@ from torch import Tensor
 
 from memspan.errors import UsageError
 from memspan.mechanisms.retrieval import Retrieval
-from tests.mechanisms.laws import (
-    HEADS,
-    QUERY_HEADS,
-    SIZE,
-    Example,
-    Stream,
-    part,
-    random_stream,
-    read,
-    rotate,
-    same_gradients,
-)
+from memspan.testing import HEADS, QUERY_HEADS, SIZE, Example, Stream, part, random_stream, read, rotate
+from tests.mechanisms.references import same_gradients
 
 EXAMPLE = Example(bounded=lambda: Retrieval(4, top=2, recent=1, limit=3), unlimited=lambda: Retrieval(8, recent=100))
 rules = st.tuples(st.integers(1, 6), st.integers(1, 3), st.integers(0, 2), st.none() | st.integers(1, 4))
@@ -97,5 +87,5 @@ def test_without_a_limit_every_key_is_kept_and_positions_stay_bounded() -> None:
 
 @pytest.mark.parametrize("rule", [(0, 1, 1, None), (4, 0, 1, None), (4, 1, -1, None), (4, 1, 1, 0)], ids=str)
 def test_settings_that_cannot_be(rule: tuple[int, int, int, int | None]) -> None:
-    with pytest.raises(UsageError, match="cannot be"):
+    with pytest.raises(UsageError, match="must be"):
         Retrieval(*rule)

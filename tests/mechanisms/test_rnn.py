@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from memspan.mechanisms.rnn import RNN
-from tests.mechanisms.laws import WIDTH, Example
+from memspan.testing import Example
+from tests.mechanisms.references import WIDTH
 
 EXAMPLE = Example(bounded=lambda: RNN(WIDTH, hidden=6, layers=2))
 CARRIED = "h"

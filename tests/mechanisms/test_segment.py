@@ -11,7 +11,8 @@ from torch import Tensor
 from memspan.errors import UsageError
 from memspan.mechanisms import build
 from memspan.mechanisms.segment import Segment
-from tests.mechanisms.laws import HEADS, QUERY_HEADS, SIZE, Example, random_stream, read, rotate, same_gradients
+from memspan.testing import HEADS, QUERY_HEADS, SIZE, Example, random_stream, read, rotate
+from tests.mechanisms.references import same_gradients
 
 EXAMPLE = Example(bounded=lambda: Segment(8, 2), unlimited=lambda: Segment(8, 100))
 rules = st.tuples(st.integers(1, 9), st.integers(0, 3))  # segment, memory
@@ -72,5 +73,5 @@ def test_with_relative_positions_it_is_transformer_xl() -> None:
 
 @pytest.mark.parametrize("rule", [(0, 1), (-4, 1), (8, -1)], ids=str)
 def test_settings_that_cannot_be(rule: tuple[int, int]) -> None:
-    with pytest.raises(UsageError, match="cannot be"):
+    with pytest.raises(UsageError, match="must be"):
         Segment(*rule)

@@ -230,4 +230,4 @@ def test_layers_share_what_they_count_alike() -> None:
             turn = model.generate(
                 ids, attention_mask=mask, max_new_tokens=5, do_sample=False, return_dict_in_generate=True, **options
             )
-            assert len({id(state["place"]) for state in turn.past_key_values.states}) == 1
+            assert len({id(state["index"]) for state in turn.past_key_values.states}) == 1

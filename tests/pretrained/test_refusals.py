@@ -185,9 +185,9 @@ def test_a_part_of_the_model_called_alone_is_refused() -> None:
     [
         ("nothing", {}, "no mechanism 'nothing'"),
         ("delta", {}, "'delta' works on hidden states"),
-        ("sink_window", {"widnow": 8}, "no setting 'widnow'; it knows sinks, window, block"),
+        ("sink_window", {"widnow": 8}, "no setting 'widnow'. Known: sinks, window, block"),
         ("sink_window", {"window": 256}, "at most the 256 positions .* got 260"),
-        ("sink_window", {"window": 100, "block": 64}, "cannot be"),
+        ("sink_window", {"window": 100, "block": 64}, "positive multiple of block"),
         (SinkWindow(), {"window": 8}, "go with the name of a mechanism"),
         ([SinkWindow(window=None)] * 3, {}, "must be 4, one per layer of the model, got 3"),
     ],

@@ -64,7 +64,7 @@ def test_layers_in_short_and_spelled_out() -> None:
         ({"precision": "fp8"}, "no precision 'fp8'. Known: fp32, bf16, fp16"),
         ({"tracker": "pencil"}, "no tracker 'pencil'. Known: tensorboard, wandb"),
         ({"residual": "none"}, "residual must be prenorm or rezero"),
-        ({"width": 63}, "cannot be shared"),
+        ({"width": 63}, "must divide a width of 63"),
     ],
 )
 def test_what_cannot_be_is_refused(changes: dict[str, Any], sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention over whatever a KV mechanism recalls, and the positions that it may use.
+"""Scaled dot-product attention over recalled keys and values, and rotary and sinusoidal positions.
 
 Letters: B batch, Hq query heads, H key heads, S queries, N keys, K head size, D model width.
 """
@@ -16,6 +16,7 @@ from memspan.mechanisms.base import Recalled
 Rotate = Callable[[Tensor, Tensor], Tensor]  # (x (B, H, N, K), positions (B or 1, N)) -> x rotated to those positions
 
 
+# The options are those of the attention layers of pretrained models.
 def attend(
     q: Tensor,
     recalled: Recalled,
@@ -31,10 +32,10 @@ def attend(
     """q (B, Hq, S, K) attends to `recalled`; returns (B, Hq, S, K). Hq is a multiple of the recalled heads H.
 
     Args:
-        rotate: puts queries and keys at their re-assigned positions; None for models without rotary embedding.
-        sliding_window: a query sees only keys fewer than this many re-assigned positions back (the model's own layers).
-        softcap: Gemma 2's cap on the scores before the mask.
-        sink_logits: gpt-oss's learned score (Hq,) of attending to nothing.
+        rotate: rotates queries and keys to their re-assigned positions; None for models without rotary embedding.
+        sliding_window: a query sees only keys fewer than this many re-assigned positions back; None: all.
+        softcap: Gemma 2's cap on the scores, applied before the mask.
+        sink_logits: (Hq,), gpt-oss's learned score of attending to nothing.
         bias: added to the scaled scores, (B or 1, Hq, S, N).
     """
     k, v = recalled.k, recalled.v
@@ -69,7 +70,7 @@ def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
 
 
 def _mask(recalled: Recalled, sliding_window: int | None) -> Tensor | None:
-    """What the queries see, (B or 1, 1, S, N) bool; None = all keys up to their own."""
+    """The keys that each query sees, (B or 1, 1, S, N) bool; None: all keys up to its own."""
     mask, key, query = recalled.mask, recalled.key_positions, recalled.query_positions
     if sliding_window is not None:
         near = query[:, :, None] - key[:, None] < sliding_window
@@ -80,6 +81,7 @@ def _mask(recalled: Recalled, sliding_window: int | None) -> Tensor | None:
     return None if mask is None else mask[:, None]
 
 
+# The parameters are those of `attend`.
 def _attend_by_hand(
     q: Tensor,
     k: Tensor,
@@ -90,7 +92,7 @@ def _attend_by_hand(
     softcap: float | None,
     sink_logits: Tensor | None,
 ) -> Tensor:
-    """The same, step by step, for what torch's kernels leave out."""
+    """`attend` without torch's kernels, which have neither a softcap nor sink logits."""
     if mask is None and q.shape[2] > 1:
         mask = causal_mask(q.shape[2], k.shape[2], q.device)
     groups = q.shape[1] // k.shape[1]
@@ -110,7 +112,7 @@ def _attend_by_hand(
 def attention_weights(
     q: Tensor, recalled: Recalled, rotate: Rotate | None, bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The scores (-inf where unseen) and weights (B, H, S, N) that `attend` computes without showing them."""
+    """The scores (-inf where unseen) and weights, (B, H, S, N) each, that `attend` does not return."""
     k, mask = recalled.k, _mask(recalled, None)
     if rotate is not None:
         q, k = rotate(q, recalled.query_positions), rotate(k, recalled.key_positions)
@@ -124,7 +126,7 @@ def attention_weights(
 
 
 def rotary(x: Tensor, positions: Tensor) -> Tensor:
-    """x (B, H, N, K) turned to `positions` (B or 1, N): pairs (i, i + K / 2) by position / 10000^(2 i / K)."""
+    """x (B, H, N, K) rotated to `positions` (B or 1, N): pairs (i, i + K / 2) by position / 10000^(2 i / K)."""
     half = x.shape[3] // 2
     rates = 10000.0 ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
     angles = (positions[:, None, :, None] * rates).to(x.dtype)
@@ -141,4 +143,5 @@ def sinusoids(positions: Tensor, width: int) -> Tensor:
 
 
 def add_sinusoids(x: Tensor, positions: Tensor) -> Tensor:
+    """x (B, H, N, K) plus the sinusoids of `positions` (B or 1, N)."""
     return x + sinusoids(positions, x.shape[3])[:, None].to(x.dtype)

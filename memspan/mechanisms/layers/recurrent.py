@@ -1,88 +1,102 @@
-"""What recurrent networks have in common: a state per layer, one step of the equations, and torch's kernels for speed.
+"""The base class of recurrent mechanisms: one state per layer, one step of the equations, and torch's kernels for speed.
 
 Letters: B batch, S tokens, T tokens of a segment, G gates, H hidden size, D model width.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from memspan.errors import UsageError
-from memspan.mechanisms.base import Mechanism
+from memspan.mechanisms.base import Gate, Internals, Meaning, Mechanism, TraceInput
 from memspan.state import State
 
 Carried = dict[str, Tensor]  # "h", and in an LSTM "c": each (B, layers, H)
 
 
 class Recurrent(Mechanism):
-    """One of torch's recurrent networks, its state batch first, and the same equations written out in `step`.
+    """One of torch's recurrent networks with a batch-first state, and the same equations written out in `step`.
 
-    The written-out way is taken where something is to be watched, and for dropout while training: torch's kernels show
-    no gates and drop nothing between two steps of a layer. The state is what `Carried` says, and with dropout "masks".
+    `step` runs instead of torch's kernels for `forward_with_internals`, and for dropout during training: the kernels
+    return no gates, and drop nothing between two steps of a layer. The state is a `Carried`, with dropout also "masks".
 
     Attributes:
-        kind: which of torch's networks it is.
+        kind: torch's network.
+        meanings: name -> meaning of every quantity that `step` returns.
 
     Args:
-        width: D; what comes out is projected to it if H is another.
-        hidden: H, D if not given.
-        layers: how many, each reading the one below.
-        dropout: Gal and Ghahramani 2016 (arXiv 1512.05287): what enters a layer, and what its last step hands to its
-            next one, lose the same units throughout a stream. A row draws its masks at its first segment; they wait in
-            the state. Only while training.
+        width: D; the output is projected to it if H differs from it.
+        hidden: H, D by default.
+        layers: number of layers; each reads the one below.
+        dropout: probability of dropping a unit during training (Gal and Ghahramani 2016, arXiv 1512.05287): the input of
+            a layer, and the hidden state passed to its next step, lose the same units throughout a stream. A row draws
+            its masks at its first segment, and keeps them in the state.
     """
 
     kind: ClassVar[Callable[..., nn.RNNBase]]
+    meanings: ClassVar[Mapping[str, Meaning]]
+    trace_input: ClassVar[TraceInput] = TraceInput(hidden="hidden")
 
     def __init__(self, width: int, hidden: int | None = None, layers: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
         hidden = width if hidden is None else hidden
-        check(hidden, layers)
+        check_sizes(hidden, layers)
         if not 0 <= dropout < 1:
-            raise UsageError(f"dropout={dropout} cannot be: it is the share of units that are dropped, below 1.")
+            raise UsageError(f"dropout must be at least 0 and below 1, got {dropout}.")
         self.network, self.dropout = self.kind(width, hidden, layers, batch_first=True), dropout
         self.out = nn.Identity() if hidden == width else nn.Linear(hidden, width)
 
     @abstractmethod
     def step(self, from_input: Tensor, from_hidden: Tensor, before: Carried) -> dict[str, Tensor]:
-        """W_i x_t + b_i and W_h h_{t-1} + b_h, (B, G H), and what one layer carried, (B, H) -> all that is computed.
+        """W_i x_t + b_i and W_h h_{t-1} + b_h, (B, G H), and one layer's old state, (B, H) each -> all that is computed.
 
-        What comes back must hold what is carried on, under the same names.
+        The result must hold the new state, under the same names as the old one.
         """
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         if self.training and self.dropout:
-            return self.forward_with_internals(x, state)[:2]
+            y, state, _ = self._run_steps(x, state)
+            return y, state
         hidden, state = run(self.network, x, state)
         return self.out(hidden), state
 
-    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """Also every gate, candidate and state that `step` names, (B, S, layers, H)."""
+    def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, Internals]:
+        """Also every gate, candidate and state that `step` returns, (B, S, layers, H)."""
+        y, state, values = self._run_steps(x, state)
+        gates = {
+            name: Gate(value, self.meanings[name].text, "B S layers H", self.meanings[name].bounds)
+            for name, value in values.items()
+        }
+        return y, state, Internals(gates)
+
+    def _run_steps(self, x: Tensor, state: State) -> tuple[Tensor, State, dict[str, Tensor]]:
+        """The output, the state, and all that `step` returned, (B, S, layers, H) each."""
         carried = initial(self.network, x) if state is None else {name: state[name] for name in _carries(self.network)}
         masks = self._masks(x, state)
-        after, watched, inputs = [], [], x
+        after, computed, inputs = [], [], x
         for layer, (w_input, w_hidden, b_input, b_hidden) in enumerate(self.network.all_weights):
             if masks is not None:
                 inputs = inputs * masks["input"][layer][:, None]
             from_input = inputs @ w_input.T + b_input
             now, steps = {name: value[:, layer] for name, value in carried.items()}, []
-            for place in range(x.shape[1]):
+            for time in range(x.shape[1]):
                 hidden = now["h"] if masks is None else now["h"] * masks["hidden"][layer]
-                steps.append(self.step(from_input[:, place], hidden @ w_hidden.T + b_hidden, now))
+                steps.append(self.step(from_input[:, time], hidden @ w_hidden.T + b_hidden, now))
                 now = {name: steps[-1][name] for name in carried}
-            watched.append({name: torch.stack([one[name] for one in steps], 1) for name in steps[0]})
+            computed.append({name: torch.stack([step[name] for step in steps], 1) for name in steps[0]})
             after.append(now)
-            inputs = watched[-1]["h"]
+            inputs = computed[-1]["h"]
         state = {name: torch.stack([layer[name] for layer in after], 1) for name in carried}
         if masks is not None:
             state["masks"] = masks
-        return self.out(inputs), state, {name: torch.stack([one[name] for one in watched], 2) for name in watched[0]}
+        values = {name: torch.stack([layer[name] for layer in computed], 2) for name in computed[0]}
+        return self.out(inputs), state, values
 
     def _masks(self, x: Tensor, state: State) -> dict[str, list[Tensor]] | None:
-        """Those in the state, else new ones: of each layer (B, what enters) and (B, H), 0 or 1 / (1 - dropout)."""
+        """The masks in the state, or new ones: per layer (B, input size) and (B, H), 0 or 1 / (1 - dropout)."""
         if not (self.training and self.dropout):
             return None
         if state is not None and "masks" in state:
@@ -92,21 +106,21 @@ class Recurrent(Mechanism):
             "input": [w_input.shape[1] for w_input, *_ in self.network.all_weights],
             "hidden": [self.network.hidden_size] * self.network.num_layers,
         }
-        kept = 1 - self.dropout
+        keep = 1 - self.dropout
         return {
-            kind: [x.new_empty(x.shape[0], size).bernoulli_(kept) / kept for size in each]
-            for kind, each in sizes.items()
+            kind: [x.new_empty(x.shape[0], size).bernoulli_(keep) / keep for size in layer_sizes]
+            for kind, layer_sizes in sizes.items()
         }
 
 
-def check(hidden: int, layers: int) -> None:
-    """Raises UsageError for a network that cannot be."""
+def check_sizes(hidden: int, layers: int) -> None:
+    """Raises UsageError unless both are at least 1."""
     if hidden < 1 or layers < 1:
-        raise UsageError(f"hidden={hidden}, layers={layers} cannot be: both are at least 1.")
+        raise UsageError(f"hidden and layers must be at least 1, got hidden={hidden}, layers={layers}.")
 
 
 def run(network: nn.RNNBase, x: Tensor, carried: Carried | None = None) -> tuple[Tensor, Carried]:
-    """x (B, S, D) -> hidden states of the last layer (B, S, H) and what is carried on, batch first."""
+    """x (B, S, D) -> hidden states of the last layer (B, S, H) and the new state, batch first."""
     carried = initial(network, x) if carried is None else carried
     before = tuple(carried[name].transpose(0, 1).contiguous() for name in _carries(network))
     hidden, after = network(x, before if len(before) > 1 else before[0])
@@ -115,7 +129,7 @@ def run(network: nn.RNNBase, x: Tensor, carried: Carried | None = None) -> tuple
 
 
 def initial(network: nn.RNNBase, x: Tensor) -> Carried:
-    """Before anything was read; x (B, *, D) gives rows, dtype and device."""
+    """The state before the first token; x (B, *, D) gives rows, dtype and device."""
     return {name: x.new_zeros(x.shape[0], network.num_layers, network.hidden_size) for name in _carries(network)}
 
 
@@ -126,7 +140,7 @@ def _carries(network: nn.RNNBase) -> tuple[str, ...]:
 def by_segment(function: Callable[[Tensor], Tensor], x: Tensor, segment: int) -> Tensor:
     """x (B, S, D) -> (B, S, *): `function`, (rows, T, D) -> (rows, T, *), of each segment; the last may be short.
 
-    Complete segments are so many rows of one call.
+    Complete segments are rows of a single call.
     """
     end = x.shape[1] // segment * segment
     parts = []

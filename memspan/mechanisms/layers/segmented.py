@@ -1,4 +1,4 @@
-"""What mechanisms that remember by whole segments have in common: the segment that is still open.
+"""The base class of mechanisms that write whole segments: the incomplete segment waits in the state.
 
 Letters: B batch, S tokens of the call, L length of a segment, N segments completed by the call, D model width.
 """
@@ -14,21 +14,24 @@ from memspan.state import State
 
 
 class Segmented(Mechanism):
-    """Tokens read what was written before their segment began; a segment is written when it is complete.
+    """Tokens read the memory as it was before their segment began; a segment is written when it is complete.
 
-    The stream may be cut anywhere: a segment that is not complete waits in the state, at most L - 1 hidden states.
-    The state is {"memory": what `initial` and `write` make, "open": (B, < L, D)}.
+    The stream may be cut anywhere: an incomplete segment, at most L - 1 hidden states, waits in the state.
+    The state is {"memory": the value of `initial` or `write`, "open": (B, < L, D)}.
+
+    Args:
+        segment: L.
     """
 
     def __init__(self, segment: int) -> None:
         super().__init__()
         if segment < 1:
-            raise UsageError(f"segment={segment} cannot be: a segment has at least one token.")
+            raise UsageError(f"segment must be at least 1 token, got {segment}.")
         self.segment = segment
 
     @abstractmethod
     def initial(self, x: Tensor) -> State:
-        """The memory before anything was read; x (B, *, D) gives rows, dtype and device."""
+        """The memory before the first token; x (B, *, D) gives rows, dtype and device."""
 
     @abstractmethod
     def read(self, x: Tensor, memory: State) -> Tensor:
@@ -39,11 +42,11 @@ class Segmented(Mechanism):
         """The memory after a segment whose code, from `encode`, is (B, *, *)."""
 
     def encode(self, x: Tensor) -> Tensor:
-        """Complete segments (B, N, L, D), all at once, -> what of each is written, (B, N, *, *)."""
+        """Complete segments (B, N, L, D), all at once -> the code of each that is written, (B, N, *, *)."""
         return x
 
-    def turn(self, x: Tensor, code: Tensor, memory: State) -> tuple[Tensor, State]:
-        """A complete segment is read, then written: for mechanisms where the two share their work."""
+    def read_and_write(self, x: Tensor, code: Tensor, memory: State) -> tuple[Tensor, State]:
+        """y of a complete segment and the memory after it, for mechanisms where the two share their work."""
         return self.read(x, memory), self.write(code, memory)
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
@@ -55,8 +58,8 @@ class Segmented(Mechanism):
         if complete:
             segments = tokens[:, :end].reshape(len(x), complete, self.segment, -1)
             codes = self.encode(segments)
-            for number in range(complete):
-                y, memory = self.turn(segments[:, number], codes[:, number], memory)
+            for index in range(complete):
+                y, memory = self.read_and_write(segments[:, index], codes[:, index], memory)
                 outputs.append(y)
         if end < tokens.shape[1]:
             outputs.append(self.read(tokens[:, end:], memory))
