@@ -150,7 +150,7 @@ def explain_answer(
 def _print_explanation(explanation: "explain.Explanation | explain.RecallExplanation") -> None:
     """Print the answer, and the facts and tables of the page."""
     page = explanation.page()
-    print_line(explanation.said, style="bold")
+    print_line(explanation.answer, style="bold")
     for name, value in page.facts:
         print_line(f"{name}: {value}")
     for table in page.tables:

@@ -1,6 +1,8 @@
-"""What an answer rests on: which tokens, segments or memories, and how that is shown."""
+"""The evidence for an answer: the tokens, segments or passages it is based on, as numbers and as a page."""
 
-from memspan.explain.attributions import METHODS, Explanation, explain
+from memspan.explain.attributions import explain
+from memspan.explain.explanation import Explanation
+from memspan.explain.methods import METHODS
 from memspan.explain.page import Page, Table, render, write
 from memspan.explain.passages import RecallExplanation, explain_recall
 

@@ -1,4 +1,4 @@
-"""One self-contained page: no scripts, nothing from elsewhere, every text escaped, readable on a phone and in print."""
+"""A self-contained HTML page: no scripts, no external files, every text escaped, readable on a phone and in print."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,39 +9,43 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from memspan.errors import UsageError
 
-LEVELS = 5  # shades of a colour, beside none
+LEVELS = 5  # shades of a colour
 TEMPLATE = "page.html"
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A number that is also drawn, as a part of the largest one in its column."""
+    """A number that is also drawn, relative to the largest magnitude in its column."""
 
     value: float
 
 
 @dataclass(frozen=True)
 class Cell:
+    """A cell of a table: a text, or a number with a bar."""
+
     text: str
     bar: Bar | None = None
 
 
 @dataclass(frozen=True)
 class Table:
+    """A table of the page."""
+
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
 
     def widths(self) -> list[list[int]]:
-        """Of each cell's bar, in percent; 0 where there is none."""
+        """The width of each cell's bar in percent; 0 for a cell without one."""
         numbers = [[0.0 if cell.bar is None else abs(cell.bar.value) for cell in row] for row in self.rows]
         largest = [max(column) or 1.0 for column in zip(*numbers, strict=True)]
-        return [[round(100 * one / most) for one, most in zip(row, largest, strict=True)] for row in numbers]
+        return [[round(100 * number / most) for number, most in zip(row, largest, strict=True)] for row in numbers]
 
 
 @dataclass(frozen=True)
 class ShadedSpan:
-    """A bit of text with its number, the number it is shaded by, and a mark before it."""
+    """A token span with its value, the value it is shaded by, and a mark before it."""
 
     text: str
     value: float
@@ -50,28 +54,28 @@ class ShadedSpan:
 
 
 @dataclass(frozen=True)
-class Coloured:
-    """A text whose pieces are shaded by their numbers."""
+class ShadedText:
+    """A text whose spans are shaded by their values."""
 
     title: str
     about: str
-    pieces: Sequence[ShadedSpan]
+    spans: Sequence[ShadedSpan]
 
     @property
     def language(self) -> str:
-        return language("".join(one.text for one in self.pieces))
+        return language("".join(span.text for span in self.spans))
 
     def classes(self) -> list[str]:
-        """Of each piece: "plus3" speaks for the answer with the third of `LEVELS` shades, "minus3" against it."""
-        largest = max((abs(one.shade) for one in self.pieces), default=0.0) or 1.0
-        levels = [round(LEVELS * abs(one.shade) / largest) for one in self.pieces]
-        signs = ["minus" if one.shade < 0 else "plus" for one in self.pieces]
+        """The CSS class of each span: "plus3" is evidence for the answer with the third of `LEVELS` shades, "minus3" against it."""
+        largest = max((abs(span.shade) for span in self.spans), default=0.0) or 1.0
+        levels = [round(LEVELS * abs(span.shade) / largest) for span in self.spans]
+        signs = ["minus" if span.shade < 0 else "plus" for span in self.spans]
         return [f"{sign}{level}" if level else "" for sign, level in zip(signs, levels, strict=True)]
 
 
 @dataclass(frozen=True)
 class Page:
-    """What stands on the page, in this order; `signed` where numbers below 0 speak against the answer."""
+    """The contents of a page, in order; `signed` if values below 0 are evidence against the answer."""
 
     title: str
     question: str
@@ -79,7 +83,7 @@ class Page:
     facts: Sequence[tuple[str, str]]
     how: Sequence[str]
     tables: Sequence[Table]
-    texts: Sequence[Coloured]
+    texts: Sequence[ShadedText]
     signed: bool = field(default=False)
 
 
@@ -89,7 +93,7 @@ def render(page: Page) -> str:
 
 
 def write(page: Page, path: str | Path) -> None:
-    """Raises UsageError for a path that cannot be written."""
+    """Writes the page as HTML. Raises UsageError if the path is not writable."""
     try:
         Path(path).write_text(render(page), "utf-8")
     except OSError as error:
@@ -97,15 +101,15 @@ def write(page: Page, path: str | Path) -> None:
 
 
 def language(text: str) -> str:
-    """What a browser must know to choose the right shapes for characters that languages share; "" for others."""
-    if any("\u3040" <= one <= "\u30ff" for one in text):
+    """The `lang` attribute by which a browser chooses the shapes of characters that languages share; "" for others."""
+    if any("\u3040" <= character <= "\u30ff" for character in text):
         return "ja"
-    return "zh" if any("\u3400" <= one <= "\u9fff" for one in text) else ""
+    return "zh" if any("\u3400" <= character <= "\u9fff" for character in text) else ""
 
 
 def plain(text: str) -> str:
-    """Without characters that HTML does not know."""
-    return "".join(one if one.isprintable() or one in "\n\t\u3000" or one.isspace() else "\ufffd" for one in text)
+    """The text with the replacement character for those that HTML does not allow."""
+    return "".join(c if c.isprintable() or c in "\n\t\u3000" or c.isspace() else "\ufffd" for c in text)
 
 
 @cache

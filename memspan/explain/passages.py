@@ -1,4 +1,4 @@
-"""What an answer from a memory rests on: the recalled passages, and why each was recalled."""
+"""The evidence for an answer from a memory: the retrieved passages, and the parts of their scores."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,21 +6,23 @@ from typing import Any
 from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.retriever import LIKELIHOOD_WEIGHT
 from memspan.errors import UsageError
-from memspan.explain.page import Bar, Cell, Coloured, Page, ShadedSpan, Table
-from memspan.explain.token_spans import pieces
+from memspan.explain.page import Bar, Cell, Page, ShadedSpan, ShadedText, Table
+from memspan.explain.token_spans import token_spans
 from memspan.memory import Memory
 from memspan.models.generate import Sampling
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A passage that was read again for the answer.
+    """A passage that was part of the prompt.
 
     Attributes:
-        score: what it was ranked by, the sum of the next three.
-        heads, words: how far it stands out from all passages of the memory to the retrieval heads, and by its words.
-        likelihood: how much likelier it makes the question, weighted; 0 where that was not computed.
-        tokens, values: its text in pieces, and how strongly the retrieval heads point at each from the question.
+        source: name of the document it is from.
+        start, end: its first and last character in the source.
+        score: the score it was ranked by, the sum of the next three.
+        heads, words: its scores by the retrieval heads and by word search, in standard deviations over all passages.
+        likelihood: the weighted gain in log-likelihood of the question; 0 if it was not computed.
+        tokens, values: its token spans, and the score of each by the retrieval heads for the question.
     """
 
     source: str
@@ -36,47 +38,48 @@ class Evidence:
 
 @dataclass(frozen=True)
 class RecallExplanation:
-    """An answer and the passages it rests on, best first."""
+    """An answer and the passages in its prompt, best first."""
 
     memory: str
     model: str
     question: str
-    said: str
+    answer: str
     passages: list[Evidence]
     memory_tokens: int
 
     def to_dict(self) -> dict[str, Any]:
+        """The explanation for JSON."""
         return asdict(self)
 
     def page(self) -> Page:
-        """The same for readers."""
+        """The explanation for readers."""
         rows = [
             [
                 Cell(str(number)),
-                Cell(f"{one.source}, characters {one.start:,}-{one.end:,}"),
-                *(Cell("", Bar(value)) for value in (one.score, one.heads, one.words, one.likelihood)),
+                Cell(f"{passage.source}, characters {passage.start:,}-{passage.end:,}"),
+                *(Cell("", Bar(value)) for value in (passage.score, passage.heads, passage.words, passage.likelihood)),
             ]
-            for number, one in enumerate(self.passages, 1)
+            for number, passage in enumerate(self.passages, 1)
         ]
-        about = "how strongly the retrieval heads point at each token from the question"
+        about = "score of each token by the retrieval heads for the question"
         texts = [
-            Coloured(
-                f"{number}. {one.source}",
+            ShadedText(
+                f"{number}. {passage.source}",
                 about,
-                [ShadedSpan(text, value, value) for text, value in zip(one.tokens, one.values, strict=True)],
+                [ShadedSpan(text, value, value) for text, value in zip(passage.tokens, passage.values, strict=True)],
             )
-            for number, one in enumerate(self.passages, 1)
+            for number, passage in enumerate(self.passages, 1)
         ]
         return Page(
-            title="What this answer rests on",
+            title="The evidence for this answer",
             question=self.question,
-            answer=self.said,
+            answer=self.answer,
             facts=[("Memory", f"{self.memory}, {self.memory_tokens:,} tokens"), ("Model", self.model)],
             how=[
-                "These passages were recalled and read again before the answer. A score is the sum of its three parts: how "
-                "far the passage stands out to the model's retrieval heads, how far by its words (both in standard "
-                "deviations over all passages of the memory), and how much likelier it makes the question.",
-                "The stronger a token's colour, the more strongly the retrieval heads point at it from the question.",
+                "These retrieved passages were part of the prompt. A score is the sum of three parts: by the model's retrieval "
+                "heads, by word search (both in standard deviations over all passages of the memory), and the gain in "
+                "likelihood of the question.",
+                "The stronger the colour of a token, the higher its score by the retrieval heads for the question.",
             ],
             tables=[Table("Passages", ["", "from", "score", "heads", "words", "likelihood"], rows)],
             texts=texts,
@@ -87,7 +90,7 @@ class RecallExplanation:
 def explain_recall(
     lm: LanguageModel, memory: Memory, question: str, sampling: Sampling | None = None
 ) -> RecallExplanation:
-    """Asks, and shows the passages that were read for the answer with the parts of their scores.
+    """The answer to a question, and the passages in its prompt with the parts of their scores.
 
     Raises UsageError for an empty question or memory.
     """
@@ -95,22 +98,22 @@ def explain_recall(
         raise UsageError("There is nothing to explain: the question is empty.")
     answer = lm.ask(memory, question, sampling=sampling)
     heads, words = lm.retriever.rankings(memory, question)
-    numbers = [one.number for one in answer.passages]
-    found = []
-    for one, values in zip(answer.passages, lm.retriever.token_scores(memory, question, numbers), strict=True):
-        shown = pieces(memory.ids(one.number).tolist(), lm.tokenizer.decode)
-        found.append(
+    numbers = [passage.number for passage in answer.passages]
+    evidence = []
+    for passage, values in zip(answer.passages, lm.retriever.token_scores(memory, question, numbers), strict=True):
+        spans = token_spans(memory.ids(passage.number).tolist(), lm.tokenizer.decode)
+        evidence.append(
             Evidence(
-                source=one.source,
-                start=one.start,
-                end=one.end,
-                score=one.score,
-                heads=float(heads[one.number]),
-                words=float(words[one.number]),
-                likelihood=0.0 if one.gain is None else LIKELIHOOD_WEIGHT * one.gain,
-                tokens=[text for text, _ in shown],
-                values=[float(values[places].sum()) for _, places in shown],
+                source=passage.source,
+                start=passage.start,
+                end=passage.end,
+                score=passage.score,
+                heads=float(heads[passage.number]),
+                words=float(words[passage.number]),
+                likelihood=0.0 if passage.gain is None else LIKELIHOOD_WEIGHT * passage.gain,
+                tokens=[text for text, _ in spans],
+                values=[float(values[tokens].sum()) for _, tokens in spans],
             )
         )
     path = "in RAM" if memory.path is None else str(memory.path)
-    return RecallExplanation(path, lm.name, question, answer.text, found, answer.memory_tokens)
+    return RecallExplanation(path, lm.name, question, answer.text, evidence, answer.memory_tokens)

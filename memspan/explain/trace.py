@@ -147,7 +147,9 @@ def trace_model(folder: Path, text: str | None = None, ids: Sequence[int] | None
     """
     model = open_model(folder)
     if not model.traceable:
-        raise UsageError(f"{folder} must hold a model whose mechanisms can be traced, got one of the kind '{model.kind}'.")
+        raise UsageError(
+            f"{folder} must hold a model whose mechanisms can be traced, got one of the kind '{model.kind}'."
+        )
     if (text is None) == (ids is None):
         raise UsageError("A model reads a text or token ids: give one of them.")
     vocabulary = model.config.vocabulary
@@ -200,8 +202,20 @@ def _tokens(folder: Path, text: str, vocabulary: int) -> tuple[list[int], list[A
 
 
 def plot(traces: Sequence[Trace], path: Path) -> None:
-    """Draws a panel for every quantity of every trace, three in a row. Raises UsageError without matplotlib."""
+    """Writes the figure of `draw` to a file. Raises UsageError without matplotlib, and if the file is not writable."""
     check_picture(path)
+    figure = draw(traces)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise UsageError(f"The picture cannot be written to {path}: {error.strerror or error}.") from error
+
+
+def draw(traces: Sequence[Trace]) -> Any:
+    """A matplotlib figure with a panel for every quantity of every trace, three in a row.
+
+    Raises UsageError without matplotlib.
+    """
     rows = [math.ceil(len(trace.gates) / COLUMNS) for trace in traces]
     figure = new_figure(COLUMNS * PANEL_WIDTH, sum(PANEL_HEIGHT * count + 0.3 for count in rows))
     blocks = figure.subfigures(len(traces), 1, squeeze=False, height_ratios=rows)
@@ -210,12 +224,12 @@ def plot(traces: Sequence[Trace], path: Path) -> None:
         panels = list(block.subplots(count, COLUMNS, squeeze=False).flat)
         for axes, (name, gate) in zip(panels, trace.gates.items(), strict=False):
             _draw(axes, name, gate, trace.steps)
+        lines = max((axes.get_lines() for axes in panels), key=len)
+        if len(lines) > 1:  # a unit has one colour in all panels
+            block.legend(handles=list(lines), loc="outside upper right", ncols=LINES, fontsize="x-small", frameon=False)
         for axes in panels[len(trace.gates) :]:
             axes.set_axis_off()
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise UsageError(f"The picture cannot be written to {path}: {error.strerror or error}.") from error
+    return figure
 
 
 def check_picture(path: Path) -> None:
@@ -232,14 +246,12 @@ def _draw(axes: Any, name: str, gate: Gate, steps: Sequence[Any]) -> None:
     values = gate.value.reshape(len(steps), -1)
     axes.set_title("\n".join(textwrap.wrap(f"{name}: {gate.meaning}", 42)), fontsize="small", loc="left")
     axes.set_xlabel("step", fontsize="x-small", labelpad=1)
-    positions = list(range(len(steps)))
+    positions = list(range(1, len(steps) + 1))
     units = " ".join(letters for letters in gate.shape.split()[2:]) or "value"
     if values.shape[1] <= LINES:
         for unit in range(values.shape[1]):
             label = f"unit {unit + 1}"
             axes.plot(positions, values[:, unit].tolist(), marker="o", markersize=3, label=label)
-        if values.shape[1] > 1:
-            axes.legend(fontsize="xx-small", framealpha=0.6, loc="best")
         axes.set_ylabel("share" if gate.bounds == SHARE else "value", fontsize="x-small", labelpad=1)
         if gate.bounds is not None:
             margin = 0.03 * (gate.bounds[1] - gate.bounds[0])
@@ -248,7 +260,10 @@ def _draw(axes: Any, name: str, gate: Gate, steps: Sequence[Any]) -> None:
     else:
         low, high = gate.bounds or (None, None)
         shown = values.double().masked_fill(~values.isfinite(), torch.nan).T.tolist()
-        image = axes.imshow(shown, aspect="auto", origin="lower", interpolation="nearest", vmin=low, vmax=high)
+        extent = (0.5, len(steps) + 0.5, 0.5, values.shape[1] + 0.5)
+        image = axes.imshow(
+            shown, aspect="auto", origin="lower", interpolation="nearest", vmin=low, vmax=high, extent=extent
+        )
         axes.set_ylabel(f"unit ({units})", fontsize="x-small", labelpad=1)
         axes.figure.colorbar(image, ax=axes).ax.tick_params(labelsize="xx-small")
     if len(steps) <= TICKS:

@@ -84,8 +84,8 @@ class Delta(Mechanism):
         """Also a_t, "decay", and b_t before the threshold, "rate": (B, S, H)."""
         decay, rate = self.rates(x).sigmoid().unflatten(2, (2, self.heads)).unbind(2)
         gates = {
-            "decay": Gate(decay, "decay: share of the matrix that is kept at the token", "B S H", SHARE),
-            "rate": Gate(rate, "write rate: share of the error that the token corrects", "B S H", SHARE),
+            "decay": Gate(decay, "share of the matrix that is kept at the token", "B S H", SHARE),
+            "rate": Gate(rate, "share of the error that the token corrects", "B S H", SHARE),
         }
         y, state = self(x, state)
         return y, state, Internals(gates)

@@ -27,8 +27,8 @@ class GRU(Recurrent):
 
     kind = nn.GRU
     meanings: ClassVar[Mapping[str, Meaning]] = {
-        "r": Meaning("reset gate: share of the old state that the candidate sees", SHARE),
-        "z": Meaning("update gate: share of the old state that is kept", SHARE),
+        "r": Meaning("reset gate, share of the old state that the candidate sees", SHARE),
+        "z": Meaning("update gate, share of the old state that is kept", SHARE),
         "n": Meaning("candidate for the new state", SIGNED_UNIT),
         "h": Meaning("hidden state", SIGNED_UNIT),
     }

@@ -35,10 +35,10 @@ class LSTM(Recurrent):
 
     kind = nn.LSTM
     meanings: ClassVar[Mapping[str, Meaning]] = {
-        "i": Meaning("input gate: share of the candidate that enters the cell", SHARE),
-        "f": Meaning("forget gate: share of the old cell that is kept", SHARE),
+        "i": Meaning("input gate, share of the candidate that enters the cell", SHARE),
+        "f": Meaning("forget gate, share of the old cell that is kept", SHARE),
         "g": Meaning("candidate for the cell", SIGNED_UNIT),
-        "o": Meaning("output gate: share of the cell that is shown", SHARE),
+        "o": Meaning("output gate, share of the cell that is shown", SHARE),
         "c": Meaning("cell"),
         "h": Meaning("hidden state", SIGNED_UNIT),
     }

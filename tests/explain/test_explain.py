@@ -15,8 +15,8 @@ from memspan.assistant.language_model import load_model
 from memspan.errors import UsageError
 from memspan.evaluation.predict import reopen
 from memspan.explain import METHODS, Explanation, explain, explain_recall, render
-from memspan.explain.page import Bar, Cell, Coloured, Page, ShadedSpan, Table
-from memspan.explain.token_spans import pieces
+from memspan.explain.page import Bar, Cell, Page, ShadedSpan, ShadedText, Table
+from memspan.explain.token_spans import token_spans
 from memspan.memory.index.head_scores import head_scores
 from memspan.models.scratch import ScratchConfig, ScratchModel
 from memspan.tasks.text.classification import Classification
@@ -109,7 +109,7 @@ def test_the_word_that_decides_is_found(checkpoint: Path, method: str, text: str
     if word == "锤子":
         text = text.replace("hammer", "ship")
     found = explain(checkpoint, text, method=method)
-    assert found.said == KEYS[word]
+    assert found.answer == KEYS[word]
     assert "".join(found.tokens).strip() == text
     inside = word_of(found, word)
     values = np.abs(found.views[0].values)
@@ -121,26 +121,26 @@ def test_the_word_that_decides_is_found(checkpoint: Path, method: str, text: str
 
 def test_attributions_add_up_to_what_the_text_contributes(checkpoint: Path) -> None:
     found = explain(checkpoint, TEXT)
-    contributed = found.log_probability - found.without_text
+    contributed = found.log_probability - found.log_probability_without_text
     assert found.delta is not None
     assert sum(found.views[0].values) - contributed == pytest.approx(found.delta, abs=1e-3)
     assert abs(found.delta) < 0.1 * contributed  # on the way retrieval chooses other blocks, which no integral follows
     assert sum(one.value for one in found.segments) == pytest.approx(sum(found.views[0].values))
-    assert found.memory is not None
-    assert found.inside is not None
-    assert found.memory + found.inside == pytest.approx(sum(found.views[0].values), abs=1e-4)
-    assert found.memory == pytest.approx(sum(one.value for one in found.segments if one.memory), abs=1e-4)
+    assert found.before_window is not None
+    assert found.within_window is not None
+    assert found.before_window + found.within_window == pytest.approx(sum(found.views[0].values), abs=1e-4)
+    assert found.before_window == pytest.approx(sum(one.value for one in found.segments if one.before_window), abs=1e-4)
 
 
 def test_a_fall_is_what_the_model_says_without_the_segment(checkpoint: Path) -> None:
     """Naive: the ids of one segment replaced by hand."""
     found = explain(checkpoint, TEXT)
     model, task, config = reopen(checkpoint)
-    ids = task.streams([{"text": TEXT, "label": found.said}], config.segments).ids
+    ids = task.streams([{"text": TEXT, "label": found.answer}], config.segments).ids
 
     def log_probability(ids: torch.Tensor) -> float:
         with torch.no_grad():
-            return float(model(ids)[0][0, -1].log_softmax(0)[task.tokenizer.size + task.numbers[found.said]])
+            return float(model(ids)[0][0, -1].log_softmax(0)[task.tokenizer.size + task.numbers[found.answer]])
 
     assert found.log_probability == pytest.approx(log_probability(ids), abs=1e-5)
     assert found.probability == pytest.approx(math.exp(found.log_probability))
@@ -150,7 +150,7 @@ def test_a_fall_is_what_the_model_says_without_the_segment(checkpoint: Path) -> 
         without[0, start : min(start + SEGMENT, ids.shape[1] - 1)] = task.tokenizer.pad  # the last token asks
         falls.append(log_probability(ids) - log_probability(without))
     assert [one.fall for one in found.segments] == pytest.approx(falls, abs=1e-5)
-    assert [one.memory for one in found.segments] == [*[True] * (len(falls) - 1), False]
+    assert [segment.before_window for segment in found.segments] == [*[True] * (len(falls) - 1), False]
 
 
 def test_attention_and_gates_are_those_of_each_layer(checkpoint: Path) -> None:
@@ -163,7 +163,7 @@ def test_attention_and_gates_are_those_of_each_layer(checkpoint: Path) -> None:
     gates = explain(checkpoint, TEXT, method="gates")
     assert [view.title.split(": ")[1] for view in gates.views] == ["i", "f", "o"]
     assert all(0 <= value <= 1 for view in gates.views for value in view.values)
-    assert gates.memory is None
+    assert gates.before_window is None
 
 
 def test_an_answer_of_several_tokens(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,18 +171,18 @@ def test_an_answer_of_several_tokens(checkpoint: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Classification, "answer_ids", lambda task, example: task.tokenizer.encode(" low hope sea"))
     found = explain(checkpoint, TEXT)
     whole, *parts = found.views
-    assert len(parts) == len(found.said_tokens) > 1
+    assert len(parts) == len(found.answer_tokens) > 1
     total = np.sum([view.values for view in parts], 0)
     assert whole.values == pytest.approx(total.tolist(), abs=1e-5)
-    assert found.probability == pytest.approx(math.prod(one.probability for one in found.said_tokens))
+    assert found.probability == pytest.approx(math.prod(one.probability for one in found.answer_tokens))
     assert "token 2 of the answer" in render(found.page())
 
 
 def test_a_text_that_is_too_long_says_what_was_not_read(checkpoint: Path) -> None:
     found = explain(checkpoint, TEXT + " sea" * 200, method="occlusion")
-    assert found.left_out >= 150
+    assert found.tokens_left_out >= 150
     assert found.segments[0].number == 1
-    assert f"{found.left_out:,} tokens at the end" in render(found.page())
+    assert f"{found.tokens_left_out:,} tokens at the end" in render(found.page())
 
 
 # ---- the page
@@ -232,7 +232,7 @@ def test_the_page_is_self_contained_and_escapes_the_text(checkpoint: Path, run: 
 
 
 def test_both_signs_are_told_apart_without_colour() -> None:
-    text = Coloured(
+    text = ShadedText(
         "t", "a", [ShadedSpan("for", 2.0, 2.0), ShadedSpan("against", -1.0, -1.0), ShadedSpan("neither", 0.0, 0.0)]
     )
     assert text.classes() == ["plus5", "minus2", ""]
@@ -249,7 +249,7 @@ def test_a_character_of_several_tokens_is_one_piece(checkpoint: Path) -> None:
     _, task, _ = reopen(checkpoint)
     text = "龘 sails 🚢 on"
     ids = task.tokenizer.encode(text)
-    found = pieces(ids, lambda some: task.tokenizer.inner.decode(some, skip_special_tokens=False))
+    found = token_spans(ids, lambda some: task.tokenizer.inner.decode(some, skip_special_tokens=False))
     assert "".join(one for one, _ in found).strip() == text
     assert [place for _, places in found for place in places] == list(range(len(ids)))
     assert any("龘" in one and len(places) > 1 for one, places in found)
@@ -295,7 +295,7 @@ def test_json_and_a_file(checkpoint: Path, run: Run) -> None:
     code, out, err = run(str(checkpoint), "--file", "letter.txt", "--json", "--method", "occlusion")
     assert (code, err) == (0, "")
     told = json.loads(out)
-    assert told["said"] == "tool"
+    assert told["answer"] == "tool"
     assert len(told["tokens"]) == len(told["views"][0]["values"]) == len(told["segment_of"])
 
 

@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from memspan.data.tokenizer import Tokenizer
-from memspan.mechanisms import MECHANISMS
+from memspan.explain import METHODS, trace
+from memspan.explain.methods import Reading
+from memspan.mechanisms import MECHANISMS, Gate, Internals, Mechanism, TraceInput
+from memspan.mechanisms.base import SHARE
 from memspan.models.classifier import Classifier, ClassifierConfig
 from memspan.models.scratch import ScratchConfig, ScratchModel
 from memspan.training.config import TrainConfig
@@ -139,6 +142,78 @@ def test_a_picture_of_what_has_more_dimensions_or_fewer(run: Run, tmp_path: Path
     assert (tmp_path / "seen.svg").stat().st_size > 10_000
 
 
+def test_a_picture_has_three_panels_in_a_row_and_gates_on_one_scale() -> None:
+    traces = [trace.trace_mechanism("lstm"), trace.trace_mechanism("attention", hidden=4)]
+    figure = trace.draw(traces)
+    assert figure.get_figwidth() < 9  # inches, of a page
+    lstm, attention = figure.subfigs
+    panels = [axes for axes in lstm.axes if axes.axison]
+    assert [axes.get_title(loc="left").split(":")[0] for axes in panels] == [*"ifgoch", "y"]
+    assert len({round(axes.get_subplotspec().colspan.start) for axes in panels}) == 3
+    for axes, (name, gate) in zip(panels, traces[0].gates.items(), strict=True):
+        title = " ".join(axes.get_title(loc="left").split())
+        assert title == f"{name}: {gate.meaning}"
+        assert axes.get_xlabel() == "step"
+        assert axes.get_ylabel() == ("share" if name in "ifo" else "value")
+        low, high = axes.get_ylim()
+        if name in "ifo":
+            assert -0.05 < low < 0 < 1 < high < 1.05
+    assert [text.get_text() for text in lstm.legends[0].get_texts()] == ["unit 1", "unit 2"]
+    weights = next(axes for axes in attention.axes if axes.get_title(loc="left").startswith("weights"))
+    assert weights.images[0].get_clim() == (0, 1)
+
+
+# ---- a mechanism of somebody's own
+
+
+class Leaky(Mechanism):
+    """A running mean with a gate (none)."""
+
+    trace_input = TraceInput(hidden="size")
+
+    def __init__(self, width: int, size: int = 3) -> None:
+        super().__init__()
+        self.into, self.out = torch.nn.Linear(width, 2 * size), torch.nn.Linear(size, width)
+
+    def forward(self, x: torch.Tensor, state: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        y, state, _ = self.forward_with_internals(x, state)
+        return y, state
+
+    def forward_with_internals(self, x: torch.Tensor, state: torch.Tensor | None = None) -> Any:
+        value, leak = self.into(x).chunk(2, 2)
+        leak = leak.sigmoid()
+        level, levels = torch.zeros_like(value[:, 0]) if state is None else state, []
+        for index in range(x.shape[1]):
+            level = leak[:, index] * level + value[:, index]
+            levels.append(level)
+        gates = {
+            "leak": Gate(leak, "share of the level that is kept", "B S H", SHARE),
+            "level": Gate(torch.stack(levels, 1), "level", "B S H"),
+        }
+        return self.out(torch.stack(levels, 1)), level, Internals(gates)
+
+
+def test_a_new_mechanism_is_traced_and_explained_without_another_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MECHANISMS, "leaky", Leaky)
+    traced = trace.trace_mechanism("leaky", hidden=4)
+    assert traced.gates["leak"].value.shape == (5, 4)
+    assert traced.parameters["into.weight"].shape == (
+        8,
+        1,
+    )  # it has a hidden size of its own, and reads numbers as they are
+    assert traced.to_dict()["meanings"]["leak"] == "share of the level that is kept"
+
+    model = ScratchModel(ScratchConfig(50, width=8, layers=[[{"name": "leaky"}]])).eval()
+    ids = torch.arange(12)[None]
+    found = METHODS["gates"](Reading(model, ids, ids * 0, 0, 11, [3], 4, 4))
+    assert [view.title.split(": ")[1] for view in found.views] == ["leak"]  # the level is not between 0 and 1
+    assert found.views[0].about == "share of the level that is kept; mean of its units"
+    assert found.views[0].values.shape == (12,)
+    (_, mechanism, x), *_ = trace.calls(model, ids)
+    leak = mechanism.forward_with_internals(x)[2].gates["leak"].value
+    torch.testing.assert_close(found.views[0].values, leak[0].mean(1))
+
+
 # ---- a trained model
 
 TEXT = "Zoe, né à Ur"
@@ -235,11 +310,11 @@ def test_a_picture_of_a_model(run: Run, tmp_path: Path) -> None:
         (["--model", "model"], "give one of them"),
         (["--model", "model", "--text", "a", "--input", "1"], "give one of them"),
         (["--model", "model", "--text", ""], "the text is empty"),
-        (["--model", "model", "--input", "1,256"], "does not know the token 256: its ids are 0 to 255"),
-        (["--model", "model", "--input", "1,-1"], "does not know the token -1"),
+        (["--model", "model", "--input", "1,256"], "must be 0 to 255, the model's vocabulary, got 256"),
+        (["--model", "model", "--input", "1,-1"], "got -1"),
         (["--model", "model", "--input", "1.5"], "must be whole numbers like 5,16,64"),
         (["--model", "model", "--text", "a", "--settings", "layers=2"], "leave out --settings"),
-        (["--model", "words", "--text", "a"], "give their ids with --input"),
+        (["--model", "words", "--text", "a"], "give token ids with --input"),
     ],
     ids=str,
 )

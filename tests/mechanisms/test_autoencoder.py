@@ -97,7 +97,7 @@ def test_it_learns_to_rebuild_random_tokens() -> None:
     "wrong", [{"rate": 1}, {"rate": 17}, {"rate": 3}, {"keep": 0}, {"latent": 0}, {"segment": 0}, {"heads": 3}], ids=str
 )
 def test_settings_that_cannot_be(wrong: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="must (be|divide)"):
+    with pytest.raises(UsageError, match=r"must (be|divide)"):
         Autoencoder(8, **wrong)
 
 

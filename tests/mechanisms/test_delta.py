@@ -131,10 +131,7 @@ def test_with_a_threshold_what_writing_erases_is_an_objective() -> None:
     [
         ({"rule": "hebb"}, "rule must be one of additive, delta, got 'hebb'"),
         ({"heads": 3}, "heads must divide a width of 8 unless `size` is set, got 3"),
-        *(
-            ({name: 0}, f"must be at least 1, got .*{name}=0")
-            for name in ("heads", "size", "chunk", "convolution")
-        ),
+        *(({name: 0}, f"must be at least 1, got .*{name}=0") for name in ("heads", "size", "chunk", "convolution")),
         ({"threshold": 1.0}, "below 1"),
     ],
     ids=str,

@@ -80,5 +80,5 @@ def test_the_memory_is_all_that_passes_from_segment_to_segment() -> None:
     "wrong", [{"tokens": 0}, {"depth": 0}, {"segment": 0}, {"heads": 3}, {"heads": 8}], ids=lambda wrong: str(wrong)
 )
 def test_settings_that_cannot_be(wrong: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="must (be|divide)"):
+    with pytest.raises(UsageError, match=r"must (be|divide)"):
         MemoryTokens(8, **wrong)

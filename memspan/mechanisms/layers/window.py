@@ -71,7 +71,7 @@ class WindowUpdate(NamedTuple):
         query_index: (R, S) indices of the segment's tokens.
         key_positions: (R, N).
         query_positions: (R, S).
-        index: (B, N) `key_index` for the state, on the CPU.
+        stored_index: (B, N) `key_index` for the state, on the CPU.
         seen: (B,) number of tokens that each row has read, on the CPU.
     """
 
@@ -81,7 +81,7 @@ class WindowUpdate(NamedTuple):
     query_index: Tensor
     key_positions: Tensor
     query_positions: Tensor
-    index: Tensor
+    stored_index: Tensor
     seen: Tensor
 
     def mask(self) -> Tensor | None:
@@ -110,7 +110,7 @@ def store(
         k, v = torch.cat([state["k"], k], 2), torch.cat([state["v"], v], 2)
     if update.columns is not None:
         k, v = take(k, update.columns), take(v, update.columns)
-    return update, {"k": k, "v": v, "index": update.index, "seen": update.seen}
+    return update, {"k": k, "v": v, "index": update.stored_index, "seen": update.seen}
 
 
 def update_window(
