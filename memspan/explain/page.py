@@ -97,7 +97,7 @@ def write(page: Page, path: str | Path) -> None:
     try:
         Path(path).write_text(render(page), "utf-8")
     except OSError as error:
-        raise UsageError(f"The page cannot be written to {path}: {error.strerror or error}.") from error
+        raise UsageError(f"Writing the page to {path} failed: {error.strerror or error}.") from error
 
 
 def language(text: str) -> str:

@@ -208,7 +208,7 @@ def plot(traces: Sequence[Trace], path: Path) -> None:
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
-        raise UsageError(f"The picture cannot be written to {path}: {error.strerror or error}.") from error
+        raise UsageError(f"Writing the picture to {path} failed: {error.strerror or error}.") from error
 
 
 def draw(traces: Sequence[Trace]) -> Any:
@@ -235,7 +235,7 @@ def draw(traces: Sequence[Trace]) -> Any:
 def check_picture(path: Path) -> None:
     """Raises UsageError unless the file's name is that of a picture."""
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path} is no picture: its name must end with {' or '.join(SUFFIXES)}.")
+        raise UsageError(f"The name of a picture must end with {' or '.join(SUFFIXES)}, got {path}.")
 
 
 def _draw(axes: Any, name: str, gate: Gate, steps: Sequence[Any]) -> None:

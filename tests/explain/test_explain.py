@@ -305,8 +305,8 @@ def test_what_cannot_be_is_said_in_a_sentence(checkpoint: Path, run: Run, tmp_pa
     assert "the text is empty" in refused(run, model, "  ")
     assert "Give one text" in refused(run, model)
     assert "Give one text" in refused(run, model, TEXT, "--file", "letter.txt")
-    assert "cannot be read" in refused(run, model, "--file", "none.txt")
-    assert "cannot be written" in refused(run, model, TEXT, "--method", "gates", "--html", "nowhere/why.html")
+    assert "none.txt is not readable" in refused(run, model, "--file", "none.txt")
+    assert "Writing the page to nowhere/why.html failed" in refused(run, model, TEXT, "--method", "gates", "--html", "nowhere/why.html")
     assert "There is no folder nowhere" in refused(run, "nowhere", TEXT)
 
     synthetic = tmp_path / "synthetic"

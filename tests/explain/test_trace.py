@@ -305,7 +305,7 @@ def test_a_picture_of_a_model(run: Run, tmp_path: Path) -> None:
         (["lstm", "--settings", "layers=0"], "layers must be at least 1"),
         (["attention", "--hidden", "3"], "must divide a width of 3"),
         (["lstm", "--plot", "lstm.txt"], "must end with .png or .svg"),
-        (["lstm", "--plot", "nowhere/lstm.png"], "cannot be written to nowhere/lstm.png"),
+        (["lstm", "--plot", "nowhere/lstm.png"], "Writing the picture to nowhere/lstm.png failed"),
         (["--model", "nowhere", "--text", "a"], "There is no folder nowhere"),
         (["--model", "model"], "give one of them"),
         (["--model", "model", "--text", "a", "--input", "1"], "give one of them"),
