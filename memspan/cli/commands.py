@@ -25,9 +25,8 @@ def _for_help(parameters: list[Any]) -> list[Any]:
     for option in options:
         if option.is_flag and option.metavar is None:
             option.metavar = ""
-    *before, last = options
-    if before and all(option.rich_help_panel for option in before):
-        last.rich_help_panel = before[-1].rich_help_panel
+    if len(options) > 1 and all(option.rich_help_panel for option in options[:-1]):
+        options[-1].rich_help_panel = options[-2].rich_help_panel
     return parameters
 
 

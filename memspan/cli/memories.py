@@ -1,7 +1,6 @@
 """`memspan inspect`, `fork`, `forget` and `merge`: what can be done with a memory without its model."""
 
 import sys
-from fnmatch import fnmatchcase
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated
@@ -57,11 +56,12 @@ def forget(
     Example: memspan forget library.mem --source "drafts/*"
     """
     from memspan.memory import load_memory
+    from memspan.memory.source_names import matching
 
     memory = load_memory(folder)
-    matching = [name for name in memory.sources if name == source or fnmatchcase(name, source)]
-    if matching and not yes:
-        _confirm(f"Forget {count(len(matching), 'source')} ({shorten(', '.join(matching), PREVIEW)}) for good?")
+    names = matching(source, memory.sources)
+    if not yes:
+        _confirm(f"Forget {count(len(names), 'source')} ({shorten(', '.join(names), PREVIEW)}) for good?")
     for name in memory.forget(source):
         print_line(f"Forgot {name}.")
 

@@ -170,7 +170,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         (("eval", "runs/classification/best", "--task", "dialogue"), "trained for classification, not for dialogue"),
         (("eval", "runs/classification/best", "--task", "recall"), "trained for classification, not for recall"),
         (("eval", "runs/recall/best", "--task", "classification"), "trained for recall, not for classification"),
-        (("predict", "runs/classification/best", "hello", "--with", "runs/recall/best"), "only models of one task"),
+        (("predict", "runs/classification/best", "hello", "--with", "runs/recall/best"), "must have the same vocabulary, got"),
         (("eval", "runs/classification/best", "--task-settings", "data=strange.csv"), "label 'zebra', which the model was not"),
         (("eval", "runs/recommendation/best", "--task-settings", "data=events.csv"), "which training never saw: leave such events out"),
         (("predict", "runs/recommendation/best", "No such film"), "There is no item 'No such film'"),
