@@ -162,8 +162,8 @@ def compare_memories(
 
     Without memory, every layer sees only its current window.
 
-    A pretrained model (--model) answers questions about long texts, either from retrieved passages or from the end of the
-    text alone; it is trained only if --lora sets a rank.
+    A pretrained model (--model) answers questions about long texts, from retrieved passages or
+    from the end of the text alone; it is trained only if --lora sets a rank.
 
     Example: memspan compare --task classification --mechanism delta --seconds 30
     """
