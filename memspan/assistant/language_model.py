@@ -53,7 +53,9 @@ class LanguageModel:
 
     Attributes:
         heads: the retrieval heads.
-        encoder, reader, retriever: what reads texts, appends them to memories, and searches these.
+        encoder: encodes texts and questions by the keys and queries of the heads.
+        reader: appends texts to memories.
+        retriever: searches memories.
         decoder: generates token by token.
         fingerprint: of the memories made with this model.
     """

@@ -1,4 +1,4 @@
-"""What is kept: the Memory, and its files on disk."""
+"""Memories: the object, and its files on disk."""
 
 from memspan.memory.memory import Memory, load_memory
 from memspan.memory.store.encoded_text import EncodedText

@@ -1,0 +1,1 @@
+"""The store of a memory: shards, snapshots, and the folder in which they are kept."""

@@ -1,9 +1,9 @@
-"""When shards are joined: few files, and no byte rewritten often.
+"""Compaction: which shards are joined, so that there are few files and no byte is rewritten often.
 
-Shard sizes fall into classes, each eight times the last; the small ones share the first. A new shard takes in the smaller
-ones just before it, and eight shards of one class become one of the next. So classes never rise along the list, each
-occurs at most seven times, and a byte is rewritten at most once per class: shards grow with the logarithm of the memory,
-and only the final class, whose shards are left alone, grows with it.
+Shard sizes fall into classes, each eight times the previous one; all small shards are of the first. A new shard absorbs
+the smaller ones just before it, and eight shards of one class become one of the next. So classes never rise along the
+list, each occurs at most seven times, and a byte is rewritten at most once per class: the number of shards grows with the
+logarithm of the memory, except for shards of the final class, which are left alone.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,8 @@ FINAL_CLASS = 9  # shards from 64 MiB
 
 @dataclass
 class _Run:
+    """Adjacent shards that become one: indices `first` to `end`, and their bytes together."""
+
     first: int
     end: int
     size: int

@@ -1,10 +1,10 @@
-"""Durable files: the only door between a memory and the disk.
+"""Durable files: all access of a memory to the disk.
 
 A file is written under a temporary name, flushed, renamed into place, and its folder is flushed: after a crash or a
 power cut there is the whole old file or the whole new one. A file is read only if it is a regular file of the
-expected size and checksum, so that a pipe, a link or a foreign file can neither hang nor fool the reader.
+expected size and checksum, so that a pipe, a link or a foreign file can neither block nor deceive the reader.
 
-Errors of the system leave this module as `MemspanError`, with the path and the way out.
+Errors of the operating system are raised as `MemspanError`, with the path and the way out.
 """
 
 import errno
@@ -27,7 +27,7 @@ Bytes: TypeAlias = bytes | memoryview | mmap.mmap
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 TEMPORARY = ".tmp"  # how the name of an unfinished file ends; it begins with a dot
 MAPPED_FROM = 256 * 1024  # bytes; a mapping holds a file descriptor, so smaller files are read instead
-CHUNK = 1024 * 1024  # bytes hashed at a time
+CHUNK = 1024 * 1024  # bytes read and hashed at a time
 
 # Absent on some systems, where they are not needed.
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -36,7 +36,7 @@ _BINARY = getattr(os, "O_BINARY", 0)
 
 
 def write(path: Path, chunks: Iterable[Bytes]) -> tuple[int, str]:
-    """Put a file at `path`, replacing what is there; when this returns, it survives a power cut.
+    """Write a file at `path`, replacing any other; when this returns, it survives a power cut.
 
     Returns:
         The bytes written, and their sha256 in hex.
@@ -61,7 +61,7 @@ def write(path: Path, chunks: Iterable[Bytes]) -> tuple[int, str]:
 
 
 def link(source: Path, path: Path) -> bool:
-    """Give the file `source` a second name, durably; False where that is impossible and a copy is called for."""
+    """Give the file `source` a second name, durably; False where that is impossible, and the file must be copied."""
     try:
         os.link(source, path, follow_symlinks=False)
     except OSError:  # no links on this file system, another disk, or `source` is gone: the copy tells them apart
@@ -81,7 +81,7 @@ def read(path: Path, limit: int) -> bytes:
     """
     with _opened(path) as (descriptor, size):
         if size > limit:
-            raise DamagedMemory(f"{path} has {size} bytes, more than the {limit} such a file can have. {WAY_OUT}")
+            raise DamagedMemory(f"{path} must have at most {limit} bytes, got {size}. {WAY_OUT}")
         return b"".join(_chunks(descriptor, size))
 
 
@@ -95,18 +95,18 @@ def read_verified(path: Path, size: int, sha256: str) -> Bytes:
     """
     with _opened(path) as (descriptor, actual):
         if actual != size:
-            raise DamagedMemory(f"{path} has {actual} bytes instead of {size}. {WAY_OUT}")
+            raise DamagedMemory(f"{path} must have {size} bytes, got {actual}. {WAY_OUT}")
         if size < MAPPED_FROM:
             content: Bytes = b"".join(_chunks(descriptor, size))
-            found = hashlib.sha256(content).hexdigest()
+            digest = hashlib.sha256(content).hexdigest()
         else:
             # Read before it is mapped: a bad sector is then an error, where touching a mapping would kill the process.
             hasher = hashlib.sha256()
             for chunk in _chunks(descriptor, size):
                 hasher.update(chunk)
-            found = hasher.hexdigest()
+            digest = hasher.hexdigest()
             content = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
-    if found != sha256:
+    if digest != sha256:
         raise DamagedMemory(f"{path} does not match its checksum. {WAY_OUT}")
     return content
 
@@ -124,14 +124,14 @@ def flush_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, for the owner's eyes only; an existing one is closed to others if possible."""
+    """Make a folder, and those above it, accessible to the owner only; an existing one is closed to others if possible."""
     with explained("create", path):
         if not path.parent.is_dir():
             make_folder(path.parent)
         try:
             os.mkdir(path, FOLDER_MODE)
         except FileExistsError:
-            with suppress(PermissionError):  # a mount point may belong to somebody else; the files in it are private
+            with suppress(PermissionError):  # a mount point may belong to another user; the files in it are private
                 os.chmod(path, FOLDER_MODE)
         else:
             os.chmod(path, FOLDER_MODE)  # the umask may have taken bits away
@@ -139,7 +139,7 @@ def make_folder(path: Path) -> None:
 
 
 def status(path: Path) -> os.stat_result | None:
-    """What the system says of a path, without following a link; `None` if there is nothing."""
+    """The status of a path, without following a link; `None` if there is nothing."""
     with explained("read", path):
         try:
             return os.lstat(path)
@@ -158,9 +158,9 @@ def names(path: Path) -> list[str]:
 
 def sizes(path: Path) -> dict[Path, int]:
     """Everything in a folder that is no folder itself, sorted, with its bytes; nothing if there is no such folder."""
-    found = {path / name: status(path / name) for name in names(path)}
+    entries = {path / name: status(path / name) for name in names(path)}
     return {
-        file: entry.st_size for file, entry in found.items() if entry is not None and not stat.S_ISDIR(entry.st_mode)
+        file: entry.st_size for file, entry in entries.items() if entry is not None and not stat.S_ISDIR(entry.st_mode)
     }
 
 
@@ -171,7 +171,7 @@ def is_temporary(name: str) -> bool:
 
 @contextmanager
 def locked(path: Path, seconds: float) -> Iterator[None]:
-    """Hold the lock file `path`, waiting at most `seconds` for whoever holds it.
+    """Hold the lock file `path`, waiting at most `seconds` for its holder.
 
     Raises:
         MemoryLocked: it was not free in time.
@@ -221,7 +221,7 @@ def _explanation(action: str, path: Path, error: OSError) -> MemspanError:
 
 
 def _fill(descriptor: int, chunks: Iterable[Bytes]) -> tuple[int, str]:
-    """Write this content to a new file, flush and close it; returns its size and sha256."""
+    """Write the chunks to a new file, flush and close it; returns its size and sha256."""
     hasher, size = hashlib.sha256(), 0
     try:
         for chunk in chunks:
@@ -235,12 +235,12 @@ def _fill(descriptor: int, chunks: Iterable[Bytes]) -> tuple[int, str]:
 
 
 def _write_all(descriptor: int, content: memoryview) -> None:
-    while len(content) > 0:  # the system may take less than it was given
+    while len(content) > 0:  # the system may write less than it was passed
         content = content[os.write(descriptor, content) :]
 
 
 def _flush_folder(path: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there, and renames are journalled
+    if os.name == "nt":  # Windows opens no folders, and journals renames
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,10 +1,10 @@
-"""A memory's folder: which file is where, and the one moment at which a change becomes true.
+"""A memory's folder: which file is where, and the one moment at which a change takes effect.
 
 manifest.json             which shards, in order, with their sizes and checksums; its rename is the commit
 parts/<name>.safetensors  the shards, immutable; one that the manifest does not name does not exist
 search.sqlite             the word index, a cache that may be missing or stale
 search.json               what the word index covers, and its checksum
-lock                      held by whoever writes; readers take no lock
+lock                      held by the writer; readers take no lock
 unfinished                there while the folder is being made; such a folder holds nothing yet
 """
 
@@ -42,7 +42,7 @@ _UNFINISHED = b"The memory was not saved to its end and holds nothing. Save it h
 
 
 class Folder:
-    """The files of one memory. Whoever calls a method that writes holds `lock`.
+    """The files of one memory. The caller of a method that writes holds `lock`.
 
     Attributes:
         path: the folder.

@@ -30,7 +30,7 @@ _STAMP_FIELDS = {"lineage": str, "generation": int, "passages": int, "bytes": in
 
 
 class IndexFile:
-    """The files search.sqlite and search.json in the folder of a memory. Whoever writes holds the folder's lock."""
+    """The files search.sqlite and search.json in the folder of a memory. A writer holds the folder's lock."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
