@@ -127,6 +127,6 @@ def _unread(chunks: Iterator[str], name: str, record: SourceRecord | None) -> It
 
 
 def _last_ids(memory: Memory, source: str) -> list[int]:
-    """The ids of the last two passages of a source: more than the context of the next segment; none for a new source."""
+    """The ids of the last two passages of a source, the context of what is read next; none for a new source."""
     numbers = memory.passages_of(source)[-2:]
     return np.concatenate([memory.ids(number) for number in numbers]).tolist() if numbers else []

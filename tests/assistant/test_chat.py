@@ -1,10 +1,12 @@
 """A conversation is kept exchange by exchange, goes on after a restart, and finds what left its window."""
 
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from memspan import LanguageModel, load_memory, load_model
+from memspan import LanguageModel, load_memory
 from memspan.assistant import chat as chat_room
 from memspan.assistant.chat import KIND, Chat
 from memspan.errors import UsageError
@@ -12,11 +14,6 @@ from memspan.memory import Memory
 from memspan.models.generate import Sampling
 
 SHORT = Sampling(max_new_tokens=8)
-
-
-@pytest.fixture(scope="module")
-def lm(tiny_model: Path) -> LanguageModel:
-    return load_model(str(tiny_model), dtype="float32")
 
 
 def talk(lm: LanguageModel, memory: Memory, *turns: str) -> Chat:
@@ -85,6 +82,39 @@ def test_documents_are_recalled_as_quoted_data(lm: LanguageModel, monkeypatch: p
     assert "> Captain Birtle locked the strongroom.\n> Nobody saw him.\n\nWho?" in prompt_of(chat, "Who?")
     list(chat.reply("Who?"))
     assert chat.transcript[-1].user == "Who?"
+
+
+def test_passages_longer_than_the_budget_are_left_out(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_room, "MIN_GAIN", -100.0)
+    memory = lm.read("Captain Birtle locked the strongroom at midnight.", source="log.txt")
+    for budget, passages in ((3, 0), (100, 1)):
+        chat = Chat(lm, memory, sampling=SHORT, budget=budget)
+        chat.prompt_ids("Who locked the strongroom?")
+        assert len(chat.recalled) == passages
+
+
+def test_the_prompt_fits_also_where_lengths_were_underestimated(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_room, "TEMPLATE_TOKENS", -40)
+    memory = lm.new_memory()
+    for day in range(12):
+        turns = [["user", f"Day {day}. {'Fog all day. ' * 40}"], ["assistant", "Yes."]]
+        lm.remember(memory, "An exchange.", source=f"chat/{day:02}", kind=KIND, turns=turns)
+    prompt = prompt_of(chat := Chat(lm, memory, sampling=SHORT), "And today?")
+    assert len(chat.prompt_ids("And today?")) + SHORT.max_new_tokens <= lm.decoder.window
+    assert "Day 11." in prompt
+    assert "Day 0." not in prompt
+
+
+def test_two_exchanges_of_the_same_moment_have_names_of_their_own(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    monkeypatch.setattr(chat_room, "datetime", SimpleNamespace(now=lambda zone: now))
+    chat = talk(lm, lm.new_memory(), "One.", "Two.", "Three.")
+    name = "chat/2026-01-02T00:00:00.000000Z"
+    assert [exchange.source for exchange in chat.transcript] == [name, f"{name} (2)", f"{name} (3)"]
 
 
 def test_an_answer_closed_early_is_kept_as_far_as_it_came(lm: LanguageModel) -> None:

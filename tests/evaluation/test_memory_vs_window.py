@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from memspan import cli
 from memspan.errors import UsageError
@@ -11,6 +12,7 @@ from memspan.evaluation.ablation import NONE
 from memspan.evaluation.memory_vs_window import MEMORY, PromptedModel, Window, compare_memory_with_window
 from memspan.memory.index.calibration import RetrievalHeads
 from memspan.pretrained import hub
+from memspan.pretrained.decoding import Decoder
 from memspan.training.config import TrainConfig
 
 TOWNS = ("Aldburg", "Brevik", "Corvino", "Dunmore", "Estrela", "Falkirk", "Gruyere", "Hovden", "Imatra", "Jesenik")
@@ -82,6 +84,23 @@ def test_examples_are_shown_before_the_question(setup: dict[str, object]) -> Non
     trained = [asker.task.example(record) for record in asker.task.records]
     assert any(f"{one.question}\nAnswer: {one.target}\n\n" in shown for one in trained)
     assert "\n" not in asker._say("How many?", "Some text.")
+
+
+@pytest.mark.parametrize(
+    ("task", "instruction"),
+    [("question_answering", "in a few words: How many men"), ("summarisation", "in one paragraph: ")],
+)
+def test_the_instruction_is_the_tasks_or_that_of_the_assistant(
+    setup: dict[str, object], task: str, instruction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts: list[list[int]] = []
+    monkeypatch.setattr(Decoder, "generate", lambda self, ids, sampling: prompts.append(ids) or iter(()))
+    changes = {} if task == setup["task"] else {"data": [], "task_settings": {"limit": 20, "held_out": 0.5}}
+    config = TrainConfig(**{**setup, "task": task, **changes}, device="cpu")
+    compare_memory_with_window(config, [0], limit=1, documents=2, budget=60)
+    tokenizer = AutoTokenizer.from_pretrained(setup["model"])
+    assert len(prompts) == 2
+    assert all(f"Answer from the text above, {instruction}" in tokenizer.decode(ids) for ids in prompts)
 
 
 def test_low_rank_changes_are_learned_first(setup: dict[str, object]) -> None:
