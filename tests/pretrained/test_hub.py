@@ -1,0 +1,176 @@
+"""Converted models: a GGUF file becomes a folder once, and a folder with a changed file is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import gguf
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import memspan
+from memspan.errors import DamagedFolder, UsageError
+from memspan.memory.index.calibration import RetrievalHeads
+from memspan.pretrained import hub
+
+NAMES = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+def write_gguf(folder: Path, path: Path) -> Path:
+    """The tiny Llama in `folder` as a GGUF file in float32."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    config, writer = model.config, gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(config.vocab_size)
+    inner = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(sorted(inner["vocab"], key=inner["vocab"].get))
+    writer.add_token_types([3, 3] + [1] * (config.vocab_size - 2))
+    writer.add_token_merges([" ".join(merge) for merge in inner["merges"]])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    for name, weight in model.state_dict().items():
+        writer.add_tensor(*_tensor(name, weight, config))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _tensor(name: str, weight: torch.Tensor, config: object) -> tuple[str, object]:
+    whole = {"model.embed_tokens.weight": "token_embd", "model.norm.weight": "output_norm", "lm_head.weight": "output"}
+    if name in whole:
+        return f"{whole[name]}.weight", weight.numpy()
+    _, _, layer, module = name.removesuffix(".weight").split(".", 3)
+    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}.get(NAMES[module])
+    if heads is not None:  # the format stores the two halves of a rotated pair side by side
+        weight = weight.view(heads, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
+    return f"blk.{layer}.{NAMES[module]}.weight", weight.contiguous().numpy()
+
+
+@pytest.fixture(scope="module")
+def tiny_gguf(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_gguf(tiny_model, tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture(scope="module")
+def converted(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache with the one model in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setenv("MEMSPAN_CACHE", str(cache))
+        hub.load(str(tiny_gguf), device="cpu", dtype="float32")
+    return cache
+
+
+@pytest.fixture
+def cache(converted: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A copy of the cache, and the folder of the model in it."""
+    shutil.copytree(converted, tmp_path / "cache")
+    monkeypatch.setenv("MEMSPAN_CACHE", str(tmp_path / "cache"))
+    (model,) = hub.cached_models()
+    assert model.name == "tiny"
+    return model.path
+
+
+def test_a_converted_model_is_the_model(tiny_model: Path, tiny_gguf: Path, cache: Path) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+    model, tokenizer, folder = hub.load(str(tiny_gguf), device="cpu", dtype="float32")
+    assert folder == cache
+    assert hub.resolve(str(tiny_gguf)) == str(cache)
+    assert before == {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}  # it was not converted again
+    ids = tokenizer("The log of the ship.", return_tensors="pt").input_ids
+    assert torch.equal(
+        ids, AutoTokenizer.from_pretrained(tiny_model)("The log of the ship.", return_tensors="pt").input_ids
+    )
+    plain = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16).float().eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids).logits, plain(ids).logits, rtol=1e-4, atol=1e-5)
+
+
+def damages(content: bytes, everywhere: bool) -> list[bytes]:
+    """The content with a byte flipped or cut off, at every index or at twenty of them."""
+    step = 1 if everywhere else max(1, len(content) // 20)
+    flipped = [
+        content[:index] + bytes([content[index] ^ 1]) + content[index + 1 :] for index in range(0, len(content), step)
+    ]
+    return [*flipped, content[:-1], b"", content + b"\n"]
+
+
+def test_every_change_of_every_file_is_refused(tiny_gguf: Path, cache: Path) -> None:
+    names = sorted(path.name for path in cache.iterdir())
+    assert {"checksums.json", "config.json", "memspan.json", "model.safetensors", "tokenizer.json"} <= set(names)
+    for name in names:
+        path = cache / name
+        content = path.read_bytes()
+        for changed in damages(content, everywhere=len(content) < 500):
+            path.write_bytes(changed)
+            with pytest.raises(DamagedFolder, match=r"is damaged.*: delete .*, and the model is converted again\.$"):
+                hub.load(str(tiny_gguf), device="cpu")
+        path.unlink()
+        with pytest.raises(DamagedFolder, match=rf"{name}.*: delete .*, and the model is converted again\.$"):
+            hub.load(str(tiny_gguf), device="cpu")
+        path.write_bytes(content)
+    hub.load(str(tiny_gguf), device="cpu")
+
+
+def test_a_reader_of_the_tokenizer_checks_all_files_but_the_weights(tiny_gguf: Path, cache: Path) -> None:
+    weights, tokenizer = cache / "model.safetensors", cache / "tokenizer.json"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert hub.resolve(str(tiny_gguf)) == str(cache)
+    with pytest.raises(DamagedFolder, match=r"model\.safetensors is damaged"):
+        hub.resolve(str(tiny_gguf), weights=True)
+    tokenizer.write_bytes(tokenizer.read_bytes()[:-1])
+    with pytest.raises(DamagedFolder, match=r"tokenizer\.json is damaged"):
+        hub.resolve(str(tiny_gguf))
+
+
+def test_what_the_sentence_advises_helps(tiny_gguf: Path, cache: Path) -> None:
+    (cache / "config.json").write_text("{}", "utf-8")
+    with pytest.raises(DamagedFolder):
+        hub.load(str(tiny_gguf), device="cpu")
+    shutil.rmtree(cache)
+    hub.load(str(tiny_gguf), device="cpu")
+    assert (cache / "checksums.json").is_file()
+
+
+def test_calibrated_heads_are_checked_too(tiny_gguf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = RetrievalHeads(((1, 2), (0, 1)), 0.5, 0.25)
+    monkeypatch.setattr("memspan.assistant.language_model.calibrate", lambda *_: heads)
+    for recalibrate in (False, True, False):
+        assert memspan.load_model(str(tiny_gguf), dtype="float32", recalibrate=recalibrate).heads == heads
+    path = cache / "heads.json"
+    path.write_text(path.read_text("utf-8").replace("2", "3"), "utf-8")
+    with pytest.raises(DamagedFolder, match=r"heads\.json is damaged"):
+        memspan.load_model(str(tiny_gguf), dtype="float32")
+
+
+def test_what_is_no_source_of_a_model(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="There is no file"):
+        hub.load(str(tmp_path / "none.gguf"))
+    with pytest.raises(UsageError, match="There is no file"):
+        hub.add(tmp_path / "none.whl")
+    wheel = tmp_path / "llm.whl"
+    wheel.write_bytes(b"nothing")
+    with pytest.raises(UsageError, match="must be an undamaged wheel of an embedded model"):
+        hub.add(wheel)
