@@ -37,6 +37,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
+    from memspan.training.build import build_task
     from memspan.training.config import TrainConfig
     from memspan.training.loop import train
     from memspan.training.measure import measure
@@ -47,7 +48,7 @@ def main() -> None:
         archive.extract(member, scratch, filter="data")
     stories = scratch / member.name
     book = report.needs(report.DATA / "gutenberg_en" / "pg2600_war_and_peace.txt")
-    config = TrainConfig(
+    config = TrainConfig.of(
         task="babi_book",
         task_settings={"stories": str(stories), "book": str(book)},
         layers=[
@@ -56,23 +57,23 @@ def main() -> None:
         ],
         segments=8,
         curriculum=2,
-        rows=16,
+        batch_size=16,
         seconds=options.seconds / 2 if options.mechanism == "delta" else options.seconds,
         learning_rate=3e-3,
         seed=options.seed,
         device="cpu",
         eval_every=200,
-        eval_rows=64,
+        eval_batch_size=64,
     )
     done = train(config, lambda at: print(at, flush=True) if at.step % 100 == 0 else None)
-    task, rows = config.make_task(), []
+    task, rows = build_task(config), []
     if options.mechanism == "delta":
         write_less(done.model, task, options.seconds / 2, options.seed)
     for name in list(LENGTHS)[: list(LENGTHS).index(options.upto) + 1]:
         segments, streams, batches = LENGTHS[name]
         score = measure(done.model, task, segments, streams, batches)
         rows.append(
-            {"tokens": name, "accuracy": score.accuracy, "questions": score.asked, "state bytes": score.state_bytes}
+            {"tokens": name, "accuracy": score.accuracy, "questions": score.targets, "state bytes": score.state_bytes}
         )
         print(rows[-1], flush=True)
     report.table(rows)
@@ -83,7 +84,7 @@ def main() -> None:
         "cpu seconds": done.seconds,
         "config": {**config.to_dict(), "task_settings": {"stories": stories.name, "book": book.name}},
         "history": done.history,
-        "rows": rows,
+        "batch_size": rows,
     }
     report.save(f"babi-{options.mechanism}", figures, seeds=[options.seed])
 

@@ -17,14 +17,15 @@ from benchmarks import report
 from memspan.tasks import TASKS, DataSource
 from memspan.tasks.text.classification import Classification
 from memspan.training.config import TrainConfig
-from memspan.training.loop import Report, train
+from memspan.training.loop import train
+from memspan.training.report import Report
 
 FIRST = {"steps": 500, "learning_rate": 3e-3}
 SECOND = {"steps": 250, "learning_rate": 2e-3}
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "rehearsal, a tenth": {"rehearse": 0.1},
-    "rehearsal, a quarter": {"rehearse": 0.25},
+    "rehearsal, a tenth": {"replay": 0.1},
+    "rehearsal, a quarter": {"replay": 0.25},
     **{f"ewc {weight:.0e}": {"ewc": weight} for weight in (1e4, 1e6)},
 }
 
@@ -54,14 +55,14 @@ def main() -> None:
     TASKS["banking_part"] = Part
     with tempfile.TemporaryDirectory() as scratch:
         shape = {"task": "banking_part", "mechanism": "delta", "width": 64, "depth": 1, "segments": 1, "dropout": 0.1}
-        common = {**shape, "rows": 16, "eval_every": 10**6, "device": "cpu", "seed": options.seed}
+        common = {**shape, "batch_size": 16, "eval_every": 10**6, "device": "cpu", "seed": options.seed}
         folder = Path(scratch) / "first"
-        done = train(TrainConfig(**common, **FIRST, output=str(folder)))
+        done = train(TrainConfig.of(**common, **FIRST, output=str(folder)))
         begin = str(folder / "last")
         rows = [_row("after the first", done, begin)]
         print(rows[-1], flush=True)
         for name, changes in WAYS.items():
-            done = train(TrainConfig(**common, **SECOND, task_settings={"part": 1}, begin=begin, **changes))
+            done = train(TrainConfig.of(**common, **SECOND, task_settings={"part": 1}, init_from=begin, **changes))
             rows.append(_row(f"then the second, {name}", done, begin))
             print(rows[-1], flush=True)
     report.table(rows)

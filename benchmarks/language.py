@@ -89,7 +89,7 @@ def train_and_measure(name: str, steps: int, seed: int, scratch: Path) -> dict[s
 
     one, two = count(1.0), count(2.0)
     feedforward = max(0.25, 1 + (PARAMETERS - one) / (two - one))
-    config = TrainConfig(
+    config = TrainConfig.of(
         task="language_modelling",
         task_settings={"segment": SEGMENT, "valid": 0.01},
         data=[str(scratch / "train")],
@@ -97,7 +97,7 @@ def train_and_measure(name: str, steps: int, seed: int, scratch: Path) -> dict[s
         width=WIDTH,
         feedforward=feedforward,
         segments=SEGMENTS,
-        rows=ROWS,
+        batch_size=ROWS,
         steps=steps,
         learning_rate=3e-3,
         seed=seed,

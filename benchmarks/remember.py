@@ -96,17 +96,18 @@ def train_and_measure(name: str, seed: int) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     from memspan.mechanisms import window_only
+    from memspan.training.build import build_task
     from memspan.training.config import TrainConfig
     from memspan.training.loop import train
     from memspan.training.measure import measure
 
     test = TESTS[name]
     rest = dict(test.rest)
-    model: dict[str, Any] = {"mechanism": test.mechanism, "settings": test.settings}
+    model: dict[str, Any] = {"mechanism": test.mechanism, "mechanism_settings": test.settings}
     if rest.pop("last_layer_only", False):
         window = window_only(32)
         model = {"layers": [[window], [window, {"name": test.mechanism, **test.settings}]]}
-    config = TrainConfig(
+    config = TrainConfig.of(
         **{
             "task": test.task,
             "task_settings": test.task_settings,
@@ -123,7 +124,7 @@ def train_and_measure(name: str, seed: int) -> dict[str, Any]:
         }
     )
     report = train(config)
-    task = config.make_task()
+    task = build_task(config)
     scores = [measure(report.model, task, length, 64, 4 if length < 100 else 1) for length in test.lengths]
     return {
         "accuracy": {score.segments: score.accuracy for score in scores},

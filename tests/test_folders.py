@@ -18,13 +18,13 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("folders") / "run"
     settings = {"limit": 12, "segment": 8, "vocabulary": 300}
     train(
-        TrainConfig(
+        TrainConfig.of(
             task="classification",
             task_settings=settings,
             mechanism="delta",
             width=16,
             depth=1,
-            rows=4,
+            batch_size=4,
             steps=2,
             output=str(folder),
         )

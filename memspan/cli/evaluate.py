@@ -10,9 +10,10 @@ import typer
 from memspan.cli.commands import command
 from memspan.cli.options import AS_JSON, CHECKPOINT, CONFIG, ENSEMBLE, parse_numbers, read_text
 from memspan.cli.output import format_bytes, number_table, print_info, print_json, print_line, print_table
-from memspan.cli.train_options import configures, run_settings
+from memspan.cli.train_options import configures, run_config
 from memspan.errors import UsageError
-from memspan.training.config import SCRATCH, TrainConfig, parse_settings
+from memspan.training.config import SCRATCH
+from memspan.training.options import parse_settings
 
 if TYPE_CHECKING:
     from memspan.evaluation.ablation import Comparison
@@ -60,7 +61,7 @@ def evaluate_model(
         task,
         parse_settings(task_settings or []),
         lengths,
-        rows=batch_size,
+        batch_size=batch_size,
         batches=batches,
         others=ensemble or [],
         **seeded,
@@ -167,10 +168,10 @@ def compare_memories(
 
     Example: memspan compare --task classification --mechanism delta --seconds 30
     """
-    run = TrainConfig.from_mapping(run_settings(config, overrides, resume=False))
+    run = run_config(config, overrides)
     note = None if as_json else print_info
-    random_seeds = range(run.seed, run.seed + seeds)
-    if run.model == SCRATCH:
+    random_seeds = range(run.run.seed, run.run.seed + seeds)
+    if run.model.name == SCRATCH:
         from memspan.evaluation.ablation import compare
 
         comparison = compare(run, random_seeds, limit or TRAINED_LIMIT, note)

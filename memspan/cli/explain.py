@@ -20,7 +20,7 @@ from memspan.cli.options import (
 )
 from memspan.cli.output import format_bytes, print_json, print_line, print_table, printable
 from memspan.errors import UsageError
-from memspan.training.config import parse_settings
+from memspan.training.options import parse_settings
 
 if TYPE_CHECKING:
     from memspan import explain
@@ -48,7 +48,9 @@ def show_steps(
     text: Annotated[str | None, typer.Option(metavar="TEXT", help="Input text of the trained model.")] = None,
     hidden: Annotated[int, typer.Option(min=1, metavar="N", help="Hidden size of the mechanism.")] = 2,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed of the mechanism's weights.")] = 0,
-    settings: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Settings of the mechanism.")] = None,
+    mechanism_settings: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Settings of the mechanism.")
+    ] = None,
     picture: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Picture of the steps to write: png or svg.")
     ] = None,
@@ -64,8 +66,8 @@ def show_steps(
         raise UsageError("Name either a mechanism, like lstm, or a trained model with --model.")
     if mechanism is not None and text is not None:
         raise UsageError("A mechanism by itself reads numbers: give --input, or a trained model with --model.")
-    if model is not None and settings:
-        raise UsageError("A trained model has its settings: leave out --settings.")
+    if model is not None and mechanism_settings:
+        raise UsageError("A trained model has its settings: leave out --mechanism-settings.")
     from memspan.explain import trace
 
     if picture is not None:
@@ -76,7 +78,7 @@ def show_steps(
         about: dict[str, Any] = {"model": str(model)}
     else:
         inputs = {} if numbers is None else {"numbers": parse_numbers(numbers, float, "--input")}
-        values = parse_settings(settings or [])
+        values = parse_settings(mechanism_settings or [])
         traces = [trace.trace_mechanism(str(mechanism), hidden=hidden, seed=seed, settings=values, **inputs)]
         about = {"mechanism": mechanism, "hidden": hidden, "seed": seed}
     if picture is not None:

@@ -17,12 +17,12 @@ from memspan.cli.output import (
     print_table,
     progress_bar,
 )
-from memspan.cli.train_options import configures, run_settings
+from memspan.cli.train_options import configures, run_config
 from memspan.errors import UsageError
 from memspan.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from memspan.training.loop import Report
+    from memspan.training.report import Report
 
 
 @command("train")
@@ -72,7 +72,7 @@ def train_model(
     """
     if ray is not None and unlabelled is not None:
         raise UsageError("--unlabelled runs in one process: leave out --ray.")
-    run = TrainConfig.from_mapping(run_settings(config, overrides, resume))
+    run = run_config(config, overrides, resume)
     texts = (
         None if unlabelled is None else [line.strip() for line in read_text(unlabelled).splitlines() if line.strip()]
     )
@@ -109,7 +109,7 @@ def _train(
                 f"step {progress.step:,}  segments {progress.segments}  loss {progress.loss:.3f}  "
                 f"accuracy {progress.accuracy:.1%}"
             )
-            bar.update(bar_task, completed=progress.part, description=text)
+            bar.update(bar_task, completed=progress.fraction, description=text)
 
         try:
             if ray is not None:
@@ -118,10 +118,10 @@ def _train(
                 return train(run, advance, resume)
             result = self_train(run, unlabelled, confidence, advance, resume)
         except KeyboardInterrupt:
-            kept = "" if run.output is None else "; --resume goes on from the last checkpoint"
+            kept = "" if run.run.output is None else "; --resume goes on from the last checkpoint"
             raise KeyboardInterrupt(f"interrupted{kept}") from None
     if not _is_worker():
-        print_info(f"{count(len(result.added), 'text')} learned as labelled by the first run.")
+        print_info(f"{count(len(result.pseudo_labels), 'text')} learned as labelled by the first run.")
     return result.student
 
 
@@ -178,8 +178,8 @@ def tune_settings(
         values = (_short(value) for value in trial.values.values())
         table.add_row(str(trial.number), *values, _short(trial.loss), trial.outcome, str(trial.measurements))
     print_table(table)
-    if run.output is not None:
-        print_line(f"{Path(run.output) / BEST} is the best configuration.")
+    if run.run.output is not None:
+        print_line(f"{Path(run.run.output) / BEST} is the best configuration.")
 
 
 def _short(value: Any) -> str:

@@ -1,26 +1,26 @@
-"""The fields of a training configuration as options of a command."""
+"""The options of a training configuration as options of a command."""
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
 from memspan.cli.commands import CommandFunction, with_parameters
-from memspan.training.config import TrainConfig, default_of, parse_settings, read_yaml
+from memspan.training.config import Option, TrainConfig, all_options, merged, nested
+from memspan.training.options import default_of, parse_settings, read_yaml
 
 START = ("task", "mechanism", "steps", "seconds", "output")  # the first panel of the help, in this order
+PANELS = {"continual": "After another run"}  # of other sections, their own name
 
 
 def configures(function: CommandFunction) -> CommandFunction:
-    """Add the fields of `TrainConfig` to a command as options and pass those in use to it as a dict, `overrides`."""
-    types = get_type_hints(TrainConfig)
+    """Add the options of `TrainConfig` to a command and pass those in use to it as a dict by name, `overrides`."""
     own = list(inspect.signature(function).parameters.values())
-    configured = {field.name: field for field in fields(TrainConfig)}
+    configured = {option.name: option for option in all_options()}
     names = [*START, *(name for name in configured if name not in START)]
-    options = [_option(configured[name], types[name]) for name in names]
+    options = [_parameter(configured[name]) for name in names]
 
     def call(**arguments: Any) -> None:
         values = {name: arguments.pop(name) for name in names}
@@ -30,42 +30,50 @@ def configures(function: CommandFunction) -> CommandFunction:
     return with_parameters(function, call, [*own[:at], *options, *own[at + 1 :]])
 
 
-def _option(field: Field[Any], annotation: Any) -> inspect.Parameter:
-    """The option for a field. Its default is None, so that an option left out does not override the file."""
-    arguments = [option for option in get_args(annotation) if option is not type(None)]
-    kind = arguments[0] if type(None) in get_args(annotation) else annotation
-    origin, metavar, default = get_origin(kind) or kind, None, default_of(field)
+def _parameter(option: Option) -> inspect.Parameter:
+    """The parameter of an option. Its default is None, so that an option left out does not override the file."""
+    arguments = [kind for kind in get_args(option.type) if kind is not type(None)]
+    kind = arguments[0] if type(None) in get_args(option.type) else option.type
+    origin, metavar, default = get_origin(kind) or kind, None, default_of(option.field)
     if origin is Mapping:
         kind, metavar = list[str], "NAME=VALUE"
-    elif field.name == "layers":
+    elif option.name == "layers":
         kind, metavar = str, "YAML"
     elif origin is Sequence:
         kind, metavar = list[str], "PATH"
-    text = field.metadata["help"]
+    text = option.field.metadata["help"]
     if default not in (None, {}, []) and not isinstance(default, bool):
         shown = " ".join(str(value) for value in default) if isinstance(default, tuple) else default
         text = f"{text.removesuffix('.')} (default: {shown})."
-    panel = "Start here" if field.name in START else field.metadata["panel"]
-    option = typer.Option(metavar=metavar, help=text, rich_help_panel=panel, show_default=False)
+    panel = "Start here" if option.name in START else PANELS.get(option.section, option.section.capitalize())
+    typed = typer.Option(metavar=metavar, help=text, rich_help_panel=panel, show_default=False)
     return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+        option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, typed]
     )
 
 
-def run_settings(config: Path | None, overrides: dict[str, Any], resume: bool) -> dict[str, Any]:
-    """The fields of the file, or of the run to resume, with the options of the command line put over them."""
-    values: dict[str, Any] = {}
-    types = get_type_hints(TrainConfig)
+def run_config(config: Path | None, overrides: Mapping[str, Any], resume: bool = False) -> TrainConfig:
+    """The run of the file, or the one to resume in the output folder, with the options of the command line put over it.
+
+    Single settings of a mapping change, the others stay. Raises UsageError for a configuration that is none.
+    """
+    sections: dict[str, Any] = {}
     if config is not None:
-        values = read_yaml(config)
+        sections = read_yaml(config)
     elif resume and "output" in overrides and (Path(overrides["output"]) / "last" / "config.yaml").is_file():
-        values = {**read_yaml(Path(overrides["output"]) / "last" / "config.yaml"), "output": overrides["output"]}
-    for name, value in overrides.items():
-        if get_origin(types[name]) is Mapping:
-            before = values.get(name)
-            values[name] = {**(before if isinstance(before, dict) else {}), **parse_settings(value)}
-        elif name == "layers":
-            values[name] = parse_settings([f"layers={value}"])["layers"]
-        else:
-            values[name] = value
-    return values
+        sections = read_yaml(Path(overrides["output"]) / "last" / "config.yaml")
+    changes = nested({name: _value(name, value) for name, value in overrides.items()})
+    for section, values in changes.items():
+        for name, value in values.items():
+            before = (sections.get(section) or {}).get(name)
+            if isinstance(value, Mapping) and isinstance(before, Mapping):
+                values[name] = {**before, **value}
+    return TrainConfig.from_mapping(merged(sections, changes))
+
+
+def _value(name: str, value: Any) -> Any:
+    """The value of an option as YAML has it."""
+    types = {option.name: get_origin(option.type) for option in all_options()}
+    if types[name] is Mapping:
+        return parse_settings(value)
+    return parse_settings([f"layers={value}"])["layers"] if name == "layers" else value

@@ -1,26 +1,30 @@
-"""A memory against none: the same task, the same time, as many parameters."""
+"""Ablation of the memory: the same task and training time for a model with it and one of as many parameters without."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from memspan.errors import UsageError
+from memspan.tasks import Task
 from memspan.tasks.metrics import mean_and_spread
+from memspan.training.build import build_task, count_parameters
 from memspan.training.config import SCRATCH, TrainConfig
-from memspan.training.loop import Report, train
+from memspan.training.loop import train
+from memspan.training.report import Report
 
 NONE = "no memory"
 
 
 @dataclass(frozen=True)
 class Contender:
-    """What one kind of model reached.
+    """The results of one kind of model.
 
     Attributes:
-        figures: of each seed: the task's metrics, and accuracy, loss and bits of what is asked token by token.
-        mean, spread: of the metric that counts; the spread is the distance from the lowest to the highest.
-        state_bytes: of the memory of one stream at its end.
-        seconds: of CPU time for training, of each seed.
+        figures: for each seed, the task's metrics, and the accuracy and bits of single target tokens.
+        mean, spread: of the task's main metric over the seeds; the spread is the highest less the lowest.
+        parameters: number of weights.
+        state_bytes: bytes of one stream's state at its end.
+        seconds: CPU time of the training, for each seed.
     """
 
     name: str
@@ -34,11 +38,11 @@ class Contender:
 
 @dataclass(frozen=True)
 class Comparison:
-    """With memory first, then without.
+    """The model with memory and the one without, in this order.
 
     Attributes:
-        metric: the one that counts.
-        baselines: the same metric by ways that need no neural network.
+        metric: name of the task's main metric.
+        baselines: the same metric of methods without a neural network.
     """
 
     task: str
@@ -49,19 +53,22 @@ class Comparison:
 
     @property
     def gain(self) -> float:
-        """By how much the memory is better; below 0, worse."""
+        """The mean with memory less the one without, positive where the memory is better."""
         difference = self.contenders[0].mean - self.contenders[1].mean
         return -difference if self.lower_is_better else difference
 
     @property
     def clear(self) -> bool:
-        """Whether the memory is better by more than either spreads from seed to seed."""
-        return self.gain > max(one.spread for one in self.contenders)
+        """Whether the memory is better by more than the spread of either over the seeds."""
+        return self.gain > self._spread()
+
+    def _spread(self) -> float:
+        return max(contender.spread for contender in self.contenders)
 
     def verdict(self) -> str:
         seeds = len(self.contenders[0].figures)
         how = "better" if self.gain > 0 else "worse"
-        sure = "more" if abs(self.gain) > max(one.spread for one in self.contenders) else "less"
+        sure = "more" if abs(self.gain) > self._spread() else "less"
         spread = f", {sure} than the spread of {seeds} seeds" if seeds > 1 else ""
         return f"The memory makes {self.metric} {how} by {abs(self.gain):.4f}{spread}."
 
@@ -72,52 +79,47 @@ class Comparison:
 def compare(
     config: TrainConfig, seeds: Sequence[int], limit: int = 200, note: Callable[[str], None] | None = None
 ) -> Comparison:
-    """Trains `config` and its twin without a memory from each seed.
+    """Trains `config` and its twin without a memory, once for each seed.
 
-    The twin has a feed-forward part so much wider that it has as many parameters. Outputs are not written.
+    The twin's feed-forward layers are wider, so that it has as many parameters. Nothing is written.
 
     Args:
-        limit: records held out that the task's own metrics are measured on.
-        note: called with a line after each run.
+        limit: number of held-out records for the task's own metrics.
+        note: called with one line of results after each run.
 
     Raises UsageError for a configuration without a mechanism.
     """
-    if config.mechanism is None or config.model != SCRATCH:
+    if config.model.mechanism is None or config.model.name != SCRATCH:
         raise UsageError("There is no memory to compare: name a `mechanism` of a model from scratch.")
-    task = config.make_task()
+    task = build_task(config)
     contenders = []
-    for name, one in ((config.mechanism, config), (NONE, without_memory(config))):
+    for name, variant in ((config.model.mechanism, config), (NONE, without_memory(config, task))):
         figures, seconds, report = [], [], None
         for seed in seeds:
-            report = train(one.replace(seed=seed, output=None, eval_every=10**9))
-            figures.append(_figures(report, limit))
+            report = train(variant.replace(seed=seed, output=None, eval_every=10**9), task=task)
+            figures.append(_figures(report, task, limit))
             seconds.append(report.seconds)
             if note is not None:
-                told = ", ".join(f"{key} {value:.4f}" for key, value in figures[-1].items())
-                note(f"{name}, seed {seed}: {told}")
+                results = ", ".join(f"{key} {value:.4f}" for key, value in figures[-1].items())
+                note(f"{name}, seed {seed}: {results}")
         assert report is not None
-        middle = mean_and_spread([each[task.metric] for each in figures])
+        middle = mean_and_spread([values[task.metric] for values in figures])
         parameters = sum(weight.numel() for weight in report.model.parameters())
         contenders.append(
             Contender(name, figures, middle["mean"], middle["spread"], parameters, report.score.state_bytes, seconds)
         )
-    return Comparison(config.task, task.metric, task.lower_is_better, contenders, task.baselines(limit))
+    return Comparison(config.task.name, task.metric, task.lower_is_better, contenders, task.baselines(limit))
 
 
-def without_memory(config: TrainConfig) -> TrainConfig:
-    """The twin that sees the current window alone, its feed-forward part wider by what the memory weighs."""
-    wanted = _parameters(config)
-    bare = config.replace(mechanism=None, settings={})
-    one, two = (_parameters(bare.replace(feedforward=factor)) for factor in (1.0, 2.0))
-    return bare.replace(feedforward=max(0.0, 1 + (wanted - one) / (two - one)))
+def without_memory(config: TrainConfig, task: Task) -> TrainConfig:
+    """The twin whose layers see the current window alone, with feed-forward layers wider by the memory's parameters."""
+    target = count_parameters(config, task)
+    bare = config.replace(mechanism=None, mechanism_settings={})
+    once, twice = (count_parameters(bare.replace(feedforward=factor), task) for factor in (1.0, 2.0))
+    return bare.replace(feedforward=max(0.0, 1 + (target - once) / (twice - once)))
 
 
-def _parameters(config: TrainConfig) -> int:
-    return sum(one.numel() for one in config.make_model(config.make_task()).parameters())
-
-
-def _figures(report: Report, limit: int) -> dict[str, float]:
-    task = report.config.make_task()
+def _figures(report: Report, task: Task, limit: int) -> dict[str, float]:
     score = report.score
-    own = task.score(report.model, report.config.segments, limit)
+    own = task.score(report.model, report.config.task.segments, limit)
     return {**own, "accuracy" if "accuracy" not in own else "token accuracy": score.accuracy, "bits": score.bits}

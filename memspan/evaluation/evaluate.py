@@ -8,7 +8,7 @@ from typing import Any
 from memspan.errors import UsageError
 from memspan.figures import new_figure
 from memspan.models.ensemble import open_models
-from memspan.training.build import make_task
+from memspan.training.build import task_of_checkpoint
 from memspan.training.measure import SEED, Score, measure
 
 
@@ -17,35 +17,39 @@ def evaluate(
     task: str | None = None,
     settings: dict[str, Any] | None = None,
     segments: Sequence[int] = (5, 16, 64, 256),
-    rows: int = 64,
+    batch_size: int = 64,
     batches: int = 1,
     seed: int = SEED,
     others: Sequence[str | Path] = (),
 ) -> list[Score]:
-    """A trained model's scores on streams of each of these lengths.
+    """The scores of a trained model on held-out streams, one for each length.
 
     Args:
         checkpoint: a folder that training wrote, or `ScratchModel.save_pretrained`.
-        task: its name; by default the one that the model was trained for.
-        settings: of the task; by default those of the training, if it is the same task.
+        task: name of the task; None takes the one that the model was trained for.
+        settings: settings of the task, in place of those of the training, if it is the same task.
+        segments: lengths of the streams.
+        batch_size: streams per batch.
+        batches: number of batches per length.
+        seed: random seed of the streams.
         others: further models; the mean of all their probabilities is measured.
 
     Raises:
-        UsageError: no such model, task or setting, or a task with more tokens than the model knows.
+        UsageError: no such model, task or setting, or a task with a larger vocabulary than the model's.
     """
     if not segments or min(segments) < 1:
-        raise UsageError("Streams have at least 1 segment: give lengths like 5,16,64.")
-    if rows < 1 or batches < 1:
-        raise UsageError(f"rows={rows}, batches={batches} cannot be: both are at least 1.")
+        raise UsageError("segments must be one or more numbers of at least 1, like 5,16,64.")
+    if batch_size < 1 or batches < 1:
+        raise UsageError(f"batch_size and batches must be at least 1, got {batch_size} and {batches}.")
     model: Any = open_models([checkpoint, *others])
-    asked = make_task(Path(checkpoint), task, settings)
-    if asked.vocabulary > model.config.vocabulary:
+    evaluated = task_of_checkpoint(Path(checkpoint), task, settings)
+    if evaluated.vocabulary > model.config.vocabulary:
         raise UsageError(
-            f"The task has {asked.vocabulary} different tokens, but the model knows {model.config.vocabulary}: "
+            f"The task has a vocabulary of {evaluated.vocabulary} tokens, but the model one of {model.config.vocabulary}: "
             "it was trained for another task."
         )
     return [
-        replace(measure(model, asked, length, rows, batches, seed), metrics=asked.score(model, length))
+        replace(measure(model, evaluated, length, batch_size, batches, seed), metrics=evaluated.score(model, length))
         for length in segments
     ]
 

@@ -1,6 +1,7 @@
-"""A pretrained model asked about a long text twice: reminded by its memory, and with the end of the text alone.
+"""Comparison of a pretrained model that answers from retrieved passages with the same model reading only the last
+`budget` tokens.
 
-Both see as many tokens of the text at once. The model is used as it is, or with low-rank changes that it learned before.
+Both see as many tokens of the text at once. The model is used as it is, or with low-rank adapters that are trained first.
 """
 
 import random
@@ -20,30 +21,45 @@ from memspan.models.generate import Sampling
 from memspan.pretrained import hub
 from memspan.pretrained.adapt import DTYPES, kind_of
 from memspan.pretrained.causal import PretrainedCausal
-from memspan.tasks import DocumentSet, Example, TextTask
+from memspan.tasks import DocumentSet, Example, Task, TextTask, require
 from memspan.tasks.metrics import mean_and_spread
+from memspan.training.build import build_task
 from memspan.training.config import TrainConfig
+from memspan.training.loop import train
 
 MEMORY = "memory"
-BETWEEN = "\n\n"  # documents
+SEPARATOR = "\n\n"  # between documents, and between passages
 SHORTEST_OF = 20  # times as many examples are drawn as are shown: the shortest leave the most room
-AT = (1, 5)  # of the passages found, whether the first, or one of the first five, is of the right document
+RANKS = (1, 5)  # k of "passage@k"
 
 
 class Window(NamedTuple):
-    """What is in front of the model when it is asked.
+    """The text in the prompt of one question.
 
     Attributes:
         text: of the document or documents.
-        seen: whether any of it is of the right document.
-        found: for each passage that was found, best first, whether it is of the right document.
+        in_sight: whether any of it is of the right document.
+        hits: for each retrieved passage, best first, whether it is of the right document.
     """
 
     text: str
-    seen: bool
-    found: list[bool]
+    in_sight: bool
+    hits: list[bool]
 
 
+class View(NamedTuple):
+    """What the model can see of a set of documents.
+
+    Attributes:
+        window: the text in the prompt for a question.
+        nbytes: bytes of the memory that it comes from.
+    """
+
+    window: Callable[[Record], Window]
+    nbytes: int
+
+
+# The options of the command, each of which has its own help there.
 def compare_memory_with_window(
     config: TrainConfig,
     seeds: Sequence[int],
@@ -53,64 +69,78 @@ def compare_memory_with_window(
     shots: int = 0,
     note: Callable[[str], None] | None = None,
 ) -> Comparison:
-    """A pretrained model with its memory, and with a window of as many tokens.
+    """Compares a pretrained model with its memory to the same model with a window of as many tokens.
 
-    With the memory it reads everything, and is reminded of the passages that bear on the question. Without, it sees the
-    last `budget` tokens of what the memory has read. Figures beside the task's own: "in sight", how often something of
-    the document that a question is about was in front of the model, and where there are several documents also
-    "passage@k", how often one of the first k passages found was of it. The baselines are the task's, on all questions of
-    all seeds; each is given the right document alone. Where the task's metric is none of what was written, as of dialogue, the first
-    that is counts.
+    With the memory the model reads everything and is prompted with the passages retrieved for the question. Without, its
+    prompt holds the last `budget` tokens of the same text. Metrics beside the task's own: "in sight", the share of
+    questions for which some text of the right document was in the prompt, and with several documents "passage@k", the
+    share for which one of the first k retrieved passages was of it. The baselines are the task's, on all questions of all
+    seeds, each given the right document alone. Where the task's main metric is not one of written answers, as in
+    dialogue, the first that is takes its place.
 
     Args:
-        config: of the run; where it names a rank for `lora`, each seed trains the model first.
+        config: of the run; if it has a rank for `lora`, the model is trained first for each seed.
         seeds: each draws other documents and questions.
-        limit: questions of a seed.
-        documents: read by a seed, at most.
-        budget: tokens of text in front of the model.
-        shots: records of the training, with their answers, that are shown before the question.
-        note: called with a line after each measurement.
+        limit: number of questions per seed.
+        documents: maximum number of documents read per seed.
+        budget: tokens of text in the prompt.
+        shots: training records that are shown in the prompt with their answers.
+        note: called with one line of results after each measurement.
 
     Raises:
-        UsageError: a task that asks nothing about texts, a model that takes no memory, numbers that cannot be.
+        UsageError: a task without questions about texts, a model that takes no memory, a number out of bounds.
     """
     if min(limit, documents, budget) < 1 or shots < 0:
         raise UsageError(
-            f"limit={limit}, documents={documents}, budget={budget}, shots={shots} cannot be: at least 1, 1, 1 and 0."
+            f"limit, documents and budget must be at least 1 and shots at least 0, got {limit}, {documents}, {budget} and "
+            f"{shots}."
         )
-    task: Any = config.make_task()
-    if not hasattr(task, "document_sets"):
-        raise UsageError(f"The task '{config.task}' reads no documents, so there is nothing to be reminded of.")
-    if task.extra_ids:
-        raise UsageError(f"The task '{config.task}' asks for labels, not for words: compare a model from scratch.")
-    _check_causal(config.model)
-    asker = PromptedModel(config, task, budget, shots)
-    figures: dict[str, list[dict[str, float]]] = {MEMORY: [], NONE: []}
-    seconds: dict[str, list[float]] = {MEMORY: [], NONE: []}
-    nbytes, asked = 0, list[Record]()
+    task = _task_about_documents(build_task(config))
+    _check_causal(config.model.name)
+    prompted = PromptedModel(config, task, budget, shots)
+    views: dict[str, Callable[[DocumentSet], View]] = {MEMORY: prompted.with_memory, NONE: prompted.end_of_text}
+    figures: dict[str, list[dict[str, float]]] = {name: [] for name in views}
+    seconds: dict[str, list[float]] = {name: [] for name in views}
+    nbytes, records = dict.fromkeys(views, 0), list[Record]()
+    several = False
     for seed in seeds:
-        asker.begin(seed)
+        prompted.begin(seed)
         document_sets = _draw(task, documents, limit, random.Random(seed))
-        asked += [record for shelf in document_sets for record in shelf.records]
-        for name in figures:
-            begun = time.process_time()
-            told, size = asker.ask(document_sets, remembers=name == MEMORY)
-            nbytes = max(nbytes, size)
-            figures[name].append(told)
-            seconds[name].append(time.process_time() - begun)
+        several = any(len(document_set.documents) > 1 for document_set in document_sets)
+        records += [record for document_set in document_sets for record in document_set.records]
+        for name, view in views.items():
+            started = time.process_time()
+            results, size = prompted.measure(document_sets, view)
+            nbytes[name] = max(nbytes[name], size)
+            figures[name].append(results)
+            seconds[name].append(time.process_time() - started)
             if note is not None:
-                note(f"{name}, seed {seed}: {', '.join(f'{key} {value:.4f}' for key, value in told.items())}")
-    weights = sum(weight.numel() for weight in asker.lm.model.parameters())
+                note(f"{name}, seed {seed}: {', '.join(f'{key} {value:.4f}' for key, value in results.items())}")
     metric = task.metric if task.metric in figures[NONE][0] else next(iter(figures[NONE][0]))
-    contenders = []
-    for name, told_each in figures.items():
-        middle = mean_and_spread([each[metric] for each in told_each])
-        size = nbytes if name == MEMORY else 0
-        contenders.append(Contender(name, told_each, middle["mean"], middle["spread"], weights, size, seconds[name]))
-    known = task.with_records(held_out=asked).baselines() if metric == task.metric else {}
-    several = any(len(shelf.documents) > 1 for shelf in document_sets)
-    baselines = {f"{name}, given the right document" if several else name: value for name, value in known.items()}
-    return Comparison(config.task, metric, task.lower_is_better, contenders, baselines)
+    weights = sum(weight.numel() for weight in prompted.lm.model.parameters())
+    contenders = [_contender(name, figures[name], metric, weights, nbytes[name], seconds[name]) for name in figures]
+    baselines = task.with_records(held_out=records).baselines() if metric == task.metric else {}
+    suffix = ", given the right document" if several else ""
+    baselines = {f"{name}{suffix}": value for name, value in baselines.items()}
+    return Comparison(config.task.name, metric, task.lower_is_better, contenders, baselines)
+
+
+def _contender(
+    name: str, figures: list[dict[str, float]], metric: str, weights: int, nbytes: int, seconds: list[float]
+) -> Contender:
+    summary = mean_and_spread([values[metric] for values in figures])
+    return Contender(name, figures, summary["mean"], summary["spread"], weights, nbytes, seconds)
+
+
+def _task_about_documents(task: Task) -> TextTask:
+    """Raises UsageError for a task without questions about documents that are answered in words."""
+    name = type(task).__name__
+    documents = require(
+        task, TextTask, f"The task {name} has no documents, so a memory of them cannot be compared with a window."
+    )
+    if documents.extra_ids:
+        raise UsageError(f"The task {name} has labels rather than written answers: compare a model from scratch.")
+    return documents
 
 
 def _check_causal(name: str) -> None:
@@ -122,102 +152,113 @@ def _check_causal(name: str) -> None:
         raise UsageError(hub.cannot_load(name, error)) from error
     if kind != PretrainedCausal.kind:
         raise UsageError(
-            f"'{name}' is no causal language model, so it cannot be reminded of texts: choose one, or train this one with "
+            f"'{name}' must be a causal language model to answer from a memory: choose one, or train this one with "
             "`memspan train`."
         )
 
 
 def _draw(task: TextTask, documents: int, limit: int, draw: random.Random) -> list[DocumentSet]:
-    """Documents and at most `limit` questions about them; what nothing is asked about need not be read."""
+    """Documents and at most `limit` questions about them; documents without a question are left out."""
     document_sets = task.document_sets(documents, draw)
-    asked = [(place, record) for place, shelf in enumerate(document_sets) for record in shelf.records]
-    asked = draw.sample(asked, min(limit, len(asked)))
+    pairs = [(index, record) for index, drawn in enumerate(document_sets) for record in drawn.records]
+    pairs = draw.sample(pairs, min(limit, len(pairs)))
     chosen = [
-        DocumentSet(shelf.documents, [one for at, one in asked if at == place])
-        for place, shelf in enumerate(document_sets)
+        DocumentSet(drawn.documents, [record for number, record in pairs if number == index])
+        for index, drawn in enumerate(document_sets)
     ]
-    return [shelf for shelf in chosen if shelf.records]
+    return [drawn for drawn in chosen if drawn.records]
 
 
 class PromptedModel:
-    """A language model, and how a task asks it."""
+    """A language model, and the prompts in which a task's questions are put to it."""
 
     def __init__(self, config: TrainConfig, task: TextTask, budget: int, shots: int) -> None:
         self.config, self.task, self.budget, self.shots = config, task, budget, shots
-        self.instruction = task.instruction or prompts.INSTRUCTION
-        device = None if config.device == "auto" else config.device
-        self.lm = load_model(config.model, device=device, dtype=DTYPES[config.precision])
-        self.before: list[int] = []  # what is in front of the text: examples, and what a trained model begins with
+        self.instruction = prompts.INSTRUCTION if task.instruction is None else task.instruction
+        device = None if config.run.device == "auto" else config.run.device
+        self.lm = load_model(config.model.name, device=device, dtype=DTYPES[config.optimisation.precision])
+        self.prefix: list[int] = []  # ids before the text: examples, and what a trained model begins with
 
     def begin(self, seed: int) -> None:
-        """Draws the examples that are shown, short ones; trains a model that is to be trained."""
+        """Draws the examples to show, short ones, and trains a model that is to be trained."""
         draw, records = random.Random(seed), self.task.records
-        drawn = [self.task.example(one) for one in draw.sample(records, min(len(records), SHORTEST_OF * self.shots))]
-        drawn.sort(key=lambda example: len(example.source))
+        drawn = draw.sample(records, min(len(records), SHORTEST_OF * self.shots))
+        examples = sorted(map(self.task.example, drawn), key=lambda example: len(example.source))
         encode = self.task.tokenizer.encode
-        self.before = [
+        self.prefix = [
             token
-            for example in drawn[: self.shots]
-            for token in (*self.task.prompt_ids(example, self.budget), *encode(f" {example.target}{BETWEEN}"))
+            for example in examples[: self.shots]
+            for token in (*self.task.prompt_ids(example, self.budget), *encode(f" {example.target}{SEPARATOR}"))
         ]
-        if self.config.lora:
-            from memspan.training.loop import train
-
-            report = train(self.config.replace(seed=seed, output=None, eval_every=10**9))
-            model: Any = report.model
-            self.before = [*model.config.before, *self.before]
+        if self.config.model.lora:
+            run = self.config.replace(seed=seed, output=None, eval_every=10**9)
+            model: Any = train(run, task=self.task).model
+            self.prefix = [*model.config.before, *self.prefix]
             self.lm = LanguageModel(model.release().eval(), self.lm.tokenizer, name=self.lm.name, heads=self.lm.heads)
 
-    def ask(self, document_sets: Sequence[DocumentSet], remembers: bool) -> tuple[dict[str, float], int]:
-        """The figures of all the questions, and the bytes of the largest memory."""
+    def measure(
+        self, document_sets: Sequence[DocumentSet], view: Callable[[DocumentSet], View]
+    ) -> tuple[dict[str, float], int]:
+        """The metrics over all questions, and the bytes of the largest memory."""
         records: list[Record] = []
         windows: list[Window] = []
         nbytes = 0
-        for shelf in document_sets:
-            text = BETWEEN.join(shelf.documents)
-            memory = self.lm.read(text) if remembers else None
-            nbytes = max(nbytes, 0 if memory is None else memory.nbytes)
-            for record in shelf.records:
-                windows.append(
-                    self._remembered(memory, shelf, record) if remembers else self._recent(text, shelf, record)
-                )
-                records.append(record)
-        pairs = zip(records, windows, strict=True)
-        said = [self._say(self.task.example(record).question, window.text) for record, window in pairs]
+        for document_set in document_sets:
+            seen = view(document_set)
+            nbytes = max(nbytes, seen.nbytes)
+            records += document_set.records
+            windows += [seen.window(record) for record in document_set.records]
+        questions = [self.task.example(record).question for record in records]
+        pairs = zip(questions, windows, strict=True)
+        answers = [self.answer(question, window.text) for question, window in pairs]
         figures = {
-            **self.task.compute_metrics(records, said),
-            "in sight": sum(one.seen for one in windows) / len(windows),
+            **self.task.compute_metrics(records, answers),
+            "in sight": sum(window.in_sight for window in windows) / len(windows),
         }
-        if remembers and len(document_sets[0].documents) > 1:
-            for k in AT:
-                figures[f"passage@{k}"] = sum(any(one.found[:k]) for one in windows) / len(windows)
+        if windows[0].hits and len(document_sets[0].documents) > 1:
+            for k in RANKS:
+                figures[f"passage@{k}"] = sum(any(window.hits[:k]) for window in windows) / len(windows)
         return figures, nbytes
 
-    def _remembered(self, memory: Any, shelf: DocumentSet, record: Record) -> Window:
-        example = self.task.example(record)
-        found = self.lm.search(memory, example.question or self.instruction)
-        start, end = _place(shelf, example)
-        of_it = {one.number: min(end, one.end) - max(start, one.start) > (one.end - one.start) / 2 for one in found}
-        chosen = within_budget(found, self.budget)
-        text = BETWEEN.join(one.text.strip() for one in chosen)
-        return Window(text, any(of_it[one.number] for one in chosen), [of_it[one.number] for one in found])
+    def with_memory(self, document_set: DocumentSet) -> View:
+        """The passages that the memory of the documents retrieves for a question."""
+        memory = self.lm.read(SEPARATOR.join(document_set.documents))
 
-    def _recent(self, text: str, shelf: DocumentSet, record: Record) -> Window:
-        recent = self._end(text)
-        _, end = _place(shelf, self.task.example(record))
-        return Window(recent, end > len(text) - len(recent), [])
+        def window(record: Record) -> Window:
+            example = self.task.example(record)
+            passages = self.lm.search(memory, example.question or self.instruction)
+            start, end = _span(document_set, example)
+            hits = {
+                passage.number: min(end, passage.end) - max(start, passage.start) > (passage.end - passage.start) / 2
+                for passage in passages
+            }
+            chosen = within_budget(passages, self.budget)
+            text = SEPARATOR.join(passage.text.strip() for passage in chosen)
+            return Window(
+                text,
+                any(hits[passage.number] for passage in chosen),
+                [hits[passage.number] for passage in passages],
+            )
 
-    def _end(self, text: str) -> str:
-        """The last `budget` tokens of a text."""
-        told = self.lm.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        offsets = told["offset_mapping"]
-        return text if len(offsets) <= self.budget else text[offsets[-self.budget][0] :]
+        return View(window, memory.nbytes)
 
-    def _say(self, question: str, text: str) -> str:
-        """A model that was trained, or shown examples, is asked in the form of these; another in its chat template."""
-        if self.config.lora or self.shots:
-            asked = self.task.prompt_ids(Example(text, "", question), self.lm.decoder.window)
-            ids = [*self.before, *asked]
+    def end_of_text(self, document_set: DocumentSet) -> View:
+        """The last `budget` tokens of the documents, whatever the question."""
+        text = SEPARATOR.join(document_set.documents)
+        encoded = self.lm.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        offsets = encoded["offset_mapping"]
+        first = 0 if len(offsets) <= self.budget else offsets[-self.budget][0]
+
+        def window(record: Record) -> Window:
+            _, end = _span(document_set, self.task.example(record))
+            return Window(text[first:], end > first, [])
+
+        return View(window, 0)
+
+    def answer(self, question: str, text: str) -> str:
+        """A trained model, or one that is shown examples, is prompted in their form; another in its chat template."""
+        if self.config.model.lora or self.shots:
+            ids = [*self.prefix, *self.task.prompt_ids(Example(text, "", question), self.lm.decoder.window)]
         else:
             ids = self.lm.prompt_ids(prompts.question_message(question, [text], self.instruction))
         answer = StreamedText(self.lm.tokenizer)
@@ -228,8 +269,8 @@ class PromptedModel:
         return answer.text.strip().partition("\n")[0].strip() if self.shots else answer.text.strip()
 
 
-def _place(shelf: DocumentSet, example: Example) -> tuple[int, int]:
-    """From which character to which the document that is asked about stands."""
-    starts = [0, *accumulate(len(one) + len(BETWEEN) for one in shelf.documents)]
-    start = starts[shelf.documents.index(example.source)]
+def _span(document_set: DocumentSet, example: Example) -> tuple[int, int]:
+    """The first character of the example's document in the joined text, and the one behind its last."""
+    starts = [0, *accumulate(len(document) + len(SEPARATOR) for document in document_set.documents)]
+    start = starts[document_set.documents.index(example.source)]
     return start, start + len(example.source)

@@ -1,6 +1,6 @@
-"""What a trained model says to texts of the user's own."""
+"""Predictions of a trained model for texts of the user's own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,8 @@ from memspan.errors import UsageError
 from memspan.models.ensemble import open_models
 from memspan.models.saved import check_holds
 from memspan.tasks import build
-from memspan.training.build import CONFIG, config_of, learns, verify_task_files
-from memspan.training.config import TrainConfig, read_yaml
-
-OF_ITS_DATA = ("data", "augment", "begin", "rehearse", "ewc")  # what a model that is trained needs no more
+from memspan.training.build import CONFIG, config_of, learns, read_run, trained_task
+from memspan.training.config import TrainConfig
 
 
 def predict(
@@ -23,56 +21,62 @@ def predict(
     task: str | None = None,
     others: Sequence[str | Path] = (),
 ) -> list[str]:
-    """What a trained model says to each of these texts.
+    """The prediction of a trained model for each text: a label, an answer, a summary, a translation.
 
     Args:
         checkpoint: a folder that training wrote.
-        question: asked after each text, for tasks that have one.
-        task: the task it should have been trained for, if that matters.
+        question: asked about each text, for tasks that have questions.
+        task: the task that the model must have been trained for; None takes any.
         others: further models; the mean of all their probabilities decides.
 
-    Raises UsageError for a model that was trained for another task, or one that says nothing to texts.
+    Raises UsageError for a model that was trained for another task, or for one without predictions for texts.
     """
-    model, made, config = reopen(checkpoint, task, others)
-    said: list[str] = made.predict(model, list(texts), config.segments, question)
-    return said
+    model, trained, config = reopen(checkpoint, task, others)
+    predictions: list[str] = trained.predict(model, list(texts), config.task.segments, question)
+    return predictions
 
 
 def reopen(
     checkpoint: str | Path, task: str | None = None, others: Sequence[str | Path] = ()
 ) -> tuple[nn.Module, Any, TrainConfig]:
-    """A trained model in eval mode, its task as it learned it but without records, and what the training was.
+    """A trained model in eval mode, its task as it was learned but without records, and the configuration of the run.
 
     With `others` the model is the ensemble of all of them.
 
-    Raises UsageError for a model that was trained for another task than `task`, or one that says nothing to texts.
+    Raises UsageError for a model that was trained for another task than `task`, or for one without predictions for texts.
     """
     checkpoint = Path(checkpoint)
     check_holds(checkpoint, CONFIG)
-    verify_task_files(checkpoint)
-    values = read_yaml(checkpoint / CONFIG)
-    if task is not None and task != values.get("task"):
-        raise UsageError(f"{checkpoint} was trained for {values.get('task')}, not for {task}.")
-    if not learns(str(values.get("task"))):
-        raise UsageError(f"{checkpoint} was trained for {values.get('task')}, which says nothing to texts.")
-    kept = {name: value for name, value in values.items() if name not in OF_ITS_DATA}
-    settings = values.get("task_settings") or {}
-    if isinstance(settings, dict):
-        settings = {**settings, "data": None, "test": [], "saved": str(checkpoint)}
-    config = config_of(checkpoint, {**kept, "task_settings": settings})
-    made = build(config.task, **config.task_settings)
+    sections = read_run(checkpoint)
+    trained_for = trained_task(sections)
+    if task is not None and task != trained_for:
+        raise UsageError(f"{checkpoint} was trained for {trained_for}, not for {task}.")
+    if not learns(str(trained_for)):
+        raise UsageError(f"{checkpoint} was trained for {trained_for}, which has no predictions for texts.")
+    config = config_of(checkpoint, _without_data(sections, checkpoint))
+    learned = build(config.task.name, **config.task.settings)
     model: Any = open_models([checkpoint, *others]).eval()
-    if model.config.vocabulary != made.vocabulary:
+    if model.config.vocabulary != learned.vocabulary:
         raise UsageError(
-            f"The model in {checkpoint} knows {model.config.vocabulary} tokens, but by the files beside it there are "
-            f"{made.vocabulary}: one of them is of another run."
+            f"The model in {checkpoint} has a vocabulary of {model.config.vocabulary} tokens, but the files beside it have "
+            f"one of {learned.vocabulary}: one of them is of another run."
         )
-    return model, made, config
+    return model, learned, config
+
+
+def _without_data(sections: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """The sections of a run whose data, and the model that it began with, may be gone: what it learned is in its folder."""
+    task = {name: value for name, value in sections["task"].items() if name not in ("data", "augment")}
+    settings = task.get("settings") or {}
+    if isinstance(settings, Mapping):
+        task["settings"] = {**settings, "data": None, "test": [], "saved": str(checkpoint)}
+    rest = {name: options for name, options in sections.items() if name != "continual"}
+    return {**rest, "task": task}
 
 
 def back_translate(texts: Sequence[str], there: str | Path, back: str | Path) -> list[str]:
-    """The texts in other words: translated by the model in `there`, and again by the one in `back` (Sennrich et al. 2016).
+    """Paraphrases: the texts translated by the model in `there`, and back by the one in `back` (Sennrich et al. 2016).
 
-    As further records to train on; for changes while training it can be the `rewriter` of an `Augment`.
+    They serve as further records to train on; while training, this can be the `rewriter` of an `Augment`.
     """
     return predict(back, predict(there, texts))

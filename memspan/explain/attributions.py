@@ -49,16 +49,18 @@ def explain(checkpoint: str | Path, text: str, question: str = "", method: str =
     if method not in METHODS:
         raise UsageError(f"There is no method '{method}'. Known: {', '.join(sorted(METHODS))}.")
     model, learned, config = reopen(checkpoint)
-    reason = f"{checkpoint} must be of a task on texts, got {config.task}."
-    task = require(learned, TextTask, reason)  # type: ignore[type-abstract]  # only compared, never called
+    reason = f"{checkpoint} must be of a task on texts, got {config.task.name}."
+    task = require(learned, TextTask, reason)
     if not text.strip():
         raise UsageError("There is nothing to explain: the text is empty.")
-    example, room = Example(text, "", question), config.segments * task.segment
+    example, room = Example(text, "", question), config.task.segments * task.segment
     prompt = task.prompt_ids(example, room)
     with torch.no_grad():
         padded, _ = pad([prompt], task.segment, task.tokenizer.pad)
         answer = task.answers(model, padded)[0]
-    reading = _reading(model, task, prompt, padded, Example(text, answer, question), config.window or task.segment)
+    reading = _reading(
+        model, task, prompt, padded, Example(text, answer, question), config.model.window or task.segment
+    )
     attribution = METHODS[method](reading)
     before, within, share = _by_window(reading, attribution.by_answer_token)
     with torch.no_grad():
@@ -67,7 +69,7 @@ def explain(checkpoint: str | Path, text: str, question: str = "", method: str =
     views = _views(attribution, spans)
     return Explanation(
         checkpoint=str(checkpoint),
-        task=config.task,
+        task=config.task.name,
         method=method,
         question=question,
         answer=answer,

@@ -1,41 +1,161 @@
-"""The task and the model that a run or a checkpoint describes."""
+"""The task and the model that a configuration or a checkpoint describes."""
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from memspan.data.augment import Augment
 from memspan.data.tokenizer import FILE as TOKENIZER
 from memspan.errors import UsageError
 from memspan.folders import verify
-from memspan.models.saved import check_holds
+from memspan.mechanisms import window_only
+from memspan.models.saved import SavedModel, check_holds, open_model
+from memspan.models.scratch import ScratchConfig, ScratchModel, grid
 from memspan.tasks import Task, build, task_class
-from memspan.training.config import TrainConfig, read_yaml
+from memspan.training.config import SCRATCH, TrainConfig
+from memspan.training.options import read_yaml
 
-CONFIG = "config.yaml"  # the configuration of the run, beside the model that came of it
+CONFIG = "config.yaml"  # the configuration of the run, in the folder of the model that came of it
 
 
-def make_task(checkpoint: Path, name: str | None = None, settings: dict[str, Any] | None = None) -> Task:
-    """The task that the model in `checkpoint` was trained for, or the named one; `settings` replace single ones."""
+def build_task(config: TrainConfig) -> Task:
+    """The task of a run; reads its data. Raises UsageError for a task, settings or data that do not suit."""
+    name = config.task.name
+    cls = task_class(name)
+    settings: dict[str, Any] = {"data": list(config.task.data)} if config.task.data else {}
+    if config.model.name != SCRATCH:
+        if not cls.is_text:
+            raise UsageError(
+                f"The streams of the task '{name}' hold more than words, for which '{config.model.name}' has no embeddings: "
+                "take a model from scratch."
+            )
+        settings["tokenizer"] = config.model.name
+    if config.continual.init_from is not None and learns(name):
+        settings = {"saved": config.continual.init_from, **config.task.settings, **settings}  # the same ids per word
+    task = build(name, **{**config.task.settings, **settings})
+    return task if not config.task.augment else task.augmented(_augmentation(config.task.augment))
+
+
+def _augmentation(shares: Mapping[str, Any]) -> Augment:
+    names = [name for name in inspect.signature(Augment).parameters if not name.startswith("rewrite")]
+    unknown = [name for name in shares if name not in names]
+    if unknown:
+        raise UsageError(f"`augment` has no '{unknown[0]}'. Known: {', '.join(names)}.")
+    try:
+        return Augment(**shares)
+    except TypeError as error:
+        raise UsageError(f"`augment` must map names to shares between 0 and 1, got {dict(shares)}.") from error
+
+
+def build_model(config: TrainConfig, task: Task) -> SavedModel:
+    """The model before training. Weights come from torch's random numbers, or are pretrained ones."""
+    if config.continual.init_from is not None:
+        model = open_model(config.continual.init_from)
+        if model.config.vocabulary != task.vocabulary:
+            raise UsageError(
+                f"The model in {config.continual.init_from} has a vocabulary of {model.config.vocabulary} tokens, but this "
+                f"task has {task.vocabulary}: start from a model of the same vocabulary."
+            )
+        return model
+    if config.model.name == SCRATCH:
+        try:
+            return ScratchModel(model_config(config, task))
+        except (TypeError, ValueError, RuntimeError) as error:  # from within a mechanism or from torch
+            raise UsageError(f"No model can be made with these settings: {str(error).splitlines()[0]}.") from error
+    from memspan.pretrained.adapt import adapt
+
+    options = config.model
+    adapted = adapt(
+        options.name,
+        task.vocabulary,
+        options.lora,
+        config.optimisation.precision,
+        options.mechanism,
+        options.mechanism_settings,
+    )
+    if not (adapted.is_generative or task.answer_last):
+        raise UsageError(
+            f"'{options.name}' is an encoder-decoder, which answers behind what it has read, and the task "
+            f"'{config.task.name}' asks no question there: choose a causal model."
+        )
+    return adapted
+
+
+def model_config(config: TrainConfig, task: Task) -> ScratchConfig:
+    """The configuration of a model from scratch."""
+    options = config.model
+    layers: list[list[Mapping[str, Any]]] = [list(layer) for layer in options.layers]
+    if not layers:
+        window = task.segment if options.window is None else options.window
+        parts: list[Mapping[str, Any]] = [window_only(window)] if window else []
+        if options.mechanism is not None:
+            parts.append({"name": options.mechanism, **options.mechanism_settings})
+        layers = [parts for _ in range(options.depth)]
+    return ScratchConfig(
+        vocabulary=task.vocabulary,
+        width=options.width,
+        layers=layers,
+        feedforward=options.feedforward,
+        residual=options.residual,
+        dropout=options.dropout,
+        tie_embeddings=options.tie_embeddings,
+        causal=task.causal,
+    )
+
+
+def check_run(config: TrainConfig, task: Task, model: SavedModel) -> None:
+    """Raises UsageError where nothing of the model would be learned, or it cannot be cut where the run cuts streams."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UsageError(f"Nothing of '{config.model.name}' would be learned: set `lora`, e.g. to 8, to add adapters.")
+    segments = config.optimisation.bptt_segments
+    if segments is None or segments >= config.task.segments:
+        return
+    length = segments * task.segment
+    if length % grid(model):
+        raise UsageError(
+            f"bptt_segments={segments} cuts streams every {length} tokens, but this model can be cut only at multiples of "
+            f"{grid(model)} tokens."
+        )
+
+
+def count_parameters(config: TrainConfig, task: Task) -> int:
+    """The number of weights of a model from scratch, built for it and dropped."""
+    with torch.random.fork_rng(devices=[]):
+        return sum(weight.numel() for weight in ScratchModel(model_config(config, task)).parameters())
+
+
+def task_of_checkpoint(checkpoint: Path, name: str | None = None, settings: dict[str, Any] | None = None) -> Task:
+    """The task that the model in `checkpoint` was trained for, or the one called `name`; `settings` replace single ones."""
     learned = {"saved": str(checkpoint)} if (checkpoint / TOKENIZER).is_file() else {}
     if not (checkpoint / CONFIG).is_file():
         if name is None:
-            raise UsageError(f"{checkpoint} does not say what the model was trained for: name a task.")
+            raise UsageError(f"{checkpoint} holds no {CONFIG} that names the model's task: name a task.")
         return build(name, **(settings or {}), **learned)
-    verify_task_files(checkpoint)
-    values = read_yaml(checkpoint / CONFIG)
-    if name is not None and name != values.get("task"):
+    values = read_run(checkpoint)
+    trained_for = trained_task(values)
+    if name is not None and name != trained_for:
         if learned or learns(name):
-            raise UsageError(f"{checkpoint} was trained for {values.get('task')}, not for {name}.")
+            raise UsageError(f"{checkpoint} was trained for {trained_for}, not for {name}.")
         return build(name, **(settings or {}))
     config = config_of(checkpoint, values)
-    if learns(config.task):
+    if learns(config.task.name):
         check_holds(checkpoint, TOKENIZER)
-    return config.replace(task_settings={**config.task_settings, **(settings or {}), **learned}).make_task()
+    return build_task(config.replace(task_settings={**config.task.settings, **(settings or {}), **learned}))
 
 
-def verify_task_files(checkpoint: Path) -> None:
-    """Raises DamagedFolder where the configuration of the run or what the task learned is not as it was written."""
+def read_run(checkpoint: Path) -> dict[str, Any]:
+    """The sections of a checkpoint's configuration. Raises DamagedFolder where a small file is not as it was written."""
     verify(checkpoint, lambda name: not name.endswith(".safetensors"))
+    return read_yaml(checkpoint / CONFIG)
+
+
+def trained_task(sections: Mapping[str, Any]) -> str | None:
+    """The name of the task in the sections of a configuration."""
+    task = sections.get("task")
+    return task.get("name") if isinstance(task, Mapping) else None
 
 
 def learns(task: str) -> bool:
@@ -43,9 +163,9 @@ def learns(task: str) -> bool:
     return "saved" in inspect.signature(task_class(task)).parameters
 
 
-def config_of(checkpoint: Path, values: dict[str, Any]) -> TrainConfig:
+def config_of(checkpoint: Path, sections: Mapping[str, Any]) -> TrainConfig:
     """The run of a checkpoint. Raises UsageError that names its file."""
     try:
-        return TrainConfig.from_mapping(values)
+        return TrainConfig.from_mapping(sections)
     except UsageError as error:
         raise UsageError(f"{checkpoint / CONFIG} cannot be used: {error}") from error

@@ -2,7 +2,7 @@
 
 Every process draws the same batch and reads its own rows; gradients are added up once a step. That is what
 `DistributedDataParallel` computes, without its hooks: they expect one pass backward for each forward, but here a stream
-is read in pieces, and in some of them nothing is asked of the rows of some process.
+is cut, and after some cuts the rows of some process have no target.
 """
 
 import atexit
@@ -26,12 +26,12 @@ Value = TypeVar("Value")
 
 
 class Processes:
-    """What the processes of a run have to agree on. With one process nothing here does anything.
+    """The processes of a run and their collective operations. With a single process none of these does anything.
 
     Attributes:
-        count: how many there are.
-        index: which of them this is, from 0.
-        main: this is the one that measures and writes.
+        count: number of processes.
+        index: of this process, from 0.
+        main: whether this process is the one that measures and writes.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
@@ -40,18 +40,18 @@ class Processes:
         self.index: int = accelerator.process_index
         self.main = self.index == 0
         if self.count > 1:  # several runs may follow one another: the processes stay together to their end
-            atexit.unregister(_part)
-            atexit.register(_part)
+            atexit.unregister(_leave_group)
+            atexit.register(_leave_group)
 
-    def check(self, rows: int) -> None:
-        if rows % self.count:
+    def check(self, batch_size: int) -> None:
+        """Raises UsageError unless a batch can be divided evenly among the processes."""
+        if batch_size % self.count:
             raise UsageError(
-                f"{rows} rows cannot be divided evenly among {self.count} processes: make `rows` a multiple of "
-                f"{self.count}."
+                f"batch_size must be a multiple of the number of processes, {self.count}, got {batch_size}."
             )
 
     def broadcast_weights(self, model: nn.Module) -> None:
-        """Every process takes the weights of the main one."""
+        """Copies the main process's weights to all processes."""
         if self.count > 1:
             with torch.no_grad():
                 for tensor in (*model.parameters(), *model.buffers()):
@@ -75,11 +75,11 @@ class Processes:
         fully_shard(model, mesh=mesh)
 
     def full_tensor(self, tree: Any) -> Any:
-        """The tree with whole tensors in the place of divided ones; every process has to ask."""
+        """The tree with whole tensors instead of sharded ones; every process has to call this."""
         return pytree.tree_map(lambda leaf: leaf.full_tensor() if isinstance(leaf, DTensor) else leaf, tree)
 
-    def like(self, tensor: Tensor, other: Tensor) -> Tensor:
-        """A whole tensor, divided as `other` is, if it is."""
+    def shard_like(self, tensor: Tensor, other: Tensor) -> Tensor:
+        """A whole tensor, sharded as `other` is, if it is."""
         tensor = tensor.to(other.device)
         if not isinstance(other, DTensor):
             return tensor
@@ -87,15 +87,15 @@ class Processes:
 
     # ---- rows
 
-    def share(self, batch: Batch) -> Batch:
+    def local_batch(self, batch: Batch) -> Batch:
         """The rows of this process."""
         return Batch(self._rows(batch.ids), self._rows(batch.targets), batch.fresh)
 
-    def part(self, state: State) -> State:
+    def local_rows(self, state: State) -> State:
         """The rows of this process in the state of all."""
         return pytree.tree_map(lambda leaf: self._rows(leaf) if isinstance(leaf, Tensor) else leaf, state)
 
-    def whole(self, state: State) -> State:
+    def gather_rows(self, state: State) -> State:
         """The state of all rows, from each process its own: as one process would have it."""
         if self.count == 1:
             return state
@@ -103,7 +103,7 @@ class Processes:
             lambda leaf: self.accelerator.gather(leaf.contiguous()) if isinstance(leaf, Tensor) else leaf, state
         )
 
-    def each(self, tensor: Tensor) -> Tensor:
+    def all_gather(self, tensor: Tensor) -> Tensor:
         """What each process has, one below the other: (count, ...) on the CPU."""
         gathered: Tensor = self.accelerator.gather(tensor[None].to(self.accelerator.device))
         return gathered.cpu()
@@ -121,27 +121,27 @@ class Processes:
             return
         device = self.accelerator.device
         there = self.all_reduce(
-            torch.tensor([float(one.grad is not None) for one in parameters], device=device)
+            torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=device)
         ).tolist()
-        used = [one for one, often in zip(parameters, there, strict=True) if often]
-        for kind in {one.dtype for one in used}:
-            alike = [one for one in used if one.dtype == kind]
+        used = [parameter for parameter, often in zip(parameters, there, strict=True) if often]
+        for dtype in {parameter.dtype for parameter in used}:
+            alike = [parameter for parameter in used if parameter.dtype == dtype]
             added = self.all_reduce(
                 torch.cat(
-                    [torch.zeros_like(one).flatten() if one.grad is None else one.grad.flatten() for one in alike]
+                    [(torch.zeros_like(weight) if weight.grad is None else weight.grad).flatten() for weight in alike]
                 )
             )
-            sizes = [one.numel() for one in alike]
-            for one, gradient in zip(alike, torch.split(added, sizes), strict=True):
-                one.grad = gradient.view_as(one)
+            sizes = [parameter.numel() for parameter in alike]
+            for parameter, gradient in zip(alike, torch.split(added, sizes), strict=True):
+                parameter.grad = gradient.view_as(parameter)
 
     def on_main(self, function: Callable[[], Value]) -> Value:
-        """What `function` returns in the main process, the only one to call it."""
+        """The result of `function`, which the main process alone calls."""
         if self.count == 1:
             return function()
-        told = [function() if self.main else None]
-        broadcast_object_list(told)
-        return told[0]  # type: ignore[return-value]
+        results = [function() if self.main else None]
+        broadcast_object_list(results)
+        return results[0]  # type: ignore[return-value]
 
     def _rows(self, tensor: Tensor) -> Tensor:
         own = len(tensor) // self.count
@@ -151,14 +151,14 @@ class Processes:
 def check_alone(what: str) -> None:
     """Raises UsageError where a launcher started several processes."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError(f"{what} is done by one process: start it without torchrun or accelerate launch.")
+        raise UsageError(f"{what} must run in a single process: start it without torchrun or accelerate launch.")
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
     for child in module.children():
         listed = list(child) if isinstance(child, nn.ModuleList) else []
-        for one in listed:
-            yield from _blocks_of_list(one)
+        for block in listed:
+            yield from _blocks_of_list(block)
         if not listed:
             yield from _blocks(child)
 
@@ -167,10 +167,10 @@ def _blocks_of_list(module: nn.Module) -> Iterator[nn.Module]:
     if not isinstance(module, nn.ModuleList):
         yield module
         return
-    for one in module:
-        yield from _blocks_of_list(one)
+    for block in module:
+        yield from _blocks_of_list(block)
 
 
-def _part() -> None:
+def _leave_group() -> None:
     if distributed.is_initialized():
         distributed.destroy_process_group()

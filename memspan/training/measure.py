@@ -21,18 +21,18 @@ SEED = 2**31  # streams to measure on begin far from those to train on
 
 @dataclass(frozen=True)
 class Score:
-    """What a model made of streams of one length.
+    """The results of a model on held-out streams of one length.
 
     Attributes:
-        segments: of a stream.
-        distance: tokens of a stream, which is how far back what is asked for may lie.
-        accuracy: the part of what was asked that the likeliest token answers rightly.
-        loss: mean cross-entropy of what was asked, in nats.
+        segments: number of segments per stream.
+        distance: number of tokens per stream, the farthest that a target may lie behind what it depends on.
+        accuracy: share of the target tokens that are the model's likeliest ones.
+        loss: mean cross-entropy of the target tokens, in nats.
         bits: the same in bits; per byte, where the task knows how many bytes a token has.
-        asked: how many tokens that is the mean of.
-        state_bytes: of the state of one stream after its end.
-        tokens_per_second: read, all rows together.
-        metrics: of the task's own, on records held out.
+        targets: how many target tokens there were.
+        state_bytes: bytes of one stream's state at its end.
+        tokens_per_second: tokens read per second, over all rows.
+        metrics: the task's own metrics on held-out records.
     """
 
     segments: int
@@ -40,76 +40,84 @@ class Score:
     accuracy: float
     loss: float
     bits: float
-    asked: int
+    targets: int
     state_bytes: int
     tokens_per_second: float
     metrics: dict[str, float] = field(default_factory=dict)
 
 
 def count_logits_to_keep(targets: Tensor) -> int:
-    """How many of the last tokens are needed, so that all that is asked is among them. targets (B, T) int64."""
+    """How many of the last tokens hold all the targets, which are (B, T) int64."""
     columns = (targets != IGNORE_INDEX).any(0).nonzero()
     return targets.shape[1] - int(columns[0]) if len(columns) else 0
 
 
 def loss_and_correct(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor] | None:
-    """Summed loss and number of right answers, both (), over the tokens asked; None where nothing is asked.
+    """The summed loss and the number of correct tokens, both (), over the targets; None where there are none.
 
-    logits (B, T, V) on any device; targets (B, T) int64 on the CPU, so that finding what is asked waits for no device.
-    `smoothing` is cross_entropy's `label_smoothing`.
+    Args:
+        logits: (B, T, V) on any device.
+        targets: (B, T) int64 on the CPU, so that finding the targets waits for no device.
+        smoothing: cross_entropy's `label_smoothing`.
     """
-    places = (targets.flatten() != IGNORE_INDEX).nonzero().flatten()
-    if not len(places):
+    indices = (targets.flatten() != IGNORE_INDEX).nonzero().flatten()
+    if not len(indices):
         return None
-    wanted = targets.flatten()[places].to(logits.device, non_blocking=True)
-    said = logits.flatten(0, 1)
-    if len(places) < len(said):
-        said = said[places.to(logits.device, non_blocking=True)]
-    said = said.float()
-    return cross_entropy(said, wanted, reduction="sum", label_smoothing=smoothing), (
-        said.detach().argmax(1) == wanted
-    ).sum()
+    labels = targets.flatten()[indices].to(logits.device, non_blocking=True)
+    scores = logits.flatten(0, 1)
+    if len(indices) < len(scores):
+        scores = scores[indices.to(logits.device, non_blocking=True)]
+    scores = scores.float()
+    loss = cross_entropy(scores, labels, reduction="sum", label_smoothing=smoothing)
+    return loss, (scores.detach().argmax(1) == labels).sum()
 
 
 @torch.no_grad()
-def measure(model: nn.Module, task: Task, segments: int, rows: int = 64, batches: int = 1, seed: int = SEED) -> Score:
-    """Reads `batches` batches of `rows` streams segment by segment, so that memory does not grow with their length.
+def measure(
+    model: nn.Module, task: Task, segments: int, batch_size: int = 64, batches: int = 1, seed: int = SEED
+) -> Score:
+    """The score of a model on held-out streams, read segment by segment, so that memory does not grow with their length.
 
-    `model` is `(ids, state, logits_to_keep) -> (logits of the last logits_to_keep tokens, state)`. Raises UsageError for a task with more tokens than the model knows.
+    Args:
+        model: `(ids, state, logits_to_keep) -> (logits, state)`.
+        segments: number of segments per stream.
+        batches: number of batches, each of `batch_size` streams.
+
+    Raises UsageError for streams without a target.
     """
     generator, task = torch.Generator().manual_seed(seed), task.held_out()
     device = next(model.parameters()).device
-    length = math.lcm(task.segment, grid(model))
-    was_training, place, state = model.training, 0, None
-    loss, right = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
-    asked = read = 0
-    begun = time.perf_counter()
+    cut = math.lcm(task.segment, grid(model))
+    was_training, position, state = model.training, 0, None
+    loss, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
+    target_count = token_count = 0
+    started = time.perf_counter()
     model.eval()
     try:
         for _ in range(batches):
-            batch, place = task.next_batch(place, rows, segments, generator)
+            batch, position = task.next_batch(position, batch_size, segments, generator)
             state = None if batch.fresh else state
-            for ids, targets in zip(*(torch.split(one, length, 1) for one in (batch.ids, batch.targets)), strict=True):
+            for ids, targets in zip(torch.split(batch.ids, cut, 1), torch.split(batch.targets, cut, 1), strict=True):
                 logits_to_keep = count_logits_to_keep(targets)
                 logits, state = model(ids.to(device), state, logits_to_keep)
                 state = detach(state)
                 counts = loss_and_correct(logits, targets[:, targets.shape[1] - logits_to_keep :])
                 if counts is not None:
-                    loss, right = loss + counts[0], right + counts[1]
-            asked += int((batch.targets != IGNORE_INDEX).sum())
-            read += batch.ids.numel()
+                    loss, correct = loss + counts[0], correct + counts[1]
+            target_count += int((batch.targets != IGNORE_INDEX).sum())
+            token_count += batch.ids.numel()
     finally:
         model.train(was_training)
-    if not asked:
-        raise UsageError(f"In streams of {segments} segments this task asks nothing.")
-    mean, seconds = loss.item() / asked, time.perf_counter() - begun
+    if not target_count:
+        raise UsageError(f"Streams of {segments} segments must have a target in this task; use more segments.")
+    mean, seconds = loss.item() / target_count, time.perf_counter() - started
     return Score(
         segments=segments,
         distance=segments * task.segment,
-        accuracy=right.item() / asked,
+        accuracy=correct.item() / target_count,
         loss=mean,
         bits=mean / math.log(2) / task.bytes_per_token,
-        asked=asked,
-        state_bytes=nbytes(state) // rows,
-        tokens_per_second=read / seconds,
+        targets=target_count,
+        state_bytes=nbytes(state) // batch_size,
+        tokens_per_second=token_count / seconds,
     )

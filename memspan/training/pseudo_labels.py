@@ -1,4 +1,4 @@
-"""Learning from texts that nobody labelled: a model's confident predictions become records for the next one."""
+"""Self-training on unlabelled texts: confident predictions of one model become training records of the next."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,31 +10,35 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from memspan.errors import MemspanError, UsageError
-from memspan.tasks import IGNORE_INDEX, Task
-from memspan.tasks.text.base import TextTask
+from memspan.tasks import IGNORE_INDEX, Task, TextTask, require
+from memspan.training.build import build_task
 from memspan.training.config import TrainConfig
 from memspan.training.distributed import check_alone
-from memspan.training.loop import Report, TrainProgress, train
+from memspan.training.loop import train
+from memspan.training.report import Report, TrainProgress
 
-ADDED = "added.json"
-ROWS = 32
+PSEUDO_LABELS = "pseudo_labels.json"
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
-class Added:
-    """A text, what the first model says to it, and the probability that it gives to that."""
+class PseudoLabel:
+    """A text, the teacher's prediction for it, and the probability of that prediction."""
 
     text: str
-    said: str
+    prediction: str
     confidence: float
 
 
 @dataclass(frozen=True)
 class SelfTraining:
-    """The run on the records alone, the texts that came in, and the run on both. Without any text, they are one run."""
+    """The teacher's run on the records alone, the pseudo-labels, and the student's run on both.
+
+    Without any pseudo-label, both are the teacher's run.
+    """
 
     teacher: Report
-    added: list[Added]
+    pseudo_labels: list[PseudoLabel]
     student: Report
 
 
@@ -45,54 +49,47 @@ def self_train(
     on_progress: Callable[[TrainProgress], None] | None = None,
     resume: bool = False,
 ) -> SelfTraining:
-    """Trains, lets the model label `texts`, and trains another one, from nothing, also on what it was sure of.
+    """Trains a teacher, labels `texts` with it, and trains a student from scratch on records and confident labels.
 
-    Pseudo-labels (Lee 2013) in one round: chosen once, each weighing as much as a record. With an output folder, the runs
-    are in `teacher` and `student` there, and the texts that came in between are in added.json.
+    Pseudo-labels (Lee 2013) in one round: chosen once, each with the weight of a record. With an output folder, the runs
+    are in `teacher` and `student` there, and the labels between them in pseudo_labels.json.
 
-    Raises UsageError for a task whose records are more than a text and what is said to it.
+    Raises UsageError for a task whose records are more than a text and its label, or a confidence outside 0 to 1.
     """
     check_alone("Self-training")
     if not 0 <= confidence <= 1:
-        raise UsageError(f"confidence={confidence} cannot be: it is between 0 and 1.")
-    first, second = (
-        config if config.output is None else config.replace(output=str(Path(config.output) / name))
-        for name in ("teacher", "student")
-    )
-    _columns(first.make_task())
-    teacher = train(first, on_progress, resume)
-    kept = None if config.output is None else Path(config.output) / ADDED
-    if resume and kept is not None and kept.is_file():
-        added = [Added(**one) for one in json.loads(kept.read_text("utf-8"))]
+        raise UsageError(f"confidence must be from 0 to 1, got {confidence}.")
+    output = None if config.run.output is None else Path(config.run.output)
+    task = _labelling_task(build_task(config))
+    teacher = train(_in_folder(config, "teacher"), on_progress, resume, task)
+    path = None if output is None else output / PSEUDO_LABELS
+    if resume and path is not None and path.is_file():
+        labels = [PseudoLabel(**record) for record in json.loads(path.read_text("utf-8"))]
     else:
-        added = [one for one in label(teacher.model, first, texts) if one.confidence >= confidence]
-        if kept is not None:
-            try:
-                kept.write_text(json.dumps([vars(one) for one in added], ensure_ascii=False, indent=1) + "\n", "utf-8")
-            except OSError as error:
-                raise MemspanError(f"The labelled texts cannot be written to {kept}: {error.strerror}.") from error
-    if not added:
-        return SelfTraining(teacher, added, teacher)
-    second = second.replace()  # with a task of its own
-    task = second.make_task()
-    source, target = _columns(task)
-    task.records = [*task.records, *({source: one.text, target: one.said} for one in added)]  # type: ignore[attr-defined]
-    return SelfTraining(teacher, added, train(second, on_progress, resume))
+        everything = label(teacher.model, task, texts, config.task.segments)
+        labels = [pseudo for pseudo in everything if pseudo.confidence >= confidence]
+        if path is not None:
+            _save(labels, path)
+    if not labels:
+        return SelfTraining(teacher, labels, teacher)
+    text_column, label_column = task.columns
+    records = [*task.records, *({text_column: item.text, label_column: item.prediction} for item in labels)]
+    student = train(_in_folder(config, "student"), on_progress, resume, task.with_records(records))
+    return SelfTraining(teacher, labels, student)
 
 
-def label(model: nn.Module, config: TrainConfig, texts: Sequence[str]) -> list[Added]:
-    """What `model` says to each text, and how probable that is to it: the product over the tokens of the answer."""
-    task = config.make_task()
-    source, target = _columns(task)
+def label(model: nn.Module, task: TextTask, texts: Sequence[str], segments: int) -> list[PseudoLabel]:
+    """The model's prediction for each text, and its probability: the product over the tokens of the prediction."""
+    text_column, label_column = task.columns
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    labelled: list[Added] = []
+    labels: list[PseudoLabel] = []
     try:
-        said = task.predict(model, list(texts), config.segments)  # type: ignore[attr-defined]
-        pairs = [(text, one) for text, one in zip(texts, said, strict=True) if text and one]
-        for first in range(0, len(pairs), ROWS):
-            some = pairs[first : first + ROWS]
-            batch = task.streams([{source: text, target: one} for text, one in some], config.segments)  # type: ignore[attr-defined]
+        predictions = task.predict(model, list(texts), segments)
+        pairs = [(text, answer) for text, answer in zip(texts, predictions, strict=True) if text and answer]
+        for first in range(0, len(pairs), BATCH_SIZE):
+            rows = pairs[first : first + BATCH_SIZE]
+            batch = task.streams([{text_column: text, label_column: answer} for text, answer in rows], segments)
             with torch.no_grad():
                 logits, _ = model(batch.ids.to(device), None, None)
                 losses = cross_entropy(
@@ -101,14 +98,28 @@ def label(model: nn.Module, config: TrainConfig, texts: Sequence[str]) -> list[A
                     ignore_index=IGNORE_INDEX,
                     reduction="none",
                 )
-            sure = (-losses.sum(1)).exp().tolist()
-            labelled += [Added(text, one, share) for (text, one), share in zip(some, sure, strict=True)]
+            confidences = (-losses.sum(1)).exp().tolist()
+            labels += [PseudoLabel(*row, confidence) for row, confidence in zip(rows, confidences, strict=True)]
     finally:
         model.train(was_training)
-    return labelled
+    return labels
 
 
-def _columns(task: Task) -> tuple[str, str]:
-    if not isinstance(task, TextTask) or len(task.columns) != 2:
-        raise UsageError("Only a task of texts and what is said to each, like classification, can label further texts.")
-    return task.columns[0], task.columns[1]
+def _in_folder(config: TrainConfig, name: str) -> TrainConfig:
+    output = config.run.output
+    return config if output is None else config.replace(output=str(Path(output) / name))
+
+
+def _save(labels: Sequence[PseudoLabel], path: Path) -> None:
+    try:
+        path.write_text(json.dumps([vars(item) for item in labels], ensure_ascii=False, indent=1) + "\n", "utf-8")
+    except OSError as error:
+        raise MemspanError(f"The pseudo-labels cannot be written to {path}: {error.strerror}.") from error
+
+
+def _labelling_task(task: Task) -> TextTask:
+    sentence = "Self-training needs a task whose records are a text and its label, like classification."
+    labelling = require(task, TextTask, sentence)
+    if len(labelling.columns) != 2:
+        raise UsageError(sentence)
+    return labelling

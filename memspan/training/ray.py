@@ -14,7 +14,8 @@ from typing import Any
 from memspan.errors import MemspanError, UsageError
 from memspan.training.config import TrainConfig
 from memspan.training.distributed import check_alone
-from memspan.training.loop import REPORT, Report, checkpoint_of, train
+from memspan.training.loop import checkpoint_of, train
+from memspan.training.report import REPORT, Report
 
 
 def train_on_ray(config: TrainConfig, workers: int, resume: bool = False) -> Report:
@@ -22,7 +23,7 @@ def train_on_ray(config: TrainConfig, workers: int, resume: bool = False) -> Rep
 
     Where Ray has been initialised, its workers are used; otherwise those of the cluster that the environment variable
     RAY_ADDRESS names; without one, Ray is started on this machine for as long as the run takes, without dashboard and
-    telemetry. A worker has a GPU, if there are any and `config.device` allows it, or a CPU. Workers begin in the
+    telemetry. A worker has a GPU, if there are any and `config.run.device` allows it, or a CPU. Workers begin in the
     current folder, so relative paths are those of the caller; on other machines they have to see the same folders.
 
     Args:
@@ -43,20 +44,20 @@ def train_on_ray(config: TrainConfig, workers: int, resume: bool = False) -> Rep
     except ImportError as error:
         raise UsageError("Workers of Ray need Ray Train: pip install 'memspan[ray]'.") from error
     check_alone("Starting workers with Ray")
-    if config.output is None:
+    if config.run.output is None:
         raise UsageError("Workers of Ray need an output folder: report and model come back through it.")
     checkpoint_of(config, resume)
-    output = Path(config.output)
+    output = Path(config.run.output)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MemspanError(f"The output cannot be written to {output}: {error}.") from error
-    told = {"folder": os.getcwd(), "config": config.to_dict()}
+    work = {"folder": os.getcwd(), "config": config.to_dict()}
     with _ray(workers, config), _interruptible(), TemporaryDirectory(prefix=".ray-", dir=output) as own:
-        gpus = config.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+        gpus = config.run.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
         trainer = TorchTrainer(
             _work,
-            train_loop_config=told,
+            train_loop_config=work,
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
             run_config=RunConfig(storage_path=str(Path(own).resolve())),
         )
@@ -73,13 +74,13 @@ def train_on_ray(config: TrainConfig, workers: int, resume: bool = False) -> Rep
     return Report.load(output)
 
 
-def _work(told: Mapping[str, Any]) -> None:
-    """What a worker does. It goes on from the last checkpoint, so that Ray may start it anew."""
+def _work(work: Mapping[str, Any]) -> None:
+    """The work of one worker. It goes on from the last checkpoint, so that Ray may start it anew."""
     try:
-        os.chdir(told["folder"])
+        os.chdir(work["folder"])
     except OSError as error:
-        raise UsageError(f"A worker of Ray does not see {told['folder']}: start in a folder that all share.") from error
-    train(TrainConfig.from_mapping(told["config"]), resume=True)
+        raise UsageError(f"A worker of Ray does not see {work['folder']}: start in a folder that all share.") from error
+    train(TrainConfig.from_mapping(work["config"]), resume=True)
 
 
 @contextmanager
@@ -104,7 +105,7 @@ def _ray(workers: int, config: TrainConfig) -> Iterator[None]:
         raise UsageError(f"Ray {where}: {_first_line(error)}") from error
     try:
         have = int(ray.cluster_resources().get("GPU", 0))
-        if not address and config.device != "cpu" and 0 < have < workers:
+        if not address and config.run.device != "cpu" and 0 < have < workers:
             raise UsageError(f"{workers} workers need a GPU each, but there are {have}: ask for fewer, or device: cpu.")
         yield
     finally:
@@ -125,9 +126,9 @@ def _interruptible() -> Iterator[None]:
 
 
 def _failure(failures: Mapping[int, Exception]) -> MemspanError:
-    """What to tell of the workers' errors: the own one of the first of them that has any."""
+    """The error of the first worker that failed by itself, rather than because another one did."""
     in_order = [failures[rank] for rank in sorted(failures)]
-    own = [one for one in in_order if isinstance(one, MemspanError)]
+    own = [error for error in in_order if isinstance(error, MemspanError)]
     return own[0] if own else MemspanError(f"A worker of Ray failed: {_first_line(in_order[0])}")
 
 

@@ -1,6 +1,6 @@
-"""What keeps a small model from learning its few texts by heart: perturbed embeddings, agreeing passes, averaged weights.
+"""Regularisation of small models: adversarial training, R-Drop, and averaged weights.
 
-Letters: B batch, T tokens, D width, V vocabulary, N tokens asked.
+Letters: B batch, T tokens, D width, V vocabulary, N target tokens.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,10 +32,10 @@ class Attack:
     """
 
     def __init__(self, model: nn.Module, epsilon: float, steps: int = 1) -> None:
-        found = next((module for module in model.modules() if isinstance(module, nn.Embedding)), None)
-        if found is None:
+        embedding = next((module for module in model.modules() if isinstance(module, nn.Embedding)), None)
+        if embedding is None:
             raise UsageError("This model has no embedding that could be perturbed: leave out `adversarial`.")
-        self.embedding, self.epsilon, self.steps = found, epsilon, steps
+        self.embedding, self.epsilon, self.steps = embedding, epsilon, steps
         self.change: Tensor | None = None
 
     @contextmanager
@@ -76,14 +76,14 @@ def _norms(tensor: Tensor) -> Tensor:
     return norms.clamp_min(torch.finfo(tensor.dtype).tiny)
 
 
-def symmetric_kl(one: Tensor, other: Tensor, targets: Tensor) -> Tensor:
-    """Half the symmetric Kullback-Leibler divergence of two passes' predictions, summed over the tokens asked: ().
+def symmetric_kl(logits: Tensor, other: Tensor, targets: Tensor) -> Tensor:
+    """Half the symmetric Kullback-Leibler divergence of two passes' predictions, summed over the target tokens: ().
 
     R-Drop (Liang et al. 2021, equation 2): dropout makes the passes differ, and they should say the same.
     Logits (B, T, V); targets (B, T) int64 on the CPU.
     """
-    places = (targets.flatten() != IGNORE_INDEX).nonzero().flatten().to(one.device)
-    first, second = (log_softmax(logits.flatten(0, 1)[places].float(), -1) for logits in (one, other))
+    indices = (targets.flatten() != IGNORE_INDEX).nonzero().flatten().to(logits.device)
+    first, second = (log_softmax(scores.flatten(0, 1)[indices].float(), -1) for scores in (logits, other))
     there, back = (kl_div(a, b, reduction="sum", log_target=True) for a, b in ((first, second), (second, first)))
     return (there + back) / 2
 
@@ -99,22 +99,22 @@ class Average:
 
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
         self.parameters, self.decay = list(parameters), decay
-        self.weights = [one.detach().clone() for one in self.parameters]
+        self.weights = [parameter.detach().clone() for parameter in self.parameters]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """After the change of the weights number `step`, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for average, one in zip(self.weights, self.parameters, strict=True):
-            average.lerp_(one, 1 - decay)
+        for average, parameter in zip(self.weights, self.parameters, strict=True):
+            average.lerp_(parameter, 1 - decay)
 
     @torch.no_grad()
     def swap_weights(self) -> None:
         """The model gets the average, and the weights are kept here; once more, and all is as it was."""
-        for place, one in enumerate(self.parameters):
-            kept = one.detach().clone()
-            one.copy_(self.weights[place])
-            self.weights[place] = kept
+        for index, parameter in enumerate(self.parameters):
+            current = parameter.detach().clone()
+            parameter.copy_(self.weights[index])
+            self.weights[index] = current
 
 
 @contextmanager

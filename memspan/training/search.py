@@ -1,16 +1,18 @@
-"""Looking for the settings with the lowest loss on streams held out: many short runs, the hopeless ones stopped early."""
+"""Hyperparameter search: many short runs for the lowest held-out loss, with hopeless ones stopped early."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.folders import check_output
-from memspan.training.config import TrainConfig, parse_settings
+from memspan.training.config import TrainConfig, all_options
 from memspan.training.distributed import check_alone
-from memspan.training.loop import TrainProgress, train
+from memspan.training.loop import train
+from memspan.training.options import parse_settings
+from memspan.training.report import TrainProgress
 
 if TYPE_CHECKING:
     import optuna
@@ -20,7 +22,7 @@ BEST, TRIALS = "best.yaml", "trials.json"
 
 @dataclass(frozen=True)
 class Range:
-    """Values of a field: those of `choices`, or any from `low` to `high`, whole where both are, on a log scale or not."""
+    """Values of an option: those of `choices`, or any from `low` to `high`, whole numbers where both ends are."""
 
     low: float = 0.0
     high: float = 0.0
@@ -37,13 +39,13 @@ class Range:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run.
+    """One run of the search.
 
     Attributes:
-        values: of the fields that were looked for.
+        values: of the options that are searched.
         outcome: "complete", "pruned" because its loss was above the median of the others, or "failed".
-        loss: the lowest held out; None of a run that failed before a measurement.
-        measurements: that were made of it.
+        loss: the lowest held-out loss; None for a run that failed before its first measurement.
+        measurements: how many were made.
     """
 
     number: int
@@ -65,30 +67,38 @@ class Tuning:
 
 
 def parse_search(texts: Sequence[str]) -> dict[str, Range]:
-    """`["learning_rate=1e-4:1e-2:log", "depth=1:4", "settings.heads=1,2"]` -> the range of each field.
+    """`["learning_rate=1e-4:1e-2:log", "depth=1:4", "mechanism_settings.heads=1,2"]` -> the range of each option.
 
-    Raises UsageError for one that cannot be read, or a field that there is not.
+    Raises UsageError for one that cannot be read, or an unknown option.
     """
-    found, known = {}, [one.name for one in fields(TrainConfig)]
+    ranges, names = {}, [item.name for item in all_options()]
     for text in texts:
-        name, equals, told = text.partition("=")
-        if not equals or not told:
-            raise UsageError(f"'{text}' is no range: write NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=ONE,OTHER.")
-        if name.split(".")[0] not in known:
-            raise UsageError(f"A training run has no field '{name}'. Known: {', '.join(known)}.")
-        ends = told.split(":")
-        values = list(parse_settings([f"{place}={one}" for place, one in enumerate(ends[:2])]).values())
-        if len(ends) == 1:
-            choices = [parse_settings([f"value={one}"])["value"] for one in told.split(",")]
-            found[name] = Range(choices=choices)
-            continue
-        log = ends[2:] == ["log"]
-        if any(isinstance(one, bool) or not isinstance(one, int | float) for one in values) or (ends[2:] and not log):
-            raise UsageError(f"'{text}' is no range of numbers: write NAME=LOW:HIGH or NAME=LOW:HIGH:log.")
-        if not values[0] < values[1] or (log and values[0] <= 0):
-            raise UsageError(f"'{text}' is empty: the first number is below the second, and above 0 on a log scale.")
-        found[name] = Range(values[0], values[1], log)
-    return found
+        name, equals, values = text.partition("=")
+        if not equals or not values:
+            raise UsageError(f"A range must be NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=FIRST,SECOND, got '{text}'.")
+        if name.split(".")[0] not in names:
+            raise UsageError(f"A training run has no option '{name}'. Options: {', '.join(names)}.")
+        ranges[name] = _range(text, values)
+    return ranges
+
+
+def _range(text: str, values: str) -> Range:
+    """The range that `values`, what stands behind the `=` of `text`, spells."""
+    ends = values.split(":")
+    if len(ends) == 1:
+        return Range(choices=[_value(choice) for choice in values.split(",")])
+    low, high, *scale = (_value(ends[0]), _value(ends[1]), *ends[2:])
+    log = scale == ["log"]
+    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
+    if not numbers or (scale and not log):
+        raise UsageError(f"A range of numbers must be NAME=LOW:HIGH or NAME=LOW:HIGH:log, got '{text}'.")
+    if not low < high or (log and low <= 0):
+        raise UsageError(f"The first number of '{text}' must be below the second, and above 0 on a log scale.")
+    return Range(low, high, log)
+
+
+def _value(text: str) -> Any:
+    return parse_settings([f"value={text}"])["value"]
 
 
 def tune(
@@ -97,7 +107,7 @@ def tune(
     trials: int = 20,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> Tuning:
-    """Trains `config` with so many settings, each chosen after those before.
+    """Trains `config` once per trial, with values of the options in `search` chosen from the results so far.
 
     Settings are proposed by the tree-structured Parzen estimator (Bergstra et al. 2011) of Optuna, from the seed of
     `config`; a run whose loss at a measurement is above the median of the earlier ones at theirs is stopped there, once
@@ -105,26 +115,26 @@ def tune(
     are written there.
 
     Raises:
-        UsageError: Optuna is not installed; nothing to look for; no run came to an end.
+        UsageError: Optuna is not installed; nothing to search; no run came to an end.
     """
     check_alone("Tuning")
-    if config.output is not None:
-        check_output(Path(config.output))
+    if config.run.output is not None:
+        check_output(Path(config.run.output))
     try:
         import optuna
     except ImportError as error:
         raise UsageError("Tuning needs Optuna: pip install 'memspan[tune]'.") from error
     if not search:
-        raise UsageError("Nothing to look for: name a field and its range, e.g. learning_rate=1e-4:1e-2:log.")
+        raise UsageError("The search needs an option and its range, e.g. learning_rate=1e-4:1e-2:log.")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler, pruner = optuna.samplers.TPESampler(seed=config.seed), optuna.pruners.MedianPruner()
+    sampler, pruner = optuna.samplers.TPESampler(seed=config.run.seed), optuna.pruners.MedianPruner()
     study = optuna.create_study(direction="minimize", sampler=sampler, pruner=pruner)
     failures: list[MemspanError] = []
 
     def run(trial: optuna.Trial) -> float:
         measured = 0
 
-        def look(at: TrainProgress) -> None:
+        def report(at: TrainProgress) -> None:
             nonlocal measured
             if at.held_out is not None:
                 measured += 1
@@ -132,24 +142,24 @@ def tune(
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
-        changes = {name: one.draw(trial, name) for name, one in search.items()}
+        changes = {name: values.draw(trial, name) for name, values in search.items()}
         try:
-            return train(changed(config, {**changes, "output": None, "tracker": None}), look).best_loss
+            return train(changed(config, {**changes, "output": None, "tracker": None}), report).best_loss
         except (UsageError, Diverged) as error:  # of these values; others may do
             failures.append(error)
             raise
 
-    def tell(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    def notify(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         if on_trial is not None:
-            on_trial(_told(trial))
+            on_trial(_trial(trial))
 
-    study.optimize(run, n_trials=trials, callbacks=[tell], catch=(UsageError, Diverged))
-    done = [_told(trial) for trial in study.trials]
+    study.optimize(run, n_trials=trials, callbacks=[notify], catch=(UsageError, Diverged))
+    done = [_trial(trial) for trial in study.trials]
     if not any(trial.outcome == "complete" for trial in done):
         raise UsageError(f"No run came to an end; the last one failed so: {failures[-1]}")
     tuning = Tuning(done, changed(config, study.best_params))
-    if config.output is not None:
-        folder = Path(config.output)
+    if config.run.output is not None:
+        folder = Path(config.run.output)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / TRIALS).write_text(json.dumps(tuning.to_dict(), indent=2) + "\n", "utf-8")
@@ -160,21 +170,22 @@ def tune(
 
 
 def changed(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
-    """`config` with other values; "settings.heads" is the value `heads` in the mapping `settings`."""
+    """`config` with other values; "task_settings.facts" is the key `facts` in the mapping `task_settings`."""
+    options = config.options()
     changes: dict[str, Any] = {}
     for name, value in values.items():
-        field, dot, key = name.partition(".")
+        option, dot, key = name.partition(".")
         if not dot:
             changes[name] = value
             continue
-        before = changes.get(field, getattr(config, field))
+        before = changes.get(option, options.get(option))
         if not isinstance(before, Mapping):
-            raise UsageError(f"'{name}' cannot be: {field} is no mapping.")
-        changes[field] = {**before, key: value}
+            raise UsageError(f"'{name}' must name a key of a mapping, and {option} is none.")
+        changes[option] = {**before, key: value}
     return config.replace(**changes)
 
 
-def _told(trial: "optuna.trial.FrozenTrial") -> Trial:
+def _trial(trial: "optuna.trial.FrozenTrial") -> Trial:
     values = list(trial.intermediate_values.values())
     outcome = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")
     lowest = trial.value if outcome == "complete" else min(values, default=None)

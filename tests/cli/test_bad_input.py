@@ -10,7 +10,7 @@ import pytest
 from memspan.folders import write_checksums
 from tests.commands import Run
 
-SMALL = ("--steps", "2", "--width", "16", "--segments", "2", "--rows", "4", "--device", "cpu")
+SMALL = ("--steps", "2", "--width", "16", "--segments", "2", "--batch-size", "4", "--device", "cpu")
 GOOD = b"text,label\n" + b"hello,a\nbye,b\n" * 20
 
 
@@ -23,8 +23,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     for task in ("classification", "recommendation", "recall"):
         settings = {} if task == "recall" else {"limit": 40}
-        options = {"steps": 2, "width": 16, "segments": 2, "rows": 4, "device": "cpu", "mechanism": "delta"}
-        train(TrainConfig(task=task, task_settings=settings, output=str(folder / task), **options))
+        options = {"steps": 2, "width": 16, "segments": 2, "batch_size": 4, "device": "cpu", "mechanism": "delta"}
+        train(TrainConfig.of(task=task, task_settings=settings, output=str(folder / task), **options))
     return folder
 
 
@@ -141,7 +141,7 @@ def test_an_output_that_cannot_be(run: Run, runs: Path, tmp_path: Path) -> None:
     train = ("train", "--task", "classification", "--task-settings", "limit=40", *SMALL)
     for output in ("file", "file/run"):
         assert "file is a file, so" in run(*train, "--output", output).sentence
-        (tmp_path / "run.yaml").write_text("task: recall\nsteps: 2\nwidth: 16\n")
+        (tmp_path / "run.yaml").write_text("task: {name: recall}\noptimisation: {steps: 2}\nmodel: {width: 16}\n")
         told = run("tune", "run.yaml", "--trials", "1", "--search", "depth=1:2", "--output", output)
         assert "file is a file, so" in told.sentence  # before the first trial, not after the last
     assert (tmp_path / "file").read_text() == "mine"
@@ -164,8 +164,8 @@ def contents(folder: Path) -> dict[str, bytes]:
         (("eval", "runs/none"), "There is no folder runs/none"),
         (("eval", "runs/classification"), "its model is runs/classification/best"),
         (("explain", "runs/classification", "hello"), "its model is runs/classification/best"),
-        (("predict", "runs/recall/best", "hello"), "was trained for recall, which says nothing to texts"),
-        (("explain", "runs/recall/best", "hello"), "was trained for recall, which says nothing to texts"),
+        (("predict", "runs/recall/best", "hello"), "was trained for recall, which has no predictions for texts"),
+        (("explain", "runs/recall/best", "hello"), "was trained for recall, which has no predictions for texts"),
         (("predict", "runs/classification/best", "hello", "--task", "dialogue"), "trained for classification, not for dialogue"),
         (("eval", "runs/classification/best", "--task", "dialogue"), "trained for classification, not for dialogue"),
         (("eval", "runs/classification/best", "--task", "recall"), "trained for classification, not for recall"),
@@ -202,9 +202,9 @@ DAMAGE = [
     ("classification", "config.json", cut, "is damaged"),
     ("classification", "config.json", says(b'{"model": "dream"}'), "got 'dream'"),
     ("classification", "config.yaml", says(b"task: [x"), "not valid YAML"),
-    ("classification", "config.yaml", says(b"task: juggling\n"), "no task 'juggling'"),
-    ("classification", "config.yaml", says(b"task: classification\nwidth: wide\n"), "config.yaml cannot be used: width='wide'"),
-    ("classification", "config.yaml", says(b"task: classification\ntask_settings: 5\n"), "task_settings=5 cannot be"),
+    ("classification", "config.yaml", says(b"task: {name: juggling}\n"), "no task 'juggling'"),
+    ("classification", "config.yaml", says(b"task: {name: classification}\nmodel: {width: wide}\n"), "config.yaml cannot be used: width must be"),
+    ("classification", "config.yaml", says(b"task: {name: classification, settings: 5}\n"), "task_settings must be a mapping, got 5"),
     ("classification", "labels.json", cut, "labels.json, which holds the labels, is damaged"),
     ("classification", "labels.json", Path.unlink, "labels.json, which holds the labels, cannot be read"),
     ("classification", "labels.json", says(b"{}"), "is damaged"),
@@ -230,7 +230,7 @@ def test_a_damaged_model(
 def test_labels_of_another_run(run: Run, runs: Path) -> None:
     (runs / "classification" / "best" / "labels.json").write_text('["a", "b"]')
     write_checksums(runs / "classification" / "best")
-    assert "by the files beside it there are" in run("predict", "runs/classification/best", "hello").sentence
+    assert "but the files beside it have" in run("predict", "runs/classification/best", "hello").sentence
 
 
 @pytest.mark.parametrize("file", ["training.json", "training.safetensors", "model.safetensors", "config.yaml"])

@@ -11,6 +11,7 @@ import torch
 
 from memspan.data.augment import Augment
 from memspan.errors import UsageError
+from memspan.training.build import build_task
 from memspan.training.config import TrainConfig
 
 TEXT = "The old dog sleeps, and the cat watches him."
@@ -83,15 +84,18 @@ def test_wrong_requests(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=sentence):
             Augment(**settings)
-    for augment, sentence in (({"swop": 0.1}, "no 'swop'. Known: synonym"), ({"swap": "much"}, "shares are numbers")):
+    for augment, sentence in (
+        ({"swop": 0.1}, "no 'swop'. Known: synonym"),
+        ({"swap": "much"}, "must map names to shares"),
+    ):
         with pytest.raises(UsageError, match=sentence):
-            TrainConfig(task="classification", augment=augment)
+            build_task(TrainConfig.of(task="classification", augment=augment))
 
 
 def test_texts_to_train_on_are_changed_and_those_held_out_are_not() -> None:
     settings = {"limit": 40, "vocabulary": 300}
-    plain = TrainConfig(task="classification", task_settings=settings).make_task()
-    augmented = TrainConfig(task="classification", task_settings=settings, augment={"delete": 0.5}).make_task()
+    plain = build_task(TrainConfig.of(task="classification", task_settings=settings))
+    augmented = build_task(TrainConfig.of(task="classification", task_settings=settings, augment={"delete": 0.5}))
 
     def ids(task: Any) -> torch.Tensor:
         return task.batch(4, 2, torch.Generator().manual_seed(1)).ids

@@ -3,16 +3,17 @@
 import pytest
 
 from memspan.errors import UsageError
-from memspan.evaluation.ablation import NONE, Comparison, Contender, _parameters, compare, without_memory
+from memspan.evaluation.ablation import NONE, Comparison, Contender, compare, without_memory
+from memspan.training.build import build_model, build_task
 from memspan.training.config import TrainConfig
 
 
 def config(**changes: object) -> TrainConfig:
     fields = {
         "task": "classification", "task_settings": {"segment": 32, "vocabulary": 600}, "width": 64, "depth": 1,
-        "mechanism": "delta", "segments": 6, "rows": 16, "steps": 60, "learning_rate": 5e-3, "device": "cpu",
+        "mechanism": "delta", "segments": 6, "batch_size": 16, "steps": 60, "learning_rate": 5e-3, "device": "cpu",
     }  # fmt: skip
-    return TrainConfig(**{**fields, **changes})  # type: ignore[arg-type]
+    return TrainConfig.of(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def test_what_stands_at_the_beginning_is_remembered_to_the_end() -> None:
@@ -30,10 +31,12 @@ def test_what_stands_at_the_beginning_is_remembered_to_the_end() -> None:
 
 @pytest.mark.parametrize("mechanism", ["delta", "lstm", "ltm"])
 def test_the_twin_has_as_many_parameters(mechanism: str) -> None:
-    one = config(mechanism=mechanism, width=64)
-    twin = without_memory(one)
-    assert twin.mechanism is None
-    assert abs(_parameters(twin) / _parameters(one) - 1) < 0.01
+    whole = config(mechanism=mechanism, width=64)
+    task = build_task(whole)
+    twin = without_memory(whole, task)
+    assert twin.model.mechanism is None
+    weights = [sum(one.numel() for one in build_model(run, task).parameters()) for run in (whole, twin)]
+    assert abs(weights[1] / weights[0] - 1) < 0.01
 
 
 def contender(mean: float, spread: float) -> Contender:
@@ -65,7 +68,7 @@ def test_nothing_to_compare() -> None:
      "recommendation"],
 )  # fmt: skip
 def test_every_task_runs_anywhere_on_its_sample(task: str) -> None:
-    changes = {"task": task, "task_settings": {"segment": 16}, "segments": 4, "rows": 4, "steps": 2, "width": 16}
+    changes = {"task": task, "task_settings": {"segment": 16}, "segments": 4, "batch_size": 4, "steps": 2, "width": 16}
     told = compare(config(**changes), [0], limit=3)
     memory, none = told.contenders
     assert told.metric in memory.figures[0]

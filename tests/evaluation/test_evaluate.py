@@ -16,7 +16,7 @@ from memspan.models.scratch import ScratchConfig, ScratchModel
 from memspan.state import State
 from memspan.tasks import IGNORE_INDEX, Batch, Task
 from memspan.tasks.synthetic.recall import Recall
-from memspan.training.build import make_task
+from memspan.training.build import task_of_checkpoint
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
 from memspan.training.measure import loss_and_correct, measure
@@ -53,15 +53,15 @@ class Counting(nn.Module):
 
 def test_counts() -> None:
     model = Counting()
-    score = measure(model, Alternating(), segments=3, rows=5)
+    score = measure(model, Alternating(), segments=3, batch_size=5)
     assert model.lengths == [4, 4, 4]  # segment by segment
     assert model.training
-    assert (score.asked, score.distance) == (30, 12)
+    assert (score.targets, score.distance) == (30, 12)
     assert score.accuracy == 0.5  # places 1, 3, 5 of 1, 3, ..., 11
     assert score.loss == pytest.approx(-(math.log(0.75) + math.log(0.25)) / 2)
     assert score.bits == pytest.approx(score.loss / math.log(2))
     assert score.state_bytes == 8
-    assert measure(model, Alternating(), 3, rows=2, batches=3).asked == 36
+    assert measure(model, Alternating(), 3, batch_size=2, batches=3).targets == 36
 
 
 def test_tally_is_cross_entropy_of_what_is_asked() -> None:
@@ -86,13 +86,13 @@ def test_segments_are_the_whole_stream(tmp_path: Path) -> None:
     batch = task.batch(6, 4, torch.Generator().manual_seed(3))
     counts = loss_and_correct(model(batch.ids)[0], batch.targets)
     assert counts is not None
-    (score,) = evaluate(tmp_path, "recall", {"facts": 1, "segment": 8}, segments=[4], rows=6, seed=3)
+    (score,) = evaluate(tmp_path, "recall", {"facts": 1, "segment": 8}, segments=[4], batch_size=6, seed=3)
     assert score.loss == pytest.approx(counts[0].item() / 6, rel=1e-4)
 
 
 def test_a_bounded_state_stays_as_large(tmp_path: Path) -> None:
     save(tmp_path)
-    scores = evaluate(tmp_path, "recall", {"facts": 1, "segment": 8}, segments=[4, 40], rows=2)
+    scores = evaluate(tmp_path, "recall", {"facts": 1, "segment": 8}, segments=[4, 40], batch_size=2)
     assert [one.distance for one in scores] == [32, 320]
     assert scores[0].state_bytes == scores[1].state_bytes > 0
     plot(scores, tmp_path / "a.png")
@@ -109,8 +109,8 @@ def test_without_matplotlib_there_is_a_way_to_get_it(tmp_path: Path, monkeypatch
 
 def test_the_task_of_the_training(tmp_path: Path) -> None:
     save(tmp_path)
-    TrainConfig(task="recall", task_settings={"facts": 2, "segment": 8}).save(tmp_path / "config.yaml")
-    task = make_task(tmp_path, None, {"facts": 1})
+    TrainConfig.of(task="recall", task_settings={"facts": 2, "segment": 8}).save(tmp_path / "config.yaml")
+    task = task_of_checkpoint(tmp_path, None, {"facts": 1})
     assert isinstance(task, Recall)
     assert (task.facts, task.segment) == (1, 8)
 
@@ -119,9 +119,9 @@ def test_what_cannot_be_measured(tmp_path: Path) -> None:
     save(tmp_path, vocabulary=10)
     with pytest.raises(UsageError, match="name a task"):
         evaluate(tmp_path)
-    with pytest.raises(UsageError, match="64 different tokens, but the model knows 10"):
+    with pytest.raises(UsageError, match="a vocabulary of 64 tokens, but the model one of 10"):
         evaluate(tmp_path, "recall")
-    with pytest.raises(UsageError, match="at least 1 segment"):
+    with pytest.raises(UsageError, match="numbers of at least 1"):
         evaluate(tmp_path, "recall", segments=[])
     with pytest.raises(UsageError, match="There is no folder"):
         evaluate(tmp_path / "none", "recall")
@@ -131,7 +131,7 @@ def test_a_model_predicts_when_its_data_are_gone(tmp_path: Path) -> None:
     for name in ("train", "test"):
         lines = "".join(f"buy {number},buy\nsell {number},sell\n" for number in range(20))
         (tmp_path / f"{name}.csv").write_text(f"text,label\n{lines}")
-    config = TrainConfig(
+    config = TrainConfig.of(
         task="classification",
         task_settings={"test": str(tmp_path / "test.csv"), "segment": 8, "vocabulary": 300},
         data=[str(tmp_path / "train.csv")],
@@ -139,7 +139,7 @@ def test_a_model_predicts_when_its_data_are_gone(tmp_path: Path) -> None:
         segments=2,
         width=16,
         depth=1,
-        rows=8,
+        batch_size=8,
         steps=30,
         learning_rate=2e-2,
         augment={"swap": 0.1},
@@ -147,7 +147,7 @@ def test_a_model_predicts_when_its_data_are_gone(tmp_path: Path) -> None:
         output=str(tmp_path / "first"),
     )
     train(config)
-    train(config.replace(begin=str(tmp_path / "first" / "last"), rehearse=0.5, output=str(tmp_path / "second")))
+    train(config.replace(init_from=str(tmp_path / "first" / "last"), replay=0.5, output=str(tmp_path / "second")))
     for path in (tmp_path / "train.csv", tmp_path / "test.csv"):
         path.unlink()
     (tmp_path / "first").rename(tmp_path / "elsewhere")

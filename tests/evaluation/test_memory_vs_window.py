@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
@@ -9,10 +10,11 @@ from transformers import AutoTokenizer
 from memspan import cli
 from memspan.errors import UsageError
 from memspan.evaluation.ablation import NONE
-from memspan.evaluation.memory_vs_window import MEMORY, PromptedModel, Window, compare_memory_with_window
+from memspan.evaluation.memory_vs_window import MEMORY, PromptedModel, compare_memory_with_window
 from memspan.memory.index.calibration import RetrievalHeads
 from memspan.pretrained import hub
 from memspan.pretrained.decoding import Decoder
+from memspan.training.build import build_task
 from memspan.training.config import TrainConfig
 
 TOWNS = ("Aldburg", "Brevik", "Corvino", "Dunmore", "Estrela", "Falkirk", "Gruyere", "Hovden", "Imatra", "Jesenik")
@@ -42,7 +44,7 @@ def setup(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 def test_memory_sees_what_the_window_does_not(setup: dict[str, object]) -> None:
     lines: list[str] = []
-    config = TrainConfig(**setup, device="cpu")
+    config = TrainConfig.of(**setup, device="cpu")
     told = compare_memory_with_window(config, [0, 1], limit=5, documents=12, budget=160, note=lines.append)
     memory, none = told.contenders
     assert (memory.name, none.name, told.metric) == (MEMORY, NONE, "F1")
@@ -58,32 +60,33 @@ def test_memory_sees_what_the_window_does_not(setup: dict[str, object]) -> None:
 
 
 def test_both_are_asked_with_as_many_tokens(setup: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[bool, list[Window]] = {True: [], False: []}
-    ask = PromptedModel.ask
+    seen: dict[str, list[str]] = {MEMORY: [], NONE: []}
+    measure = PromptedModel.measure
 
-    def watched(self: PromptedModel, document_sets: list, remembers: bool) -> tuple[dict[str, float], int]:
-        monkeypatch.setattr(self, "_say", lambda question, text: seen[remembers].append(text) or "")
-        return ask(self, document_sets, remembers)
+    def spy(self: PromptedModel, document_sets: list, view: Any) -> tuple[dict[str, float], int]:
+        texts = seen[MEMORY if view == self.with_memory else NONE]
+        monkeypatch.setattr(self, "answer", lambda question, text: texts.append(text) or "")
+        return measure(self, document_sets, view)
 
-    monkeypatch.setattr(PromptedModel, "ask", watched)
-    config = TrainConfig(**setup, device="cpu")
+    monkeypatch.setattr(PromptedModel, "measure", spy)
+    config = TrainConfig.of(**setup, device="cpu")
     compare_memory_with_window(config, [0], limit=5, documents=12, budget=160)
-    lm = PromptedModel(config, config.make_task(), 160, 0).lm
-    lengths = {remembers: [len(lm.tokenizer(text)["input_ids"]) for text in texts] for remembers, texts in seen.items()}
-    assert all(150 <= length <= 161 for length in lengths[False])
-    assert all(0 < length <= 165 for length in lengths[True])  # whole passages, and what stands between them
-    assert len(set(seen[False])) == 1  # the end of the text, whatever is asked
+    lm = PromptedModel(config, build_task(config), 160, 0).lm
+    lengths = {name: [len(lm.tokenizer(text)["input_ids"]) for text in texts] for name, texts in seen.items()}
+    assert all(150 <= length <= 161 for length in lengths[NONE])
+    assert all(0 < length <= 165 for length in lengths[MEMORY])  # whole passages, and what stands between them
+    assert len(set(seen[NONE])) == 1  # the end of the text, whatever the question
 
 
 def test_examples_are_shown_before_the_question(setup: dict[str, object]) -> None:
-    config = TrainConfig(**setup, device="cpu")
-    asker = PromptedModel(config, config.make_task(), 160, 2)
+    config = TrainConfig.of(**setup, device="cpu")
+    asker = PromptedModel(config, build_task(config), 160, 2)
     asker.begin(0)
-    shown = asker.lm.tokenizer.decode(asker.before)
+    shown = asker.lm.tokenizer.decode(asker.prefix)
     assert shown.count("\nAnswer: ") == shown.count("How many men") == 2
     trained = [asker.task.example(record) for record in asker.task.records]
     assert any(f"{one.question}\nAnswer: {one.target}\n\n" in shown for one in trained)
-    assert "\n" not in asker._say("How many?", "Some text.")
+    assert "\n" not in asker.answer("How many?", "Some text.")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,7 @@ def test_the_instruction_is_the_tasks_or_that_of_the_assistant(
     prompts: list[list[int]] = []
     monkeypatch.setattr(Decoder, "generate", lambda self, ids, sampling: prompts.append(ids) or iter(()))
     changes = {} if task == setup["task"] else {"data": [], "task_settings": {"limit": 20, "held_out": 0.5}}
-    config = TrainConfig(**{**setup, "task": task, **changes}, device="cpu")
+    config = TrainConfig.of(**{**setup, "task": task, **changes}, device="cpu")
     compare_memory_with_window(config, [0], limit=1, documents=2, budget=60)
     tokenizer = AutoTokenizer.from_pretrained(setup["model"])
     assert len(prompts) == 2
@@ -104,7 +107,7 @@ def test_the_instruction_is_the_tasks_or_that_of_the_assistant(
 
 
 def test_low_rank_changes_are_learned_first(setup: dict[str, object]) -> None:
-    config = TrainConfig(**setup, device="cpu", lora=2, segments=2, rows=2, steps=2)
+    config = TrainConfig.of(**setup, device="cpu", lora=2, segments=2, batch_size=2, steps=2)
     told = compare_memory_with_window(config, [0], limit=2, documents=3, budget=100)
     plain = compare_memory_with_window(config.replace(lora=None), [0], limit=2, documents=3, budget=100)
     assert told.contenders[0].parameters > plain.contenders[0].parameters
@@ -118,7 +121,7 @@ def test_low_rank_changes_are_learned_first(setup: dict[str, object]) -> None:
 @pytest.mark.parametrize("lora", [None, 2])
 def test_every_task_that_writes(setup: dict[str, object], task: str, metric: str, lora: int | None) -> None:
     changes = {"task": task, "data": [], "task_settings": {"limit": 20, "held_out": 0.5}, "lora": lora, "steps": 2}
-    config = TrainConfig(**{**setup, **changes}, device="cpu", segments=2, rows=2)
+    config = TrainConfig.of(**{**setup, **changes}, device="cpu", segments=2, batch_size=2)
     told = compare_memory_with_window(config, [0], limit=2, documents=3, budget=60)
     assert told.metric == metric
     assert told.contenders[0].state_bytes > told.contenders[1].state_bytes == 0
@@ -127,12 +130,12 @@ def test_every_task_that_writes(setup: dict[str, object], task: str, metric: str
 
 def test_baselines_are_of_the_questions_that_were_asked(setup: dict[str, object]) -> None:
     """The nearest of a paragraph's sentences has the answer as one of thirteen words or so."""
-    config = TrainConfig(**setup, device="cpu")
+    config = TrainConfig.of(**setup, device="cpu")
     told = compare_memory_with_window(config, [0], limit=5, documents=12, budget=160)
     assert set(told.baselines) == {"nearest sentence, given the right document"}
     (value,) = told.baselines.values()
     assert 0.1 < value < 0.3
-    task = config.make_task()
+    task = build_task(config)
     one = task.with_records(held_out=task.held_out().records[:1])
     assert one.held_out().records == task.held_out().records[:1]
     assert one.records == task.records
@@ -152,11 +155,11 @@ def test_on_the_command_line(setup: dict[str, object], capsys: pytest.CaptureFix
 
 
 def test_what_cannot_be(setup: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match="asks for labels, not for words"):
-        compare_memory_with_window(TrainConfig(task="classification", model=str(setup["model"])), [0])
-    with pytest.raises(UsageError, match="reads no documents"):
-        compare_memory_with_window(TrainConfig(task="language_modelling", model=str(setup["model"])), [0])
-    with pytest.raises(UsageError, match="budget=0"):
-        compare_memory_with_window(TrainConfig(**setup), [0], budget=0)
+    with pytest.raises(UsageError, match="labels rather than written answers"):
+        compare_memory_with_window(TrainConfig.of(task="classification", model=str(setup["model"])), [0])
+    with pytest.raises(UsageError, match="has no documents"):
+        compare_memory_with_window(TrainConfig.of(task="language_modelling", model=str(setup["model"])), [0])
+    with pytest.raises(UsageError, match="must be at least 1 and shots at least 0, got 40, 60, 0 and 0"):
+        compare_memory_with_window(TrainConfig.of(**setup), [0], budget=0)
     with pytest.raises(UsageError, match=r"^The streams of the task 'recall' hold more than words"):
-        TrainConfig(task="recall", model=str(setup["model"]))
+        build_task(TrainConfig.of(task="recall", model=str(setup["model"])))

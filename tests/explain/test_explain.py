@@ -20,6 +20,7 @@ from memspan.explain.token_spans import token_spans
 from memspan.memory.index.head_scores import head_scores
 from memspan.models.scratch import ScratchConfig, ScratchModel
 from memspan.tasks.text.classification import Classification
+from memspan.training.build import build_task, model_config
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
 from tests.commands import Run
@@ -77,14 +78,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": "lstm"},
         {"name": "retrieval", "block": 4, "top": 2, "recent": 0, "heads": 2},
     ]
-    config = TrainConfig(
+    config = TrainConfig.of(
         task="classification",
         data=[str(folder / "letters.jsonl")],
         task_settings={"segment": SEGMENT, "vocabulary": 300},
         segments=4,
         layers=[layer],
         width=24,
-        rows=16,
+        batch_size=16,
         steps=100,
         learning_rate=1e-2,
         output=str(folder / "run"),
@@ -136,7 +137,7 @@ def test_a_fall_is_what_the_model_says_without_the_segment(checkpoint: Path) -> 
     """Naive: the ids of one segment replaced by hand."""
     found = explain(checkpoint, TEXT)
     model, task, config = reopen(checkpoint)
-    ids = task.streams([{"text": TEXT, "label": found.answer}], config.segments).ids
+    ids = task.streams([{"text": TEXT, "label": found.answer}], config.task.segments).ids
 
     def log_probability(ids: torch.Tensor) -> float:
         with torch.no_grad():
@@ -306,14 +307,16 @@ def test_what_cannot_be_is_said_in_a_sentence(checkpoint: Path, run: Run, tmp_pa
     assert "Give one text" in refused(run, model)
     assert "Give one text" in refused(run, model, TEXT, "--file", "letter.txt")
     assert "none.txt is not readable" in refused(run, model, "--file", "none.txt")
-    assert "Writing the page to nowhere/why.html failed" in refused(run, model, TEXT, "--method", "gates", "--html", "nowhere/why.html")
+    assert "Writing the page to nowhere/why.html failed" in refused(
+        run, model, TEXT, "--method", "gates", "--html", "nowhere/why.html"
+    )
     assert "There is no folder nowhere" in refused(run, "nowhere", TEXT)
 
     synthetic = tmp_path / "synthetic"
-    config = TrainConfig(task="recall", depth=1, width=8)
-    ScratchModel(config.make_model_config(config.make_task())).save_pretrained(synthetic)
+    config = TrainConfig.of(task="recall", depth=1, width=8)
+    ScratchModel(model_config(config, build_task(config))).save_pretrained(synthetic)
     config.save(synthetic / "config.yaml")
-    assert "trained for recall, which says nothing to texts" in refused(run, str(synthetic), TEXT)
+    assert "trained for recall, which has no predictions for texts" in refused(run, str(synthetic), TEXT)
 
 
 def test_a_model_without_gates_or_attention(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ def test_the_lstm_of_the_example_by_hand(run: Run) -> None:
 
 def test_the_transformer_of_the_example_by_hand(run: Run) -> None:
     """Scores, weights and outputs; positions are left out, so that a score is q . k and nothing else."""
-    (trace,) = traces(run, "transformer", "--settings", "positions=none")
+    (trace,) = traces(run, "transformer", "--mechanism-settings", "positions=none")
     weights = {name: torch.tensor(value) for name, value in trace["parameters"].items()}
     x = torch.tensor([1.0, 0, 1, 0, 1])[:, None] * weights["embedding.weight"].T + weights["embedding.bias"]
     q, k, v = (x @ weights["project.weight"].T).split(2, 1)
@@ -135,7 +135,7 @@ def test_a_picture(run: Run, tmp_path: Path, file: str, begins: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["transformer"], ["hierarchical", "--settings", "segment=2"]], ids=lambda a: a[0]
+    "arguments", [["transformer"], ["hierarchical", "--mechanism-settings", "segment=2"]], ids=lambda a: a[0]
 )
 def test_a_picture_of_what_has_more_dimensions_or_fewer(run: Run, tmp_path: Path, arguments: list[str]) -> None:
     assert run(*arguments, "--input", "1,0,1,0,1,0", "--plot", "seen.svg")[0] == 0
@@ -256,7 +256,9 @@ def test_what_is_shown_is_what_the_model_computes(run: Run, tmp_path: Path) -> N
 
 
 def test_a_trained_model_is_shown_in_the_tokens_that_it_learned(run: Run) -> None:
-    train(TrainConfig(task="classification", mechanism="delta", width=16, depth=1, steps=2, device="cpu", output="run"))
+    train(
+        TrainConfig.of(task="classification", mechanism="delta", width=16, depth=1, steps=2, device="cpu", output="run")
+    )
     first, *_ = traces(run, "--model", "run/last", "--text", "We cannot come")
     shown = [step["input"] for step in first["steps"]]
     assert "".join(shown) == " We cannot come"
@@ -301,8 +303,8 @@ def test_a_picture_of_a_model(run: Run, tmp_path: Path) -> None:
         (["lstm", "--text", "a"], "reads numbers"),
         (["lstm", "--input", "1,a"], "must be numbers like 1,0,1,0,1, got '1,a'"),
         (["lstm", "--input", "nan"], "give numbers like"),
-        (["lstm", "--settings", "gates=5"], "has no setting 'gates'"),
-        (["lstm", "--settings", "layers=0"], "layers must be at least 1"),
+        (["lstm", "--mechanism-settings", "gates=5"], "has no setting 'gates'"),
+        (["lstm", "--mechanism-settings", "layers=0"], "layers must be at least 1"),
         (["attention", "--hidden", "3"], "must divide a width of 3"),
         (["lstm", "--plot", "lstm.txt"], "must end with .png or .svg"),
         (["lstm", "--plot", "nowhere/lstm.png"], "Writing the picture to nowhere/lstm.png failed"),
@@ -313,7 +315,7 @@ def test_a_picture_of_a_model(run: Run, tmp_path: Path) -> None:
         (["--model", "model", "--input", "1,256"], "must be 0 to 255, the model's vocabulary, got 256"),
         (["--model", "model", "--input", "1,-1"], "got -1"),
         (["--model", "model", "--input", "1.5"], "must be whole numbers like 5,16,64"),
-        (["--model", "model", "--text", "a", "--settings", "layers=2"], "leave out --settings"),
+        (["--model", "model", "--text", "a", "--mechanism-settings", "layers=2"], "leave out --mechanism-settings"),
         (["--model", "words", "--text", "a"], "give token ids with --input"),
     ],
     ids=str,

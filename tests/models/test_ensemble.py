@@ -84,7 +84,7 @@ def test_measuring_and_predicting_with_several(tmp_path: Path) -> None:
     for seed in (0, 1):
         train(tiny(**fields, seed=seed, output=str(tmp_path / str(seed))))
         folders.append(tmp_path / str(seed) / "last")
-    alone = [evaluate(folder, segments=[2], rows=8)[0].loss for folder in folders]
-    together = evaluate(folders[0], segments=[2], rows=8, others=folders[1:])[0].loss
+    alone = [evaluate(folder, segments=[2], batch_size=8)[0].loss for folder in folders]
+    together = evaluate(folders[0], segments=[2], batch_size=8, others=folders[1:])[0].loss
     assert together < sum(alone) / 2  # the logarithm of a mean is above the mean of logarithms
     assert len(predict(folders[0], ["We cannot come."], others=folders[1:])) == 1

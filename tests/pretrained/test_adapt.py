@@ -18,6 +18,7 @@ from memspan.pretrained.adapt import adapt
 from memspan.state import tensors
 from memspan.tasks.data_source import DataSource
 from memspan.tasks.text.classification import Classification
+from memspan.training.build import build_task
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
 from memspan.training.measure import measure
@@ -42,8 +43,8 @@ def run(base: str, table: str, **changes: object) -> TrainConfig:
         "data": [table],
         "task_settings": {"segment": 16, "held_out": 0.4},
     }
-    optimisation = {"segments": 3, "rows": 16, "steps": 16, "eval_every": 8, "warmup": 0.1, "learning_rate": 1e-2}
-    return TrainConfig(**{**settings, **optimisation, **changes})
+    optimisation = {"segments": 3, "batch_size": 16, "steps": 16, "eval_every": 8, "warmup": 0.1, "learning_rate": 1e-2}
+    return TrainConfig.of(**{**settings, **optimisation, **changes})
 
 
 @pytest.mark.parametrize("kind", ["causal", "encoder", "seq2seq"])
@@ -58,7 +59,7 @@ def test_little_is_learned_saved_and_opened_again(
     weights = load_file(folder / "model.safetensors")
     assert {name.split(".")[0] for name in weights} == ({"head"} if lora is None else {"head", "body"})
     assert all("lora_" in name for name in weights if name.startswith("body"))
-    again, asked = open_model(folder).eval(), config.make_task()
+    again, asked = open_model(folder).eval(), build_task(config)
     batch = asked.held_out().batch(4, 3, torch.Generator().manual_seed(3))
     report.model.eval()
     torch.testing.assert_close(again(batch.ids, None, 1)[0], report.model(batch.ids, None, 1)[0])
@@ -149,8 +150,8 @@ def test_a_seq2seq_model_learns_nothing_before_its_target(bases: dict[str, str])
 
 def test_a_model_is_refused_by_what_cannot_ask_it(bases: dict[str, str]) -> None:
     for kind in ("encoder", "seq2seq"):
-        config = TrainConfig(task="question_answering", model=bases[kind], task_settings={"limit": 12})
-        with pytest.raises(UsageError, match="is no causal language model, so it cannot be reminded"):
+        config = TrainConfig.of(task="question_answering", model=bases[kind], task_settings={"limit": 12})
+        with pytest.raises(UsageError, match="must be a causal language model"):
             compare_memory_with_window(config, [0])
 
 
@@ -184,15 +185,15 @@ def test_an_encoder_reads_long_texts_by_windows(bases: dict[str, str]) -> None:
 
 
 def test_measured_like_any_other(bases: dict[str, str], table: str) -> None:
-    model, asked = adapt(bases["causal"], 402), run(bases["causal"], table).make_task()
-    score = measure(model, asked, 3, rows=4)
-    assert score.asked == 4
+    model, asked = adapt(bases["causal"], 402), build_task(run(bases["causal"], table))
+    score = measure(model, asked, 3, batch_size=4)
+    assert score.targets == 4
     assert score.state_bytes > 0
 
 
 def test_what_cannot_be(bases: dict[str, str], table: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^There is no tokenizer '/nowhere/at/all'.*$"):
-        run("/nowhere/at/all", table)
+        build_task(run("/nowhere/at/all", table))
     with pytest.raises(UsageError, match="is an encoder, which predicts labels but generates no text"):
         adapt(bases["encoder"], 400)
     with pytest.raises(UsageError, match="takes no working memory"):

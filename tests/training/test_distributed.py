@@ -36,7 +36,7 @@ def third() -> Processes:
 
 def test_rows_are_divided(third: Processes) -> None:
     third.check(6)
-    with pytest.raises(UsageError, match="8 rows cannot be divided evenly among 3 processes"):
+    with pytest.raises(UsageError, match="batch_size must be a multiple of the number of processes, 3, got 8"):
         third.check(8)
     state = {"a": torch.arange(6), "b": (None, "text")}
     part = third.part(state)
@@ -73,9 +73,9 @@ def test_two_processes_are_as_one(tmp_path: Path, divided: bool) -> None:
     """
     text = tmp_path / "text.txt"
     text.write_bytes(bytes((7 * place * place + place // 3) % 251 for place in range(6000)))
-    config = reading(text, rows=4, dropout=0.0, steps=16)
+    config = reading(text, batch_size=4, dropout=0.0, steps=16)
     if divided:
-        config = tiny(segments=3, truncate=1, adversarial="fgm", average=0.9, steps=8, eval_every=5, fsdp=True)
+        config = tiny(segments=3, bptt_segments=1, adversarial="fgm", ema_decay=0.9, steps=8, eval_every=5, fsdp=True)
     alone = train(config).to_dict()
     whole, rest = (config.replace(output=str(tmp_path / name)) for name in ("whole", "rest"))
     with pytest.raises(Stopped):
@@ -96,18 +96,18 @@ def test_two_processes_are_as_one(tmp_path: Path, divided: bool) -> None:
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.count(b'"stopped"') == 2  # one process speaks
     for output in (whole, rest):
-        assert output.output is not None
-        told = json.loads((Path(output.output) / "report.json").read_text("utf-8"))
+        assert output.run.output is not None
+        told = json.loads((Path(output.run.output) / "report.json").read_text("utf-8"))
         assert losses(told) == pytest.approx(losses(alone), abs=1e-4)
         assert (told["step"], told["tokens"]) == (alone["step"], alone["tokens"])
-        assert processes_of(Path(output.output)) == 2
-        again = train(TrainConfig.load(output.output + "/last/config.yaml"), resume=True)  # in one process again
+        assert processes_of(Path(output.run.output)) == 2
+        again = train(TrainConfig.load(output.run.output + "/last/config.yaml"), resume=True)  # in one process again
         assert again.step == alone["step"]
 
 
 def test_accelerate_launches_them_too(tmp_path: Path) -> None:
     """As the documentation has it. Without `--multi-gpu` there is one process on a machine without GPUs."""
-    config = tiny(segments=3, truncate=1)
+    config = tiny(segments=3, bptt_segments=1)
     alone = train(config).to_dict()
     config.save(tmp_path / "run.yaml")
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi-gpu", "--num-processes", "2"]

@@ -10,6 +10,7 @@ from memspan.evaluation.evaluate import evaluate
 from memspan.evaluation.predict import predict
 from memspan.mechanisms import MECHANISMS
 from memspan.tasks import TASKS
+from memspan.training.build import build_task
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
 
@@ -25,7 +26,7 @@ ON_TEXTS = ("language_modelling", *TEXTS)
 WRITES = [task for task in TEXTS if task not in ("classification", "recommendation")]
 RUNS = {
     **{(task, kind, 2): None for task in WRITES for kind in ("causal", "seq2seq")},
-    **{(task, kind, None): "say lora=8" for task in WRITES for kind in ("causal", "seq2seq")},
+    **{(task, kind, None): "set `lora`" for task in WRITES for kind in ("causal", "seq2seq")},
     **{(task, "encoder", lora): "predicts labels but generates no text" for task in WRITES for lora in (None, 2)},
     **{("classification", kind, lora): None for kind in ("causal", "encoder", "seq2seq") for lora in (None, 2)},
     **{
@@ -34,7 +35,7 @@ RUNS = {
         for lora in (None, 2)
     },
     ("language_modelling", "causal", 2): None,
-    ("language_modelling", "causal", None): "say lora=8",
+    ("language_modelling", "causal", None): "set `lora`",
     ("language_modelling", "encoder", 2): "choose a causal model",
     ("language_modelling", "seq2seq", 2): "choose a causal model",
 }
@@ -43,16 +44,16 @@ RUNS = {
 def learn(task: str, folder: Path, **changes: Any) -> None:
     """Two steps; the model that was saved measures and, if its task has texts, predicts as the one that was trained."""
     settings = {"segment": 16, **({} if task == "language_modelling" else {"limit": 12})}
-    options = {"segments": 3, "rows": 4, "steps": 2, "eval_every": 2, "device": "cpu", "width": 32}
-    config = TrainConfig(task=task, task_settings=settings, output=str(folder), **{**options, **changes})
+    options = {"segments": 3, "batch_size": 4, "steps": 2, "eval_every": 2, "device": "cpu", "width": 32}
+    config = TrainConfig.of(task=task, task_settings=settings, output=str(folder), **{**options, **changes})
     report = train(config)
-    (score,) = evaluate(folder / "last", segments=[3], rows=4)
+    (score,) = evaluate(folder / "last", segments=[3], batch_size=4)
     assert score.loss == pytest.approx(report.score.loss, rel=1e-4)
     assert score.metrics == pytest.approx(report.metrics, rel=1e-3)
-    assert config.make_task().metric in {"bits", *report.metrics}
+    assert build_task(config).metric in {"bits", *report.metrics}
     assert score.state_bytes > 0
     if task in TEXTS:
-        made: Any = config.make_task()
+        made: Any = build_task(config)
         texts = [TEXTS[task]]
         assert predict(folder / "last", texts, "Where?") == made.predict(report.model, texts, 3, "Where?")
 

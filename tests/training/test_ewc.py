@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from memspan.errors import UsageError
 from memspan.tasks import Batch, Task
+from memspan.training.build import build_task
 from memspan.training.config import TrainConfig
 from memspan.training.ewc import EWC
-from memspan.training.loop import _accelerator, _Run, train
+from memspan.training.loop import make_accelerator, train
+from memspan.training.run import Run
 from tests.training.test_loop import Stopped, assert_same_weights, reading, stopped_at, tiny, weights
 
 
@@ -80,44 +82,43 @@ def other(tmp_path: Path) -> Path:
 
 def test_it_begins_where_the_first_run_ended(first: tuple[TrainConfig, str]) -> None:
     config, folder = first
-    again = train(config.replace(output=None, begin=folder, steps=1))
+    again = train(config.replace(output=None, init_from=folder, steps=1))
     ended = train(config, resume=True)
     assert again.history[0]["held_out_loss"] == ended.history[-1]["held_out_loss"]
-    with pytest.raises(UsageError, match="knows 256 tokens, but this task has"):
-        train(tiny(begin=folder))
+    with pytest.raises(UsageError, match="a vocabulary of 256 tokens, but this task has"):
+        train(tiny(init_from=folder))
 
 
 def test_rehearsal_leaves_the_own_streams_alone(first: tuple[TrainConfig, str], other: Path) -> None:
-    config = reading(other, begin=first[1], rehearse=0.5, accumulate=1, curriculum=None)
-    run = _Run(config, _accelerator(config))
-    run.begun = 0.0
+    config = reading(other, init_from=first[1], replay=0.5, gradient_accumulation=1, curriculum=None)
+    run = Run(config, make_accelerator(config))
     own = 0
     for _ in range(12):
-        place = run.at.place
-        run._step()
-        own += run.at.place != place
-        assert run.at.place == own * 3 * 16  # each own batch goes on where the last one ended
-        assert (run.state is None) == (own == 0)
+        position = run.at.position
+        run.step()
+        own += run.at.position != position
+        assert run.at.position == own * 3 * 16  # each own batch goes on where the last one ended
+        assert (run.stream_state is None) == (own == 0)
     assert 0 < own < 12
-    letters = [int(run._next()[0].ids.max()) for _ in range(12)]
+    letters = [int(run.next_batch()[0].ids.max()) for _ in range(12)]
     assert min(letters) < 13 < max(letters)  # of both texts
 
 
 def test_held_weights_move_less(first: tuple[TrainConfig, str], other: Path) -> None:
     def moved(strength: float) -> float:
-        config = reading(other, begin=first[1], ewc=strength, dropout=0.0)
-        run = _Run(config, _accelerator(config))
-        run.anchor = EWC.estimate(run.model, first[0].make_task(), 2, streams=8) if strength else None
+        config = reading(other, init_from=first[1], ewc=strength, dropout=0.0)
+        run = Run(config, make_accelerator(config))
+        run.ewc = EWC.estimate(run.model, build_task(first[0]), 2, streams=8) if strength else None
         before = [one.detach().clone() for one in run.parameters]
         for _ in range(6):
-            run._step()
+            run.step()
         return sum(float((one.detach() - old).abs().sum()) for one, old in zip(run.parameters, before, strict=True))
 
     assert moved(1e4) < moved(0.0)
 
 
 def test_such_a_run_goes_on_exactly(first: tuple[TrainConfig, str], other: Path, tmp_path: Path) -> None:
-    config = reading(other, begin=first[1], rehearse=0.3, ewc=10.0, steps=10)
+    config = reading(other, init_from=first[1], replay=0.3, ewc=10.0, steps=10)
     whole = train(config)
     with pytest.raises(Stopped):
         train(config.replace(output=str(tmp_path / "run")), stopped_at(7))

@@ -23,10 +23,14 @@ from memspan.models.scratch import ScratchModel
 from memspan.state import State, tensors
 from memspan.tasks import IGNORE_INDEX, TASKS, Batch, Task
 from memspan.training import loop as training
+from memspan.training import run as run_module
+from memspan.training.build import build_task
 from memspan.training.checkpoint import pack, unpack
 from memspan.training.config import TrainConfig
-from memspan.training.loop import Report, TrainProgress, train
+from memspan.training.loop import make_accelerator, train
 from memspan.training.measure import Score
+from memspan.training.report import Report, TrainProgress
+from memspan.training.run import Run
 
 
 @pytest.fixture
@@ -40,19 +44,19 @@ def tiny(**changes: Any) -> TrainConfig:
     """One fact in streams of two short segments."""
     fields: dict[str, Any] = {
         "task": "recall", "task_settings": {"facts": 1, "segment": 8}, "segments": 2, "mechanism": "delta",
-        "width": 16, "depth": 1, "rows": 8, "steps": 6, "eval_every": 3, "device": "cpu",
+        "width": 16, "depth": 1, "batch_size": 8, "steps": 6, "eval_every": 3, "device": "cpu",
     }  # fmt: skip
-    return TrainConfig(**{**fields, **changes})
+    return TrainConfig.of(**{**fields, **changes})
 
 
 def reading(text: Path, **changes: Any) -> TrainConfig:
     """A run in which everything matters that a checkpoint has to hold: a stream that goes on, dropout, a curriculum."""
     fields: dict[str, Any] = {
         "task": "language_modelling", "task_settings": {"segment": 16}, "data": [str(text)], "segments": 3,
-        "curriculum": 2, "mastered": 0.0, "mechanism": "delta", "width": 16, "depth": 1, "rows": 3, "accumulate": 2,
-        "truncate": 1, "dropout": 0.1, "steps": 36, "eval_every": 7, "device": "cpu",
+        "curriculum": 2, "curriculum_accuracy": 0.0, "mechanism": "delta", "width": 16, "depth": 1, "batch_size": 3, "gradient_accumulation": 2,
+        "bptt_segments": 1, "dropout": 0.1, "steps": 36, "eval_every": 7, "device": "cpu",
     }  # fmt: skip
-    return TrainConfig(**{**fields, **changes})
+    return TrainConfig.of(**{**fields, **changes})
 
 
 def weights(report: Report) -> dict[str, Tensor]:
@@ -88,10 +92,12 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("fixed")
 def test_it_learns_a_batch_by_heart_and_stops() -> None:
-    config = tiny(task="fixed", task_settings={}, segments=3, rows=12, steps=300, eval_every=20, learning_rate=1e-2)
-    report = train(config.replace(stop_at=1.0))
+    config = tiny(
+        task="fixed", task_settings={}, segments=3, batch_size=12, steps=300, eval_every=20, learning_rate=1e-2
+    )
+    report = train(config.replace(target_accuracy=1.0))
     assert report.score.accuracy == 1.0
-    assert report.stopped == "stop_at"
+    assert report.stopped == "target_accuracy"
     assert report.step < 300
     assert report.history[0]["held_out_accuracy"] < 0.6
     without = train(config.replace(mechanism=None, steps=60))
@@ -99,9 +105,10 @@ def test_it_learns_a_batch_by_heart_and_stops() -> None:
 
 
 def test_the_schedule_rises_and_falls() -> None:
-    run = training._Run(tiny(steps=100, warmup=0.1), training._accelerator(tiny()))
-    factors = [run.rate(part * training.FINE) for part in (0, 0.05, 0.1, 0.55, 1.0)]
-    assert factors == pytest.approx([0, 0.5, 1, 0.5, 0])
+    run = Run(tiny(steps=100, warmup=0.1), make_accelerator(tiny()))
+    peak = run.config.optimisation.learning_rate
+    rates = [run.learning_rate(fraction) for fraction in (0, 0.05, 0.1, 0.55, 1.0)]
+    assert rates == pytest.approx([0, peak / 2, peak, peak / 2, 0])
 
 
 def test_time_is_a_limit_too() -> None:
@@ -120,7 +127,7 @@ def test_it_stops_when_nothing_gets_better() -> None:
 def test_the_curriculum_grows_with_success() -> None:
     def lengths(mastered: float) -> list[int]:
         seen: list[TrainProgress] = []
-        train(tiny(segments=4, curriculum=2, mastered=mastered, steps=40, eval_every=100), seen.append)
+        train(tiny(segments=4, curriculum=2, curriculum_accuracy=mastered, steps=40, eval_every=100), seen.append)
         return [at.segments for at in seen]
 
     assert lengths(0.0) == [3, 4, 4, 4]
@@ -129,7 +136,7 @@ def test_the_curriculum_grows_with_success() -> None:
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # torch, on its slower kernel
 def test_lower_precision() -> None:
-    low, full = (train(tiny(precision=one, segments=3, truncate=1)) for one in ("bf16", "fp32"))
+    low, full = (train(tiny(precision=one, segments=3, bptt_segments=1)) for one in ("bf16", "fp32"))
     assert low.score.loss != full.score.loss
     assert math.isfinite(low.score.loss)
     assert low.score.loss == pytest.approx(full.score.loss, rel=0.05)
@@ -141,30 +148,33 @@ def test_lower_precision() -> None:
 
 def gradients(config: TrainConfig, batches: list[Batch]) -> list[Tensor]:
     """What one step of these batches would change the weights by."""
-    run, left = training._Run(config, training._accelerator(config)), list(batches)
+    run, left = Run(config, make_accelerator(config)), list(batches)
     run.task.next_batch = lambda *_: (left.pop(0), 0)  # type: ignore[method-assign]
     seen: list[Tensor] = []
     run.optimizer.optimizer.register_step_pre_hook(
         lambda *_: seen.extend(one.grad.clone() for one in run.parameters if one.grad is not None)
     )
-    run._step()
+    run.step()
     return seen
 
 
 def test_accumulated_gradients_are_those_of_the_large_batch() -> None:
-    config = tiny(segments=3, clip=None)
-    whole = config.make_task().batch(8, 3, torch.Generator().manual_seed(3))
+    config = tiny(segments=3, max_grad_norm=None)
+    whole = build_task(config).batch(8, 3, torch.Generator().manual_seed(3))
     whole.targets[:3, :] = IGNORE_INDEX  # not every batch asks as much as the others
     parts = [Batch(whole.ids[rows], whole.targets[rows]) for rows in (slice(0, 4), slice(4, 8))]
-    at_once, in_turn = gradients(config, [whole]), gradients(config.replace(accumulate=2, rows=4), parts)
+    at_once, in_turn = (
+        gradients(config, [whole]),
+        gradients(config.replace(gradient_accumulation=2, batch_size=4), parts),
+    )
     assert len(at_once) == len(in_turn) > 5
     for one, other in zip(at_once, in_turn, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
 
 
 def test_gradients_are_clipped() -> None:
-    config = tiny(segments=3, clip=0.01)
-    batch = config.make_task().batch(8, 3, torch.Generator().manual_seed(3))
+    config = tiny(segments=3, max_grad_norm=0.01)
+    batch = build_task(config).batch(8, 3, torch.Generator().manual_seed(3))
     norm = torch.stack([one.norm() for one in gradients(config, [batch])]).norm()
     assert norm <= 0.0101
 
@@ -193,21 +203,25 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[State]:
 
 
 def test_a_truncated_state_carries_values_but_no_gradients(spied: list[State]) -> None:
-    config = tiny(mechanism="spy", segments=3, truncate=1, clip=None)
-    batch = config.make_task().batch(8, 3, torch.Generator().manual_seed(3))
+    config = tiny(mechanism="spy", segments=3, bptt_segments=1, max_grad_norm=None)
+    batch = build_task(config).batch(8, 3, torch.Generator().manual_seed(3))
     cut = gradients(config, [batch])
     assert [state is None for state in spied] == [True, False, False]
     for state in spied[1:]:
         assert not any(one.requires_grad for one in tensors(state))
     assert spied[1]["total"].abs().max() > 0
     spied.clear()
-    whole = gradients(config.replace(truncate=None), [batch])
+    whole = gradients(config.replace(bptt_segments=None), [batch])
     assert len(spied) == 1
     assert any(not torch.allclose(one, other) for one, other in zip(cut, whole, strict=True))
 
 
 def test_the_state_goes_on_with_the_stream(spied: list[State], text: Path) -> None:
-    train(reading(text, mechanism="spy", accumulate=1, truncate=None, curriculum=None, steps=80, eval_every=80))
+    train(
+        reading(
+            text, mechanism="spy", gradient_accumulation=1, bptt_segments=None, curriculum=None, steps=80, eval_every=80
+        )
+    )
     steps = spied[3:83]  # the first measurement reads three segments
     lane = (5400 - 1) // 3 // 48  # batches until the text is over
     assert [place for place, state in enumerate(steps) if state is None] == list(range(0, 80, lane))
@@ -215,13 +229,13 @@ def test_the_state_goes_on_with_the_stream(spied: list[State], text: Path) -> No
 
 
 def test_mechanisms_have_objectives_of_their_own(spied: list[State]) -> None:
-    config = tiny(mechanism="spy", segments=3, clip=None, loss_weight=0.5)
-    batch = config.make_task().batch(8, 3, torch.Generator().manual_seed(3))
+    config = tiny(mechanism="spy", segments=3, max_grad_norm=None, auxiliary_loss_weight=0.5)
+    batch = build_task(config).batch(8, 3, torch.Generator().manual_seed(3))
     for accumulate, truncate in ((1, None), (2, 1)):
-        run = config.replace(accumulate=accumulate, truncate=truncate)
+        run = config.replace(gradient_accumulation=accumulate, bptt_segments=truncate)
         alone = [one.item() for one in gradients(run, [batch] * accumulate) if one.shape == ()]
         assert alone == pytest.approx([1.0])  # d/dw 0.5 w^2 at w = 1, however the stream is cut
-    assert not any(one.shape == () for one in gradients(config.replace(loss_weight=0.0), [batch]))
+    assert not any(one.shape == () for one in gradients(config.replace(auxiliary_loss_weight=0.0), [batch]))
     assert spied
 
 
@@ -271,9 +285,9 @@ def test_a_killed_run_goes_on_exactly(text: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, str(tmp_path / "run.yaml")]
     killed = subprocess.run(command, check=False, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    at = json.loads((tmp_path / "run" / "last" / "training.json").read_text("utf-8"))["at"]
+    at = json.loads((tmp_path / "run" / "last" / "training.json").read_text("utf-8"))["progress"]
     assert at["step"] == 28  # two steps are lost, and done again
-    assert at["place"] > 0
+    assert at["position"] > 0
     assert_same_weights(weights(train(config, resume=True)), weights(train(reading(text))))
 
 
@@ -362,7 +376,7 @@ def test_the_caller_keeps_their_random_numbers() -> None:
 @pytest.mark.usefixtures("fixed")
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
-    whole, calls = training.loss_and_correct, 0
+    whole, calls = run_module.loss_and_correct, 0
 
     def broken(logits: Tensor, targets: Tensor, *rest: Any) -> Any:
         nonlocal calls
@@ -370,7 +384,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, monkeypatch: pyt
         counts = whole(logits, targets, *rest)
         return (counts[0] * math.nan, counts[1]) if calls == 14 and counts is not None else counts
 
-    monkeypatch.setattr(training, "loss_and_correct", broken)
+    monkeypatch.setattr(run_module, "loss_and_correct", broken)
     output = str(tmp_path / "run") if kept else None
     with pytest.raises(Diverged, match="The loss of step 14 is nan") as caught:
         train(tiny(task="fixed", task_settings={}, steps=60, eval_every=5, output=output))
@@ -378,7 +392,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, monkeypatch: pyt
     if kept:
         last = ScratchModel.from_pretrained(tmp_path / "run" / "last")
         assert all(one.isfinite().all() for one in last.parameters())
-        assert json.loads((tmp_path / "run" / "last" / "training.json").read_text("utf-8"))["at"]["step"] == 10
+        assert json.loads((tmp_path / "run" / "last" / "training.json").read_text("utf-8"))["progress"]["step"] == 10
 
 
 def test_a_disk_that_does_not_take_it(tmp_path: Path) -> None:
@@ -392,7 +406,7 @@ def test_a_disk_that_does_not_take_it(tmp_path: Path) -> None:
 
 
 def test_half_precision_needs_a_gpu() -> None:
-    with pytest.raises(UsageError, match="needs a CUDA GPU"):
+    with pytest.raises(UsageError, match="without a CUDA GPU"):
         train(tiny(precision="fp16"))
 
 

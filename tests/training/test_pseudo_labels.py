@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from memspan.cli import run
 from memspan.errors import UsageError
 from memspan.tasks.text.classification import Classification
+from memspan.training import pseudo_labels
+from memspan.training.build import build_task
+from memspan.training.loop import train
 from memspan.training.pseudo_labels import label, self_train
 from tests.training.test_loop import tiny
 
@@ -35,25 +38,32 @@ class Certain(nn.Module):
 
 
 def test_confidence_is_the_probability_of_what_is_said() -> None:
-    config = tiny(**FIELDS)
-    told = label(Certain(config.make_task()), config, TEXTS)
-    assert [one.text for one in told] == TEXTS
-    assert {one.said for one in told} == {config.make_task().labels[2]}  # type: ignore[attr-defined]
-    assert [one.confidence for one in told] == pytest.approx([0.75] * len(TEXTS))
+    task: Any = build_task(tiny(**FIELDS))
+    labels = label(Certain(task), task, TEXTS, 1)
+    assert [pseudo.text for pseudo in labels] == TEXTS
+    assert {pseudo.prediction for pseudo in labels} == {task.labels[2]}
+    assert [pseudo.confidence for pseudo in labels] == pytest.approx([0.75] * len(TEXTS))
 
 
-def test_confident_texts_become_records(tmp_path: Path) -> None:
+def test_confident_texts_become_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained_on: list[list[Any]] = []
+
+    def spy(config: Any, on_progress: Any, resume: bool, task: Any) -> Any:
+        trained_on.append(task.records)
+        return train(config, on_progress, resume, task)
+
+    monkeypatch.setattr(pseudo_labels, "train", spy)
     config = tiny(**FIELDS, output=str(tmp_path / "run"))
     done = self_train(config, TEXTS, confidence=0.0)
-    assert len(done.added) == len(TEXTS)
-    first, second = (one.config.make_task().records for one in (done.teacher, done.student))  # type: ignore[attr-defined]
-    assert len(second) == len(first) + len(TEXTS)
-    assert second[-1] == {"text": done.added[-1].text, "label": done.added[-1].said}
-    again = self_train(config, [], confidence=0.0, resume=True)  # what was labelled stays so
-    assert again.added == done.added
+    assert len(done.pseudo_labels) == len(TEXTS)
+    teacher, student = trained_on
+    assert len(student) == len(teacher) + len(TEXTS)
+    assert student[-1] == {"text": done.pseudo_labels[-1].text, "label": done.pseudo_labels[-1].prediction}
+    again = self_train(config, [], confidence=0.0, resume=True)  # labels that were chosen stay
+    assert again.pseudo_labels == done.pseudo_labels
     assert again.student.history == done.student.history
     none = self_train(config.replace(output=None), TEXTS, confidence=1.0)
-    assert (none.added, none.student) == ([], none.teacher)
+    assert (none.pseudo_labels, none.student) == ([], none.teacher)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +72,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     asked = ["train", str(tmp_path / "run.yaml"), "--unlabelled", str(tmp_path / "texts.txt"), "--confidence", "0"]
     assert run(asked) == 0
     assert "5 texts learned" in capsys.readouterr().err
-    assert len(json.loads((tmp_path / "run" / "added.json").read_text("utf-8"))) == 5
+    assert len(json.loads((tmp_path / "run" / "pseudo_labels.json").read_text("utf-8"))) == 5
 
 
 def test_a_task_without_labels() -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from memspan.cli import run
 from memspan.errors import Diverged, MemspanError, UsageError
-from memspan.training.loop import Report, train
+from memspan.training.loop import train
 from memspan.training.ray import _failure, _interruptible, _ray, train_on_ray
+from memspan.training.report import Report
 from tests.training.test_distributed import losses, processes_of
 from tests.training.test_loop import assert_same_weights, tiny, weights
 
@@ -100,7 +101,7 @@ def test_leaving_at_an_interrupt_is_an_interrupt() -> None:
 
 
 def test_a_report_comes_back(tmp_path: Path) -> None:
-    report = train(tiny(output=str(tmp_path / "run"), average=0.9))
+    report = train(tiny(output=str(tmp_path / "run"), ema_decay=0.9))
     again = Report.load(tmp_path / "run")
     assert again.to_dict() == report.to_dict()
     assert again.folder == report.folder
@@ -113,7 +114,7 @@ def test_a_report_comes_back(tmp_path: Path) -> None:
 def test_two_workers_are_as_one_process(tmp_path: Path) -> None:
     """Relative paths are the caller's, the first worker's sentence is told, and the run goes on in one process."""
     pytest.importorskip("ray.train.torch", reason="Ray is large, and only one launcher of several: memspan[ray]")
-    config = tiny(segments=3, truncate=1)
+    config = tiny(segments=3, bptt_segments=1)
     alone = train(config).to_dict()
     config.save(tmp_path / "run.yaml")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
@@ -135,7 +136,7 @@ def test_two_workers_are_as_one_process(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.yaml", "runs"]
     assert not list((tmp_path / "runs" / "two").glob(".ray-*"))
     assert train(config.replace(output=str(tmp_path / "runs" / "two")), resume=True).step == alone["step"]
-    odd = run("--output", "runs/odd", "--rows", "7")
+    odd = run("--output", "runs/odd", "--batch-size", "7")
     assert (odd.returncode, odd.stderr) == (
         2,
         "error: 7 rows cannot be divided evenly among 2 processes: make `rows` a multiple of 2.\n",

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy, kl_div
 from memspan.errors import UsageError
 from memspan.models.scratch import ScratchModel
 from memspan.tasks import IGNORE_INDEX
+from memspan.training.build import build_task
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
 from memspan.training.measure import loss_and_correct, measure
@@ -25,8 +26,8 @@ def test_smoothing_is_that_of_torch() -> None:
     assert counts is not None
     expected = cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=0.2, reduction="sum")
     torch.testing.assert_close(counts[0], expected)
-    batch = tiny().make_task().batch(8, 2, torch.Generator().manual_seed(3))
-    plain, smooth = (gradients(tiny(clip=None, label_smoothing=one), [batch]) for one in (0.0, 0.2))
+    batch = build_task(tiny()).batch(8, 2, torch.Generator().manual_seed(3))
+    plain, smooth = (gradients(tiny(max_grad_norm=None, label_smoothing=one), [batch]) for one in (0.0, 0.2))
     assert any(not torch.allclose(one, other) for one, other in zip(plain, smooth, strict=True))
 
 
@@ -67,9 +68,11 @@ def test_the_worst_change_of_a_linear_loss(steps: int) -> None:
 
 @pytest.mark.parametrize("kind", ["fgm", "pgd"])
 def test_adversarial_training_changes_gradients_by_epsilon(kind: str) -> None:
-    batch = tiny().make_task().batch(8, 2, torch.Generator().manual_seed(3))
-    plain = gradients(tiny(clip=None), [batch])
-    nothing, much = (gradients(tiny(clip=None, adversarial=kind, epsilon=one), [batch]) for one in (1e-9, 2.0))
+    batch = build_task(tiny()).batch(8, 2, torch.Generator().manual_seed(3))
+    plain = gradients(tiny(max_grad_norm=None), [batch])
+    nothing, much = (
+        gradients(tiny(max_grad_norm=None, adversarial=kind, adversarial_epsilon=one), [batch]) for one in (1e-9, 2.0)
+    )
     for one, twice in zip(plain, nothing, strict=True):
         torch.testing.assert_close(2 * one, twice, rtol=1e-3, atol=1e-6)  # the same loss, once more
     assert any(not torch.allclose(one, other, rtol=0.01) for one, other in zip(nothing, much, strict=True))
@@ -93,9 +96,9 @@ def test_disagreement_is_the_symmetric_divergence_of_what_is_asked() -> None:
 
 def test_consistency_needs_dropout() -> None:
     with pytest.raises(UsageError, match="set `dropout`"):
-        tiny(consistency=1.0)
-    batch = tiny().make_task().batch(8, 2, torch.Generator().manual_seed(3))
-    little, much = (gradients(tiny(clip=None, dropout=0.2, consistency=one), [batch]) for one in (1e-9, 5.0))
+        tiny(rdrop=1.0)
+    batch = build_task(tiny()).batch(8, 2, torch.Generator().manual_seed(3))
+    little, much = (gradients(tiny(max_grad_norm=None, dropout=0.2, rdrop=one), [batch]) for one in (1e-9, 5.0))
     assert any(not torch.allclose(one, other) for one, other in zip(little, much, strict=True))
 
 
@@ -120,16 +123,16 @@ def test_the_average_follows_its_recurrence() -> None:
 
 
 def test_averaged_weights_are_measured_and_saved(tmp_path: Path) -> None:
-    plain, averaged = train(tiny()), train(tiny(average=0.9, output=str(tmp_path / "run")))
+    plain, averaged = train(tiny()), train(tiny(ema_decay=0.9, output=str(tmp_path / "run")))
     assert any(not torch.equal(one, weights(plain)[name]) for name, one in weights(averaged).items())
     saved = ScratchModel.from_pretrained(tmp_path / "run" / "last")
     assert_same_weights(dict(saved.state_dict()), weights(averaged))
-    assert measure(saved, tiny().make_task(), 2, 8).loss == pytest.approx(averaged.score.loss)
+    assert measure(saved, build_task(tiny()), 2, 8).loss == pytest.approx(averaged.score.loss)
     assert plain.history[1]["loss"] == averaged.history[1]["loss"]  # what is trained is not the average
 
 
 def test_a_run_with_all_of_it_goes_on_exactly(text: Path, tmp_path: Path) -> None:
-    changes = {"average": 0.9, "adversarial": "fgm", "consistency": 0.5, "label_smoothing": 0.1, "steps": 10}
+    changes = {"ema_decay": 0.9, "adversarial": "fgm", "rdrop": 0.5, "label_smoothing": 0.1, "steps": 10}
     whole = train(reading(text, **changes))
     config = reading(text, output=str(tmp_path / "run"), **changes)
     with pytest.raises(Stopped):
@@ -139,11 +142,11 @@ def test_a_run_with_all_of_it_goes_on_exactly(text: Path, tmp_path: Path) -> Non
 
 def test_what_cannot_be() -> None:
     for changes, sentence in (
-        ({"adversarial": "fmg"}, "no adversarial 'fmg'. Known: fgm, pgd"),
-        ({"average": 1.5}, "between 0 and 1"),
-        ({"epsilon": 0}, "above 0"),
-        ({"augment": {"swap": 0.1}}, "this task reads none"),
-        ({"ewc": 1.0}, "name it with `begin`"),
+        ({"adversarial": "fmg"}, "adversarial must be one of fgm, pgd, got 'fmg'"),
+        ({"ema_decay": 1.5}, "from 0 to 1"),
+        ({"adversarial_epsilon": 0}, "above 0"),
+        ({"augment": {"swap": 0.1}}, "this task has none"),
+        ({"ewc": 1.0}, "name its model with `init_from`"),
     ):
         with pytest.raises(UsageError, match=sentence):
-            TrainConfig(task="recall", **changes)
+            build_task(TrainConfig.of(task="recall", **changes))

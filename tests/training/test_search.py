@@ -11,17 +11,19 @@ from memspan.cli import run
 from memspan.errors import Diverged, UsageError
 from memspan.training import search as tuning
 from memspan.training.config import TrainConfig
-from memspan.training.loop import TrainProgress
+from memspan.training.report import TrainProgress
 from memspan.training.search import Range, changed, parse_search, tune
 from tests.training.test_loop import tiny
 
 
 def test_ranges_as_they_are_written() -> None:
-    told = parse_search(["learning_rate=1e-4:1e-2:log", "depth=1:4", "settings.heads=1,2", "residual=prenorm,rezero"])
+    told = parse_search(
+        ["learning_rate=1e-4:1e-2:log", "depth=1:4", "mechanism_settings.heads=1,2", "residual=prenorm,rezero"]
+    )
     assert told == {
         "learning_rate": Range(1e-4, 1e-2, log=True),
         "depth": Range(1, 4),
-        "settings.heads": Range(choices=[1, 2]),
+        "mechanism_settings.heads": Range(choices=[1, 2]),
         "residual": Range(choices=["prenorm", "rezero"]),
     }
 
@@ -29,11 +31,11 @@ def test_ranges_as_they_are_written() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("depth", "write NAME=LOW:HIGH"),
-        ("dept=1:2", "no field 'dept'. Known: task"),
-        ("depth=1:two", "no range of numbers"),
-        ("depth=1:2:lin", "no range of numbers"),
-        ("depth=2:1", "is empty"),
+        ("depth", "must be NAME=LOW:HIGH"),
+        ("dept=1:2", "no option 'dept'. Options: task"),
+        ("depth=1:two", "A range of numbers must be"),
+        ("depth=1:2:lin", "A range of numbers must be"),
+        ("depth=2:1", "must be below the second"),
         ("dropout=0:1:log", "above 0 on a log scale"),
     ],
 )
@@ -43,9 +45,12 @@ def test_what_is_no_range(text: str, sentence: str) -> None:
 
 
 def test_values_inside_a_mapping() -> None:
-    config = changed(tiny(settings={"heads": 1}), {"settings.heads": 2, "settings.chunk": 32, "steps": 3})
-    assert (config.settings, config.steps) == ({"heads": 2, "chunk": 32}, 3)
-    with pytest.raises(UsageError, match="depth is no mapping"):
+    config = changed(
+        tiny(mechanism_settings={"heads": 1}),
+        {"mechanism_settings.heads": 2, "mechanism_settings.chunk": 32, "steps": 3},
+    )
+    assert (config.model.mechanism_settings, config.optimisation.steps) == ({"heads": 2, "chunk": 32}, 3)
+    with pytest.raises(UsageError, match="a key of a mapping, and depth is none"):
         changed(tiny(), {"depth.heads": 2})
 
 
@@ -62,7 +67,7 @@ def made_up(losses: Any) -> Any:
 
 
 def test_hopeless_runs_are_stopped_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "train", made_up(lambda config, at: abs(config.dropout - 0.3) + 1 / at))
+    monkeypatch.setattr(tuning, "train", made_up(lambda config, at: abs(config.model.dropout - 0.3) + 1 / at))
     told = tune(tiny(), {"dropout": Range(0.0, 1.0)}, trials=30)
     pruned = [trial for trial in told.trials if trial.outcome == "pruned"]
     whole = [trial for trial in told.trials if trial.outcome == "complete"]
@@ -71,13 +76,13 @@ def test_hopeless_runs_are_stopped_and_recorded(monkeypatch: pytest.MonkeyPatch)
     assert all(trial.measurements < 4 and trial.loss is not None for trial in pruned)
     assert all(trial.measurements == 4 for trial in whole)
     best = min(whole, key=lambda trial: trial.loss or 0.0)
-    assert told.best.dropout == best.values["dropout"]
-    assert abs(told.best.dropout - 0.3) < 0.1  # and it looks where it was good
+    assert told.best.model.dropout == best.values["dropout"]
+    assert abs(told.best.model.dropout - 0.3) < 0.1  # and it looks where it was good
 
 
 def test_runs_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     def losses(config: TrainConfig, measurement: int) -> float:
-        if config.depth > 1:
+        if config.model.depth > 1:
             raise Diverged("The loss of step 3 is nan.")
         return 1.0
 
@@ -86,10 +91,10 @@ def test_runs_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {(trial.values["depth"], trial.outcome) for trial in told.trials} == {(1, "complete"), (2, "failed")}
     with pytest.raises(UsageError, match=r"failed so: The loss of step 3"):
         tune(tiny(), {"depth": Range(2, 3)}, trials=2)
-    with pytest.raises(UsageError, match="Nothing to look for"):
+    with pytest.raises(UsageError, match="needs an option and its range"):
         tune(tiny(), {})
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="Tuning is done by one process"):
+    with pytest.raises(UsageError, match="Tuning must run in a single process"):
         tune(tiny(), {"depth": Range(1, 2)})
 
 
@@ -102,5 +107,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     written = json.loads((tmp_path / "out" / "trials.json").read_text("utf-8"))
     best = TrainConfig.load(tmp_path / "out" / "best.yaml")
     trial = min(written["trials"], key=lambda one: one["loss"])
-    assert (best.learning_rate, best.width) == (trial["values"]["learning_rate"], trial["values"]["width"])
-    assert best.steps == 2
+    assert (best.optimisation.learning_rate, best.model.width) == (
+        trial["values"]["learning_rate"],
+        trial["values"]["width"],
+    )
+    assert best.optimisation.steps == 2

@@ -68,7 +68,7 @@ def test_tokens_of_a_pretrained_model(tiny_model: Path) -> None:
         def forward(self, ids: torch.Tensor, state: None, keep: int) -> tuple[torch.Tensor, None]:
             return torch.zeros(len(ids), keep, 2000), None
 
-    score = measure(Even(), made, 2, rows=2)
+    score = measure(Even(), made, 2, batch_size=2)
     assert score.loss == pytest.approx(math.log(2000))
     assert score.bits == pytest.approx(math.log2(2000) / made.bytes_per_token)
 

@@ -76,7 +76,9 @@ def test_the_nearest_sentence_is_a_baseline(task: QuestionAnswering) -> None:
 
 def test_trained_from_nothing() -> None:
     settings = {"task": "question_answering", "task_settings": {**SMALL, "limit": 40}, "segments": 3, "width": 32}
-    report = train(TrainConfig(**settings, mechanism="delta", rows=8, steps=12, eval_every=12, learning_rate=1e-2))
+    report = train(
+        TrainConfig.of(**settings, mechanism="delta", batch_size=8, steps=12, eval_every=12, learning_rate=1e-2)
+    )
     assert report.history[-1]["held_out_loss"] < report.history[0]["held_out_loss"] - 1
     assert set(report.metrics) == {"exact match", "F1", "contains"}
 

@@ -131,9 +131,9 @@ def test_popularity_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_trained_model_recommends_without_its_data(tmp_path: Path) -> None:
-    run = TrainConfig(
+    run = TrainConfig.of(
         task="recommendation", task_settings={"segment": 8, "event_columns": ["genres"]}, segments=3, width=16, depth=1,
-        mechanism="gru", window=0, rows=16, steps=120, learning_rate=1e-2, output=str(tmp_path / "run"),
+        mechanism="gru", window=0, batch_size=16, steps=120, learning_rate=1e-2, output=str(tmp_path / "run"),
     )  # fmt: skip
     report = train(run)
     assert report.metrics["Recall@10"] > 0.3  # of 48 volumes the reader's next is among the first ten
@@ -141,7 +141,7 @@ def test_a_trained_model_recommends_without_its_data(tmp_path: Path) -> None:
     titles = said.split("\n")
     assert len(set(titles)) == 10
     assert not {"Salt and Tar, volume 1", "Salt and Tar, volume 2"} & set(titles)
-    (score,) = evaluate(tmp_path / "run" / "last", segments=[3], rows=4)
+    (score,) = evaluate(tmp_path / "run" / "last", segments=[3], batch_size=4)
     assert score.metrics == report.metrics
 
 

@@ -8,6 +8,7 @@ import torch
 from memspan.errors import UsageError
 from memspan.tasks import IGNORE_INDEX, build
 from memspan.tasks.text.translation import Translation
+from memspan.training.build import build_task
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
 from tests.paths import DATA
@@ -78,12 +79,12 @@ def test_it_is_learned_and_said(tmp_path: Path) -> None:
     pairs = [("I am tired.", "我累了。"), ("Open the door.", "打开门。"), ("It is raining.", "下雨了。")]
     file.write_text("source\ttarget\n" + "".join(f"{one}\t{other}\n" for one, other in pairs), "utf-8")
     settings = {"test": str(file), "vocabulary": 300, "segment": 8}
-    config = TrainConfig(
+    config = TrainConfig.of(
         task="translation", data=[str(file)], task_settings=settings, segments=4, width=32, depth=1,
-        mechanism="delta", steps=150, rows=3, learning_rate=1e-2, eval_every=10**6,
+        mechanism="delta", steps=150, batch_size=3, learning_rate=1e-2, eval_every=10**6,
     )  # fmt: skip
     report = train(config)
-    task = config.make_task()
+    task = build_task(config)
     assert isinstance(task, Translation)
     assert task.predict(report.model, [one for one, _ in pairs], segments=4) == [other for _, other in pairs]
     assert report.metrics["chrF"] == pytest.approx(100.0)

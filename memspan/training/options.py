@@ -1,0 +1,169 @@
+"""Options of a training run: typed fields of configuration groups, each with its help, its bounds and its conversion."""
+
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from memspan.errors import UsageError
+
+_KINDS = {
+    Mapping: "a mapping",
+    Sequence: "a list",
+    tuple: "a pair of numbers",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+}
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    name: str | None = None,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    choices: Sequence[str] = (),
+) -> Any:
+    """A field of a group.
+
+    Args:
+        default: its value where none is given; MISSING where one must be.
+        help: a sentence for the command line.
+        name: the option's name among those of all groups, where it is not the field's.
+        at_least, above, at_most: bounds of a number; None leaves one out.
+        choices: the texts that are allowed, if not all are.
+    """
+    bounds = {"at_least": at_least, "above": above, "at_most": at_most}
+    metadata = {"help": help, "name": name, "bounds": bounds, "choices": tuple(choices)}
+    if isinstance(default, dict | list):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class OptionGroup:
+    """Options that belong together. Values are converted to their types and checked when a group is made.
+
+    Raises UsageError for a value of another type, out of bounds, or not among the choices.
+    """
+
+    def __post_init__(self) -> None:
+        hints = _hints(type(self))
+        for item in fields(self):
+            value = converted(option_name(item), getattr(self, item.name), hints[item.name])
+            object.__setattr__(self, item.name, value)
+            if value is not None:
+                _check_bounds(option_name(item), value, item.metadata["bounds"])
+                _check_choice(option_name(item), value, item.metadata["choices"])
+
+
+def option_name(item: "Field[Any]") -> str:
+    """The name of a field among the options of all groups."""
+    return item.metadata["name"] or item.name
+
+
+def option_type(group: type[OptionGroup], item: "Field[Any]") -> Any:
+    """The type that a field is declared with."""
+    return _hints(group)[item.name]
+
+
+def default_of(item: "Field[Any]") -> Any:
+    """The value of a field that is not given; None where it must be."""
+    if item.default_factory is not MISSING:
+        return item.default_factory()
+    return None if item.default is MISSING else item.default
+
+
+def _hints(group: Any) -> dict[str, Any]:
+    return get_type_hints(group)
+
+
+def _check_bounds(name: str, value: Any, bounds: Mapping[str, float | None]) -> None:
+    low, above, high = bounds["at_least"], bounds["above"], bounds["at_most"]
+    if low is not None and high is not None and not low <= value <= high:
+        raise UsageError(f"{name} must be from {low:g} to {high:g}, got {value}.")
+    if low is not None and not low <= value < float("inf"):
+        raise UsageError(f"{name} must be at least {low:g}, got {value}.")
+    if above is not None and not above < value < float("inf"):
+        raise UsageError(f"{name} must be above {above:g}, got {value}.")
+
+
+def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    if choices and value not in choices:
+        raise UsageError(f"{name} must be one of {', '.join(choices)}, got '{value}'.")
+
+
+def converted(name: str, value: Any, hint: Any) -> Any:
+    """`value` as the type `hint` has it. Raises UsageError where it is of another one."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    kind = next(kind for kind in options if kind is not type(None))
+    plain = get_origin(kind) or kind
+    if plain is float:
+        value = as_number(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    elif plain is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif plain is tuple:
+        if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == len(get_args(kind)):
+            return tuple(converted(name, item, inner) for item, inner in zip(value, get_args(kind), strict=True))
+    elif issubclass(plain, Mapping):
+        if isinstance(value, Mapping):
+            return {key: as_number(item) for key, item in value.items()}
+    elif issubclass(plain, Sequence) and plain is not str:
+        if isinstance(value, str) and get_args(kind) == (str,):
+            return [value]
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return [converted(name, item, get_args(kind)[0]) for item in value]
+    elif isinstance(value, plain):
+        return value
+    raise UsageError(f"{name} must be {_KINDS[plain]}, got {value!r}.")
+
+
+def as_number(value: Any) -> Any:
+    """The number that a text spells, else the value itself: YAML takes 1e-3, without a point, for a text."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises UsageError where there is none."""
+    try:
+        values = yaml.safe_load(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"The configuration {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise UsageError(f"{path} must hold sections with options, like `task: {{name: recall}}`.")
+    return values
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """`["heads=2", "rule=delta"]` -> `{"heads": 2, "rule": "delta"}`: values are read as YAML reads them."""
+    values = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise UsageError(f"A setting must be NAME=VALUE, got '{pair}'.")
+        try:
+            values[name] = as_number(yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise UsageError(f"The value of '{pair}' must be valid YAML: {' '.join(str(error).split())}") from error
+    return values
