@@ -16,9 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = [
     "errors",
     "state",
-    "figures",
     "plugins",
-    "folders",
     "mechanisms",
     "testing",
     "data",

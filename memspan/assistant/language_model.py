@@ -14,10 +14,10 @@ from memspan.assistant.retriever import BUDGET, RERANKED, RetrievedPassage, Retr
 from memspan.assistant.streaming import StreamedText
 from memspan.data.documents import Document
 from memspan.errors import MemspanError, UnsupportedModel, UsageError
-from memspan.folders import write_checksums
 from memspan.memory import Fingerprint, Memory, Passage
 from memspan.memory.index.calibration import RetrievalHeads, calibrate
 from memspan.memory.index.encoder import KeyEncoder
+from memspan.models.folders import write_checksums
 from memspan.models.generate import Sampling
 from memspan.pretrained import hub
 from memspan.pretrained.decoding import CompiledDecoder, Decoder

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from memspan.errors import UsageError
-from memspan.figures import new_figure
 from memspan.models.ensemble import open_models
 from memspan.training.build import task_of_checkpoint
+from memspan.training.figures import new_figure
 from memspan.training.measure import SEED, Score, measure
 
 

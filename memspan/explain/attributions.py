@@ -21,6 +21,7 @@ from memspan.tasks import Example, TextTask, require
 UNBOUNDED = 1 << 30  # tokens: room for any text
 
 
+# Long, because half of it describes the methods.
 def explain(checkpoint: str | Path, text: str, question: str = "", method: str = "gradients") -> Explanation:
     """The evidence in `text` for the answer of a trained model.
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from memspan.data.tokenizer import FILE as TOKENIZER
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
-from memspan.figures import new_figure
 from memspan.mechanisms import Gate, Internals, Mechanism, build, trace_input
 from memspan.mechanisms.base import SHARE
 from memspan.models.saved import open_model
 from memspan.state import nbytes
+from memspan.training.figures import new_figure
 
 BYTES = 256  # the vocabulary size of a model that reads the bytes of UTF-8
 CELL_NUMBERS = 8  # a cell of the table lists so many numbers, and summarises more

@@ -49,6 +49,7 @@ class LTM(Segmented):
         decay: bias of the matrix's decay before the sigmoid: at 5 the matrix decays slowly.
     """
 
+    # Each parameter is a size or a part that can be left out, and the settings that users write.
     def __init__(
         self,
         width: int,

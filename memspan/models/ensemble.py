@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from memspan.errors import MemspanError, UsageError
-from memspan.folders import CHECKSUMS
+from memspan.models.folders import CHECKSUMS
 from memspan.models.saved import CONFIG, WEIGHTS, SavedModel, open_model
 from memspan.state import State
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from memspan.errors import MemspanError, UsageError
-from memspan.folders import verify, write_checksums
+from memspan.models.folders import verify, write_checksums
 from memspan.plugins import load_plugin, plugin_names
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

@@ -31,7 +31,7 @@ from platformdirs import user_cache_path
 from torch import nn
 
 from memspan.errors import MemspanError, UsageError
-from memspan.folders import verify, write_checksums
+from memspan.models.folders import verify, write_checksums
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -10,8 +10,8 @@ import torch
 from memspan.data.augment import Augment
 from memspan.data.tokenizer import FILE as TOKENIZER
 from memspan.errors import UsageError
-from memspan.folders import verify
 from memspan.mechanisms import window_only
+from memspan.models.folders import verify
 from memspan.models.saved import SavedModel, check_holds, open_model
 from memspan.models.scratch import ScratchConfig, ScratchModel, grid
 from memspan.tasks import Task, build, task_class

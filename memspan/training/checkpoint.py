@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from memspan.errors import UsageError
-from memspan.folders import verify
+from memspan.models.folders import verify
 from memspan.models.saved import WEIGHTS
 from memspan.training.build import CONFIG
 from memspan.training.config import TrainConfig

@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from memspan.errors import Diverged, UsageError
-from memspan.folders import check_output, find, replaced
+from memspan.models.folders import check_output, find, replaced
 from memspan.tasks import Task
 from memspan.training.build import task_of_checkpoint
 from memspan.training.checkpoint import gather, load_checkpoint, save_checkpoint, save_model

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from memspan.errors import MemspanError, UsageError
-from memspan.figures import can_draw, new_figure
 from memspan.models.saved import SavedModel, open_model
 from memspan.training.config import TrainConfig
+from memspan.training.figures import can_draw, new_figure
 from memspan.training.measure import Score
 
 LAST, BEST = "last", "best"  # folders in the output: the latest checkpoint, and the model of the lowest held-out loss

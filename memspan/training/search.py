@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memspan.errors import Diverged, MemspanError, UsageError
-from memspan.folders import check_output
+from memspan.models.folders import check_output
 from memspan.training.config import TrainConfig, all_options
 from memspan.training.distributed import check_alone
 from memspan.training.loop import train
@@ -129,44 +129,57 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sampler, pruner = optuna.samplers.TPESampler(seed=config.run.seed), optuna.pruners.MedianPruner()
     study = optuna.create_study(direction="minimize", sampler=sampler, pruner=pruner)
-    failures: list[MemspanError] = []
-
-    def run(trial: optuna.Trial) -> float:
-        measured = 0
-
-        def report(at: TrainProgress) -> None:
-            nonlocal measured
-            if at.held_out is not None:
-                measured += 1
-                trial.report(at.held_out, measured)
-                if trial.should_prune():
-                    raise optuna.TrialPruned
-
-        changes = {name: values.draw(trial, name) for name, values in search.items()}
-        try:
-            return train(changed(config, {**changes, "output": None, "tracker": None}), report).best_loss
-        except (UsageError, Diverged) as error:  # of these values; others may do
-            failures.append(error)
-            raise
+    objective = _Objective(config, search)
 
     def notify(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         if on_trial is not None:
             on_trial(_trial(trial))
 
-    study.optimize(run, n_trials=trials, callbacks=[notify], catch=(UsageError, Diverged))
+    study.optimize(objective, n_trials=trials, callbacks=[notify], catch=(UsageError, Diverged))
     done = [_trial(trial) for trial in study.trials]
     if not any(trial.outcome == "complete" for trial in done):
-        raise UsageError(f"No run came to an end; the last one failed so: {failures[-1]}")
+        raise UsageError(f"No run came to an end; the last one failed so: {objective.failures[-1]}")
     tuning = Tuning(done, changed(config, study.best_params))
     if config.run.output is not None:
-        folder = Path(config.run.output)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / TRIALS).write_text(json.dumps(tuning.to_dict(), indent=2) + "\n", "utf-8")
-            tuning.best.replace(output=str(folder / "run")).save(folder / BEST)
-        except OSError as error:
-            raise MemspanError(f"The trials cannot be written to {folder}: {error}.") from error
+        _save(tuning, Path(config.run.output))
     return tuning
+
+
+class _Objective:
+    """The lowest held-out loss of a run with the values that a trial proposes."""
+
+    def __init__(self, config: TrainConfig, search: Mapping[str, Range]) -> None:
+        self.config, self.search = config, search
+        self.failures: list[MemspanError] = []
+
+    def __call__(self, trial: "optuna.Trial") -> float:
+        from optuna import TrialPruned
+
+        measurements = 0
+
+        def report(at: TrainProgress) -> None:
+            nonlocal measurements
+            if at.held_out is not None:
+                measurements += 1
+                trial.report(at.held_out, measurements)
+                if trial.should_prune():
+                    raise TrialPruned
+
+        changes = {name: values.draw(trial, name) for name, values in self.search.items()}
+        try:
+            return train(changed(self.config, {**changes, "output": None, "tracker": None}), report).best_loss
+        except (UsageError, Diverged) as error:  # of these values; others may do
+            self.failures.append(error)
+            raise
+
+
+def _save(tuning: Tuning, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TRIALS).write_text(json.dumps(tuning.to_dict(), indent=2) + "\n", "utf-8")
+        tuning.best.replace(output=str(folder / "run")).save(folder / BEST)
+    except OSError as error:
+        raise MemspanError(f"The trials cannot be written to {folder}: {error}.") from error
 
 
 def changed(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:

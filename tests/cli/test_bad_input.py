@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from memspan.folders import write_checksums
+from memspan.models.folders import write_checksums
 from tests.commands import Run
 
 SMALL = ("--steps", "2", "--width", "16", "--segments", "2", "--batch-size", "4", "--device", "cpu")

@@ -7,8 +7,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from memspan.errors import UsageError
-from memspan.folders import write_checksums
 from memspan.models.classifier import Classifier, ClassifierConfig, Pool
+from memspan.models.folders import write_checksums
 from memspan.models.saved import open_model
 from memspan.state import tensors
 

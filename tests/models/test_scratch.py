@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from memspan.errors import UsageError
-from memspan.folders import write_checksums
 from memspan.mechanisms import window_only
+from memspan.models.folders import write_checksums
 from memspan.models.generate import Sampling, continue_text
 from memspan.models.saved import open_model
 from memspan.models.scratch import ScratchConfig, ScratchModel

@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 from memspan.errors import UsageError
 from memspan.evaluation.memory_vs_window import compare_memory_with_window
 from memspan.evaluation.predict import predict
-from memspan.folders import write_checksums
+from memspan.models.folders import write_checksums
 from memspan.models.saved import open_model
 from memspan.pretrained.adapt import adapt
 from memspan.state import tensors

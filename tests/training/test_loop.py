@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from memspan.errors import Diverged, MemspanError, UsageError
-from memspan.folders import write_checksums
 from memspan.mechanisms import MECHANISMS, Mechanism
+from memspan.models.folders import write_checksums
 from memspan.models.scratch import ScratchModel
 from memspan.state import State, tensors
 from memspan.tasks import IGNORE_INDEX, TASKS, Batch, Task

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from memspan.errors import DamagedFolder, MemspanError
-from memspan.folders import CHECKSUMS, find, replaced, verify, write_checksums
+from memspan.models.folders import CHECKSUMS, find, replaced, verify, write_checksums
 from memspan.models.saved import open_model
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
