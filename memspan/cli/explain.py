@@ -62,12 +62,7 @@ def show_steps(
 
     Example: memspan trace lstm --input 1,0,1,0,1 --plot lstm.svg
     """
-    if (mechanism is None) == (model is None):
-        raise UsageError("Name either a mechanism, like lstm, or a trained model with --model.")
-    if mechanism is not None and text is not None:
-        raise UsageError("A mechanism by itself reads numbers: give --input, or a trained model with --model.")
-    if model is not None and mechanism_settings:
-        raise UsageError("A trained model has its settings: leave out --mechanism-settings.")
+    _check_subject(mechanism, model, text, mechanism_settings)
     from memspan.explain import trace
 
     if picture is not None:
@@ -89,6 +84,16 @@ def show_steps(
     for result in traces:
         print_table(result.table())
         print_line(f"carried on: {format_bytes(result.state_bytes)}\n")
+
+
+def _check_subject(mechanism: str | None, model: Path | None, text: str | None, settings: list[str] | None) -> None:
+    """Raises UsageError unless either a mechanism or a trained model is named, with inputs that fit it."""
+    if (mechanism is None) == (model is None):
+        raise UsageError("Name either a mechanism, like lstm, or a trained model with --model.")
+    if mechanism is not None and text is not None:
+        raise UsageError("A mechanism by itself reads numbers: give --input, or a trained model with --model.")
+    if model is not None and settings:
+        raise UsageError("A trained model has its settings: leave out --mechanism-settings.")
 
 
 # The parameters are the options.

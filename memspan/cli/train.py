@@ -157,7 +157,7 @@ def tune_settings(
 ) -> None:
     """Search for the settings with the lowest held-out loss, by short runs; hopeless runs are stopped early.
 
-    A field of a mapping is written with a dot: settings.heads=1,2
+    A field of a mapping is written with a dot: mechanism_settings.heads=1,2
 
     Example: memspan tune run.yaml --trials 30 --search learning_rate=1e-4:1e-2:log --search depth=1:4
     """
