@@ -66,9 +66,9 @@ def test_what_left_the_window_is_recalled_when_it_matters(lm: LanguageModel, mon
     prompt = prompt_of(chat, question)
     assert f"> User: {secret}" in prompt
     assert chat.recalled[0].source == chat.transcript[0].source
-    recent = [exchange.source for exchange in chat._most_recent(1000)]
+    recent = {exchange.source for exchange in chat.transcript if f"\n\nUser: {exchange.user}\n\nAssist" in prompt}
     assert recent
-    assert not {one.source for one in chat.recalled} & set(recent)
+    assert not {passage.source for passage in chat.recalled} & recent
     assert len(chat.prompt_ids(question)) + SHORT.max_new_tokens <= lm.decoder.window
     monkeypatch.setattr(chat_room, "MIN_GAIN", 100.0)
     assert secret not in prompt_of(chat, question)
