@@ -12,5 +12,5 @@ UNSPACED = HAN + KANA + THAI_AND_LAO + KHMER + BURMESE
 CHARACTER_WORDS = HAN + KANA
 """The scripts in which a single character stands for about a word, so that it can be counted, moved or left out alone.
 
-The characters of the others are letters and vowel signs, which mean nothing apart.
+The characters of the remaining scripts are letters and vowel signs, without a meaning of their own.
 """

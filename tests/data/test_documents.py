@@ -31,7 +31,7 @@ def test_documents_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
     assert [document.source for document in open_documents(paths)] == [str(path) for path in paths]
 
 
-def test_a_missing_path_is_told_before_any_document_is_opened(tmp_path: Path) -> None:
+def test_a_missing_path_is_reported_before_any_document_is_opened(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no file or folder '.*nowhere\.txt'"):
         open_documents([written(tmp_path / "a.txt", "a"), tmp_path / "nowhere.txt"])
 
@@ -115,7 +115,7 @@ def test_the_copy_of_standard_input_goes_with_its_document(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_read_recursively_in_order_and_tells_what_it_passed_over(
+def test_a_folder_is_read_recursively_in_order_and_reports_what_it_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

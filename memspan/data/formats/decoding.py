@@ -1,4 +1,4 @@
-"""Bytes -> text: encodings, byte order marks, and the signs by which binary data is told from text."""
+"""Bytes -> text: encodings, byte order marks, and the signatures of binary data."""
 
 import codecs
 import io
