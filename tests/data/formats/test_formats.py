@@ -1,6 +1,7 @@
 """What holds for every format, for the registry, and for formats of other packages."""
 
 import sys
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -66,6 +67,19 @@ def test_what_unpacks_to_far_too_much_is_refused(tmp_path: Path, monkeypatch: py
     document.add_paragraph("words " * 50_000)
     document.save(str(tmp_path / "a.docx"))
     assert "unpacks to more" in refusal(tmp_path / "a.docx")
+
+
+def test_a_document_of_many_small_files_that_unpacks_to_far_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = docx_of(tmp_path / "a.docx")
+    with zipfile.ZipFile(path) as archive:
+        sizes = [member.file_size for member in archive.infolist()]
+    monkeypatch.setattr(parsing, "MAX_MEMBER", max(sizes))
+    monkeypatch.setattr(parsing, "MAX_ARCHIVE", sum(sizes))
+    assert "First words." in text_of(path)
+    monkeypatch.setattr(parsing, "MAX_ARCHIVE", sum(sizes) - 1)
+    assert "unpacks to more" in refusal(path)
 
 
 @pytest.mark.parametrize("suffix", ["pdf", "docx", "epub"])

@@ -111,6 +111,9 @@ def test_the_longest_line_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("memspan.data.formats.decoding.MAX_LINE", 100_000)
     assert len(text_of(written(tmp_path / "fits.txt", "x" * 100_000 + "\ny"))) == 100_002
     assert "line 1" in refusal(written(tmp_path / "long.txt", "x" * 100_001 + "\ny"))
+    # Within the line the file goes over from one block that is read to the next.
+    assert len(text_of(written(tmp_path / "second.txt", "y\n" + "x" * 100_000))) == 100_002
+    assert "line 2" in refusal(written(tmp_path / "longer.txt", "y\n" + "x" * 100_001))
 
 
 def test_reading_text_imports_no_parser(tmp_path: Path) -> None:
