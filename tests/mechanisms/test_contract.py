@@ -16,8 +16,8 @@ from memspan.testing import Example
 
 NAMES = sorted(MECHANISMS)
 OVER_KEYS = [name for name in NAMES if issubclass(MECHANISMS[name], KVMechanism)]
-few = settings(max_examples=25, deadline=None, derandomize=True)
-counts = st.lists(st.integers(1, 40), min_size=2, max_size=6)
+few = settings(max_examples=20, deadline=None, derandomize=True)
+counts = st.lists(st.integers(1, 24), min_size=2, max_size=5)  # the examples reach their limits within 30 tokens
 
 
 def example_of(name: str) -> Example:
@@ -28,13 +28,13 @@ def example_of(name: str) -> Example:
 
 
 def on_grid(example: Example, cuts: list[int]) -> list[int]:
-    return [count * example.grid for count in cuts]
+    return [example.on_grid(count) for count in cuts]
 
 
 @st.composite
 def ragged(draw: st.DrawFn) -> tuple[list[int], Tensor]:
     """Segments, and which of their tokens are text in each of three rows: padded left, right, between, or all of it."""
-    cuts = draw(st.lists(st.integers(1, 25), min_size=1, max_size=4))
+    cuts = draw(st.lists(st.integers(1, 20), min_size=1, max_size=4))
     rows = []
     for _ in range(3):
         row: list[bool] = []
@@ -132,7 +132,7 @@ def test_with_an_unlimited_window_it_equals_plain_attention(name: str, cuts: lis
 
 @pytest.mark.parametrize("name", OVER_KEYS)
 @given(drawn=ragged())
-@settings(few, max_examples=40)
+@settings(few, max_examples=30)
 def test_padding_does_not_count(name: str, drawn: tuple[list[int], Tensor]) -> None:
     laws.padding_does_not_count(example_of(name), *drawn)
 

@@ -418,7 +418,7 @@ def neural_reference(_: laws.Example) -> None:
 
 
 def overflow(_: laws.Example) -> None:
-    test_neural.test_nothing_overflows_in_5_000_steps(1e3)
+    test_neural.nothing_overflows(steps=500)
 
 
 def retrieval_reference(_: laws.Example) -> None:

@@ -51,7 +51,7 @@ def naive(q: Tensor, k: Tensor, v: Tensor, rule: tuple[int, int, int, int | None
 
 
 @given(rule=rules, cuts=st.lists(st.integers(1, 20), min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=24, deadline=None, derandomize=True)
 def test_outputs_and_gradients_equal_the_naive_reference(
     rule: tuple[int, int, int, int | None], cuts: list[int]
 ) -> None:
