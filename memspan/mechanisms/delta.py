@@ -15,7 +15,6 @@ from memspan.state import State
 RULES = ("additive", "delta")
 
 
-# Its parameters are the options of the mechanism.
 class Delta(Mechanism):
     """An associative matrix that every token corrects (gated delta rule, Yang et al. 2025, arXiv 2412.06464).
 

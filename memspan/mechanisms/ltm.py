@@ -18,7 +18,6 @@ WRITES = ("additive", "delta_rule", "slots")
 SLOT_FORGET_BIAS = 4.0  # a new network keeps 98 % of a slot from write to write
 
 
-# Its parameters are the options of the mechanism.
 class LTM(Segmented):
     """Segments encoded in both directions, compressed and written to a matrix (delta rule as in ARMT, Rodkin et al. 2024).
 

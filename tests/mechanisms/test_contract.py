@@ -1,6 +1,7 @@
 """The laws, over the registry. A new mechanism changes nothing here: its own test names its `EXAMPLE`."""
 
 from importlib import import_module
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,8 +11,11 @@ from torch import Tensor
 
 from memspan import testing as laws
 from memspan.errors import UsageError
-from memspan.mechanisms import MECHANISMS, KVMechanism, build, mechanism_class, settings_of
+from memspan.mechanisms import MECHANISMS, KVMechanism, Mechanism, build, mechanism_class, settings_of
 from memspan.mechanisms.attention import Attention
+from memspan.mechanisms.base import SHARE, Meaning
+from memspan.mechanisms.gru import GRU
+from memspan.state import State, detach
 from memspan.testing import Example
 
 NAMES = sorted(MECHANISMS)
@@ -135,6 +139,55 @@ def test_with_an_unlimited_window_it_equals_plain_attention(name: str, cuts: lis
 @settings(few, max_examples=30)
 def test_padding_does_not_count(name: str, drawn: tuple[list[int], Tensor]) -> None:
     laws.padding_does_not_count(example_of(name), *drawn)
+
+
+@pytest.mark.parametrize("name", ["gru", "hierarchical", *OVER_KEYS])
+def test_all_laws_at_once(name: str) -> None:
+    example = example_of(name)
+    laws.check_laws(name, example.bounded, width=example.width, unlimited=example.unlimited)
+
+
+class Detached(GRU):
+    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        y, state = super().forward(x, state)
+        return y, detach(state)
+
+
+class Growing(GRU):
+    forward_with_internals = Mechanism.forward_with_internals
+
+    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        y, after = super().forward(x, state)
+        read = x if state is None else torch.cat([state["read"], x], 1)
+        return y, {**after, "read": read}
+
+
+class Forgetful(GRU):
+    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        return super().forward(x) if x.shape[1] == 8 else super().forward(x, state)
+
+
+class Mislabelled(GRU):
+    meanings: ClassVar = {**GRU.meanings, "n": Meaning("candidate", SHARE)}  # a tanh
+
+
+class Nameless(GRU):
+    meanings: ClassVar = {**GRU.meanings, "n": Meaning("")}
+
+
+@pytest.mark.parametrize(
+    ("cls", "law"),
+    [
+        (Detached, "gradients reach earlier segments"),
+        (Growing, "a bounded state stops growing"),
+        (Forgetful, "the state carries information"),
+        (Mislabelled, "internals describe the output of forward. n lies outside its bounds"),
+        (Nameless, "internals describe the output of forward. n has no meaning"),
+    ],
+)
+def test_a_broken_law_is_named(cls: type[Mechanism], law: str) -> None:
+    with pytest.raises(AssertionError, match=f"'mine' violates a law: {law}"):
+        laws.check_laws("mine", lambda: cls(32))
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -141,6 +141,16 @@ def test_settings_that_cannot_be(wrong: dict[str, object], complaint: str) -> No
         Delta(WIDTH, **wrong)
 
 
+def test_a_new_matrix_decays_slowly_and_is_half_corrected() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 9, WIDTH)
+    gates = Delta(WIDTH, heads=2).forward_with_internals(x)[2].gates
+    assert 0.98 < gates["decay"].value.min() <= gates["decay"].value.max() < 1
+    assert 0.3 < gates["rate"].value.min() <= gates["rate"].value.max() < 0.7
+    never = Delta(WIDTH, decay=30.0).forward_with_internals(x)[2].gates["decay"].value
+    assert never.min() > 1 - 1e-6
+
+
 def test_the_watched_rates_are_those_that_work() -> None:
     """Where the rate is next to nothing, nothing is written; where the decay is, nothing stays."""
     torch.manual_seed(0)

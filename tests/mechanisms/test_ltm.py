@@ -103,6 +103,22 @@ def test_slots_are_written_by_the_gates_of_an_lstm() -> None:
     torch.testing.assert_close(state["memory"]["store"][0], slots, rtol=1e-9, atol=1e-9)
 
 
+def test_a_new_memory_forgets_slowly() -> None:
+    """Whatever is read: a new network keeps most of a slot, and nearly all of its matrix, from write to write."""
+    torch.manual_seed(0)
+    x = torch.randn(4, 8, WIDTH)
+    slots = LTM(WIDTH, segment=8, latents=4, write="slots", slots=3).store
+    before = slots.initial(x)
+    _, forget, _ = slots.gates(torch.cat([before, x[:, :3]], -1)).sigmoid().chunk(3, -1)
+    assert 0.9 < forget.min() <= forget.max() < 1
+    matrix = LTM(WIDTH, segment=8, latents=4).store
+    decay, rate = matrix.rates(x).sigmoid().chunk(2, -1)
+    assert 0.98 < decay.min() <= decay.max() < 1
+    assert 0.3 < rate.min() <= rate.max() < 0.7
+    decay, _ = LTM(WIDTH, segment=8, latents=4, decay=0.0).store.rates(x).sigmoid().chunk(2, -1)
+    assert 0.3 < decay.min() <= decay.max() < 0.7
+
+
 def test_its_objective_is_the_mean_error_of_rebuilding_all_segments_so_far() -> None:
     torch.manual_seed(0)
     memory = LTM(WIDTH, segment=8, latents=4).double()

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from memspan import state as states
 from memspan import testing as laws
-from memspan.mechanisms import autoencoder, delta, neural
+from memspan.mechanisms import autoencoder, delta, ltm, neural
 from memspan.mechanisms.autoencoder import Autoencoder
 from memspan.mechanisms.compressed import Compressed
 from memspan.mechanisms.delta import Delta
@@ -25,6 +25,7 @@ from tests.mechanisms import (
     test_autoencoder,
     test_compressed,
     test_delta,
+    test_ltm,
     test_memory_tokens,
     test_neural,
     test_retrieval,
@@ -331,6 +332,10 @@ def empty_latents_are_seen(patch: Patch) -> None:
     patch(autoencoder, "scaled_dot_product_attention", lambda q, k, v, attn_mask: attend(q, k, v))
 
 
+def slots_forget_at_once(patch: Patch) -> None:
+    patch(ltm, "SLOT_FORGET_BIAS", -4.0)
+
+
 def the_loss_is_that_of_the_last_segment(patch: Patch) -> None:
     write = Autoencoder.write
 
@@ -421,6 +426,10 @@ def overflow(_: laws.Example) -> None:
     test_neural.nothing_overflows(steps=500)
 
 
+def slow_forgetting(_: laws.Example) -> None:
+    test_ltm.test_a_new_memory_forgets_slowly()
+
+
 def retrieval_reference(_: laws.Example) -> None:
     test_retrieval.test_outputs_and_gradients_equal_the_naive_reference.hypothesis.inner_test((3, 2, 1, None), CUTS[:4])
 
@@ -449,6 +458,7 @@ ELSEWHERE: list[tuple[Callable[[Patch], None], Callable[[laws.Example], None], l
     (write_tokens_do_not_see_the_segment, laws.gradients_reach_earlier_segments, test_memory_tokens.EXAMPLE),
     (empty_latents_are_seen, autoencoder_reference, test_autoencoder.EXAMPLE),
     (the_loss_is_that_of_the_last_segment, autoencoder_reference, test_autoencoder.EXAMPLE),
+    (slots_forget_at_once, slow_forgetting, test_ltm.EXAMPLE),
     (the_inner_step_goes_uphill, neural_reference, test_neural.EXAMPLE),
     (the_inner_step_is_not_differentiable, neural_reference, test_neural.EXAMPLE),
     (the_inner_step_is_as_long_as_it_likes, overflow, test_neural.EXAMPLE),

@@ -55,6 +55,14 @@ def test_outputs_and_gradients_equal_the_naive_reference(cuts: list[int]) -> Non
     same_gradients([output], [expected], inputs, 1e-7, 1e-7, some_unused=True)
 
 
+def test_a_new_memory_has_little_momentum_and_forgets_slowly() -> None:
+    torch.manual_seed(0)
+    rate, momentum, forget = Neural(WIDTH).rates(torch.randn(20, WIDTH)).sigmoid().unbind(1)
+    assert 0.3 < rate.min() <= rate.max() < 0.7
+    assert momentum.max() < 0.25
+    assert forget.max() < 0.02
+
+
 def test_it_learns_what_it_reads() -> None:
     """After reading the same segment again and again, M(k) is nearer to v than at first."""
     torch.manual_seed(0)

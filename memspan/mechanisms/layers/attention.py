@@ -81,7 +81,6 @@ def _mask(recalled: Recalled, sliding_window: int | None) -> Tensor | None:
     return None if mask is None else mask[:, None]
 
 
-# The parameters are those of `attend`.
 def _attend_by_hand(
     q: Tensor,
     k: Tensor,

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 
-# One parameter for each quantity of the equation.
 def gated_delta_rule(
     q: Tensor,
     k: Tensor,
