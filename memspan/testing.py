@@ -283,7 +283,9 @@ def bounded_state_stops_growing(example: Example, cuts: Sequence[int], valid: Te
     with torch.no_grad():
         for length in cuts:
             text = None if valid is None else valid[:, start : start + length]
-            _, state = read(mechanism, part(stream, start, start + length), [length], state, text)
+            # a copy: a state with a view of the stream would seem as large as the stream from the first segment on
+            segment = tuple(x.clone() for x in part(stream, start, start + length))
+            _, state = read(mechanism, segment, [length], state, text)
             sizes.append(states.nbytes(state))
             start += length
     half = len(sizes) // 2
