@@ -48,13 +48,7 @@ def gated_delta_rule(
     total = log_decay.cumsum(-1)  # log g_t, (B, H, N, C)
     below = torch.ones(chunk, chunk, dtype=torch.bool, device=q.device).tril()
     between = (total[..., :, None] - total[..., None, :]).masked_fill(~below, -torch.inf).exp()  # g_t / g_i for i <= t
-    solved = torch.diag_embed(rate)
-    if correct:
-        system = (rate[..., None] * between * (k @ k.transpose(-1, -2))).tril(-1)  # the unit diagonal is implied
-        exact = torch.promote_types(k.dtype, torch.float32)  # no solver takes half precision
-        solved = torch.linalg.solve_triangular(system.to(exact), solved.to(exact), upper=False, unitriangular=True).to(
-            k.dtype
-        )
+    solved = _solved(k, rate, between) if correct else torch.diag_embed(rate)
     within = (q @ k.transpose(-1, -2) * between) @ solved
     written = k.transpose(-1, -2) @ ((total[..., -1:] - total).exp()[..., None] * solved)
     queries = torch.cat([q, k] if correct else [q], -2) * total.exp().repeat(1, 1, 1, 2 if correct else 1)[..., None]
@@ -71,3 +65,12 @@ def gated_delta_rule(
         outputs.append(values + within_c @ error)
         memory = last_c * memory + written_c @ error
     return torch.cat(outputs, 2)[:, :, :length], memory
+
+
+def _solved(k: Tensor, rate: Tensor, between: Tensor) -> Tensor:
+    """The matrix A (..., C, C) with u = A (v - g k M_0); k (..., C, K), rate (..., C), between (..., C, C) = g_t / g_i."""
+    system = (rate[..., None] * between * (k @ k.transpose(-1, -2))).tril(-1)  # the unit diagonal is implied
+    exact = torch.promote_types(k.dtype, torch.float32)  # no solver takes half precision
+    right = torch.diag_embed(rate).to(exact)
+    solved: Tensor = torch.linalg.solve_triangular(system.to(exact), right, upper=False, unitriangular=True)
+    return solved.to(k.dtype)
