@@ -85,7 +85,7 @@ class Station:
         self.people = {job: title + name for (job, title), name in zip(TITLES.items(), surnames, strict=True)}
         self.people["boy"] = rng.choice(PEOPLE["boys"])
         self.island = rng.choice(WORDS["islands"])
-        self.places = rng.sample(WORDS["places"], 14)
+        self.locations = rng.sample(WORDS["places"], 14)
         self.idle: set[str] = set()  # jobs of people who are away or in bed
         self.feud: set[str] = set()  # two jobs not on speaking terms, or nobody
         self.weather, self.wind = "breeze", rng.randrange(len(WINDS))
@@ -188,7 +188,7 @@ class Station:
             "stations": str(self.stations),
         }
         slots |= {name: str(int(stock)) for name, stock in self.stores.items()}
-        slots |= dict(zip(("place", "place2"), rng.sample(self.places, 2), strict=True))
+        slots |= dict(zip(("place", "place2"), rng.sample(self.locations, 2), strict=True))
         slots |= dict(
             zip(("cargo", "cargo2", "cargo3"), map(self._chosen, rng.sample(WORDS["cargoes"], 3)), strict=True)
         )

@@ -102,8 +102,8 @@ class TextTask(RecordTask):
         if self.change is None:
             return records
         draw, column = random.Random(int(torch.randint(0, 2**31, (), generator=generator))), self.columns[0]
-        others = [str(self.records[draw.randrange(len(self.records))][column]) for _ in records]
-        return [{**record, column: self.change(record[column], draw, others)} for record in records]
+        contexts = [str(self.records[draw.randrange(len(self.records))][column]) for _ in records]
+        return [{**record, column: self.change(record[column], draw, contexts)} for record in records]
 
     def held_out(self) -> Self:
         return super().held_out().copy_with(change=None)

@@ -108,8 +108,8 @@ class Recommendation(RecordTask):
 
     def prepare(self, saved: str | None) -> None:
         if saved is None:
-            found = {event.item.id: event.item for record in self.records for event in record["events"]}
-            self.catalogue = Catalogue([found[name] for name in sorted(found)])
+            items_by_id = {event.item.id: event.item for record in self.records for event in record["events"]}
+            self.catalogue = Catalogue([items_by_id[name] for name in sorted(items_by_id)])
         else:
             content = load_json(saved, ITEMS, "items")
             if not isinstance(content, list) or not all(_is_item(fields) for fields in content):
@@ -282,7 +282,7 @@ class Recommendation(RecordTask):
         ]
         users, items = zip(*pairs, strict=True)
         shape = (len(self.held_out_records), len(self.catalogue.items))
-        matrix = csr_matrix((np.ones(len(pairs), dtype=np.float32), (users, items)), shape=shape)
+        matrix = csr_matrix((np.full(len(pairs), 1.0, np.float32), (users, items)), shape=shape)
         with threadpool_limits(1, "blas"):
             model = BayesianPersonalizedRanking(  # on MovieLens the best of five settings, by the test items themselves
                 factors=64, iterations=50, learning_rate=0.05, num_threads=1, random_state=0

@@ -43,11 +43,11 @@ class Translation(TextTask):
 
         rest = self.held_out_records[:limit]
         vectors = TfidfVectorizer(tokenizer=metrics.words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
-        known = vectors.fit_transform([str(record["source"]) for record in self.records])
+        sources = vectors.fit_transform([str(record["source"]) for record in self.records])
         queries = vectors.transform([str(record["source"]) for record in rest])
         predictions = []
         for start in range(0, len(rest), QUERIES):
-            nearest = (queries[start : start + QUERIES] @ known.T).toarray().argmax(1)
+            nearest = (queries[start : start + QUERIES] @ sources.T).toarray().argmax(1)
             predictions += [str(self.records[index]["target"]) for index in nearest]
         return {"most similar sentence": self.compute_metrics(rest, predictions)[self.metric]}
 
