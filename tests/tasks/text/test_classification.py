@@ -114,5 +114,5 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="held_out=2"):
         build("classification", held_out=2)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(UsageError, match="no tokenizer"):
+    with pytest.raises(UsageError, match="must be a tokenizer that memspan saved"):
         Classification(DataSource(None), saved=str(tmp_path))
