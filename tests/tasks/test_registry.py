@@ -121,6 +121,15 @@ def test_files_held_out_and_their_format(tmp_path: Path) -> None:
     assert first(range(3), 5) == range(3)  # type: ignore[arg-type,comparison-overlap]
 
 
+def test_test_files_of_another_format(tmp_path: Path) -> None:
+    train, test = tmp_path / "train.csv", tmp_path / "pairs.txt"
+    train.write_text("source,target\n" + "".join(f"one {n},eins {n}\n" for n in range(20)), "utf-8")
+    test.write_text("two\tzwei\tCC-BY\nthree\tdrei\tCC-BY\n", "utf-8")
+    task = build("translation", data=str(train), test=str(test), test_format="tatoeba", vocabulary=300)
+    assert [record["source"] for record in task.held_out().records] == ["two", "three"]  # type: ignore[attr-defined]
+    assert len(task.records) == 20  # type: ignore[attr-defined]
+
+
 def test_records_can_be_replaced() -> None:
     task = Classification(DataSource(limit=40), vocabulary=300, segment=16)
     some, other = task.records[:3], task.records[5:7]

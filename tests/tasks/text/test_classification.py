@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from memspan.errors import UsageError
 from memspan.state import State
 from memspan.tasks import IGNORE_INDEX, DataSource, build
+from memspan.tasks.records import Example
 from memspan.tasks.text.classification import Classification
 
 LONG = "word " * 400
@@ -56,6 +57,22 @@ def test_a_text_that_is_too_long_loses_its_end_but_not_the_question(task: Classi
     assert ids == [*task.tokenizer.encode(LONG)[:31], *task.tokenizer.answer]
 
 
+def test_a_question_that_is_too_long_keeps_its_end(task: Classification) -> None:
+    question = [*task.tokenizer.encode("\nWhich of all the labels is it?"), *task.tokenizer.answer]
+    assert task.prompt_ids(Example(LONG, "", "Which of all the labels is it?"), 5) == question[-5:]
+    assert task.prompt_ids(Example("", "", "Which of all the labels is it?"), 99) == question
+
+
+def test_labels_that_are_not_trained_on_are_not_held_out(tmp_path: Path) -> None:
+    rare = [f"once {number},rare {number}" for number in range(20)]
+    source = DataSource(table(tmp_path / "rare.csv", [*rare, *["again,a", "again,b"] * 10]), held_out=0.5)
+    task = Classification(source, vocabulary=300)
+    labels = {record["label"] for record in task.records}
+    assert {record["label"] for record in task.held_out_records} <= labels
+    assert 0 < len(task.held_out_records) < 20
+    assert 3 < len(labels) < 22
+
+
 def test_rows_of_a_batch_are_about_as_long(task: Classification) -> None:
     batch = task.batch(8, 100, torch.Generator().manual_seed(0))
     lengths = (batch.ids != task.tokenizer.pad).sum(1)
@@ -80,6 +97,15 @@ def test_scores_of_a_model_that_knows(task: Classification) -> None:
     assert task.baselines()["most frequent label"] < 0.3 < task.baselines()["TF-IDF + linear"]
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_model_is_measured_in_eval_mode_and_left_as_it_was(task: Classification, training: bool) -> None:
+    modes = []
+    model = Knows(task, lambda ids: modes.append(model.training) or 0).train(training)
+    task.score(model, 100, limit=4)
+    assert modes == [False] * 4
+    assert model.training == training
+
+
 def test_a_saved_task_predicts_without_data(task: Classification, tmp_path: Path) -> None:
     task.save(tmp_path)
     twin = Classification(DataSource(None), segment=16, saved=str(tmp_path))
@@ -101,6 +127,8 @@ def test_outside_of_all_labels_is_counted_apart(tmp_path: Path) -> None:
     records = [{"text": "", "label": label} for label in ("buy", "sell", "oos", "oos")]
     scores = task.compute_metrics(records, ["buy", "buy", "oos", "sell"])
     assert scores["in-scope accuracy"] == scores["out-of-scope recall"] == 0.5
+    scores = task.compute_metrics(records, ["buy", "buy", "buy", "sell"])
+    assert (scores["in-scope accuracy"], scores["out-of-scope recall"]) == (0.5, 0.0)
 
 
 def test_mistakes(tmp_path: Path) -> None:

@@ -97,6 +97,31 @@ def test_who_knows_nothing_finds_none(task: Dialogue) -> None:
     assert told["perplexity"] == pytest.approx(task.vocabulary, rel=1e-4)
 
 
+class _Partial(_Knowing):
+    """Expects one reply anywhere, even more than the one that followed a dialogue it was shown."""
+
+    def __init__(self, task: Dialogue, popular: str) -> None:
+        super().__init__(task)
+        self.answer, self.popular = task.tokenizer.answer[-1], task.tokenizer.encode(popular)
+
+    def forward(self, ids: Tensor, state: State = None, keep: int | None = None) -> tuple[Tensor, State]:
+        logits, state = super().forward(ids, state, keep)
+        rows = state["read"].tolist()
+        for row, column in ((row, column) for row in range(len(logits)) for column in range(logits.shape[1])):
+            read = rows[row][: len(rows[row]) - logits.shape[1] + column + 1]
+            reply = read[len(read) - read[::-1].index(self.answer) :]
+            if reply == self.popular[: len(reply)] and len(reply) < len(self.popular):
+                logits[row, column, self.popular[len(reply)]] = 20.0
+        return logits, state
+
+
+def test_a_reply_that_is_likely_anywhere_is_not_the_right_one(task: Dialogue) -> None:
+    popular = "Five minutes on foot."
+    questions = task.questions(20)
+    assert sum(popular in question.candidates[1:] for question in questions) > 10
+    assert task.score(_Partial(task, popular), segments=40, limit=20)["R@1"] == 1.0
+
+
 def test_candidates_are_read_from_a_copy_of_the_state(task: Dialogue) -> None:
     """Together they are as likely as each by itself, read anew with all that was said before."""
     layer = [{"name": "sink_window", "sinks": 0, "window": 16, "block": 16}, {"name": "delta", "heads": 2}]

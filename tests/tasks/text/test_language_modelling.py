@@ -42,6 +42,16 @@ def test_lanes_go_on_where_they_ended(task: LanguageModelling) -> None:
     assert bytes(batch.ids[0].tolist()) == CONTENT[:30]
 
 
+def test_a_lane_is_read_to_its_last_token(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(CONTENT[:101])
+    task = LanguageModelling(str(tmp_path / "text"), segment=10, valid=0.2)  # 81 bytes: two lanes of four segments
+    position, marks = 0, []
+    for _ in range(5):
+        batch, position = task.next_batch(position, 2, 1, torch.Generator())
+        marks.append(batch.fresh)
+    assert marks == [True, False, False, False, True]
+
+
 def test_excerpts(task: LanguageModelling) -> None:
     batch = task.batch(20, 2, torch.Generator().manual_seed(0))
     starts = {CONTENT.index(bytes(row.tolist())) for row in batch.ids}

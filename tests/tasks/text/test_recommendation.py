@@ -12,6 +12,7 @@ from memspan.errors import UsageError
 from memspan.evaluation.evaluate import evaluate
 from memspan.evaluation.predict import predict
 from memspan.tasks import IGNORE_INDEX, DataSource, build
+from memspan.tasks.text.histories import Catalogue, Item, histories_of
 from memspan.tasks.text.recommendation import Recommendation
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
@@ -203,6 +204,32 @@ def test_histories_that_cannot_be(history: str, complaint: str) -> None:
     with pytest.raises(UsageError) as caught:
         Recommendation().catalogue.history(history)
     assert complaint in str(caught.value)
+
+
+def test_events_of_the_same_time_stand_in_random_order(tmp_path: Path) -> None:
+    rows = [{"user": user, "item": f"{at:02}", "time": 7} for user in "ab" for at in range(20)]
+    orders = [
+        [event.item.id for event in record["events"]]
+        for record in Recommendation(DataSource(table(tmp_path, rows))).records
+    ]
+    files_order = sorted(orders[0])
+    assert [sorted(order) for order in orders] == [files_order] * 2
+    assert files_order not in orders
+    assert orders[0] != orders[1]
+
+
+def test_what_others_with_the_same_items_had_is_ranked_first() -> None:
+    """Two groups of users share no item: only factors of each user tell which group's item comes next."""
+    rows = [
+        {"user": f"{group} {user}", "item": f"{group} {(user + at) % 12}", "time": at}
+        for group in "ab"
+        for user in range(30)
+        for at in range(8)
+    ]
+    histories = histories_of(rows)
+    task = build("recommendation").with_records(held_out=histories)  # type: ignore[attr-defined]
+    task = task.copy_with(catalogue=Catalogue([Item(f"{group} {number}") for group in "ab" for number in range(12)]))
+    assert task.baselines()["BPR"] > 0.4
 
 
 def test_dates_order_events(tmp_path: Path) -> None:
