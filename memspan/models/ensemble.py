@@ -74,12 +74,12 @@ def average(folders: Sequence[str | Path], into: str | Path) -> SavedModel:
     parameters = [dict(model.named_parameters()) for model in rest]
     with torch.no_grad():
         for name, weight in first.named_parameters():
-            others = [by_name.get(name) for by_name in parameters]
-            if any(other is None or other.shape != weight.shape for other in others):
+            weights = [weight, *(by_name.get(name) for by_name in parameters)]
+            if any(other is None or other.shape != weight.shape for other in weights):
                 raise UsageError(
                     f"The models differ in the shape of {name}: only models of one configuration have a mean."
                 )
-            weight.copy_(torch.stack([weight, *others]).mean(0))  # type: ignore[list-item]
+            weight.copy_(torch.stack(weights).mean(0))  # type: ignore[arg-type]
     try:
         shutil.copytree(folders[0], into, ignore=shutil.ignore_patterns(*_RUN_FILES))
     except OSError as error:

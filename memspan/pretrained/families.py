@@ -1,7 +1,7 @@
-"""Which model families can be given a memory, and how well: the published support tiers.
+"""The support tiers of model families: which can be given a memory, and how well.
 
-A family is transformers' `model_type`. The tests compare every family that is not unsupported with the plain model, on
-small random weights. A family that is not here may work, too: `attached` tries it out on the model itself.
+A family is transformers' `model_type`. The tests compare every supported family with the plain model, on small random
+weights. A family that is not listed may work too: `attached` runs the parity self-test on the model itself.
 """
 
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from enum import Enum
 
 
 class Tier(Enum):
-    """How much of a memory a family can have."""
+    """The degree of support."""
 
-    FULL = "full"  # recalled keys are placed anew, inside the positions that the model was trained on
-    FIXED_POSITIONS = "fixed positions"  # positions are baked into the hidden states: keys keep those they were read at
+    FULL = "full"  # recalled keys take new positions, inside those that the model was trained on
+    FIXED_POSITIONS = "fixed positions"  # positions are part of the hidden states: keys keep those they were read at
     UNSUPPORTED = "unsupported"
 
 
 @dataclass(frozen=True)
 class Family:
-    """What is known of a model family.
+    """A model family.
 
     Attributes:
-        notes: what is particular; for an unsupported family the reason, as the end of a sentence.
-        rotary_layers: the only kind of layer whose keys are rotated, if the model has such layers; None where the layers
-            themselves say whether they rotate.
+        notes: its particularities; for an unsupported family the reason, as the end of a sentence.
+        rotary_layers: the only layer type whose keys are rotated, if the model has layers of that type; None if the layers
+            themselves have the information.
     """
 
     tier: Tier
@@ -32,19 +32,19 @@ class Family:
 
 
 _FULL = Family(Tier.FULL)
-_SLIDING = Family(Tier.FULL, "some layers see a sliding window only, inside whatever is recalled")
+_SLIDING = Family(Tier.FULL, "some layers see a sliding window only, among the recalled keys")
 _ROTARY_IF_SLIDING = Family(Tier.FULL, "only the sliding layers rotate their keys", rotary_layers="sliding_attention")
 _LEARNED = Family(Tier.FIXED_POSITIONS, "learned absolute positions; beyond the trained ones their second half repeats")
-_ALIBI = Family(Tier.UNSUPPORTED, "it biases scores by distance (ALiBi), so recalled keys cannot be placed anew")
+_ALIBI = Family(Tier.UNSUPPORTED, "it biases scores by distance (ALiBi), so recalled keys take no new positions")
 _LATENT = Family(
-    Tier.UNSUPPORTED, "it keeps compressed keys (multi-head latent attention), which cannot be placed anew"
+    Tier.UNSUPPORTED, "it keeps compressed keys (multi-head latent attention), which take no new positions"
 )
-_RECURRENT = Family(Tier.UNSUPPORTED, "it has no keys and values but a recurrent state, which is a memory already")
+_RECURRENT = Family(Tier.UNSUPPORTED, "it has no keys and values but a recurrent state, which is a memory itself")
 _HYBRID = Family(Tier.UNSUPPORTED, "it mixes attention with layers that carry a state of their own")
 _ENCODER = Family(Tier.UNSUPPORTED, "it is an encoder-decoder; only decoder-only language models can")
 _OWN_ATTENTION = Family(Tier.UNSUPPORTED, "its attention does not go through transformers' AttentionInterface")
-_NO_KEYWORDS = Family(Tier.UNSUPPORTED, "its layers do not hand keyword arguments on to their attention")
-_ROTATES_FIRST = Family(Tier.UNSUPPORTED, "it normalises keys after rotating them, so they cannot be placed anew")
+_NO_KEYWORDS = Family(Tier.UNSUPPORTED, "its layers do not pass keyword arguments to their attention")
+_ROTATES_FIRST = Family(Tier.UNSUPPORTED, "it normalises keys after rotating them, so they take no new positions")
 
 FAMILIES: dict[str, Family] = {
     "apertus": _FULL,
@@ -69,9 +69,7 @@ FAMILIES: dict[str, Family] = {
     "gemma2": Family(Tier.FULL, "caps its scores; every other layer sees a sliding window only"),
     "gemma3_text": Family(Tier.FULL, "rotates sliding and full layers with different frequencies"),
     "gemma3n_text": Family(Tier.FULL, "the last layers share the keys of earlier ones"),
-    "gemma4_text": Family(
-        Tier.FULL, "full layers have larger heads, so its keys cannot be indexed; some sizes share keys"
-    ),
+    "gemma4_text": Family(Tier.FULL, "full layers have larger heads, so its keys have no index; some sizes share keys"),
     "glm": Family(Tier.FULL, "rotates half of each head, pairs of neighbours"),
     "glm4": Family(Tier.FULL, "rotates half of each head, pairs of neighbours"),
     "glm4_moe": Family(Tier.FULL, "rotates half of each head"),

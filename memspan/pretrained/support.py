@@ -25,7 +25,7 @@ def repositions(model: nn.Module) -> bool:
 
 
 def why_unsupported(model: PreTrainedModel) -> str | None:
-    """The reason why this model cannot be given a memory, in one sentence; None if nothing speaks against trying."""
+    """The reason why this model cannot be given a memory, in one sentence; None if it may work."""
     name, family = type(model).__name__, FAMILIES.get(model.config.model_type)
     if family is not None and family.tier is Tier.UNSUPPORTED:
         return f"{name} cannot be given a memory: {family.notes}."

@@ -39,9 +39,9 @@ def test_segments_are_the_whole_text(pooling: str) -> None:
 def test_the_logits_are_the_same_at_every_token_that_is_kept() -> None:
     model = make()
     last, after = model(IDS, None, 1)
-    for kept, logits_to_keep in ((20, None), (5, 5), (0, 0)):
+    for count, logits_to_keep in ((20, None), (5, 5), (0, 0)):
         logits, state = model(IDS, None, logits_to_keep)
-        assert torch.equal(logits, last.expand(-1, kept, -1))
+        assert torch.equal(logits, last.expand(-1, count, -1))
         assert all(map(torch.equal, tensors(state), tensors(after)))
 
 

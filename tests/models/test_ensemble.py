@@ -55,25 +55,25 @@ def test_weights_are_averaged(tmp_path: Path) -> None:
 
 
 def test_models_that_do_not_go_together(tmp_path: Path) -> None:
-    one, larger = saved(tmp_path / "one", 0), saved(tmp_path / "larger", 0, vocabulary=12)
+    first, larger = saved(tmp_path / "first", 0), saved(tmp_path / "larger", 0, vocabulary=12)
     wider, same = saved(tmp_path / "wider", 0, width=16), saved(tmp_path / "same", 1)
     with pytest.raises(UsageError, match="got 11 and 12 tokens"):
-        open_models([one, larger])
+        open_models([first, larger])
     with pytest.raises(UsageError, match="differ in the shape of"):
-        average([one, wider], tmp_path / "mean")
+        average([first, wider], tmp_path / "mean")
     with pytest.raises(UsageError, match="at least two"):
-        average([one], tmp_path / "mean")
+        average([first], tmp_path / "mean")
     with pytest.raises(UsageError, match="exists already"):
-        average([one, same], one)
+        average([first, same], first)
 
 
 @pytest.mark.parametrize("learned", ["tokenizer.json", "labels.json", "items.json"])
-@pytest.mark.parametrize("place", [0, 1])
-def test_models_whose_ids_mean_different_things_do_not_go_together(tmp_path: Path, learned: str, place: int) -> None:
+@pytest.mark.parametrize("changed", [0, 1])
+def test_models_whose_ids_mean_different_things_do_not_go_together(tmp_path: Path, learned: str, changed: int) -> None:
     folders = [saved(tmp_path / str(seed), seed) for seed in range(2)]
-    (folders[place] / "training.json").write_text("{}", "utf-8")
+    (folders[changed] / "training.json").write_text("{}", "utf-8")
     open_models(folders)
-    (folders[place] / learned).write_text("[]", "utf-8")
+    (folders[changed] / learned).write_text("[]", "utf-8")
     with pytest.raises(UsageError, match=f"{learned}.*mean different things"):
         open_models(folders)
 

@@ -28,7 +28,7 @@ SIZES = {
 
 
 def save(model: PreTrainedModel, folder: Path, frame: str) -> str:
-    """A tiny model and a byte-level tokenizer that frames texts as `frame` says, as `save_pretrained` writes them."""
+    """A tiny model and a byte-level tokenizer that puts texts into a `frame`, as `save_pretrained` writes them."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

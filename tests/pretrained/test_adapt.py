@@ -1,4 +1,4 @@
-"""Pretrained models: what is learned is little and is all that is saved, and reading in pieces is reading at once."""
+"""Pretrained models: what is learned is little and is all that is saved, and reading in chunks is reading at once."""
 
 import json
 import random
@@ -59,12 +59,12 @@ def test_little_is_learned_saved_and_opened_again(
     weights = load_file(folder / "model.safetensors")
     assert {name.split(".")[0] for name in weights} == ({"head"} if lora is None else {"head", "body"})
     assert all("lora_" in name for name in weights if name.startswith("body"))
-    again, asked = open_model(folder).eval(), build_task(config)
-    batch = asked.held_out().batch(4, 3, torch.Generator().manual_seed(3))
+    again, task = open_model(folder).eval(), build_task(config)
+    batch = task.held_out().batch(4, 3, torch.Generator().manual_seed(3))
     report.model.eval()
     torch.testing.assert_close(again(batch.ids, None, 1)[0], report.model(batch.ids, None, 1)[0])
     texts = ["soup garden view", "late cold train cold"]
-    assert predict(folder, texts) == asked.predict(report.model, texts, 3)
+    assert predict(folder, texts) == task.predict(report.model, texts, 3)
     if lora is not None and kind == "causal":
         resumed = train(config, resume=True)  # it had ended: the weights are those that were saved
         torch.testing.assert_close(resumed.model.eval()(batch.ids, None, 1)[0], again(batch.ids, None, 1)[0])
@@ -103,8 +103,8 @@ def test_chunks_are_the_whole(bases: dict[str, str], kind: str) -> None:
     """Also with padding on the left, where rows begin in different chunks."""
     torch.manual_seed(0)
     model = adapt(bases[kind], 400 + EXTRA, lora=2).eval()
-    asked = Classification(DataSource(limit=40), tokenizer=bases[kind], segment=32)
-    ids = asked.batch(5, 3, torch.Generator().manual_seed(1)).ids
+    task = Classification(DataSource(limit=40), tokenizer=bases[kind], segment=32)
+    ids = task.batch(5, 3, torch.Generator().manual_seed(1)).ids
     ids[0, :20] = 0
     assert (ids[:, 0] == 0).any()
     with torch.no_grad():
@@ -143,7 +143,7 @@ def test_a_seq2seq_model_learns_nothing_before_its_target(bases: dict[str, str])
     model = adapt(bases["seq2seq"], 400, lora=2)
     ids = torch.tensor([[5, 6, 7, *model.config.answer, 8, 9]])
     logits, _ = model(ids)
-    begin = ids.shape[1] - 3  # at the last id that asks
+    begin = ids.shape[1] - 3  # at the last id of the answer marker
     assert not logits[:, :begin].any()
     assert logits[:, begin:].abs().amax(2).all()
 
@@ -185,8 +185,8 @@ def test_an_encoder_reads_long_texts_by_windows(bases: dict[str, str]) -> None:
 
 
 def test_measured_like_any_other(bases: dict[str, str], table: str) -> None:
-    model, asked = adapt(bases["causal"], 402), build_task(run(bases["causal"], table))
-    score = measure(model, asked, 3, batch_size=4)
+    model, task = adapt(bases["causal"], 402), build_task(run(bases["causal"], table))
+    score = measure(model, task, 3, batch_size=4)
     assert score.targets == 4
     assert score.state_bytes > 0
 

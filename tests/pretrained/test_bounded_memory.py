@@ -141,7 +141,7 @@ def test_what_was_worked_out_in_inference_mode_serves_training() -> None:
 
 @torch.no_grad()
 def test_interleaved_requests_get_their_own_answers() -> None:
-    """64 requests in turns on one model, every one with other tokens and cuts, say what each says alone."""
+    """64 requests in turns on one model, each with other tokens and cuts, get the logits that each gets alone."""
     model, requests = tiny_model("llama"), [random_ids(1, 90, seed=seed) for seed in range(64)]
     cuts = [[30 + seed % 7, 1, 20, 39 - seed % 7] for seed in range(64)]
     with attached(model, **NARROW):

@@ -68,7 +68,7 @@ def test_padded_rows_equal_the_same_rows_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_generate_says_the_same(name: str) -> None:
+def test_generate_continues_alike(name: str) -> None:
     model = tiny_model(name)
     ids, mask = left_padded(ragged(SLIDING + 10, 9))
     plain = model.generate(ids, attention_mask=mask, max_new_tokens=10, do_sample=False)
@@ -77,7 +77,7 @@ def test_generate_says_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_tier_says_whether_keys_are_placed_anew(name: str) -> None:
+def test_the_tier_states_whether_keys_take_new_positions(name: str) -> None:
     tier = FAMILIES[VARIANTS.get(name, (name,))[0]].tier
     assert repositions(tiny_model(name)) == (tier is Tier.FULL)
 
@@ -96,16 +96,16 @@ def test_a_second_turn_of_generate(name: str, settings: dict[str, Any]) -> None:
         talk = torch.cat([turn.sequences, second], 1)
         whole = model.generate(talk, **options).sequences[:, talk.shape[1] :]
         again = model.generate(first, **options)
-        as_one = model.generate(talk, **{CACHE: turn.past_key_values}, **options)
+        at_once = model.generate(talk, **{CACHE: turn.past_key_values}, **options)
         # The last generated token was not read: it leads the new ids.
         unread = talk[:, again.past_key_values.get_seq_length() :]
         new_only = model.generate(
             unread, **{CACHE: again.past_key_values}, attention_mask=torch.ones_like(talk), **options
         )
-    assert torch.equal(as_one.sequences[:, talk.shape[1] :], whole)
+    assert torch.equal(at_once.sequences[:, talk.shape[1] :], whole)
     assert torch.equal(new_only.sequences[:, unread.shape[1] :], whole)
-    assert as_one.past_key_values is turn.past_key_values
-    assert as_one.past_key_values.get_seq_length() == talk.shape[1] + 5
+    assert at_once.past_key_values is turn.past_key_values
+    assert at_once.past_key_values.get_seq_length() == talk.shape[1] + 5
 
 
 @torch.no_grad()

@@ -133,7 +133,7 @@ def test_caches_without_this_memory_are_refused() -> None:
 
 
 @torch.no_grad()
-def test_masks_that_say_more_than_padding_are_refused() -> None:
+def test_masks_of_more_than_padding_are_refused() -> None:
     model, ids = tiny_model("llama"), random_ids(1, 10)
     with attached(model, **NARROW):
         with pytest.raises(UsageError, match="must be 2D"):
@@ -145,7 +145,7 @@ def test_masks_that_say_more_than_padding_are_refused() -> None:
 def test_what_cannot_be_cropped_refuses_assistants() -> None:
     model, assistant, ids = tiny_model("llama"), tiny_model("llama"), random_ids(1, 10)
     with attached(model, **NARROW):
-        # transformers 5.24 asks the cache beforehand and raises an error of its own.
+        # transformers 5.24 checks the cache beforehand and raises an error of its own.
         with pytest.raises((UsageError, ValueError), match=r"cropping|cache that can be cropped"):
             model.generate(ids, assistant_model=assistant, max_new_tokens=6)
         with pytest.raises((UsageError, ValueError), match=r"cropping|cache that can be cropped"):
@@ -201,7 +201,7 @@ def test_settings_that_cannot_be(mechanism: Any, settings: dict[str, Any], messa
 # ---- the table of families
 
 
-def test_the_table_of_families_is_sorted_and_says_why() -> None:
+def test_the_table_of_families_is_sorted_and_gives_reasons() -> None:
     assert list(FAMILIES) == sorted(FAMILIES)
     assert all(family.notes for family in FAMILIES.values() if family.tier is not Tier.FULL)
     assert not any(family.notes.endswith(".") for family in FAMILIES.values())
