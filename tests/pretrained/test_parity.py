@@ -1,5 +1,6 @@
 """An attached model that forgets nothing computes what the plain model computes: in every family, however it is called."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -240,3 +241,10 @@ def test_the_self_test_measures_what_the_models_own_cache_and_last_bit_change(mo
     assert 0 < parity.rounding < 0.1
     largest = max(float(model(ids).logits.abs().max()) for ids in [(torch.arange(32) * 7919 + 11)[None] % 128])
     assert parity.last_bit == largest * 2**-7
+
+
+def test_the_verified_releases_are_those_that_the_package_accepts() -> None:
+    lowest, highest = VERIFIED
+    major, minor = map(int, highest.split("."))
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8")
+    assert f'"transformers>={lowest},<{major}.{minor + 1}"' in project
