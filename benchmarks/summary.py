@@ -61,7 +61,7 @@ def headline(language: str = "en") -> str:
         ),
         ("Growth of host memory while reading", f"{memory['host B/token']:.0f} bytes per token"),
         (
-            "Writing speed with a memory of 128,000 tokens, relative to an almost empty memory",
+            f"Writing speed with a memory of {figures('decoding')['memory tokens']:,} tokens, relative to an almost empty memory",
             f"{decoding['memory of 128k tokens over an almost empty one']:.2f} times",
         ),
         ("Acknowledged changes lost in kill -9 during writing", f"{durability['lost']} in {durability['kills']} kills"),
@@ -75,7 +75,7 @@ def headline(language: str = "en") -> str:
         f"藏在 {needles['tokens']:,} 个 token 中的 8 个事实：排在第一 / 答对",
         "阅读速度（两个 CPU 核）",
         "阅读时主机内存的增长",
-        "记忆有 12.8 万 token 时的生成速度，相对于几乎为空的记忆",
+        f"记忆有 {figures('decoding')['memory tokens']:,} 个 token 时的生成速度，相对于几乎为空的记忆",
         "写入过程中 kill -9：已确认却丢失的改动",
     ]
     values = [
