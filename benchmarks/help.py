@@ -20,13 +20,13 @@ def commands() -> str:
     for name in names:
         result = runner.invoke(app, [*([name] if name else []), "--help"], prog_name="memspan", terminal_width=100)
         text = "\n".join(line.rstrip() for line in result.output.strip().splitlines())
-        parts.append(f"## memspan {name}".rstrip() + f"\n\n```\n{text}\n```\n")
+        parts.append(f"## memspan {name}".rstrip() + f"\n\n```text\n{text}\n```\n")
     return "\n".join(parts)
 
 
 def tasks() -> str:
     """The table of the tasks that docs/tasks.md describes: columns and metrics."""
-    lines = ["| task | columns | the metric that counts | also |", "| --- | --- | --- | --- |"]
+    lines = ["| task | columns | main metric | also |", "| --- | --- | --- | --- |"]
     for name, cls in _documented().items():
         guide = cls.guide
         metric = f"{cls.metric} {guide.note}".strip()
@@ -38,7 +38,7 @@ def task_commands(name: str) -> str:
     """The commands that compare a memory with none on the sample of a task, and on a public corpus."""
     guide = _documented()[name].guide
     options = (guide.on_sample, guide.on_files)
-    return "\n".join(["```", *(_wrapped(f"memspan compare --task {name} {text}") for text in options), "```"])
+    return "\n".join(["```bash", *(_wrapped(f"memspan compare --task {name} {text}") for text in options), "```"])
 
 
 def further_tasks(page: str) -> str:

@@ -14,7 +14,7 @@ from tests.paths import ROOT
 TEXT = (ROOT / "docs" / "tasks.md").read_text("utf-8")
 COMMANDS = [
     shlex.split(line)[1:]
-    for block in re.findall(r"```\n(.*?)```", TEXT, re.DOTALL)
+    for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
     for line in block.replace("\\\n", " ").splitlines()
     if line.startswith(("memspan compare", "memspan train"))
 ]
@@ -40,7 +40,7 @@ def test_the_page_is_generated_from_the_registry(monkeypatch: pytest.MonkeyPatch
     assert help.further_tasks(TEXT) == ""
     monkeypatch.setitem(TASKS, "sorting", Sorting)
     assert "| [sorting](#sorting) | text | accuracy of all | none |" in help.tasks()
-    section, commands = help.further_tasks(TEXT).split("\n\n```\n")
+    section, commands = help.further_tasks(TEXT).split("\n\n```bash\n")
     assert section == "## Sorting\n\nWords in the order of the alphabet."
     assert (
         commands.splitlines()[0]
