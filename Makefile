@@ -15,7 +15,7 @@ EXTRAS = train,tasks,tune,explain
 MATRIX ?= 5.17.0 5.24.0
 TORCH ?= $(patsubst torch==%,%,$(filter torch==%,$(file < constraints.txt)))
 FAST = -m pytest -m "not slow" -q -n 2 --dist worksteal
-GENERATED = README.md README.zh-CN.md docs/benchmarks.md docs/cli.md docs/mechanisms.md docs/tasks.md
+GENERATED = README.md README.zh-CN.md docs/benchmarks.md docs/cli.md docs/cookbook.md docs/mechanisms.md docs/tasks.md
 
 .PHONY: demo test slow lint types docs docs-check site wheel matrix mutations bench clean
 .DELETE_ON_ERROR:

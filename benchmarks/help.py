@@ -1,4 +1,4 @@
-"""Generated parts of the documentation: the help of every command for docs/cli.md, and the tasks for docs/tasks.md."""
+"""Generated parts of the documentation: commands for docs/cli.md, mechanisms for docs/mechanisms.md, tasks for docs/tasks.md."""
 
 import os
 import re
@@ -22,6 +22,26 @@ def commands() -> str:
         text = "\n".join(line.rstrip() for line in result.output.strip().splitlines())
         parts.append(f"## memspan {name}".rstrip() + f"\n\n```text\n{text}\n```\n")
     return "\n".join(parts)
+
+
+def formats() -> str:
+    """The formats of documents, as an item of a list."""
+    from memspan.data.formats import format_names
+
+    return f"- Formats: {', '.join(f'`{name}`' for name in format_names())}; any other file is read as text if it is text."
+
+
+def mechanisms() -> str:
+    """The table of the registered mechanisms: the first sentence of each docstring, its input and its direction."""
+    from memspan.mechanisms import MECHANISMS, KVMechanism
+
+    lines = ["| name | what is remembered | input | left to right |", "| --- | --- | --- | --- |"]
+    for name, cls in MECHANISMS.items():
+        about = " ".join((cls.__doc__ or "").split("\n\n")[0].split()).removesuffix(".")
+        keys = issubclass(cls, KVMechanism)
+        causal = "yes" if keys or cls.causal else "no"
+        lines.append(f"| `{name}` | {about} | {'keys and values' if keys else 'hidden states'} | {causal} |")
+    return "\n".join(lines)
 
 
 def tasks() -> str:
