@@ -54,7 +54,7 @@ docs-check: $(VENV)/.installed
 	$(BIN)/cog --check $(GENERATED)
 
 site: $(VENV)/.installed
-	$(BIN)/mkdocs build --strict --quiet --site-dir $(abspath $(BUILD))/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(abspath $(BUILD))/site
 
 wheel: $(VENV)/.installed
 	rm -rf $(BUILD)/dist
