@@ -80,6 +80,13 @@ def test_the_api_page_lists_every_public_name() -> None:
     assert sorted(listed) == sorted(memspan.__all__)
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_links_lead_to_files(name: str) -> None:
+    """Those of the site are checked by `mkdocs build --strict`."""
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / name).read_text("utf-8")):
+        assert target.startswith("https://") or (ROOT / target).is_file(), target
+
+
 def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text("utf-8")
     for page in (ROOT / "docs").glob("*.md"):
