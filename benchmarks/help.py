@@ -28,7 +28,9 @@ def formats() -> str:
     """The formats of documents, as an item of a list."""
     from memspan.data.formats import format_names
 
-    return f"- Formats: {', '.join(f'`{name}`' for name in format_names())}; any other file is read as text if it is text."
+    return (
+        f"- Formats: {', '.join(f'`{name}`' for name in format_names())}; any other file is read as text if it is text."
+    )
 
 
 def mechanisms() -> str:

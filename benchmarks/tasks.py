@@ -24,7 +24,7 @@ SUPPORT = DATA / "bitext_support"
 OPTIONS: dict[str, list[str]] = {
     "language_modelling": [
         *("--data", str(DATA / "wikitext2" / "pytorch_examples" / "valid.txt"), "--task-settings", "segment=16"),
-        *("--mechanism", "rnn", "--segments", "32", "--rows", "8", "--seconds", "40", "--learning-rate", "3e-3"),
+        *("--mechanism", "rnn", "--segments", "32", "--batch-size", "8", "--seconds", "40", "--learning-rate", "3e-3"),
     ],
     "classification": [  # the window of 8 tokens is shorter than a request
         *("--data", str(SUPPORT / "Bitext_Sample_Customer_Service_Training_Dataset.csv")),
@@ -39,7 +39,18 @@ OPTIONS: dict[str, list[str]] = {
     "dialogue": [
         *("--data", str(DATA / "multiwoz21" / "val.json.zip"), "--data", str(DATA / "multiwoz21" / "test.json.zip")),
         *("--task-settings", "format=multiwoz", "--task-settings", "segment=32", "--task-settings", "vocabulary=2048"),
-        *("--mechanism", "delta", "--segments", "16", "--rows", "8", "--learning-rate", "3e-3", "--seconds", "60"),
+        *(
+            "--mechanism",
+            "delta",
+            "--segments",
+            "16",
+            "--batch-size",
+            "8",
+            "--learning-rate",
+            "3e-3",
+            "--seconds",
+            "60",
+        ),
     ],
     "summarisation": [
         *("--data", str(DATA / "qmsum" / "ALL_val.jsonl"), "--task-settings", "format=qmsum", "--model", "smollm2"),
@@ -48,7 +59,7 @@ OPTIONS: dict[str, list[str]] = {
     "translation": [
         *("--data", str(DATA / "tatoeba_cmn_eng" / "cmn_2019.txt"), "--task-settings", "format=tatoeba"),
         *("--task-settings", "vocabulary=2048", "--task-settings", "segment=8", "--segments", "8"),
-        *("--mechanism", "delta", "--rows", "64", "--learning-rate", "4e-3", "--seconds", "60"),
+        *("--mechanism", "delta", "--batch-size", "64", "--learning-rate", "4e-3", "--seconds", "60"),
     ],
     "recommendation": [
         *("--data", str(DATA / "movielens_latest_small"), "--task-settings", "format=movielens"),

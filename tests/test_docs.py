@@ -19,6 +19,7 @@ import pytest
 
 import memspan
 from memspan.cli import run as run_command
+from memspan.folders import write_checksums
 from memspan.pretrained import hub
 from memspan.training.config import TrainConfig
 from tests.paths import ROOT
@@ -103,6 +104,7 @@ def stand_in(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         folder = cache / "models" / f"{hub.DEFAULT}-{embedded.gguf_sha256[:16]}"
         shutil.copytree(tiny_model, folder)
         (folder / "memspan.json").write_text(json.dumps({"name": hub.DEFAULT, "gguf_sha256": embedded.gguf_sha256}))
+        write_checksums(folder)
         memspan.load_model(str(tiny_model)).heads.save(folder / "heads.json")
         yield cache
 
@@ -157,7 +159,7 @@ def test_a_page_runs(
             continue
         if block.language == "yaml":
             Path("run.yaml").write_text(block.text, "utf-8")
-            TrainConfig.load("run.yaml")
+            TrainConfig.load("run.yaml").replace(steps=2).save("run.yaml")
         elif block.language == "python":
             exec(compile("\n" * block.line + block.text, str(block.page), "exec"), namespace)
         elif block.language == "bash":
@@ -184,12 +186,10 @@ def shortened(arguments: list[str]) -> list[str]:
     if "--seconds" in arguments:
         position = arguments.index("--seconds")
         arguments = [*arguments[:position], *arguments[position + 2 :]]
-    extra = {"compare": ["--seeds", "1", "--limit", "12"], "tune": ["--trials", "1"], "train": []}
-    return [
-        *arguments,
-        *extra[arguments[0]],
-        *(["--steps", "2"] if "--model" not in arguments or "--lora" in arguments else []),
-    ]
+    if arguments[0] == "tune":
+        return [*arguments, "--trials", "1"]
+    extra = ["--seeds", "1", "--limit", "12"] if arguments[0] == "compare" else []
+    return [*arguments, *extra, "--steps", "2"]
 
 
 def is_tested_elsewhere(line: str) -> bool:

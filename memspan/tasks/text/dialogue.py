@@ -55,9 +55,9 @@ class Dialogue(TextTask):
         columns="turns",
         metrics="R@1, perplexity, BLEU",
         note="among 100",
-        on_sample="--mechanism delta --task-settings segment=16 --segments 12 --rows 8 --seconds 30",
+        on_sample="--mechanism delta --task-settings segment=16 --segments 12 --batch-size 8 --seconds 30",
         on_files="--mechanism delta --data val.json.zip --data test.json.zip --task-settings format=multiwoz "
-        "--task-settings segment=32 --task-settings vocabulary=2048 --segments 16 --rows 8 --learning-rate 3e-3 "
+        "--task-settings segment=32 --task-settings vocabulary=2048 --segments 16 --batch-size 8 --learning-rate 3e-3 "
         "--seconds 30 --seeds 1",
     )
 

@@ -50,8 +50,8 @@ class LanguageModelling(Task):
         columns="plain text files",
         metrics="accuracy",
         note="a byte, lower is better",
-        on_sample="--mechanism rnn --task-settings segment=32 --segments 8 --rows 16 --learning-rate 4e-3 --seconds 30",
-        on_files="--mechanism rnn --data book.txt --task-settings segment=16 --segments 32 --rows 8 "
+        on_sample="--mechanism rnn --task-settings segment=32 --segments 8 --batch-size 16 --learning-rate 4e-3 --seconds 30",
+        on_files="--mechanism rnn --data book.txt --task-settings segment=16 --segments 32 --batch-size 8 "
         "--learning-rate 3e-3 --seconds 30 --seeds 1",
     )
 

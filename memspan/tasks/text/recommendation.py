@@ -65,7 +65,7 @@ class Recommendation(RecordTask):
     guide = Guide(
         columns="user, item, time; or also rating, title, genres",
         metrics=f"Recall@{RECOMMENDED}",
-        on_sample="--mechanism delta --task-settings segment=2 --segments 6 --rows 16 --learning-rate 4e-3 --seconds 15",
+        on_sample="--mechanism delta --task-settings segment=2 --segments 6 --batch-size 16 --learning-rate 4e-3 --seconds 15",
         on_files="--mechanism gru --window 0 --data ml-latest-small --task-settings format=movielens "
         "--task-settings min_item_events=5 --task-settings target_segments=1 --task-settings vocabulary=300 "
         "--segments 4 --depth 1 --dropout 0.2 --learning-rate 0.01 --limit 671 --seconds 30 --seeds 1",

@@ -26,9 +26,9 @@ class Summarisation(TextTask):
     guide = Guide(
         columns="text, summary; or also question, summaries",
         metrics="ROUGE-1, ROUGE-2",
-        on_sample="--mechanism delta --task-settings segment=16 --segments 8 --rows 16 --seconds 30",
+        on_sample="--mechanism delta --task-settings segment=16 --segments 8 --batch-size 16 --seconds 30",
         on_files="--mechanism delta --data ts_dev.tsv --data ts_test.tsv --task-settings format=csl_title "
-        "--task-settings segment=32 --task-settings answer_tokens=24 --segments 8 --rows 8 --learning-rate 3e-3 "
+        "--task-settings segment=32 --task-settings answer_tokens=24 --segments 8 --batch-size 8 --learning-rate 3e-3 "
         "--seconds 30 --seeds 1",
     )
 

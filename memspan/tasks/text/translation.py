@@ -28,7 +28,7 @@ class Translation(TextTask):
         metrics="BLEU",
         on_sample="--mechanism delta --task-settings segment=8 --segments 8 --seconds 30",
         on_files="--mechanism delta --data cmn.txt --task-settings format=tatoeba --task-settings segment=8 "
-        "--task-settings vocabulary=2048 --segments 8 --rows 64 --learning-rate 4e-3 --seconds 30 --seeds 1",
+        "--task-settings vocabulary=2048 --segments 8 --batch-size 64 --learning-rate 4e-3 --seconds 30 --seeds 1",
     )
 
     def example(self, record: Record) -> Example:
