@@ -19,7 +19,7 @@ import pytest
 
 import memspan
 from memspan.cli import run as run_command
-from memspan.folders import write_checksums
+from memspan.models.folders import write_checksums
 from memspan.pretrained import hub
 from memspan.training.config import TrainConfig
 from tests.paths import ROOT
