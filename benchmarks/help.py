@@ -34,16 +34,39 @@ def formats() -> str:
 
 
 def mechanisms() -> str:
-    """The table of the registered mechanisms: the first sentence of each docstring, its input and its direction."""
+    """The table of the registered mechanisms: summary, paper, input, direction, and the measured size of the state."""
     from memspan.mechanisms import MECHANISMS, KVMechanism
 
-    lines = ["| name | what is remembered | input | left to right |", "| --- | --- | --- | --- |"]
+    lines = ["| name | what is remembered | paper | input | left to right | state, bytes |", f"|{' --- |' * 6}"]
     for name, cls in MECHANISMS.items():
-        about = " ".join((cls.__doc__ or "").split("\n\n")[0].split()).removesuffix(".")
+        summary, paper = summary_and_paper(cls)
         keys = issubclass(cls, KVMechanism)
         causal = "yes" if keys or cls.causal else "no"
-        lines.append(f"| `{name}` | {about} | {'keys and values' if keys else 'hidden states'} | {causal} |")
+        reads = "keys and values" if keys else "hidden states"
+        lines.append(f"| `{name}` | {summary} | {paper} | {reads} | {causal} | {state_size(name)} |")
     return "\n".join(lines)
+
+
+def summary_and_paper(cls: type) -> tuple[str, str]:
+    """The two parts of a docstring's first sentence, "Summary (paper)." """
+    match = re.match(r"([^()]+) \(([^()]+)\)\.", " ".join((cls.__doc__ or "").split()))
+    if match is None:
+        raise ValueError(f"The docstring of {cls.__name__} must begin with 'Summary (paper).'.")
+    return match[1], match[2]
+
+
+def state_size(name: str, width: int = 64, length: int = 4096) -> str:
+    """The bytes of a stream's state after `length` tokens with default settings, and whether it still grows there."""
+    import torch
+
+    from memspan.mechanisms import build
+    from memspan.state import nbytes
+
+    torch.manual_seed(0)
+    mechanism = build(width, name).eval()
+    with torch.no_grad():
+        earlier, size = (nbytes(mechanism(torch.randn(1, tokens, width))[1]) for tokens in (length // 2, length))
+    return f"{size:,}" + (", grows" if size > earlier else "")
 
 
 def tasks() -> str:

@@ -1,5 +1,6 @@
 """The laws, over the registry. A new mechanism changes nothing here: its own test names its `EXAMPLE`."""
 
+import re
 from importlib import import_module
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from benchmarks.help import summary_and_paper
 from memspan import testing as laws
 from memspan.errors import UsageError
 from memspan.mechanisms import MECHANISMS, KVMechanism, Mechanism, build, mechanism_class, settings_of
@@ -188,6 +190,15 @@ class Nameless(GRU):
 def test_a_broken_law_is_named(cls: type[Mechanism], law: str) -> None:
     with pytest.raises(AssertionError, match=f"'mine' violates a law: {law}"):
         laws.check_laws("mine", lambda: cls(32))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_docstring_begins_with_a_summary_and_a_paper(name: str) -> None:
+    """The documentation's table is made of them."""
+    summary, paper = summary_and_paper(MECHANISMS[name])
+    assert len(summary) > 20
+    assert re.search(r"\b(19|20)\d\d\b", paper)
+    assert "Deviation" in str(MECHANISMS[name].__doc__)
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
