@@ -9,7 +9,7 @@ from torch import nn
 from memspan.errors import UsageError
 from memspan.models.ensemble import open_models
 from memspan.models.saved import check_holds
-from memspan.tasks import build
+from memspan.tasks import RecordTask, build, require
 from memspan.training.build import CONFIG, config_of, learns, read_run, trained_task
 from memspan.training.config import TrainConfig
 
@@ -32,13 +32,12 @@ def predict(
     Raises UsageError for a model that was trained for another task, or for one without predictions for texts.
     """
     model, trained, config = reopen(checkpoint, task, others)
-    predictions: list[str] = trained.predict(model, list(texts), config.task.segments, question)
-    return predictions
+    return trained.predict(model, list(texts), config.task.segments, question)
 
 
 def reopen(
     checkpoint: str | Path, task: str | None = None, others: Sequence[str | Path] = ()
-) -> tuple[nn.Module, Any, TrainConfig]:
+) -> tuple[nn.Module, RecordTask, TrainConfig]:
     """A trained model in eval mode, its task as it was learned but without records, and the configuration of the run.
 
     With `others` the model is the ensemble of all of them.
@@ -51,10 +50,11 @@ def reopen(
     trained_for = trained_task(sections)
     if task is not None and task != trained_for:
         raise UsageError(f"{checkpoint} was trained for {trained_for}, not for {task}.")
+    no_predictions = f"{checkpoint} was trained for {trained_for}, which has no predictions for texts."
     if not learns(str(trained_for)):
-        raise UsageError(f"{checkpoint} was trained for {trained_for}, which has no predictions for texts.")
+        raise UsageError(no_predictions)
     config = config_of(checkpoint, _without_data(sections, checkpoint))
-    learned = build(config.task.name, **config.task.settings)
+    learned = require(build(config.task.name, **config.task.settings), RecordTask, no_predictions)
     model: Any = open_models([checkpoint, *others]).eval()
     if model.config.vocabulary != learned.vocabulary:
         raise UsageError(
