@@ -7,11 +7,11 @@ import csv
 import gzip
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from memspan.data.datasets import Record
+Record = Mapping[str, Any]  # the columns of a task, and their values
 
 
 def _text(path: Path) -> str:

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memspan.data.corpora import CORPORA, Record
 from memspan.errors import UsageError
 
-Record = Mapping[str, Any]
 TABLES = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 TABLE = "table"
 
@@ -78,8 +78,6 @@ def read(
 
     Raises UsageError for a file that is not readable, is in another format, or lacks a column.
     """
-    from memspan.data.corpora import CORPORA
-
     name = ", ".join(str(path) for path in paths)
     if format == TABLE:
         return TextDataset(_tables([Path(path) for path in paths]), columns, rename, name)
