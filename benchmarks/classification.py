@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import report
-from memspan.data.datasets import Record
+from memspan.data.corpora import Record
 
 MEANS, LASTS = (10, 15, 20, 25, 30), (15, 20, 25)
 COMPONENTS = 300

@@ -14,7 +14,7 @@ from memspan.assistant import prompts
 from memspan.assistant.language_model import LanguageModel, load_model
 from memspan.assistant.retriever import BUDGET, within_budget
 from memspan.assistant.streaming import StreamedText
-from memspan.data.datasets import Record
+from memspan.data.corpora import Record
 from memspan.errors import UsageError
 from memspan.evaluation.ablation import NONE, Comparison, Contender
 from memspan.models.generate import Sampling

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memspan.data.datasets import TABLE, Record, TextDataset, read
+from memspan.data.corpora import Record
+from memspan.data.datasets import TABLE, TextDataset, read
 from memspan.errors import UsageError
 
 SAMPLE = 600  # records of the generated sample that stands in where no files are named

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import nn
 
-from memspan.data.datasets import Record
+from memspan.data.corpora import Record
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import MemspanError, UsageError
 from memspan.pretrained import hub

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from memspan.data.datasets import Record, pad, split_indices, split_indices_by_group
+from memspan.data.corpora import Record
+from memspan.data.datasets import pad, split_indices, split_indices_by_group
 from memspan.errors import UsageError
 from memspan.models.generate import Sampling, continue_text
 from memspan.tasks.base import IGNORE_INDEX, Batch

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from memspan.data.datasets import Record
+from memspan.data.corpora import Record
 from memspan.errors import UsageError
 from memspan.tasks import metrics
 from memspan.tasks.base import Guide

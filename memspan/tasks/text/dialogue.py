@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memspan.data.datasets import Record, pad
+from memspan.data.corpora import Record
+from memspan.data.datasets import pad
 from memspan.errors import UsageError
 from memspan.state import State, select
 from memspan.tasks import metrics

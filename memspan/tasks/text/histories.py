@@ -8,7 +8,7 @@ from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from memspan.data.datasets import Record
+from memspan.data.corpora import Record
 from memspan.errors import UsageError
 
 MIN_EVENTS = 4  # of a history: one to read, one to predict after it, one to choose a model by, one to test it on

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from memspan.data.datasets import Record
+from memspan.data.corpora import Record
 from memspan.errors import UsageError
 from memspan.tasks import metrics
 from memspan.tasks.base import Guide

@@ -16,7 +16,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from memspan.data.datasets import Record, pad
+from memspan.data.corpora import Record
+from memspan.data.datasets import pad
 from memspan.errors import UsageError
 from memspan.tasks import metrics
 from memspan.tasks.base import IGNORE_INDEX, Batch, Guide
