@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from benchmarks.summary import newest
 
 WINDOW, SEGMENT, SEGMENTS, ROWS, WIDTH, DEPTH = 256, 256, 8, 2, 128, 2
 PARAMETERS = 600_000
@@ -154,10 +153,10 @@ def main() -> None:
             figures = train_and_measure(options.run, options.steps, options.seed, Path(scratch))
         options.out.write_text(json.dumps(figures), "utf-8")
         return
-    earlier = newest("language")
+    earlier = report.newest("language")
     figures = {}
     if earlier is not None:  # models trained as long stay in the table
-        figures = {k: v for k, v in earlier[1]["models"].items() if earlier[1]["steps"] == options.steps}
+        figures = {k: v for k, v in earlier["models"].items() if earlier["steps"] == options.steps}
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(options.jobs) as jobs:
 
         def one(name: str) -> Any:

@@ -8,6 +8,7 @@ logits; and whether unmodified `generate` writes the same tokens, for two rows o
 compare versions of transformers, run it once with each; the result files are named by the version.
 """
 
+import argparse
 from typing import Any
 
 import torch
@@ -60,6 +61,7 @@ def parity(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     supported = [name for name, family in FAMILIES.items() if family.tier is not Tier.UNSUPPORTED]

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from benchmarks.summary import newest
 
 FAR = (5, 16, 64, 256)
 
@@ -183,8 +182,8 @@ def main() -> None:
         options.out.write_text(json.dumps(train_and_measure(options.run, options.seed)), "utf-8")
         return
 
-    earlier = newest("remember")
-    figures: dict[str, Any] = {} if earlier is None else {k: v for k, v in earlier[1].items() if k in TESTS}
+    earlier = report.newest("remember")
+    figures: dict[str, Any] = {} if earlier is None else {k: v for k, v in earlier.items() if k in TESTS}
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(options.jobs) as jobs:
         waiting = {name: run(name, options.seeds, Path(scratch), jobs) for name in options.only}
         for name, wait in waiting.items():

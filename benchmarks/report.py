@@ -60,6 +60,12 @@ def needs(path: Path) -> Path:
     return path
 
 
+def newest(name: str) -> Any:
+    """The figures of the newest result file called `name`; None if there is none."""
+    paths = [path for path in sorted(RESULTS.glob(f"*-{name}.json")) if path.stem[11:] == name]
+    return json.loads(paths[-1].read_text("utf-8"))["figures"] if paths else None
+
+
 def table(rows: list[dict[str, Any]]) -> None:
     """Prints rows of equal keys as an aligned table."""
     columns = list(rows[0])

@@ -3,11 +3,10 @@
 `cog` prints them into the pages (`make docs`) and `make docs-check` fails when a page and the result files differ.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.report import RESULTS
+from benchmarks.report import newest
 
 RANKERS = {
     "memspan": "memspan",
@@ -17,12 +16,6 @@ RANKERS = {
     "MiniLM alone": "MiniLM embeddings",
     "MiniLM + BM25": "MiniLM + BM25",
 }
-
-
-def figures(name: str) -> Any:
-    """The figures of the newest result file called `name`."""
-    paths = [path for path in sorted(RESULTS.glob(f"*-{name}.json")) if path.stem[11:] == name]
-    return json.loads(paths[-1].read_text("utf-8"))["figures"]
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -36,10 +29,10 @@ def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def headline(language: str = "en") -> str:
     """Eight measurements, each with its quantity and its unit; `language` is en or zh."""
-    squad, cmrc, needles = by_ranker("recall-squad-600"), by_ranker("recall-cmrc"), figures("needles")["rows"][-1]
-    answers, durability = figures("answers"), figures("durability")
+    squad, cmrc, needles = by_ranker("recall-squad-600"), by_ranker("recall-cmrc"), newest("needles")["rows"][-1]
+    answers, durability = newest("answers"), newest("durability")
     reading, decoding = reading_rows(), decoding_rows()
-    memory = figures("flat-memory")["reading"][-1]
+    memory = newest("flat-memory")["reading"][-1]
     shares = {
         "squad": f"{percent(squad['memspan']['R@1'])} (BM25 {percent(squad['BM25 alone']['R@1'])}, MiniLM {percent(squad['MiniLM alone']['R@1'])})",
         "cmrc": f"{percent(cmrc['memspan']['R@1'])} (BM25 {percent(cmrc['BM25 alone']['R@1'])}, MiniLM {percent(cmrc['MiniLM alone']['R@1'])})",
@@ -61,7 +54,7 @@ def headline(language: str = "en") -> str:
         ),
         ("Growth of host memory while reading", f"{memory['host B/token']:.0f} bytes per token"),
         (
-            f"Writing speed with a memory of {figures('decoding')['memory tokens']:,} tokens, relative to an almost empty memory",
+            f"Writing speed with a memory of {newest('decoding')['memory tokens']:,} tokens, relative to an almost empty memory",
             f"{decoding['memory of 128k tokens over an almost empty one']:.2f} times",
         ),
         ("Acknowledged changes lost in kill -9 during writing", f"{durability['lost']} in {durability['kills']} kills"),
@@ -75,7 +68,7 @@ def headline(language: str = "en") -> str:
         f"藏在 {needles['tokens']:,} 个 token 中的 8 个事实：排在第一 / 答对",
         "阅读速度（两个 CPU 核）",
         "阅读时主机内存的增长",
-        f"记忆有 {figures('decoding')['memory tokens']:,} 个 token 时的生成速度，相对于几乎为空的记忆",
+        f"记忆有 {newest('decoding')['memory tokens']:,} 个 token 时的生成速度，相对于几乎为空的记忆",
         "写入过程中 kill -9：已确认却丢失的改动",
     ]
     values = [
@@ -110,7 +103,7 @@ def retrieval() -> str:
 
 def answers() -> str:
     """Share of SQuAD questions whose answer contains the right one."""
-    shares = figures("answers")
+    shares = newest("answers")
     return markdown(
         ("text in the prompt", "answers that contain the right one"),
         [
@@ -125,7 +118,7 @@ def needles() -> str:
     """Invented facts hidden in a long text, by its length."""
     rows = [
         [f"{row['tokens']:,}", f"{row['passages']:,}", *(f"{row[key]}" for key in ("first of 8", "answers", "oracle"))]
-        for row in figures("needles")["rows"]
+        for row in newest("needles")["rows"]
     ]
     return markdown(("tokens", "passages", "ranked first, of 8", "answered", "answered given the passage"), rows)
 
@@ -146,14 +139,14 @@ def host_memory() -> str:
     """Growth of resident host memory, and of the index, in bytes per token read."""
     rows = [
         [row["model"], f"{row['tokens']:,}", f"{row['host B/token']:.0f}", f"{row['index B/token']:.0f}"]
-        for row in figures("flat-memory")["reading"]
+        for row in newest("flat-memory")["reading"]
     ]
     return markdown(("model", "tokens read", "host memory, bytes per token", "index, bytes per token"), rows)
 
 
 def decoding() -> str:
     """Writing speed, absolute and as ratios."""
-    speeds = figures("decoding")["tokens/s"]
+    speeds = newest("decoding")["tokens/s"]
     first = markdown(("writer", "tokens/s"), [(name, f"{speed:.1f}") for name, speed in speeds.items()])
     ratios = markdown(
         ("ratio of speeds", "measured"), [(name, f"{value:.2f}") for name, value in decoding_rows().items()]
@@ -163,7 +156,7 @@ def decoding() -> str:
 
 def durability() -> str:
     """What was found after each kill."""
-    found = figures("durability")
+    found = newest("durability")
     labels = {
         "kills": "kills",
         "acknowledged": "changes acknowledged before a kill",
@@ -182,7 +175,7 @@ def mechanisms() -> str:
             ", ".join(f"{length}: {accuracy:.3f}" for length, accuracy in test["median"].items()),
             f"{list(test['state bytes'].values())[-1]:,}",
         ]
-        for name, test in figures("remember").items()
+        for name, test in newest("remember").items()
     ]
     return markdown(("test", "accuracy, by segments in the stream", "state, bytes"), rows)
 
@@ -191,26 +184,26 @@ def side_by_side() -> str:
     """memspan's delta rule and other libraries in one training loop."""
     rows = [
         [row["model"], f"{row['5 segments']:.2f}", f"{row['16 segments']:.2f}", f"{row['steps']:,}"]
-        for row in figures("side-by-side")["rows"]
+        for row in newest("side-by-side")["rows"]
     ]
     return markdown(("model", "accuracy over 5 segments", "over 16 segments", "training steps in 60 s"), rows)
 
 
 def latents() -> str:
     """Share of tokens that the autoencoder rebuilds from one latent a chunk."""
-    rows = [[row["tokens"], row["rate"], f"{row['rebuilt']:.4f}"] for row in figures("autoencode")["rows"]]
+    rows = [[row["tokens"], row["rate"], f"{row['rebuilt']:.4f}"] for row in newest("autoencode")["rows"]]
     return markdown(("tokens", "tokens per latent", "share rebuilt"), rows)
 
 
 def language() -> str:
     """Bits per byte on the test part of wikitext-2."""
-    ordered = sorted(figures("language")["table"], key=lambda row: row["bits per byte"])
+    ordered = sorted(newest("language")["table"], key=lambda row: row["bits per byte"])
     return markdown(("mechanism", "bits per byte"), [(row["model"], f"{row['bits per byte']:.2f}") for row in ordered])
 
 
 def babi() -> str:
     """Right answers to bAbI's first task by the length of the book around it."""
-    rows = [(row["tokens"], f"{row['accuracy']:.2f}") for row in figures("babi-delta")["rows"]]
+    rows = [(row["tokens"], f"{row['accuracy']:.2f}") for row in newest("babi-delta")["rows"]]
     return markdown(("tokens in the book", "right answers"), rows)
 
 
@@ -218,7 +211,7 @@ def tasks() -> str:
     """Every task on real data: a memory, none, and the best baseline."""
     return markdown(
         ("task", "metric", "with a memory", "without", "spread over seeds", "baselines"),
-        [_task(name, result) for name, result in figures("tasks")["tasks"].items()],
+        [_task(name, result) for name, result in newest("tasks")["tasks"].items()],
     )
 
 
@@ -226,7 +219,7 @@ def classification() -> str:
     """Classification with the features of a frozen model."""
     rows = [
         [row["data"], row["metric"], f"{row['memspan']:.3f}", f"{row['TF-IDF']:.3f}"]
-        for row in figures("classification")["rows"]
+        for row in newest("classification")["rows"]
     ]
     return markdown(("data", "metric", "memspan", "TF-IDF + linear"), rows)
 
@@ -240,7 +233,7 @@ def speed() -> str:
             f"{row['of nn.LSTM']:.2f}",
             f"{row['state bytes at 16k']:,}",
         ]
-        for row in figures("speed")["rows"]
+        for row in newest("speed")["rows"]
     ]
     heads = ("mechanism", "training, tokens/s", "relative to torch.nn.LSTM", "state after 16,384 tokens, bytes")
     return markdown(heads, rows)
@@ -254,13 +247,13 @@ def percent(share: float) -> str:
 
 
 def by_ranker(name: str) -> dict[str, Mapping[str, float]]:
-    return {row["ranker"]: row for row in figures(name)["rankers"]}
+    return {row["ranker"]: row for row in newest(name)["rankers"]}
 
 
 def reading_rows() -> dict[str, tuple[float, float]]:
     """Tokens/s and ratio of each measurement of `benchmarks.reading`."""
     keys = {"plain": "over plain", "late": "last tenth", "16k": "forward of 16384", "32k": "forward of 32768"}
-    rows = figures("reading")["rows"]
+    rows = newest("reading")["rows"]
     return {
         key: next((row["read tok/s"], row["ratio"]) for row in rows if part in row["what"])
         for key, part in keys.items()
@@ -268,7 +261,7 @@ def reading_rows() -> dict[str, tuple[float, float]]:
 
 
 def decoding_rows() -> dict[str, float]:
-    return {row["what"]: row["ratio"] for row in figures("decoding")["ratios"]}
+    return {row["what"]: row["ratio"] for row in newest("decoding")["ratios"]}
 
 
 def _task(name: str, result: Any) -> list[str]:

@@ -17,7 +17,6 @@ import time
 from typing import Any
 
 from benchmarks import report
-from benchmarks.summary import newest
 
 DATA = report.DATA
 SUPPORT = DATA / "bitext_support"
@@ -84,8 +83,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     report.needs(DATA)
-    earlier = newest("tasks")
-    found: dict[str, Any] = {} if earlier is None else dict(earlier[1]["tasks"])
+    earlier = report.newest("tasks")
+    found: dict[str, Any] = {} if earlier is None else dict(earlier["tasks"])
     for name in options.only:
         words = [
             "compare",

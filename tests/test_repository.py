@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,24 @@ def test_the_commit_is_none_outside_a_checkout(tmp_path: Path) -> None:
     assert re.fullmatch(r"[0-9a-f]{12}", commit)
     (tmp_path / "file").write_text("2")
     assert report.commit(tmp_path) == f"{commit}-dirty"
+
+
+BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def main(" in path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_shows_its_help(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It can be imported, and what it imports from the package when it runs exists."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    with pytest.raises(SystemExit) as leaving:
+        import_module(f"benchmarks.{name}").main()
+    assert leaving.value.code == 0
+    assert "usage" in capsys.readouterr().out
+    source = ast.parse((ROOT / "benchmarks" / f"{name}.py").read_text("utf-8"))
+    for node in ast.walk(source):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("memspan"):
+            module = import_module(str(node.module))
+            for alias in node.names:
+                assert hasattr(module, alias.name) or find_spec(f"{node.module}.{alias.name}"), alias.name
