@@ -1,4 +1,4 @@
-"""How much text a latent holds: tokens -> latents of 64 floats -> tokens, trained for seconds on one core.
+"""Share of the tokens that an autoencoder rebuilds from latents of 64 floats, trained for seconds on one core.
 
     python -m benchmarks.autoencode        # about three minutes on two cores
 
@@ -36,11 +36,11 @@ def characters() -> tuple[Any, Any]:
 
     with zipfile.ZipFile(report.needs(report.DATA / "wikitext2" / "wikitext-2-v1.zip")) as archive:
         texts = [
-            archive.read(next(one for one in archive.namelist() if f".{part}." in one)).decode()[:length]
+            archive.read(next(name for name in archive.namelist() if f".{part}." in name)).decode()[:length]
             for part, length in (("train", 3_000_000), ("test", 300_000))
         ]
-    number = {one: place for place, (one, _) in enumerate(Counter(texts[0]).most_common(99), 1)}
-    train, test = (torch.tensor([number.get(one, 0) for one in text]) for text in texts)
+    number = {character: index for index, (character, _) in enumerate(Counter(texts[0]).most_common(99), 1)}
+    train, test = (torch.tensor([number.get(character, 0) for character in text]) for text in texts)
     return train, test
 
 
@@ -70,7 +70,7 @@ def train_and_measure(what: str, rate: int, seed: int) -> float:
     def rebuilt(ids: Tensor) -> Tensor:
         return head(autoencoder.decode(autoencoder.encode_chunks(embedding(ids))))
 
-    weights = [one for module in (embedding, head, autoencoder) for one in module.parameters()]
+    weights = [weight for module in (embedding, head, autoencoder) for weight in module.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.0, fused=True)
     begun, step, used = time.process_time(), 0, 0.0
     while used < seconds:
@@ -98,7 +98,7 @@ def main() -> None:
         print(json.dumps(train_and_measure(what, int(rate), int(seed))))
         return
 
-    def one(what: str, rate: int, seed: int) -> float:
+    def measured(what: str, rate: int, seed: int) -> float:
         command = [sys.executable, "-m", "benchmarks.autoencode", "--run", what, str(rate), str(seed)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
@@ -106,7 +106,7 @@ def main() -> None:
         return accuracy
 
     with ThreadPoolExecutor(options.jobs) as jobs:
-        waiting = {case: [jobs.submit(one, *case, seed) for seed in range(options.seeds)] for case in BARS}
+        waiting = {case: [jobs.submit(measured, *case, seed) for seed in range(options.seeds)] for case in BARS}
         rows = []
         for (what, rate), futures in waiting.items():
             accuracies = [future.result() for future in futures]

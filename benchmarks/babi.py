@@ -1,4 +1,4 @@
-"""bAbI's first task in a book: trained on short excerpts, asked after up to a million tokens.
+"""Accuracy on the first task of bAbI inside a book, trained on short excerpts, after up to a million tokens.
 
     python -m benchmarks.babi
 
@@ -44,7 +44,7 @@ def main() -> None:
 
     scratch = Path(tempfile.mkdtemp())
     with tarfile.open(report.needs(report.DATA / "babi" / "en-10k.tar.gz")) as archive:
-        member = next(one for one in archive if one.name.endswith("qa1_single-supporting-fact_train.txt"))
+        member = next(member for member in archive if member.name.endswith("qa1_single-supporting-fact_train.txt"))
         archive.extract(member, scratch, filter="data")
     stories = scratch / member.name
     book = report.needs(report.DATA / "gutenberg_en" / "pg2600_war_and_peace.txt")
@@ -120,14 +120,14 @@ def write_less(model: Any, task: Any, seconds: float, seed: int) -> None:
         batch = task.batch(8, 8, generator)
         logits, state = model(batch.ids)
         loss, right = loss_and_correct(logits, batch.targets)
-        asked = int((batch.targets >= 0).sum())
+        count = int((batch.targets >= 0).sum())
         erased = losses(state)[0].mean()
-        (loss / asked + WEIGHT * erased).backward()
+        (loss / count + WEIGHT * erased).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         if step % 50 == 0:
-            print(f"step {step}: right {int(right)} of {asked}, erased {erased.item():.3f} a token", flush=True)
+            print(f"step {step}: right {int(right)} of {count}, erased {erased.item():.3f} a token", flush=True)
         step, part = step + 1, (time.process_time() - begun) / seconds
     model.eval()
 

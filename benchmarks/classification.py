@@ -53,11 +53,11 @@ class Features:
         import memspan
 
         lm = memspan.load_model("smollm2", dtype="bfloat16")
-        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         found: dict[int, NDArray[np.float16]] = {}
         for first in range(0, len(order), 64):
-            places = order[first : first + 64]
-            rows = [lm.tokenizer(texts[place], add_special_tokens=False)["input_ids"][:160] for place in places]
+            indices = order[first : first + 64]
+            rows = [lm.tokenizer(texts[index], add_special_tokens=False)["input_ids"][:160] for index in indices]
             ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
             mask = torch.zeros_like(ids)
             for row, known in enumerate(rows):
@@ -70,9 +70,9 @@ class Features:
             lengths = mask.sum(1)
             parts = [(states[layer].float() * mask[..., None]).sum(1) / lengths[:, None] for layer in MEANS]
             parts += [states[layer].float()[torch.arange(len(rows)), lengths - 1] for layer in LASTS]
-            for place, row in zip(places, torch.cat(parts, 1).numpy().astype(np.float16), strict=True):
-                found[place] = row
-        return [found[place] for place in range(len(texts))]
+            for index, row in zip(indices, torch.cat(parts, 1).numpy().astype(np.float16), strict=True):
+                found[index] = row
+        return [found[index] for index in range(len(texts))]
 
 
 class Linear:
@@ -102,8 +102,8 @@ class Linear:
         return self
 
     def margins(self, texts: Sequence[str], dense: NDArray[np.float32] | None) -> NDArray[np.float64]:
-        told: NDArray[np.float64] = self.machine.decision_function(self._seen(texts, dense))
-        return told
+        margins: NDArray[np.float64] = self.machine.decision_function(self._seen(texts, dense))
+        return margins
 
     def _seen(self, texts: Sequence[str], dense: NDArray[np.float32] | None) -> Any:
         from scipy import sparse
@@ -120,24 +120,24 @@ def choose(texts: Sequence[str], dense: Any, labels: Sequence[str], options: Seq
     from sklearn.metrics import f1_score
     from sklearn.model_selection import StratifiedKFold
 
-    gold, told = np.array(labels), np.array(texts, dtype=object)
-    folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(told, gold))
+    gold, inputs = np.array(labels), np.array(texts, dtype=object)
+    folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(inputs, gold))
     best: Any = (-1.0, None, None)
     for option in options:
         scores, highest = [], np.zeros(len(gold))
         for train, rest in folds:
-            linear = Linear(*option).fit(list(told[train]), _rows(dense, train), list(gold[train]))
-            margins = linear.margins(list(told[rest]), _rows(dense, rest))
-            said = linear.machine.classes_[margins.argmax(1)]
-            scores.append(f1_score(gold[rest], said, average="macro", zero_division=0))
+            linear = Linear(*option).fit(list(inputs[train]), _rows(dense, train), list(gold[train]))
+            margins = linear.margins(list(inputs[rest]), _rows(dense, rest))
+            predicted = linear.machine.classes_[margins.argmax(1)]
+            scores.append(f1_score(gold[rest], predicted, average="macro", zero_division=0))
             highest[rest] = margins.max(1)
         if np.mean(scores) > best[0]:
             best = (float(np.mean(scores)), option, highest)
     return best
 
 
-def _rows(dense: Any, places: Any) -> Any:
-    return None if dense is None else dense[places]
+def _rows(dense: Any, indices: Any) -> Any:
+    return None if dense is None else dense[indices]
 
 
 def sentiment(name: str, path: Path, features: Features) -> list[dict[str, Any]]:
@@ -146,11 +146,11 @@ def sentiment(name: str, path: Path, features: Features) -> list[dict[str, Any]]
 
     task = Classification(DataSource(str(path), format="phrasebank", held_out=0.2))
     options = [(strength, balanced) for strength in STRENGTHS for balanced in (False, True)]
-    told = {
-        way: task.compute_metrics(task.held_out().records, said)
-        for way, said, _ in answers(task.records, task.held_out().records, features, options)
+    metrics = {
+        way: task.compute_metrics(task.held_out().records, predicted)
+        for way, predicted, _ in answers(task.records, task.held_out().records, features, options)
     }
-    return _lines(name, told, ("macro F1", "accuracy"))
+    return _lines(name, metrics, ("macro F1", "accuracy"))
 
 
 def intents(path: Path, features: Features) -> list[dict[str, Any]]:
@@ -161,11 +161,11 @@ def intents(path: Path, features: Features) -> list[dict[str, Any]]:
     train = [record for record in clinc150(path) if record["label"] != OUT]
     rest = clinc150_test(path)
     task = Classification(DataSource(str(path), str(path), format="clinc150", test_format="clinc150_test"))
-    told = {
-        way: task.compute_metrics(rest, list(np.where(sure, said, OUT)))
-        for way, said, sure in answers(train, rest, features, [(1.0, False)])
+    metrics = {
+        way: task.compute_metrics(rest, list(np.where(sure, predicted, OUT)))
+        for way, predicted, sure in answers(train, rest, features, [(1.0, False)])
     }
-    return _lines("CLINC150", told, ("in-scope accuracy", "out-of-scope recall"))
+    return _lines("CLINC150", metrics, ("in-scope accuracy", "out-of-scope recall"))
 
 
 def answers(
@@ -173,18 +173,18 @@ def answers(
 ) -> Iterator[tuple[str, list[str], NDArray[np.bool_]]]:
     """For TF-IDF alone and with features: the way, the label of each of `rest`, and whether its margin is not too low."""
     labels = [record["label"] for record in train]
-    texts, asked = ([record["text"] for record in records] for records in (train, rest))
-    ways = {"TF-IDF": (None, None), "memspan": (features.of(texts), features.of(asked))}
+    texts, held_out = ([record["text"] for record in records] for records in (train, rest))
+    ways = {"TF-IDF": (None, None), "memspan": (features.of(texts), features.of(held_out))}
     for way, (seen, unseen) in ways.items():
         _, option, highest = choose(texts, seen, labels, options)
         linear = Linear(*option).fit(texts, seen, labels)
-        margins = linear.margins(asked, unseen)
-        said = list(linear.machine.classes_[margins.argmax(1)])
-        yield way, said, margins.max(1) >= np.quantile(highest, REJECTED)
+        margins = linear.margins(held_out, unseen)
+        predicted = list(linear.machine.classes_[margins.argmax(1)])
+        yield way, predicted, margins.max(1) >= np.quantile(highest, REJECTED)
 
 
-def _lines(name: str, told: dict[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    return [{"data": name, "metric": metric, **{way: told[way][metric] for way in told}} for metric in names]
+def _lines(name: str, metrics: dict[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"data": name, "metric": metric, **{way: metrics[way][metric] for way in metrics}} for metric in names]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""How fast answers are written, as ratios in one run.
+"""Speed of writing answers, as ratios within one run.
 
     python -m benchmarks.decoding [--memory 128000] [--llama-python PATH --gguf FILE]
 
@@ -169,8 +169,8 @@ def main() -> None:
                 speeds[name].append(way())
     middle = {name: statistics.median(values) for name, values in speeds.items()}
 
-    def ratio(one: str, other: str) -> float:
-        return statistics.median(a / b for a, b in zip(speeds[one], speeds[other], strict=True))
+    def ratio(name: str, other: str) -> float:
+        return statistics.median(a / b for a, b in zip(speeds[name], speeds[other], strict=True))
 
     rows = [
         {
@@ -181,9 +181,9 @@ def main() -> None:
         {"what": "memspan compiled over plain generate", "ratio": ratio("memspan, compiled", "plain generate")},
     ]
     if about is not None:
-        for one in ("memspan", "memspan, compiled"):
+        for writer in ("memspan", "memspan, compiled"):
             name = f"llama.cpp, {about['weights']}"
-            rows.append({"what": f"{one} (bfloat16) over {name}", "ratio": ratio(one, name)})
+            rows.append({"what": f"{writer} (bfloat16) over {name}", "ratio": ratio(writer, name)})
         print(about)
     report.table(rows)
     report.table([{"way": name, "tokens/s": value} for name, value in middle.items()])

@@ -1,8 +1,8 @@
-"""Kill a process that writes to a memory, again and again, and count what was acknowledged and is lost.
+"""Number of acknowledged changes that are lost when a process that writes to a memory is killed, again and again.
 
     python -m benchmarks.durability --kills 200
 
-A child process appends chat turns and a long document in pieces, forgets some turns, searches now and then, and after
+A child process appends chat turns and a long document in parts, forgets some turns, searches now and then, and after
 each change writes its number to a log outside the memory. It is killed at a random moment. Then the memory is loaded:
 it must hold what the last acknowledged change left, or the one after it, to the last key, and nothing else. The next
 child goes on from there.

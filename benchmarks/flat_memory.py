@@ -1,8 +1,8 @@
-"""Does reading stay in constant device memory, and what does it cost the host?
+"""Growth of device and host memory while a long text is read.
 
     python -m benchmarks.flat_memory [--tiny 1000000] [--smollm2 200000]
 
-1. A tiny random model reads a stream into a memory in RAM: resident memory is sampled after every piece, and its growth a
+1. A tiny random model reads a stream into a memory in RAM: resident memory is sampled after every chunk, and its growth a
    token is the slope of a straight line from the second tenth on.
 2. The same stream goes through the same model with sinks and a window attached (`attached`): bytes of its state.
 3. SmolLM2 does the first.
@@ -48,9 +48,9 @@ def stream(tokens: int, lm):
     read = 0
     for novel in novels():
         for start in range(0, len(novel), 60_000):
-            piece = novel[start : start + 60_000]
-            yield piece
-            read += len(lm.tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"])
+            chunk = novel[start : start + 60_000]
+            yield chunk
+            read += len(lm.tokenizer(chunk, add_special_tokens=False, verbose=False)["input_ids"])
             if read >= tokens:
                 return
 
@@ -104,8 +104,8 @@ def attached_state(lm, tokens: int) -> dict:
     sizes, cache, seen = [], None, 0
     before = resident()
     with memspan.attached(lm.causal_lm, "sink_window", sinks=4, window=1024) as model:
-        for piece in stream(tokens, lm):
-            ids = torch.tensor([lm.tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]])
+        for chunk in stream(tokens, lm):
+            ids = torch.tensor([lm.tokenizer(chunk, add_special_tokens=False, verbose=False)["input_ids"]])
             for segment in ids.split(2048, dim=1):
                 cache = model(segment, **{cache_name(model.forward): cache}, logits_to_keep=1).past_key_values
                 seen += segment.shape[1]

@@ -1,9 +1,9 @@
-"""What is left of the first task after a second one: fine-tuned as it is, with rehearsal, with elastic weight consolidation.
+"""Accuracy on a first task after training on a second one: plain, with replay, with elastic weight consolidation.
 
     python -m benchmarks.forgetting        # a minute and a half on one core
 
 BANKING77 (Casanueva et al. 2020): eight intents are learned first, then eight others, by one model whose vocabulary has
-the labels of all. Figures are accuracies on the test set, on each part by itself; no model is told of which part a text is.
+the labels of all. Figures are accuracies on the test set, on each part by itself; no model knows of which part a text is.
 """
 
 import argparse

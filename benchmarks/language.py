@@ -74,7 +74,7 @@ def train_and_measure(name: str, steps: int, seed: int, scratch: Path) -> dict[s
 
     folder = report.needs(report.DATA / "wikitext2")
     with zipfile.ZipFile(folder / "wikitext-2-v1.zip") as opened:
-        text = opened.read(next(one for one in opened.namelist() if ".train." in one)).decode()
+        text = opened.read(next(name for name in opened.namelist() if ".train." in name)).decode()
     # The archive is a re-pack: some lines hold a quotation mark alone, and its test part is the standard validation set.
     kept = [line for line in text.splitlines(keepends=True) if line.strip() != '"']
     (scratch / "train").write_text("".join(kept), "utf-8")
@@ -83,11 +83,12 @@ def train_and_measure(name: str, steps: int, seed: int, scratch: Path) -> dict[s
 
     def count(feedforward: float) -> int:
         return sum(
-            one.numel() for one in ScratchModel(ScratchConfig(256, WIDTH, layers, feedforward=feedforward)).parameters()
+            weight.numel()
+            for weight in ScratchModel(ScratchConfig(256, WIDTH, layers, feedforward=feedforward)).parameters()
         )
 
-    one, two = count(1.0), count(2.0)
-    feedforward = max(0.25, 1 + (PARAMETERS - one) / (two - one))
+    single, double = count(1.0), count(2.0)
+    feedforward = max(0.25, 1 + (PARAMETERS - single) / (double - single))
     config = TrainConfig.of(
         task="language_modelling",
         task_settings={"segment": SEGMENT, "valid": 0.01},
@@ -109,7 +110,7 @@ def train_and_measure(name: str, steps: int, seed: int, scratch: Path) -> dict[s
     return {
         "bits per byte": score.bits,
         "state bytes": score.state_bytes,
-        "parameters": sum(one.numel() for one in done.model.parameters()),
+        "parameters": sum(weight.numel() for weight in done.model.parameters()),
         "trained tokens": done.tokens,
         "training tokens/s": done.tokens / done.seconds,
         "cpu seconds": done.seconds,
@@ -159,14 +160,14 @@ def main() -> None:
         figures = {k: v for k, v in earlier["models"].items() if earlier["steps"] == options.steps}
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(options.jobs) as jobs:
 
-        def one(name: str) -> Any:
+        def measured(name: str) -> Any:
             out = Path(scratch) / f"{name}.json"
             rest = ["--steps", str(options.steps), "--seed", str(options.seed), "--out", str(out)]
             command = [sys.executable, "-m", "benchmarks.language", "--run", name, *rest]
             subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
             return json.loads(out.read_text("utf-8"))
 
-        for name, future in {name: jobs.submit(one, name) for name in options.only}.items():
+        for name, future in {name: jobs.submit(measured, name) for name in options.only}.items():
             figures[name] = future.result()
             print(name, figures[name], flush=True)
             report.save(

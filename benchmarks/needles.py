@@ -52,16 +52,16 @@ def hidden(text: str, lm, tokens: int) -> tuple[str, list[int]]:
     per_token = len(text[:200_000]) / len(lm.tokenizer(text[:200_000], add_special_tokens=False)["input_ids"])
     text = text[: int(tokens * per_token)]
     parts, cut = [], 0
-    places = []
+    positions = []
     for number, (fact, _, _) in enumerate(FACTS):
         at = text.find("\n\n", int(len(text) * (number + 0.5) / len(FACTS)))
         at = len(text) if at < 0 else at
         parts.append(text[cut:at])
-        places.append(sum(map(len, parts)) + 1)
+        positions.append(sum(map(len, parts)) + 1)
         parts.append(f" {fact}")
         cut = at
     parts.append(text[cut:])
-    return "".join(parts), places
+    return "".join(parts), positions
 
 
 def main() -> None:
@@ -80,20 +80,20 @@ def main() -> None:
     sampling = Sampling(max_new_tokens=40)
     rows, misses = [], []
     for length in options.lengths:
-        text, places = hidden(novel, lm, length)
+        text, positions = hidden(novel, lm, length)
         memory = lm.read(text, source="novel")
         first = found = oracle = 0
-        for (_, question, gold), place in zip(FACTS, places, strict=True):
+        for (_, question, gold), position in zip(FACTS, positions, strict=True):
             answer = lm.ask(memory, question, sampling=sampling)
             best = answer.passages[0]
-            first += best.start <= place < best.end
+            first += best.start <= position < best.end
             found += contained(answer.text, (gold,))
-            holder = next(p for p in map(memory.passage, range(len(memory))) if p.start <= place < p.end)
+            holder = next(p for p in map(memory.passage, range(len(memory))) if p.start <= position < p.end)
             ids = lm.prompt_ids(question_message(question, [holder.text]))
-            said = lm.tokenizer.decode(list(lm.decoder.generate(ids, sampling)), skip_special_tokens=True)
-            oracle += contained(said, (gold,))
+            reply = lm.tokenizer.decode(list(lm.decoder.generate(ids, sampling)), skip_special_tokens=True)
+            oracle += contained(reply, (gold,))
             if not contained(answer.text, (gold,)):
-                misses.append({"tokens": length, "question": question, "answer": answer.text, "oracle": said})
+                misses.append({"tokens": length, "question": question, "answer": answer.text, "oracle": reply})
         row = {
             "tokens": memory.tokens,
             "passages": len(memory),
@@ -108,10 +108,10 @@ def main() -> None:
 
     def draw(axes):
         x = range(len(rows))
-        axes.bar([place - 0.25 for place in x], [row["first of 8"] for row in rows], 0.25, label="right passage first")
+        axes.bar([index - 0.25 for index in x], [row["first of 8"] for row in rows], 0.25, label="right passage first")
         axes.bar(list(x), [row["answers"] for row in rows], 0.25, label="answered from memory")
         axes.bar(
-            [place + 0.25 for place in x], [row["oracle"] for row in rows], 0.25, label="answered, handed the passage"
+            [index + 0.25 for index in x], [row["oracle"] for row in rows], 0.25, label="answered, handed the passage"
         )
         axes.set_xticks(list(x), [f"{row['tokens']:,}" for row in rows])
         axes.set(xlabel="tokens read", ylabel="facts of 8")

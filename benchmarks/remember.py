@@ -3,7 +3,7 @@
     python -m benchmarks.remember                  # every test, three seeds: about two hours on two cores
     python -m benchmarks.remember --only recall-delta capacity --seeds 1
 
-Two layers of width 64 unless said otherwise: attention within the segment of 32 tokens, then the mechanism, then a feed-forward
+Two layers of width 64 unless stated otherwise: attention within the segment of 32 tokens, then the mechanism, then a feed-forward
 part. Training begins with streams of 2 segments and goes on to longer ones as they are mastered. Accuracies are of streams held
 out; the median of the seeds counts. `--jobs` runs that many tests at once, each on one core.
 """
@@ -128,7 +128,7 @@ def train_and_measure(name: str, seed: int) -> dict[str, Any]:
     return {
         "accuracy": {score.segments: score.accuracy for score in scores},
         "state bytes": {score.segments: score.state_bytes for score in scores},
-        "parameters": sum(one.numel() for one in report.model.parameters()),
+        "parameters": sum(weight.numel() for weight in report.model.parameters()),
         "steps": report.step,
         "cpu seconds": report.seconds,
         "reached segments": report.history[-1]["segments"],
@@ -138,14 +138,14 @@ def train_and_measure(name: str, seed: int) -> dict[str, Any]:
 def run(name: str, seeds: int, folder: Path, jobs: Any) -> Any:
     """Starts the runs of a test; a function that waits for them and returns its figures."""
 
-    def one(seed: int) -> dict[str, Any]:
+    def measured(seed: int) -> dict[str, Any]:
         out = folder / f"{name}-{seed}.json"
         command = [sys.executable, "-m", "benchmarks.remember", "--run", name, "--seed", str(seed), "--out", str(out)]
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         figures: dict[str, Any] = json.loads(out.read_text("utf-8"))
         return figures
 
-    started = [jobs.submit(one, seed) for seed in range(seeds)]
+    started = [jobs.submit(measured, seed) for seed in range(seeds)]
     return lambda: [future.result() for future in started]
 
 
@@ -197,15 +197,15 @@ def main() -> None:
     def draw(axes: Any) -> None:
         shown = [name for name in figures if TESTS[name].task == "recall" and name.startswith(("recall", "far"))]
         shown.sort(key=lambda name: -sum(figures[name]["median"].values()))
-        for place, name in enumerate(shown):
+        for index, name in enumerate(shown):
             median = figures[name]["median"]
             axes.plot(
                 [int(length) for length in median],
                 list(median.values()),
-                marker="osD^v"[place % 5],
-                color=f"C{place % 10}",
-                ls="-" if place < 10 else "--",
-                label=name.removeprefix("recall-").replace("far-", "at any place: "),
+                marker="osD^v"[index % 5],
+                color=f"C{index % 10}",
+                ls="-" if index < 10 else "--",
+                label=name.removeprefix("recall-").replace("far-", "at any distance: "),
             )
         axes.set(xscale="log", xlabel="segments of 32 tokens", ylabel="right values of 4 facts", ylim=(-0.03, 1.03))
         axes.set_xticks(FAR, [str(length) for length in FAR])

@@ -50,8 +50,8 @@ def x_transformers() -> tuple[Any, Callable[[Any, Any], Any]]:
     def read(model: Any, ids: Any) -> Any:
         memories, logits = None, []
         for segment in ids.split(SEGMENT, 1):
-            said, memories = model(segment, mems=memories, return_mems=True, detach_mems=False)
-            logits.append(said)
+            logits_of_segment, memories = model(segment, mems=memories, return_mems=True, detach_mems=False)
+            logits.append(logits_of_segment)
         return torch.cat(logits, 1)
 
     return model, read
@@ -68,8 +68,8 @@ def recurrent_memory_transformer() -> tuple[Any, Callable[[Any, Any], Any]]:
     def read(model: Any, ids: Any) -> Any:
         memories, older, logits = None, None, []
         for segment in ids.split(SEGMENT, 1):
-            said, memories, older = model(segment, memories, xl_memories=older)
-            logits.append(said)
+            logits_of_segment, memories, older = model(segment, memories, xl_memories=older)
+            logits.append(logits_of_segment)
         return torch.cat(logits, 1)
 
     return model, read
@@ -86,8 +86,8 @@ def compressive_transformer() -> tuple[Any, Callable[[Any, Any], Any]]:
     def read(model: Any, ids: Any) -> Any:
         memories, logits = None, []
         for segment in ids.split(SEGMENT, 1):
-            said, memories, _ = model(segment, memories=memories)
-            logits.append(said)
+            logits_of_segment, memories, _ = model(segment, memories=memories)
+            logits.append(logits_of_segment)
         return torch.cat(logits, 1)
 
     return model, read
@@ -138,13 +138,13 @@ def train_and_measure(name: str, learning_rate: float, seconds: float, seed: int
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1.0, (step + 1) / 50) * max(0.02, 1 - used / seconds)
         batch = task.batch(32, segments, generator)
-        asked = batch.targets != IGNORE_INDEX
-        said = read(model, batch.ids)[asked]
-        cross_entropy(said, batch.targets[asked]).backward()
+        targeted = batch.targets != IGNORE_INDEX
+        logits_of_segment = read(model, batch.ids)[targeted]
+        cross_entropy(logits_of_segment, batch.targets[targeted]).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        recent.append((said.argmax(-1) == batch.targets[asked]).float().mean().item())
+        recent.append((logits_of_segment.argmax(-1) == batch.targets[targeted]).float().mean().item())
         if len(recent) >= 10 and segments < 5 and sum(recent[-10:]) / 10 > 0.9:
             segments, recent = segments + 1, []
         step, used = step + 1, time.process_time() - begun
@@ -156,13 +156,15 @@ def train_and_measure(name: str, learning_rate: float, seconds: float, seed: int
             right = []
             for _ in range(4):
                 batch = task.batch(32, length, generator)
-                asked = batch.targets != IGNORE_INDEX
-                right.append((read(model, batch.ids)[asked].argmax(-1) == batch.targets[asked]).float().mean().item())
+                targeted = batch.targets != IGNORE_INDEX
+                right.append(
+                    (read(model, batch.ids)[targeted].argmax(-1) == batch.targets[targeted]).float().mean().item()
+                )
             accuracy[str(length)] = sum(right) / len(right)
     return {
         "accuracy": accuracy,
         "learning rate": learning_rate,
-        "parameters": sum(one.numel() for one in model.parameters()),
+        "parameters": sum(weight.numel() for weight in model.parameters()),
         "steps": step,
         "reached segments": segments,
         "cpu seconds": used,
@@ -181,7 +183,7 @@ def main() -> None:
         print(json.dumps(train_and_measure(name, float(learning_rate), options.seconds, options.seed)))
         return
 
-    def one(name: str, learning_rate: float) -> dict[str, Any]:
+    def measured(name: str, learning_rate: float) -> dict[str, Any]:
         rest = ["--seconds", str(options.seconds), "--seed", str(options.seed)]
         command = [
             sys.executable,
@@ -200,7 +202,7 @@ def main() -> None:
         return figures
 
     with ThreadPoolExecutor(options.jobs) as jobs:
-        waiting = {name: [jobs.submit(one, name, rate) for rate in RATES] for name in MODELS}
+        waiting = {name: [jobs.submit(measured, name, rate) for rate in RATES] for name in MODELS}
         rows = []
         for name, futures in waiting.items():
             best = max((future.result() for future in futures), key=lambda figures: figures["accuracy"]["5"])

@@ -106,36 +106,36 @@ def main() -> None:
         )
         if done.returncode:
             sys.exit(f"{name}: {done.stderr.strip()[-2000:]}")
-        told = json.loads(done.stdout)
+        result = json.loads(done.stdout)
         shown = " ".join(word.replace(str(DATA), "../shared/data") for word in words)
-        found[name] = {"command": f"memspan {shown}", "seconds": time.perf_counter() - begun, **told}
+        found[name] = {"command": f"memspan {shown}", "seconds": time.perf_counter() - begun, **result}
         report.save("tasks", {"tasks": found}, seeds=range(options.seeds))
-        print(name, [(one["name"], one["mean"], one["spread"]) for one in told["contenders"]], flush=True)
+        print(name, [(each["name"], each["mean"], each["spread"]) for each in result["contenders"]], flush=True)
     report.table(table(found))
 
 
 def table(found: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
-    for name, told in found.items():
-        memory, none = told["contenders"]
+    for name, result in found.items():
+        memory, none = result["contenders"]
         rows.append(
             {
                 "task": name,
-                "metric": told["metric"],
+                "metric": result["metric"],
                 "mechanism": memory["name"],
                 "memory": round(memory["mean"], 4),
                 "none": round(none["mean"], 4),
                 "spread": round(max(memory["spread"], none["spread"]), 4),
-                "clear": told["clear"],
-                "best baseline": round(_best(told), 4) if told["baselines"] else "",
+                "clear": result["clear"],
+                "best baseline": round(_best(result), 4) if result["baselines"] else "",
                 "memory bytes": memory["state_bytes"],
             }
         )
     return rows
 
 
-def _best(told: dict[str, Any]) -> float:
-    return float((min if told["lower_is_better"] else max)(told["baselines"].values()))
+def _best(result: dict[str, Any]) -> float:
+    return float((min if result["lower_is_better"] else max)(result["baselines"].values()))
 
 
 if __name__ == "__main__":
