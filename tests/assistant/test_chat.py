@@ -96,15 +96,22 @@ def test_passages_longer_than_the_budget_are_left_out(lm: LanguageModel, monkeyp
 def test_the_prompt_fits_also_where_lengths_were_underestimated(
     lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat_room, "TEMPLATE_TOKENS", -40)
+    monkeypatch.setattr(chat_room, "TEMPLATE_TOKENS", -1000)
     memory = lm.new_memory()
-    for day in range(12):
+    for day in range(30):
         turns = [["user", f"Day {day}. {'Fog all day. ' * 40}"], ["assistant", "Yes."]]
         lm.remember(memory, "An exchange.", source=f"chat/{day:02}", kind=KIND, turns=turns)
     prompt = prompt_of(chat := Chat(lm, memory, sampling=SHORT), "And today?")
     assert len(chat.prompt_ids("And today?")) + SHORT.max_new_tokens <= lm.decoder.window
-    assert "Day 11." in prompt
+    assert "Day 29." in prompt
     assert "Day 0." not in prompt
+
+
+def test_exchanges_in_the_window_are_not_retrieved_as_well(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_room, "MIN_GAIN", -100.0)
+    chat = talk(lm, lm.new_memory(), "The zinc trunk stands in the boathouse.")
+    assert "> " not in prompt_of(chat, "Where does the zinc trunk stand?")
+    assert chat.recalled == ()
 
 
 def test_two_exchanges_of_the_same_moment_have_names_of_their_own(

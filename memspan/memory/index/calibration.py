@@ -65,18 +65,18 @@ def calibrate(
     texts, facts = haystack(passages, needles, SEED)
     relevant = np.array([fact.passage for fact in facts])
     scores = _scores_by_head(reader, tokenizer, texts, [fact.question for fact in facts])
-    quality = {head: float((1 / _ranks(score, relevant)).mean()) for head, score in scores.items()}
+    quality = {head: float((1 / ranks(score, relevant)).mean()) for head, score in scores.items()}
     ranked = sorted(quality, key=lambda head: -quality[head])
     chosen = tuple(head for head in ranked[:MOST_HEADS] if quality[head] >= MIN_QUALITY * quality[ranked[0]])
-    ranks = _ranks(np.sum([scores[head] for head in chosen], axis=0), relevant)
-    return RetrievalHeads(chosen, float((1 / ranks).mean()), float((ranks == 1).mean()))
+    together = ranks(np.sum([scores[head] for head in chosen], axis=0), relevant)
+    return RetrievalHeads(chosen, float((1 / together).mean()), float((together == 1).mean()))
 
 
-def _ranks(scores: NDArray[np.float32], relevant: NDArray[np.int64]) -> NDArray[np.int64]:
+def ranks(scores: NDArray[np.float32], relevant: NDArray[np.int64]) -> NDArray[np.int64]:
     """The rank, from 1, of the relevant passage of each question; ties count against it."""
     own = scores[np.arange(len(relevant)), relevant]
-    ranks: NDArray[np.int64] = (scores >= own[:, None]).sum(axis=1)
-    return ranks
+    ranked: NDArray[np.int64] = (scores >= own[:, None]).sum(axis=1)
+    return ranked
 
 
 def _scores_by_head(

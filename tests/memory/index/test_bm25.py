@@ -91,6 +91,20 @@ def test_a_question_of_thousands_of_words() -> None:
     assert (scores > 0).sum() >= MOST_WORDS // 100
 
 
+def test_no_more_words_are_searched_than_the_limit() -> None:
+    """Time grows faster than the number of words."""
+    index = WordIndex()
+    index.extend(f"w{word}" for word in range(MOST_WORDS + 500))
+    scores = index.scores(" ".join(f"w{word}" for word in range(MOST_WORDS + 500)))
+    assert (scores > 0).sum() == MOST_WORDS
+
+
+def test_a_word_counts_once_in_whatever_case() -> None:
+    index = WordIndex()
+    index.extend(["One lamp", "two lamps", "three"])
+    assert index.scores("ONE one One").tolist() == index.scores("one").tolist()
+
+
 def test_a_failed_extension_leaves_nothing() -> None:
     index = WordIndex()
     index.extend(["one two"])
@@ -250,6 +264,24 @@ def test_forks_search_what_is_theirs(quick_path: Path, monkeypatch: pytest.Monke
         assert word_scores(each, [name, "one"]) == word_scores(fresh, [name, "one"])
     for name, each in memories.items():
         assert [score > 0 for score in word_scores(each, [name])] == [False, False, True]
+
+
+def test_a_fork_that_grows_leaves_the_index_of_its_origin(quick_path: Path) -> None:
+    memory = with_index(quick_path / "m")
+    before, fork = word_scores(memory, ["one"]), memory.fork()
+    fork.append([encoded("one more time again", source="own")])
+    assert len(word_scores(fork, ["one"])) == len(before) + 2
+    assert word_scores(memory, ["one"]) == before
+
+
+def test_saving_keeps_the_index(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(FINGERPRINT)
+    memory.append([encoded("one two three four five six")])
+    before = word_scores(memory, ["one"])
+    memory.save(quick_path / "m")
+    with monkeypatch.context() as patch:
+        patch.setattr(WordIndex, "extend", lambda self, texts: 1 / 0)
+        assert word_scores(memory, ["one"]) == before
 
 
 @pytest.mark.parametrize("forgets", [False, True])

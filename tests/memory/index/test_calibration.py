@@ -3,11 +3,12 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from memspan.memory.index.calibration import NEEDLES, PASSAGES, SEED, RetrievalHeads, calibrate
+from memspan.memory.index.calibration import NEEDLES, PASSAGES, SEED, RetrievalHeads, calibrate, ranks
 from memspan.memory.index.probe_corpus import haystack
 from memspan.pretrained.heads import HeadReader
 
@@ -63,6 +64,18 @@ def test_no_head_is_chosen_above_two_thirds_of_the_layers(tiny_model: Path, laye
     model = copying_model(tiny_model, layers, {highest, highest + 1})
     chosen = calibrate(HeadReader(model), AutoTokenizer.from_pretrained(tiny_model), passages=24, needles=9)
     assert {layer for layer, _ in chosen.heads} == {highest}
+
+
+def test_no_more_than_eight_heads_are_chosen(tiny_model: Path) -> None:
+    torch.manual_seed(0)
+    model = copying_model(tiny_model, 5, {0, 1, 2})
+    chosen = calibrate(HeadReader(model), AutoTokenizer.from_pretrained(tiny_model), passages=24, needles=9)
+    assert len(set(chosen.heads)) == 8
+
+
+def test_ties_count_against_the_relevant_passage() -> None:
+    scores = np.array([[1, 3, 2], [2, 2, 1], [5, 5, 5]], np.float32)
+    assert ranks(scores, np.array([1, 0, 2])).tolist() == [1, 2, 3]
 
 
 def test_heads_much_worse_than_the_best_are_left_out(tiny_model: Path) -> None:

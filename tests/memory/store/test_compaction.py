@@ -84,6 +84,15 @@ def test_what_is_joined_stays_the_same(quick_path: Path) -> None:
     assert word_scores(on_disk, ["299", "word"]) == word_scores(at_once, ["299", "word"])
 
 
+def test_a_shard_that_is_not_joined_keeps_its_file(quick_path: Path) -> None:
+    memory = Memory.open(quick_path / "m", FINGERPRINT)
+    memory.append([encoded("word " * 3000, source="large")])
+    (large,) = memory.snapshot.shards
+    memory.append([encoded("word", source="small")])
+    assert memory.snapshot.shards[0].file == large.file
+    assert len(memory.snapshot.shards) == 2
+
+
 def test_numbers_stay_while_parts_are_joined(quick_path: Path) -> None:
     memory = Memory.open(quick_path / "m", FINGERPRINT)
     for n in range(70):
