@@ -193,7 +193,7 @@ class PromptedModel:
         if self.config.model.lora:
             run = self.config.replace(seed=seed, output=None, eval_every=10**9)
             model: Any = train(run, task=self.task).model
-            self.prefix = [*model.config.before, *self.prefix]
+            self.prefix = [*model.config.prefix, *self.prefix]
             self.lm = LanguageModel(model.release().eval(), self.lm.tokenizer, name=self.lm.name, heads=self.lm.heads)
 
     def measure(

@@ -109,7 +109,9 @@ def model_config(config: TrainConfig, task: Task) -> ScratchConfig:
 def check_run(config: TrainConfig, task: Task, model: SavedModel) -> None:
     """Raises UsageError where nothing of the model would be learned, or it cannot be cut where the run cuts streams."""
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UsageError(f"Nothing of '{config.model.name}' would be learned: set `lora`, e.g. to 8, to add adapters.")
+        raise UsageError(
+            f"Nothing of '{config.model.name}' would be learned: set `lora` to a rank like 8, which adds adapters."
+        )
     segments = config.optimisation.bptt_segments
     if segments is None or segments >= config.task.segments:
         return

@@ -39,7 +39,7 @@ def test_rows_are_divided(third: Processes) -> None:
     with pytest.raises(UsageError, match="batch_size must be a multiple of the number of processes, 3, got 8"):
         third.check(8)
     state = {"a": torch.arange(6), "b": (None, "text")}
-    part = third.part(state)
+    part = third.local_rows(state)
     assert part["a"].tolist() == [4, 5]
     assert part["b"] == (None, "text")
 

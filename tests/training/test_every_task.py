@@ -73,7 +73,7 @@ def test_pretrained(bases: dict[str, str], task: str, kind: str, lora: int | Non
 @pytest.mark.parametrize("task", [task for task in ON_TEXTS if TASKS[task].is_text])
 def test_a_causal_model_with_a_bounded_working_memory(bases: dict[str, str], task: str, tmp_path: Path) -> None:
     settings = {"sinks": 2, "window": 32, "block": 16}
-    learn(task, tmp_path / "run", model=bases["causal"], lora=2, mechanism="sink_window", settings=settings)
+    learn(task, tmp_path / "run", model=bases["causal"], lora=2, mechanism="sink_window", mechanism_settings=settings)
 
 
 @pytest.mark.parametrize("mechanism", sorted(MECHANISMS))
