@@ -1,6 +1,6 @@
 """The formats of documents: one file each, found by the suffix of the file that is read.
 
-A new format is one file beside this one and one line in FORMATS; help texts and documentation list what stands there.
+A new format is one file beside this one that defines a `Format`; help texts and documentation list what is found there.
 Other packages add formats through the entry-point group `memspan.readers`: an entry's name is the suffix without its dot,
 its object a `Format`.
 
@@ -9,21 +9,26 @@ its object a `Format`.
 """
 
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 from memspan.data.formats.base import FileSource, Format
-from memspan.data.formats.docx import DOCX
-from memspan.data.formats.epub import EPUB
-from memspan.data.formats.html import HTML
-from memspan.data.formats.jsonl import JSONL
-from memspan.data.formats.pdf import PDF
-from memspan.data.formats.text import MARKDOWN, TEXT
+from memspan.data.formats.text import TEXT
 from memspan.errors import UsageError
 from memspan.plugins import load_plugin
 
 __all__ = ["FORMATS", "GROUP", "FileSource", "Format", "format_names", "format_of", "suffixes"]
 
-FORMATS: tuple[Format, ...] = (TEXT, MARKDOWN, HTML, PDF, DOCX, EPUB, JSONL)
+
+def _found_here() -> tuple[Format, ...]:
+    """The formats that the files of this folder define, by name."""
+    modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+    formats = {value.name: value for module in modules for value in vars(module).values() if isinstance(value, Format)}
+    return tuple(formats[name] for name in sorted(formats))
+
+
+FORMATS: tuple[Format, ...] = _found_here()
 """The formats that memspan reads by itself, in the order in which help texts list them."""
 
 GROUP = "memspan.readers"
