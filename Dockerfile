@@ -7,11 +7,13 @@
 # The folder that is mounted must be writable for user 1000, or add `--user "$(id -u)"`.
 FROM python:3.11-slim
 
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# The address of a package index with CPU builds of torch, as PyTorch's installation page names it; without one pip
+# fetches the default build with several gigabytes of CUDA libraries: docker build --build-arg TORCH_INDEX=... .
+ARG TORCH_INDEX=
 WORKDIR /src
 COPY constraints.txt ./
 RUN grep '^torch==' constraints.txt > torch.txt \
-    && pip install --no-cache-dir --index-url "$TORCH_INDEX" -r torch.txt
+    && pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} -r torch.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY memspan ./memspan
 RUN pip install --no-cache-dir -c torch.txt .

@@ -1,16 +1,18 @@
 """A state is a value: what a mechanism carries from one segment to the next.
 
-A state is a pytree (tensors in dicts, tuples, lists or named tuples, or `None` for "nothing yet") whose tensors all
+A state is a pytree (tensors in dicts, tuples or lists, or `None` for "nothing yet") whose tensors all
 have the batch as their first dimension, B. Nothing changes a state in place: every function here returns a new one, and
 so does every mechanism.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree  # the one tree library that torch itself is built on
+
+from memspan.errors import MemspanError
 
 State = Any  # a pytree of tensors, batch first
 
@@ -84,3 +86,45 @@ def nbytes(state: State) -> int:
     """Bytes of memory that `state` holds: a storage counts once and whole, also where a tensor views a part of it."""
     storages = [leaf.untyped_storage() for leaf in tensors(state)]
     return sum({(storage.device, storage.data_ptr()): storage.nbytes() for storage in storages}.values())
+
+
+def pack(tree: Any) -> tuple[dict[str, Tensor], Any]:
+    """A state, or any tree of dicts, lists and tuples, as named tensors, and its form as JSON: without a program in it.
+
+    Raises MemspanError for anything else in the tree, such as a named tuple: its class would have to be imported.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def form_of(node: Any) -> Any:
+        kind = type(node)
+        if kind is dict:
+            return {"dict": [[key, form_of(value)] for key, value in node.items()]}
+        if kind in (list, tuple):
+            return {kind.__name__: [form_of(value) for value in node]}
+        if isinstance(node, Tensor):
+            name = str(len(tensors))
+            tensors[name] = node.detach().contiguous().clone()
+            return {"tensor": name}
+        if node is None or kind in (bool, int, float, str):
+            return {"value": node}
+        raise MemspanError(
+            f"What is saved must be made of dicts, lists, tuples, tensors and plain values, got a {kind.__name__}: let the "
+            "state of the mechanism hold these."
+        )
+
+    return tensors, form_of(tree)
+
+
+def unpack(tensors: Mapping[str, Tensor], form: Any) -> Any:
+    """The tree that `pack` took apart. Raises ValueError, KeyError or TypeError for any other form."""
+    ((kind, content),) = form.items()
+    if kind == "dict":
+        return {key: unpack(tensors, value) for key, value in content}
+    if kind in ("list", "tuple"):
+        values = [unpack(tensors, value) for value in content]
+        return values if kind == "list" else tuple(values)
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "value":
+        return content
+    raise ValueError(f"a checkpoint has no '{kind}'")

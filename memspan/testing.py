@@ -13,6 +13,7 @@ a mechanism over keys and values; (x,), (B, T, D), for one over hidden states.
 Letters: B batch, T tokens of a stream, D model width, H heads, K head size, N keys, R rows.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,11 +21,11 @@ from functools import cached_property
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from memspan import state as states
 from memspan.mechanisms.base import SHARE, KVMechanism, Mechanism
 from memspan.mechanisms.layers.attention import attend
+from memspan.state import pack, unpack
 
 QUERY_HEADS, HEADS, SIZE = 4, 2, 6  # of the streams for mechanisms over keys and values
 CUTS = (7, 1, 13, 30, 1, 1, 12)  # segment lengths with which `check_laws` reads a stream
@@ -297,10 +298,8 @@ def saving_changes_nothing(example: Example, cuts: Sequence[int]) -> None:
     mechanism, length = example.make(), example.on_grid(8)
     stream = random_stream(mechanism, 2, sum(cuts) + length, width=example.width)
     _, state = read(mechanism, part(stream, 0, sum(cuts)), cuts)
-    leaves, form = pytree.tree_flatten(state)
-    loaded = load(save({str(number): leaf.contiguous() for number, leaf in enumerate(leaves)}))
-    loaded_form = pytree.treespec_loads(pytree.treespec_dumps(form))
-    copy = pytree.tree_unflatten([loaded[str(number)] for number in range(len(leaves))], loaded_form)
+    tensors, form = pack(state)
+    copy = unpack(load(save(tensors)), json.loads(json.dumps(form)))
     following = part(stream, sum(cuts), sum(cuts) + length)
     assert torch.equal(read(mechanism, following, [length], copy)[0], read(mechanism, following, [length], state)[0])
 

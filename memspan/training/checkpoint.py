@@ -14,31 +14,13 @@ from torch.utils import _pytree as pytree
 from memspan.errors import UsageError
 from memspan.models.folders import verify
 from memspan.models.saved import WEIGHTS
+from memspan.state import pack, unpack
 from memspan.training.build import CONFIG
 from memspan.training.config import TrainConfig
 from memspan.training.ewc import EWC
 from memspan.training.run import Run, RunState
 
 PROGRESS, TENSORS = "training.json", "training.safetensors"  # the files of a checkpoint beside those of its model
-
-
-def pack(tree: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Any pytree as named tensors and JSON: its form, and those of its leaves that are no tensors."""
-    leaves, form = pytree.tree_flatten(tree)
-    tensors = {str(index): leaf.detach().contiguous().clone() for index, leaf in enumerate(leaves) if _is_tensor(leaf)}
-    values = {str(index): leaf for index, leaf in enumerate(leaves) if not _is_tensor(leaf)}
-    return tensors, {"tree": pytree.treespec_dumps(form), "values": values}
-
-
-def unpack(tensors: dict[str, Tensor], form: dict[str, Any]) -> Any:
-    """The pytree that `pack` took apart."""
-    leaves = {**tensors, **form["values"]}
-    tree = pytree.treespec_loads(form["tree"])
-    return pytree.tree_unflatten([leaves[str(index)] for index in range(len(leaves))], tree)
-
-
-def _is_tensor(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor)
 
 
 def save_model(run: Run, folder: Path) -> None:
@@ -102,7 +84,7 @@ def load_checkpoint(run: Run, folder: Path) -> None:
             run.average.swap_weights()
         if tree["ewc"] is not None:
             run.ewc = EWC(*([tensor.to(run.device) for tensor in tensors] for tensors in tree["ewc"]))
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise UsageError(f"The checkpoint {folder} cannot be read: {error}.") from error
 
 

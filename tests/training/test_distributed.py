@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from memspan.errors import UsageError
-from memspan.training.checkpoint import unpack
+from memspan.state import unpack
 from memspan.training.config import TrainConfig
 from memspan.training.distributed import Processes
 from memspan.training.loop import train

@@ -20,12 +20,11 @@ from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.mechanisms import MECHANISMS, Mechanism
 from memspan.models.folders import write_checksums
 from memspan.models.scratch import ScratchModel
-from memspan.state import State, tensors
+from memspan.state import State, pack, tensors, unpack
 from memspan.tasks import IGNORE_INDEX, TASKS, Batch, Task
 from memspan.training import loop as training
 from memspan.training import run as run_module
 from memspan.training.build import build_task
-from memspan.training.checkpoint import pack, unpack
 from memspan.training.config import TrainConfig
 from memspan.training.loop import make_accelerator, train
 from memspan.training.measure import Score
@@ -330,6 +329,16 @@ def test_any_tree_survives(tmp_path: Path) -> None:
     assert again["a"][1:] == [None, 2.5]
     assert again["b"][0][1:] == ("text", True)
     assert torch.equal(again["d"][1], shared[1:])
+    assert json.loads(json.dumps(pack(tree)[1])) == pack(tree)[1]
+
+
+def test_a_form_names_no_class() -> None:
+    """A class would have to be imported, so a file could choose what is run."""
+    with pytest.raises(MemspanError, match="got a Batch: let the state"):
+        pack({"state": Batch(torch.ones(1), torch.ones(1))})
+    for form in ({"Batch": []}, {"object": ["os", "system"]}, {"dict": [], "list": []}, [], {"tensor": "9"}):
+        with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
+            unpack({}, form)
 
 
 # ---- what it leaves

@@ -102,6 +102,14 @@ def test_consistency_needs_dropout() -> None:
     assert any(not torch.allclose(one, other) for one, other in zip(little, much, strict=True))
 
 
+def test_two_passes_that_agree_weigh_as_much_as_one() -> None:
+    """The loss is the mean of both passes, not their sum: with next to no dropout R-Drop changes nothing."""
+    batch = build_task(tiny()).batch(8, 2, torch.Generator().manual_seed(3))
+    once, twice = (gradients(tiny(max_grad_norm=None, dropout=1e-12, rdrop=weight), [batch]) for weight in (0.0, 1.0))
+    for plain, doubled in zip(once, twice, strict=True):
+        torch.testing.assert_close(doubled, plain)
+
+
 # ---- averages
 
 
