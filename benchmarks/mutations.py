@@ -77,7 +77,7 @@ FAULTS = [
     Fault("models/folders.py", "text != _record(files) or", "", ("tests/models/test_folders.py",)),
     Fault("state.py", "torch.where(fresh.to(old.device)", "torch.where(~fresh.to(old.device)", ("tests/test_state.py",)),
     # ---- memory: index
-    Fault("memory/index/head_scores.py", "starts[first] + TOKENS_AT_ONCE", "starts[first] + 1", (INDEX,)),
+    Fault("memory/index/head_scores.py", "int(starts[first]), int(block.ends[last - 1])", "int(starts[first]), int(block.ends[last - 1]) - 1", (INDEX,)),
     Fault("memory/index/head_scores.py", "log_mass.max(axis=1, keepdims=True)", "log_mass.max(axis=0, keepdims=True)", (INDEX,)),
     Fault("memory/index/head_scores.py", "np.minimum(_standard(np.sqrt(heads)), MAX_HEAD_SCORE)", "_standard(np.sqrt(heads))", (INDEX, "tests/assistant/test_retriever.py")),
     Fault("memory/index/head_scores.py", 'np.argsort(-scores, kind="stable")', "np.argsort(-scores[::-1], kind='stable')", (INDEX,)),

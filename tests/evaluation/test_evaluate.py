@@ -33,7 +33,7 @@ class Alternating(Task):
 
 
 class Counting(nn.Module):
-    """Says 0 with probability 3/4, but after six tokens 1; its state is the tokens so far, as long as it was told."""
+    """Says 0 with probability 3/4, but after eight tokens 1; its state is the tokens so far, as long as it was told."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Counting(nn.Module):
         seen = ids.new_zeros(len(ids), 1) if state is None else state["seen"]
         places = seen + torch.arange(ids.shape[1])
         likely = torch.tensor([[0.75, 0.25], [0.25, 0.75]]).log()
-        logits = likely[(places >= 6).long()]
+        logits = likely[(places >= 8).long()]
         return logits[:, logits.shape[1] - keep :] if keep is not None else logits, {"seen": seen + ids.shape[1]}
 
 
@@ -57,11 +57,26 @@ def test_counts() -> None:
     assert model.lengths == [4, 4, 4]  # segment by segment
     assert model.training
     assert (score.targets, score.distance) == (30, 12)
-    assert score.accuracy == 0.5  # places 1, 3, 5 of 1, 3, ..., 11
-    assert score.loss == pytest.approx(-(math.log(0.75) + math.log(0.25)) / 2)
+    assert score.accuracy == pytest.approx(4 / 6)  # tokens 1, 3, 5, 7 of 1, 3, ..., 11
+    assert score.loss == pytest.approx(-(4 * math.log(0.75) + 2 * math.log(0.25)) / 6)
     assert score.bits == pytest.approx(score.loss / math.log(2))
     assert score.state_bytes == 8
     assert measure(model, Alternating(), 3, batch_size=2, batches=3).targets == 36
+
+
+class Divided(Alternating):
+    """Its training streams have no target at all."""
+
+    def batch(self, rows: int, segments: int, generator: torch.Generator) -> Batch:
+        batch = super().batch(rows, segments, generator)
+        return Batch(batch.ids, torch.full_like(batch.targets, IGNORE_INDEX))
+
+    def held_out(self) -> Task:
+        return Alternating()
+
+
+def test_what_is_measured_is_held_out() -> None:
+    assert measure(Counting(), Divided(), segments=3, batch_size=5).targets == 30
 
 
 def test_tally_is_cross_entropy_of_what_is_asked() -> None:

@@ -111,6 +111,7 @@ def test_a_configuration_is_a_plain_value(monkeypatch: pytest.MonkeyPatch, tmp_p
     config = TrainConfig.of(task="recall", mechanism="delta", width=16, depth=1, steps=1, batch_size=2, device="cpu")
     assert config.same_run(config.replace(output="elsewhere"))
     assert config.differences(config.replace(steps=2, width=8)) == ["width", "steps"]
+    assert config.differences(config.replace(seed=1)) == ["seed"]  # other weights, so another run
     config.save(tmp_path / "run.yaml")
     assert TrainConfig.load(tmp_path / "run.yaml") == config
     assert TrainConfig.of(**config.options()) == config

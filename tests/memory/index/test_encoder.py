@@ -38,6 +38,39 @@ def test_passages_tile_text_and_tokens(encoder: KeyEncoder, text: str) -> None:
     assert (rows[:, 1] > rows[:, 0]).all() or len(encoded.ids) == 0
 
 
+class Reading:
+    """A reader without a model: keys are zeros."""
+
+    device, head_size, scale = torch.device("cpu"), 4, 1.0
+
+    def key_head(self, head: tuple[int, int]) -> tuple[int, int]:
+        return head
+
+    def keys(self, rows: torch.Tensor, heads: tuple[tuple[int, int], ...]) -> torch.Tensor:
+        return torch.zeros(*rows.shape, len(heads), 4)
+
+
+class LongToken:
+    """A tokenizer of single characters, but for a last token of many sentences."""
+
+    is_fast = True
+    bos_token_id = eos_token_id = pad_token_id = 0
+
+    def __call__(self, text: str, **_: object) -> dict[str, list]:
+        offsets = [(index, index + 1) for index in range(2000)] + [(2000, len(text))]
+        return {"input_ids": [1] * len(offsets), "offset_mapping": offsets}
+
+
+def test_a_passage_in_which_no_token_ends_is_joined_to_its_neighbour() -> None:
+    text = "It rains. " * 600
+    encoded = KeyEncoder(Reading(), LongToken(), [(0, 0)]).encode(text)  # type: ignore[arg-type]
+    rows = encoded.passages
+    assert len(rows) > 2
+    assert (rows[:, 1] > rows[:, 0]).all()
+    assert (rows[1:, 2] == rows[:-1, 3]).all()
+    assert (rows[0, 2], rows[-1, 3], rows[-1, 1]) == (0, len(text), 2001)
+
+
 def test_kept_keys_are_those_of_segments_with_their_past(encoder: KeyEncoder) -> None:
     """Naive: every segment by itself, one token of past at a time."""
     text = logbook()[:6000]
