@@ -54,6 +54,16 @@ def test_forgotten_is_gone_from_every_file_and_index(memory: Memory, quick_path:
     assert memory.sources["secret/1"].characters == 5
 
 
+def test_a_stored_index_is_gone_when_forget_returns(quick_path: Path) -> None:
+    memory = Memory.open(quick_path / "memory", FINGERPRINT)
+    memory.append([encoded("say xylophonecanary", source="secret"), encoded("keep it", source="keep")])
+    word_scores(memory, ["xylophonecanary"])
+    indexes = [path for path in (quick_path / "memory").rglob("*.sqlite") if b"xylophonecanary" in path.read_bytes()]
+    assert indexes
+    memory.forget("secret")
+    assert not any(path.exists() for path in indexes)
+
+
 def test_forget_an_incomplete_source_then_read_it_again(memory: Memory) -> None:
     memory.append([encoded("one two ", complete=False)])
     memory.append([encoded("three ", start=8, complete=False)])
