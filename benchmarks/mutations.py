@@ -40,6 +40,7 @@ PARITY = (
     "tests/pretrained/test_parity.py",
     "tests/pretrained/test_bounded_memory.py",
     "tests/pretrained/test_refusals.py",
+    "tests/pretrained/test_learned_positions.py",
 )
 
 FAULTS = [
