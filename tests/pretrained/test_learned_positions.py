@@ -1,5 +1,6 @@
 """Learned positions beyond the end of their table: its second half repeats, however a text is cut or padded."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from memspan.pretrained.attach import attached
 from memspan.pretrained.families import FAMILIES, Tier
+from memspan.pretrained.rotary import trained_positions
 from tests.pretrained.reading import EVERYTHING, left_padded, ragged, read
 from tests.pretrained.tiny import POSITIONS, random_ids, tiny_model
 
@@ -50,3 +52,12 @@ def test_padding_takes_no_position_of_the_table(name: str) -> None:
     for row, text in enumerate(texts):
         alone: Tensor = longer(torch.cat([text, more[row]])[None], use_cache=False).logits
         torch.testing.assert_close(logits[row], alone[0, -POSITIONS:], rtol=1e-4, atol=1e-5)
+
+
+def test_of_several_rotary_embeddings_the_one_trained_on_the_shortest_texts_counts() -> None:
+    by_layer_type = {
+        "full_attention": {"rope_type": "yarn", "original_max_position_embeddings": 128},
+        "sliding_attention": {"rope_type": "linear", "original_max_position_embeddings": 64},
+    }
+    assert trained_positions(SimpleNamespace(rope_parameters=by_layer_type, max_position_embeddings=256)) == 64
+    assert trained_positions(SimpleNamespace(rope_parameters=None, max_position_embeddings=256)) == 256

@@ -290,6 +290,15 @@ def test_a_killed_run_goes_on_exactly(text: Path, tmp_path: Path) -> None:
     assert_same_weights(weights(train(config, resume=True)), weights(train(reading(text))))
 
 
+def test_random_streams_go_on_where_they_were(tmp_path: Path) -> None:
+    """The batches after a resumption are those that the whole run draws."""
+    whole = train(tiny(steps=9, dropout=0.0))
+    config = tiny(steps=9, dropout=0.0, output=str(tmp_path / "run"))
+    with pytest.raises(Stopped):
+        train(config, stopped_at(4))
+    assert_same_weights(weights(train(config, resume=True)), weights(whole))
+
+
 def test_a_checkpoint_that_was_just_being_replaced(text: Path, tmp_path: Path) -> None:
     config = reading(text, output=str(tmp_path / "run"))
     with pytest.raises(Stopped):
