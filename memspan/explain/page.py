@@ -1,5 +1,6 @@
 """A self-contained HTML page: no scripts, no external files, every text escaped, readable on a phone and in print."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from memspan.data.scripts import HAN, KANA
 from memspan.errors import UsageError
 
 LEVELS = 5  # shades of a colour
@@ -102,9 +104,9 @@ def write(page: Page, path: str | Path) -> None:
 
 def language(text: str) -> str:
     """The `lang` attribute by which a browser chooses the shapes of characters that languages share; "" for others."""
-    if any("\u3040" <= character <= "\u30ff" for character in text):
+    if re.search(f"[{KANA}]", text):
         return "ja"
-    return "zh" if any("\u3400" <= character <= "\u9fff" for character in text) else ""
+    return "zh" if re.search(f"[{HAN}]", text) else ""
 
 
 def plain(text: str) -> str:
