@@ -28,7 +28,19 @@ Nobody knows who wrote the letter that was found in the cellar of the customs ho
 third step, and of a dog called Pretzel.
 """
 QUESTIONS = ("Who is the lighthouse keeper?", "Where did the Aurora come from?", "What lies beneath the third step?")
-VOLATILE = {"seconds", "speed", "path", "tokens_per_second", "folder", "recall", "answer_seconds", "memory", "nbytes"}
+VOLATILE = {
+    "added",
+    "bytes",
+    "seconds",
+    "speed",
+    "path",
+    "tokens_per_second",
+    "folder",
+    "recall",
+    "answer_seconds",
+    "memory",
+    "nbytes",
+}
 
 
 def leaves(value: Any) -> list[str]:
