@@ -141,7 +141,7 @@ def _wordnet(table: Mapping[str, Sequence[str]]) -> Synonyms:
         wordnet.ensure_loaded()
     except (ImportError, LookupError) as error:
         raise UsageError(
-            "WordNet is not installed: pip install nltk, and then python -m nltk.downloader wordnet."
+            "WordNet is not installed: pip install 'memspan[train]', and then python -m nltk.downloader wordnet."
         ) from error
 
     def synonyms(word: str) -> Sequence[str]:

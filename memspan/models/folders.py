@@ -59,7 +59,7 @@ def replaced(folder: Path) -> Iterator[Path]:
 def write_checksums(folder: Path) -> None:
     """Writes checksums.json: the SHA-256 of every other file of the folder. A file written later is not covered."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != CHECKSUMS)
-    (folder / CHECKSUMS).write_text(_record({path.name: _sha256(path) for path in files}), "utf-8")
+    (folder / CHECKSUMS).write_text(_record({path.name: sha256_of(path) for path in files}), "utf-8")
 
 
 def verify(
@@ -75,7 +75,7 @@ def verify(
         if not includes(name):
             continue
         try:
-            intact = _sha256(folder / name) == digest
+            intact = sha256_of(folder / name) == digest
         except OSError as error:
             raise DamagedFolder(f"{folder / name} cannot be read ({error.strerror}): {way_out}.") from error
         if not intact:
@@ -105,7 +105,8 @@ def _record(files: dict[str, Any]) -> str:
     return json.dumps({"sha256": files, "self": own}, indent=1, sort_keys=True) + "\n"
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, read in a stream."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

