@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,8 @@ from memspan.memory.store.manifest import (
 )
 from memspan.memory.store.shard import Ids, Shard, SourceRecord, join, select
 from memspan.memory.store.snapshot import Block, Passage, Snapshot
+
+HASHERS = 16  # unfinished sources whose checksum is carried on in RAM; that of any other is computed anew
 
 
 class Memory:
@@ -172,7 +173,8 @@ class Memory:
         with self._turn():
             views, hashers = continue_sources(texts, self._snapshot, self._hashers)
             self._commit([*([shard] for shard in self._snapshot.shards), views])
-            self._hashers = {name: hashers[name] for name in hashers if not self.sources[name].complete}
+            unfinished = [name for name in hashers if not self.sources[name].complete]
+            self._hashers = {name: hashers[name] for name in unfinished[-HASHERS:]}
 
     def forget(self, pattern: str) -> list[str]:
         """Remove sources from the contents, the files and the word index for good.
@@ -239,7 +241,8 @@ class Memory:
         generation = self._snapshot.generation + 1
         if self._folder is None or self._manifest is None:
             shards = tuple([join(group) for group in joined])
-            self._snapshot = Snapshot(generation, self._snapshot.lineage if lineage is None else lineage, shards)
+            numbering = self._snapshot.lineage if lineage is None else lineage
+            self._snapshot = self._snapshot.followed_by(generation, numbering, shards)
         else:
             self._commit_to(self._folder, self._manifest, joined, generation, lineage)
         if lineage is not None:
@@ -279,7 +282,7 @@ class Memory:
         """Make the contents of the folder those of this object."""
         if manifest.lineage != self._snapshot.lineage:
             self._words = WordSearch()
-        self._snapshot = Snapshot(manifest.generation, manifest.lineage, shards)
+        self._snapshot = self._snapshot.followed_by(manifest.generation, manifest.lineage, shards)
         self._manifest, self._disowned = manifest, None
 
     # ---- looking
@@ -313,7 +316,7 @@ class Memory:
     @property
     def sources(self) -> Mapping[str, SourceRecord]:
         """Every source by name, in order of first appearance. To be read only."""
-        return MappingProxyType(self._snapshot.sources)
+        return self._snapshot.sources
 
     @property
     def tokens(self) -> int:

@@ -1,5 +1,6 @@
 """Names of sources: those that a pattern matches, and free ones for sources that are merged."""
 
+from collections import ChainMap
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -31,7 +32,7 @@ def free_names(theirs: Mapping[str, SourceRecord], ours: Mapping[str, SourceReco
 
     Sources that are here already, with the same text, are left out.
     """
-    taken = dict(ours)
+    taken = ChainMap[str, SourceRecord]({}, ours)  # type: ignore[arg-type]  # only its first map is written
     names = {}
     for name, source in theirs.items():
         free, count = name, 1

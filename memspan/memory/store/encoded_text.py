@@ -116,20 +116,21 @@ def continue_sources(
         hashers: sha256 of the text of some sources, from an earlier call; any other text is hashed anew.
 
     Returns:
-        One view per text, and the hashers of all sources that were continued.
+        One view per text, and the hashers of all sources that were continued, the latest last.
 
     Raises:
         UsageError: a text does not begin where its source ends.
     """
     now = time.time()
-    sources, hashers, views = dict(snapshot.sources), dict(hashers), []
+    hashers, views = dict(hashers), []
+    continued: dict[str, SourceRecord] = {}
     for text in texts:
         added = now if text.added is None else text.added
-        old = sources.get(text.source)
+        old = continued.get(text.source) or snapshot.sources.get(text.source)
         if old is None:
             old = SourceRecord(text.source, text.kind, 0, hashlib.sha256().hexdigest(), False, added, {})
         _check_continues(text, old)
-        hasher = hashers.get(old.name)
+        hasher = hashers.pop(old.name, None)
         if hasher is None or hasher.hexdigest() != old.sha256:  # also another process may have continued it
             hasher = hash_text(old.name, snapshot.shards)
         hasher.update(text.text.encode())
@@ -140,7 +141,7 @@ def continue_sources(
             complete=text.complete,
             meta={**old.meta, **text.meta},
         )
-        sources[old.name], hashers[old.name] = record, hasher
+        continued[old.name], hashers[old.name] = record, hasher
         views.append(_view(text, record, added))
     return views, hashers
 

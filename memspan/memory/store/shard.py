@@ -267,6 +267,6 @@ def hash_text(source: str, shards: Iterable[Shard]) -> "hashlib._Hash":
     """A sha256 fed with all the text of a source."""
     hasher = hashlib.sha256()
     for shard in shards:
-        for row in shard.rows.get(source, ()):
+        for row in shard.rows.get(source, ()) if source in shard.sources else ():
             hasher.update(shard.characters(row))
     return hasher

@@ -23,9 +23,8 @@ from memspan.memory.store.shard import (
     Keys,
     Scales,
     Shard,
-    SourceRecord,
-    latest,
 )
+from memspan.memory.store.sources import Sources
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,16 @@ class Snapshot:
     lineage: str
     shards: tuple[Shard, ...]
 
+    def followed_by(self, generation: int, lineage: str, shards: tuple[Shard, ...]) -> "Snapshot":
+        """The contents after a change; what is known of shards that stay is kept."""
+        snapshot = Snapshot(generation, lineage, shards)
+        snapshot.sources.count_from(self.sources)
+        return snapshot
+
     @cached_property
-    def sources(self) -> dict[str, SourceRecord]:
+    def sources(self) -> Sources:
         """Every source by name, in order of first appearance."""
-        return latest(self.shards)
+        return Sources(self.shards)
 
     @cached_property
     def _firsts(self) -> list[int]:
@@ -129,7 +134,7 @@ class Snapshot:
         numbers = [
             shard.rows[source] + first
             for first, shard in zip(self._firsts, self.shards, strict=False)
-            if source in shard.rows
+            if source in shard.sources and source in shard.rows
         ]
         return np.concatenate(numbers) if numbers else np.zeros(0, np.int64)
 
