@@ -8,6 +8,7 @@ from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.prompts import chat_message
 from memspan.assistant.retriever import BUDGET, RetrievedPassage, within_budget
 from memspan.assistant.streaming import StreamedText
+from memspan.data.plain_text import plain_ids
 from memspan.errors import UsageError
 from memspan.memory import Memory
 from memspan.models.generate import Sampling
@@ -136,8 +137,8 @@ class Chat:
 
     def _length(self, exchange: Exchange) -> int:
         if exchange.source not in self._lengths:
-            tokens = self.lm.tokenizer(exchange.text, add_special_tokens=False, verbose=False)["input_ids"]
-            self._lengths[exchange.source] = len(tokens) + 2 * TEMPLATE_TOKENS
+            tokens = len(plain_ids(self.lm.tokenizer, exchange.text))
+            self._lengths[exchange.source] = tokens + 2 * TEMPLATE_TOKENS
         return self._lengths[exchange.source]
 
     def _ids(self, exchanges: Sequence[Exchange], text: str) -> list[int]:

@@ -4,7 +4,12 @@ Retrieved text always stands in the user's message, as data, never as an instruc
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
+
+from memspan.data.plain_text import Message, conversation_ids
+from memspan.errors import UsageError
 
 INSTRUCTION = "Answer from the text above, in a few words: {question}"
 
@@ -29,14 +34,48 @@ def likelihood_prefix(text: str) -> str:
     return f"{text.strip()}\n\nQuestion answered by this text:"
 
 
-def prompt_ids(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
+def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """The ids of a conversation up to where the answer begins, in the chat template if the tokenizer has one.
+
+    The contents add no control tokens to those of the template. Where the template refuses a system message, its text
+    stands before that of the first message of the user.
 
     Args:
         messages: dictionaries with "role" and "content".
+
+    Raises:
+        UsageError: the template fails, or a message is not valid Unicode.
     """
     if getattr(tokenizer, "chat_template", None) is None:
-        turns = [f"{message['role'].capitalize()}: {message['content']}" for message in messages]
-        return list(tokenizer("\n\n".join(turns) + "\n\nAssistant:")["input_ids"])
-    encoding = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=True)
-    return list(encoding["input_ids"])
+        return conversation_ids(tokenizer, messages, _written_out, add_special_tokens=True)
+    return conversation_ids(tokenizer, messages, partial(_in_template, tokenizer))
+
+
+def _written_out(messages: Sequence[Message]) -> str:
+    turns = [f"{message['role'].capitalize()}: {message['content']}" for message in messages]
+    return "\n\n".join(turns) + "\n\nAssistant:"
+
+
+def _in_template(tokenizer: Any, messages: Sequence[Message]) -> str:
+    """The text of a conversation in the tokenizer's chat template. Raises UsageError if the template fails."""
+    try:
+        return _rendered(tokenizer, messages)
+    except UsageError:
+        if [message["role"] for message in messages[:2]] != ["system", "user"]:
+            raise
+        with suppress(UsageError):
+            system, first = messages[0]["content"], messages[1]["content"]
+            return _rendered(tokenizer, [{"role": "user", "content": f"{system}\n\n{first}"}, *messages[2:]])
+        raise
+
+
+def _rendered(tokenizer: Any, messages: Sequence[Message]) -> str:
+    try:
+        text: str = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+    except Exception as error:  # a template is a program: it may raise anything
+        lines = str(error).strip().splitlines() or [""]
+        raise UsageError(
+            f"The chat template of '{tokenizer.name_or_path}' fails ({type(error).__name__}: {lines[0]}): mend "
+            "`chat_template` in the folder of the model, or set it to null there to do without."
+        ) from error
+    return text

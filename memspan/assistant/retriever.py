@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from memspan.assistant.prompts import likelihood_prefix
+from memspan.data.plain_text import plain_ids
 from memspan.errors import UsageError
 from memspan.memory import Fingerprint, Memory, Passage
 from memspan.memory.index.bm25 import without_question_words
@@ -116,10 +117,8 @@ class Retriever:
     @torch.inference_mode()
     def likelihood_gains(self, question: str, texts: Sequence[str]) -> list[float]:
         """Nats per token by which each text makes the question likelier than no text does."""
-        question_ids = self.tokenizer(" " + question.strip(), add_special_tokens=False)["input_ids"]
-        prefixes = [
-            self.tokenizer(likelihood_prefix(text), add_special_tokens=False)["input_ids"] for text in ("", *texts)
-        ]
+        question_ids = plain_ids(self.tokenizer, " " + question.strip())
+        prefixes = [plain_ids(self.tokenizer, likelihood_prefix(text)) for text in ("", *texts)]
         room = self.window - len(question_ids)
         rows = [[*ids[-room:], *question_ids] for ids in prefixes]
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
@@ -150,7 +149,7 @@ class Retriever:
 
     def _check_length(self, question: str) -> None:
         """A question takes at most half of the window; the rest is for retrieved text and for the answer."""
-        length = len(self.tokenizer(question, add_special_tokens=False, verbose=False)["input_ids"])
+        length = len(plain_ids(self.tokenizer, question))
         if length > self.window // 2:
             raise UsageError(
                 f"The question must have at most {self.window // 2} tokens, half of the model's window, got {length}: "

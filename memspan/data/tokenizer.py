@@ -8,6 +8,7 @@ from typing import Any, Self
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from memspan.data.plain_text import plain_batch, plain_ids
 from memspan.errors import MemspanError, UsageError
 
 SPECIAL = ("<pad>", "<answer>", "<end>")
@@ -102,13 +103,12 @@ class Tokenizer:
         return size
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`, without special tokens even where it spells them out."""
-        ids: list[int] = self.inner.encode(text, add_special_tokens=False).ids
-        return ids
+        """The ids of `text`, without control tokens even where it spells them out."""
+        return plain_ids(self.inner, text)
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` for many texts at once."""
-        return [encoding.ids for encoding in self.inner.encode_batch(list(texts), add_special_tokens=False)]
+        return plain_batch(self.inner, texts)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids` up to the first end; padding is left out."""

@@ -15,6 +15,7 @@ from memspan.assistant.language_model import LanguageModel, load_model
 from memspan.assistant.retriever import BUDGET, within_budget
 from memspan.assistant.streaming import StreamedText
 from memspan.data.corpora import Record
+from memspan.data.plain_text import plain_tokens
 from memspan.errors import UsageError
 from memspan.evaluation.ablation import NONE, Comparison, Contender
 from memspan.models.generate import Sampling
@@ -245,8 +246,7 @@ class PromptedModel:
     def end_of_text(self, document_set: DocumentSet) -> View:
         """The last `budget` tokens of the documents, whatever the question."""
         text = SEPARATOR.join(document_set.documents)
-        encoded = self.lm.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        offsets = encoded["offset_mapping"]
+        _, offsets = plain_tokens(self.lm.tokenizer, text)
         first = 0 if len(offsets) <= self.budget else offsets[-self.budget][0]
 
         def window(record: Record) -> Window:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from memspan.data.plain_text import plain_ids
 from memspan.memory.index.encoder import repeated_question, sink_of
 from memspan.memory.index.head_scores import HeadQuery, head_scores, quantise
 from memspan.memory.index.probe_corpus import haystack
@@ -111,7 +112,7 @@ def _layers(reader: HeadReader, tokenizer: Any, texts: Sequence[str]) -> list[_L
     """The keys of every layer for texts that follow one another in a segment, without the token that begins it."""
     ids, ends = [sink_of(tokenizer)], []
     for text in texts:
-        ids += tokenizer(text + "\n\n", add_special_tokens=False)["input_ids"]
+        ids += plain_ids(tokenizer, text + "\n\n")
         ends.append(len(ids) - 1)
     layers = reader.all_layers(torch.tensor([ids], device=reader.device))
     return [(keys[0, 1:].float().cpu(), ends) for _, _, keys in layers]

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from memspan.data.chunking import split_passages
+from memspan.data.plain_text import plain_ids, plain_tokens
 from memspan.errors import MemspanError, UsageError
 from memspan.memory.index.head_scores import HeadQuery, quantise
 from memspan.pretrained.heads import Head, HeadReader
@@ -59,9 +60,9 @@ class KeyEncoder:
 
         Raises MemspanError if the model computes numbers that are not finite.
         """
-        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ids = np.array(encoding["input_ids"], np.int32)
-        ends = np.array([end for _, end in encoding["offset_mapping"]], np.int64)
+        tokens, spans = plain_tokens(self.tokenizer, text)
+        ids = np.array(tokens, np.int32)
+        ends = np.array([end for _, end in spans], np.int64)
         passages = _passages(text, ends)
         keys = self._keys(ids.tolist(), list(before))
         try:
@@ -113,8 +114,8 @@ def repeated_question(tokenizer: Any, question: str) -> tuple[list[int], int]:
     In a causal model a token sees only earlier ones. Each token of the second copy sees the whole question, so the
     queries of these are used (Springer et al. 2024 repeat texts for embeddings in the same way).
     """
-    first = tokenizer(question.strip(), add_special_tokens=False, verbose=False)["input_ids"][-SEGMENT // 2 :]
-    again = tokenizer(f" {question.strip()}", add_special_tokens=False, verbose=False)["input_ids"][-SEGMENT // 2 :]
+    first = plain_ids(tokenizer, question.strip())[-SEGMENT // 2 :]
+    again = plain_ids(tokenizer, f" {question.strip()}")[-SEGMENT // 2 :]
     return [*first, *again], len(again)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from memspan.errors import MemspanError, UsageError
@@ -55,6 +56,7 @@ class LongToken:
 
     is_fast = True
     bos_token_id = eos_token_id = pad_token_id = 0
+    backend_tokenizer = Tokenizer(models.BPE())
 
     def __call__(self, text: str, **_: object) -> dict[str, list]:
         offsets = [(index, index + 1) for index in range(2000)] + [(2000, len(text))]
