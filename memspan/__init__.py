@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memspan.assistant.language_model import Answer, LanguageModel, load_model
-    from memspan.assistant.reader import ReadProgress
+    from memspan.assistant.progress import ReadProgress
     from memspan.assistant.retriever import RetrievedPassage
     from memspan.memory import Memory, load_memory
     from memspan.models.generate import Sampling
@@ -31,7 +31,7 @@ __all__ = [
 
 _HOMES = {
     "memspan.assistant.language_model": ("Answer", "LanguageModel", "load_model"),
-    "memspan.assistant.reader": ("ReadProgress",),
+    "memspan.assistant.progress": ("ReadProgress",),
     "memspan.assistant.retriever": ("RetrievedPassage",),
     "memspan.models.generate": ("Sampling",),
     "memspan.memory": ("Memory", "load_memory"),

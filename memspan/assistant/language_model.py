@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from memspan.assistant import prompts
-from memspan.assistant.reader import ReadProgress, TextReader
+from memspan.assistant.progress import ReadProgress
+from memspan.assistant.reader import TextReader
 from memspan.assistant.retriever import BUDGET, RERANKED, RetrievedPassage, Retriever, within_budget
 from memspan.assistant.streaming import StreamedText
 from memspan.data.documents import Document
@@ -113,25 +114,28 @@ class LanguageModel:
         *,
         source: str | None = None,
         progress: Callable[[ReadProgress], None] | None = None,
+        check: bool = False,
     ) -> Memory:
         """Reads a text of any length, in constant device memory, to the end of `memory`; returns that memory.
 
         A source that was read before is continued where reading stopped, so an interrupted call can be repeated, and a
-        file that has grown costs only its new part. Each chunk is kept as soon as it is read.
+        file that has grown costs only its new part. Each chunk is kept as soon as it is read. A file that was read to
+        its end and has the size, the times of change and the path it had then is not opened again.
 
         Args:
             text: a string, a document of `open_documents`, or the consecutive chunks of one text.
             memory: the memory to append to; None makes a new one in RAM.
             source: the name under which the text is remembered; a document has its own, other texts get "text",
                 "text-2" and so on.
-            progress: called after each chunk.
+            progress: called after each batch of segments, and about twice a second within a batch of a slow model.
+            check: compare the text of a file with what was read even if the file seems unchanged.
 
         Raises:
             UsageError: a source of this name begins with another text.
             ForeignMemory: the memory was made with another model.
         """
         memory = self.new_memory() if memory is None else memory
-        self.reader.read(text, memory, source=source, progress=progress)
+        self.reader.read(text, memory, source=source, progress=progress, check=check)
         return memory
 
     def remember(self, memory: Memory, text: str, *, source: str, kind: str = "exchange", **meta: Any) -> None:

@@ -2,33 +2,18 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from memspan.assistant.progress import ReadingMeter, ReadProgress
 from memspan.data.chunking import in_chunks
 from memspan.data.documents import Document
 from memspan.errors import UsageError
 from memspan.memory import EncodedText, Fingerprint, Memory, SourceRecord
 from memspan.memory.index.encoder import CONTEXT, Encoding, KeyEncoder
 
-
-@dataclass(frozen=True)
-class ReadProgress:
-    """Progress of a call that reads one source.
-
-    Attributes:
-        source: its name.
-        tokens: read by this call so far.
-        characters: of the source read so far, by earlier calls too.
-        size: bytes of the document; None if that is unknown.
-    """
-
-    source: str
-    tokens: int
-    characters: int
-    size: int | None
+FILE = "file"  # in the meta of a source: the state of its file when it was read to the end, see `Document.state`
 
 
 class TextReader:
@@ -44,28 +29,37 @@ class TextReader:
         *,
         source: str | None = None,
         progress: Callable[[ReadProgress], None] | None = None,
+        check: bool = False,
     ) -> None:
         """Reads a text to the end of `memory`; see `LanguageModel.read`."""
         memory.check_fingerprint(self.fingerprint)
         name = _source_name(text, source, memory)
         record = memory.sources.get(name)
+        state = text.state() if isinstance(text, Document) else None
+        if not check and _is_unchanged(record, state):
+            return
         read = 0 if record is None else record.characters
-        size = text.size if isinstance(text, Document) else None
         unread = _unread(_chunks(text), name, record)
+        chunk = next(unread, None)
+        if chunk is None:
+            return
         before = _last_ids(memory, name)
-        tokens, chunk = 0, next(unread, None)
+        meter = ReadingMeter(text, name, read, progress)
         while chunk is not None:
-            encoding = self.encoder.encode(chunk, before)
+            encoding = self.encoder.encode(chunk, before, meter.within(chunk))
+            fields: dict[str, Any] = {"source": name, "start": read, "complete": False}
             try:
                 following = next(unread, None)
             except BaseException:  # whatever stops the stream, Ctrl-C included: the chunk that was read is kept
-                memory.append([_encoded_text(encoding, chunk, source=name, start=read, complete=False)])
+                memory.append([_encoded_text(encoding, chunk, **fields)])
                 raise
-            memory.append([_encoded_text(encoding, chunk, source=name, start=read, complete=following is None)])
+            if following is None:
+                unchanged = isinstance(text, Document) and state is not None and text.state() == state
+                fields.update(complete=True, meta={FILE: state} if unchanged else {})
+            memory.append([_encoded_text(encoding, chunk, **fields)])
             before = [*before, *encoding.ids.tolist()][-CONTEXT:]
-            read, tokens, chunk = read + len(chunk), tokens + len(encoding.ids), following
-            if progress is not None:
-                progress(ReadProgress(name, tokens, read, size))
+            meter.keep(chunk, len(encoding.ids))
+            read, chunk = read + len(chunk), following
 
     def remember(self, memory: Memory, text: str, *, source: str, kind: str, meta: dict[str, Any]) -> None:
         """Reads one short, complete text in one commit; see `LanguageModel.remember`."""
@@ -74,17 +68,34 @@ class TextReader:
         memory.append([_encoded_text(encoding, text, source=source, start=0, complete=True, kind=kind, meta=meta)])
 
 
+def _is_unchanged(record: SourceRecord | None, state: str | None) -> bool:
+    """Whether a document was read to its end when its file was as it is now."""
+    return record is not None and record.complete and state is not None and record.meta.get(FILE) == state
+
+
 def _source_name(text: str | Document | Iterable[str], source: str | None, memory: Memory) -> str:
-    """`source` if there is one, else the document's own name, else the first of "text", "text-2" ... that is free."""
+    """`source` if there is one, else the document's own name, else "text", "text-2" and so on."""
     if source is not None:
         return source
     if isinstance(text, Document):
         return text.source
-    name, count = "text", 1
-    while name in memory.sources:
-        count += 1
-        name = f"text-{count}"
-    return name
+    return _free_name(memory)
+
+
+def _free_name(memory: Memory) -> str:
+    """A name that is free: "text", or "text-N", where N-1 is taken. Found by bisection: a memory may hold thousands."""
+
+    def name(number: int) -> str:
+        return "text" if number == 1 else f"text-{number}"
+
+    sources, free = memory.sources, 1
+    while name(free) in sources:
+        free *= 2
+    taken = free // 2
+    while free - taken > 1:
+        middle = (taken + free) // 2
+        taken, free = (middle, free) if name(middle) in sources else (taken, middle)
+    return name(free)
 
 
 def _encoded_text(encoding: Encoding, text: str, **fields: Any) -> EncodedText:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from memspan.assistant.language_model import LanguageModel
-    from memspan.assistant.reader import ReadProgress
+    from memspan.assistant.progress import ReadProgress
     from memspan.data.documents import Document, Skipped
     from memspan.memory import Memory
 

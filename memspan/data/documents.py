@@ -7,11 +7,14 @@ that stream at paragraph, line or sentence ends.
 """
 
 import codecs
+import hashlib
+import json
 import os
 import re
 import shutil
 import sys
 import tempfile
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +28,8 @@ from memspan.data.formats.base import NO_PERMISSION
 from memspan.data.formats.text import TEXT
 from memspan.errors import UnreadableSource, UsageError
 
+SETTLED_NS = 2_000_000_000  # file systems count time in steps of up to 2 s: a file may change twice within one
+
 
 @dataclass(frozen=True)
 class Document:
@@ -37,6 +42,9 @@ class Document:
         size: bytes on disk; None for standard input.
         kind: the kind of source that the text becomes in a memory.
         packed: whether `size` does not tell the length of the text.
+        state: a hash of the path, identity, size and times of change of the file as it is now, and of the encoding it is
+            read with: while it stays the same, so does the text. None where that is not certain: there is no file, or
+            it changed within the last seconds, and may change again without another time.
     """
 
     source: str
@@ -44,6 +52,7 @@ class Document:
     size: int | None
     kind: str = "document"
     packed: bool = False
+    state: Callable[[], str | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -151,7 +160,21 @@ def _document(source: FileSource, format: Format, size: int | None) -> Document:
     """The document behind `source`. Raises UnreadableSource if its text does not begin."""
     chunks = partial(_chunks, source, format)
     any(chunk.strip() for chunk in chunks())  # reads as far as the first words
-    return Document(source.name, chunks, size, packed=format.packed)
+    state = (lambda: None) if size is None else partial(_file_state, source)
+    return Document(source.name, chunks, size, packed=format.packed, state=state)
+
+
+def _file_state(source: FileSource) -> str | None:
+    """See `Document.state`."""
+    try:
+        status = os.stat(source.path)
+    except OSError:
+        return None
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < SETTLED_NS:
+        return None
+    times = (status.st_mtime_ns, status.st_ctime_ns)
+    facts = [os.path.realpath(source.path), status.st_ino, status.st_size, *times, source.encoding]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 def _chunks(source: FileSource, format: Format) -> Iterator[str]:

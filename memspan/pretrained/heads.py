@@ -4,7 +4,7 @@ A head is (layer, query head); several query heads share one key-value head (gro
 Letters: B batch, S tokens, G key-value heads kept, H query heads chosen, K head size.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -36,9 +36,9 @@ class _LastLayerReached(Exception):
 class _Tap(MemoryCache):
     """A cache for one forward pass over independent segments that records the inputs of the attention of some layers."""
 
-    def __init__(self, layers: int, recorded_layers: frozenset[int]) -> None:
+    def __init__(self, layers: int, recorded_layers: frozenset[int], on_layer: Callable[[float], None] | None) -> None:
         super().__init__([keep_everything()] * layers)
-        self.recorded_layers, self.last = recorded_layers, max(recorded_layers)
+        self.recorded_layers, self.last, self.on_layer = recorded_layers, max(recorded_layers), on_layer
         self.inputs: dict[int, _Inputs] = {}
 
     def begin(self, length: int, valid: Tensor | None) -> ForwardStep:
@@ -51,6 +51,8 @@ class _TapStep(ForwardStep):
         self._tap = tap
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rotate: Rotate | None, **options: Any) -> Tensor:
+        if self._tap.on_layer is not None:
+            self._tap.on_layer(layer / (self._tap.last + 1))
         if layer in self._tap.recorded_layers:
             scale = q.shape[3] ** -0.5 if options["scale"] is None else options["scale"]
             self._tap.inputs[layer] = _Inputs(q, k, float(scale))
@@ -100,8 +102,14 @@ class HeadReader:
         return layer, query_head // (self.query_heads // self.key_heads)
 
     @torch.inference_mode()
-    def _attention_inputs(self, ids: Tensor, layers: frozenset[int], valid: Tensor | None) -> dict[int, _Inputs]:
-        tap = _Tap(self.layers, layers)
+    def _attention_inputs(
+        self,
+        ids: Tensor,
+        layers: frozenset[int],
+        valid: Tensor | None,
+        on_layer: Callable[[float], None] | None = None,
+    ) -> dict[int, _Inputs]:
+        tap = _Tap(self.layers, layers, on_layer)
         try:
             self._attachment.base(
                 input_ids=ids, attention_mask=valid, **{self._attachment.cache_name: tap}, use_cache=True
@@ -110,12 +118,19 @@ class HeadReader:
             return tap.inputs
         raise AssertionError("the forward pass never reached the last layer that was needed")
 
-    def keys(self, ids: Tensor, heads: Sequence[Head], valid: Tensor | None = None) -> Tensor:
+    def keys(
+        self,
+        ids: Tensor,
+        heads: Sequence[Head],
+        valid: Tensor | None = None,
+        on_layer: Callable[[float], None] | None = None,
+    ) -> Tensor:
         """Un-rotated keys (B, S, G, K) of the key-value heads `heads` for segments `ids` (B, S) int64.
 
-        `valid` (B, S) is zero at padding. Layers above the last of `heads` are not run.
+        `valid` (B, S) is zero at padding. Layers above the last of `heads` are not run. `on_layer` is called in each
+        layer with the share of the layers before it, 0 to 1.
         """
-        inputs = self._attention_inputs(ids, frozenset(layer for layer, _ in heads), valid)
+        inputs = self._attention_inputs(ids, frozenset(layer for layer, _ in heads), valid, on_layer)
         return torch.stack([inputs[layer].k[:, head] for layer, head in heads], 2)
 
     def queries(self, ids: Tensor, heads: Sequence[Head], valid: Tensor | None = None) -> Tensor:

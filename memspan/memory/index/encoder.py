@@ -1,7 +1,9 @@
 """The encoder of texts and questions: token ids, passages, and keys and queries of the model's retrieval heads."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -22,6 +24,7 @@ CONTEXT = (
 )
 SEGMENTS_AT_ONCE = 4
 PASSAGE = 256  # tokens at most, by the average characters per token of the text
+REPORT_SECONDS = 0.5  # within a batch that takes longer, progress is reported so often
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,13 @@ class KeyEncoder:
         self._groups = tuple(self.key_heads.index(reader.key_head(head)) for head in self.heads)
         self.sink = sink_of(tokenizer)
 
-    def encode(self, text: str, before: Sequence[int] = ()) -> Encoding:
+    def encode(
+        self, text: str, before: Sequence[int] = (), progress: Callable[[int, int], None] | None = None
+    ) -> Encoding:
         """The encoding of `text`; the last of the ids `before` it are the context of its first tokens.
+
+        `progress` is called with the tokens encoded so far and all tokens of `text`: after every batch of segments, and
+        within a batch of a slow model about twice a second, by the layers that the batch has passed.
 
         Raises MemspanError if the model computes numbers that are not finite.
         """
@@ -64,7 +72,7 @@ class KeyEncoder:
         ids = np.array(tokens, np.int32)
         ends = np.array([end for _, end in spans], np.int64)
         passages = _passages(text, ends)
-        keys = self._keys(ids.tolist(), list(before))
+        keys = self._keys(ids.tolist(), list(before), progress)
         try:
             quantised, scales = quantise(keys)
         except ValueError as error:
@@ -84,7 +92,9 @@ class KeyEncoder:
         scaled = queries.float().cpu().numpy() * np.float32(self.reader.scale)
         return HeadQuery(scaled, self._groups)
 
-    def _keys(self, ids: list[int], before: list[int]) -> NDArray[np.float32]:
+    def _keys(
+        self, ids: list[int], before: list[int], progress: Callable[[int, int], None] | None
+    ) -> NDArray[np.float32]:
         """Keys (T, G, K), from independent overlapping segments, those of equal length in batches."""
         out = np.empty((len(ids), len(self.key_heads), self.reader.head_size), np.float32)
         stream, offset = before[-CONTEXT:] + ids, len(before[-CONTEXT:])
@@ -96,10 +106,30 @@ class KeyEncoder:
             for first in range(0, len(equally_long), SEGMENTS_AT_ONCE):
                 batch = equally_long[first : first + SEGMENTS_AT_ONCE]
                 rows = torch.tensor([[self.sink, *tokens] for tokens, _, _ in batch], device=self.reader.device)
-                keys = self.reader.keys(rows, self.key_heads).float().cpu().numpy()
+                done, end_of_batch = batch[0][1] - offset, batch[-1][2] - offset
+                keys_of = self.reader.keys
+                if progress is not None:
+                    on_layer = _share_of_batch(progress, done, end_of_batch, len(ids))
+                    keys_of = partial(self.reader.keys, on_layer=on_layer)
+                keys = keys_of(rows, self.key_heads).float().cpu().numpy()
                 for row, (_, start, end) in zip(keys, batch, strict=True):
                     out[start - offset : end - offset] = row[len(row) - (end - start) :]
+                if progress is not None:
+                    progress(end_of_batch, len(ids))
         return out
+
+
+def _share_of_batch(progress: Callable[[int, int], None], done: int, end: int, total: int) -> Callable[[float], None]:
+    """A function of the share of a batch that is computed; it reports the tokens, each `REPORT_SECONDS` at most."""
+    due = time.monotonic() + REPORT_SECONDS
+
+    def report(share: float) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + REPORT_SECONDS
+            progress(done + int(share * (end - done)), total)
+
+    return report
 
 
 def sink_of(tokenizer: Any) -> int:
