@@ -23,10 +23,14 @@ class Crash(BaseException):
 
 
 class System:
-    """`os`, with `before(number, name, args)` called ahead of the n-th call and `after` behind it."""
+    """`os`, with `before(number, name)` called ahead of the n-th call and `after(name, args, result)` behind it.
+
+    The args of `after` are whole paths, also where the call took a name in an open folder.
+    """
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self._opened: dict[int, Path] = {}
         self.before: Callable[[int, str], None] = lambda number, name: None
         self.after: Callable[[str, tuple[Any, ...], Any], None] = lambda name, args, result: None
 
@@ -44,10 +48,23 @@ class System:
                     real(*args)
                 raise
             result = real(*args, **kwargs)
-            self.after(name, args, result)
+            paths = self._whole_paths(args, kwargs)
+            if name == "open":
+                self._opened[result] = paths[0]
+            self.after(name, paths, result)
             return result
 
         return call
+
+    def _whole_paths(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """The args of a call with whole paths for names in open folders."""
+        folders = [kwargs.get("dir_fd", kwargs.get("src_dir_fd")), kwargs.get("dst_dir_fd")]
+        paths = [
+            Path(arg) if folder is None else self._opened[folder] / arg
+            for arg, folder in zip(args, folders, strict=False)
+            if isinstance(arg, str | Path)
+        ]
+        return (*paths, *args[len(paths) :])
 
 
 @contextmanager
@@ -111,7 +128,7 @@ class Disk:
     def after(self, name: str, args: tuple[Any, ...], result: Any) -> None:
         """Note what a call of the system did."""
         if name == "open":
-            self._opened[result] = Path(args[0])
+            self._opened[result] = args[0]
             self._held.append(os.dup(result))
         elif name == "fsync":
             path = self._opened[args[0]]

@@ -4,6 +4,10 @@ A file is written under a temporary name, flushed, renamed into place, and its f
 power cut there is the whole old file or the whole new one. A file is read only if it is a regular file of the
 expected size and checksum, so that a pipe, a link or a foreign file can neither block nor deceive the reader.
 
+A folder is opened for each access, and the names of its files are looked up in the folder that was opened. No link is
+followed, neither for a file nor for a folder of the memory: the user may choose a path that leads through links, but
+what lies in a memory cannot lead out of it.
+
 Errors of the operating system are raised as `MemspanError`, with the path and the way out.
 """
 
@@ -11,162 +15,277 @@ import errno
 import hashlib
 import mmap
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from filelock import FileLock, Timeout
 
-from memspan.errors import DamagedMemory, MemoryLocked, MemspanError
+from memspan.errors import DamagedMemory, MemoryLocked, MemspanError, UsageError
 
 Bytes: TypeAlias = bytes | memoryview | mmap.mmap
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
-TEMPORARY = ".tmp"  # how the name of an unfinished file ends; it begins with a dot
 MAPPED_FROM = 256 * 1024  # bytes; a mapping holds a file descriptor, so smaller files are read instead
 CHUNK = 1024 * 1024  # bytes read and hashed at a time
+# Whether the system looks up names in an open folder. Where it does not (Windows), links are looked for before each access.
+BY_DESCRIPTOR = {os.open, os.stat, os.mkdir, os.unlink, os.link, os.rename, os.chmod} <= os.supports_dir_fd and {
+    os.listdir,
+    os.chmod,
+} <= os.supports_fd
+
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")  # the name of a file that is being written
 
 # Absent on some systems, where they are not needed.
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
+_FOLDER = os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_DIRECTORY", 0)
 
 
-def write(path: Path, chunks: Iterable[Bytes]) -> tuple[int, str]:
-    """Write a file at `path`, replacing any other; when this returns, it survives a power cut.
+class _OpenFolder(NamedTuple):
+    """An open folder: `prefix` and a name, with `descriptor` as `dir_fd`, mean a file in it."""
 
-    Returns:
-        The bytes written, and their sha256 in hex.
+    descriptor: int | None  # None where the system looks up whole paths only; `prefix` is then the path
+    prefix: str
 
-    Raises:
-        MemspanError: the system refused. Nothing is left behind; `path` is as it was, unless the last step, the flush
-            of the folder, was the one that failed.
+
+@dataclass(frozen=True)
+class Directory:
+    """A folder of a memory, and the files in it, by their names.
+
+    Every method raises DamagedMemory if the folder, or the one that it lies in, is a link or no folder.
+
+    Attributes:
+        path: absolute, with all links resolved as they were when the memory was opened.
+        parent: the folder of the memory that it lies in; None for the memory's own folder, which the user chose.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
-    with explained("write", path):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY, FILE_MODE)
+
+    path: Path
+    parent: "Directory | None" = None
+
+    def write(self, name: str, chunks: Iterable[Bytes]) -> tuple[int, str]:
+        """Write a file, replacing any other; when this returns, it survives a power cut.
+
+        Returns:
+            The bytes written, and their sha256 in hex.
+
+        Raises:
+            MemspanError: the system refused. Nothing is left behind; the file is as it was, unless the last step, the
+                flush of the folder, was the one that failed.
+        """
+        temporary = f".{name}.{secrets.token_hex(4)}.tmp"
+        with explained("write", self.path / name), self._opened() as (folder, prefix):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY
+            descriptor = os.open(prefix + temporary, flags, FILE_MODE, dir_fd=folder)
+            try:
+                written = _fill(descriptor, chunks)
+                os.replace(prefix + temporary, prefix + name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(prefix + temporary, dir_fd=folder)
+                raise
+            _flush_folder(folder)
+        return written
+
+    def link(self, name: str, source: "Directory", source_name: str) -> bool:
+        """Give a file of another folder a second name here, durably; False where that cannot be: it must be copied."""
         try:
-            written = _fill(descriptor, chunks)
-            os.chmod(temporary, FILE_MODE)  # the umask may have taken bits away
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
+            with source._opened() as (theirs, prefix), self._opened() as (ours, our_prefix):
+                if not stat.S_ISREG(os.lstat(prefix + source_name, dir_fd=theirs).st_mode):
+                    return False
+                os.link(
+                    prefix + source_name,
+                    our_prefix + name,
+                    src_dir_fd=theirs,
+                    dst_dir_fd=ours,
+                    follow_symlinks=False,
+                )
+        except (OSError, DamagedMemory):  # no links on this file system, another disk, or the source is gone
+            return False
+        self.flush()
+        return True
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Read a small file of at most `limit` bytes.
+
+        Raises:
+            FileNotFoundError: there is none.
+            DamagedMemory: it is no regular file, or larger than `limit`.
+            MemspanError: the system refused.
+        """
+        with self._opened_file(name) as (descriptor, size):
+            if size > limit:
+                raise DamagedMemory(f"{self.path / name} must have at most {limit} bytes, got {size}. {WAY_OUT}")
+            return b"".join(_chunks(descriptor, size))
+
+    def read_verified(self, name: str, size: int, sha256: str) -> Bytes:
+        """Read or map a file after checking its size in bytes and its checksum.
+
+        Raises:
+            FileNotFoundError: there is none.
+            DamagedMemory: it is no regular file, or not the one that was written.
+            MemspanError: the system refused.
+        """
+        path = self.path / name
+        with self._opened_file(name) as (descriptor, actual):
+            if actual != size:
+                raise DamagedMemory(f"{path} must have {size} bytes, got {actual}. {WAY_OUT}")
+            if size < MAPPED_FROM:
+                content: Bytes = b"".join(_chunks(descriptor, size))
+                digest = hashlib.sha256(content).hexdigest()
+            else:
+                # Read before it is mapped: a bad sector is then an error, where touching a mapping would kill the process.
+                hasher = hashlib.sha256()
+                for chunk in _chunks(descriptor, size):
+                    hasher.update(chunk)
+                digest = hasher.hexdigest()
+                content = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+        if digest != sha256:
+            raise DamagedMemory(f"{path} does not match its checksum. {WAY_OUT}")
+        return content
+
+    def remove(self, name: str) -> None:
+        """Delete a file if it is there. Not durable before `flush`."""
+        with explained("delete", self.path / name), suppress(FileNotFoundError), self._opened() as (folder, prefix):
+            os.unlink(prefix + name, dir_fd=folder)
+
+    def flush(self) -> None:
+        """Make the creations, renames and deletions in the folder durable."""
+        with explained("write", self.path), self._opened() as (folder, _):
+            _flush_folder(folder)
+
+    def make(self) -> None:
+        """Make the folder, and those above it, accessible to the owner only; an existing one is closed to others if
+        possible."""
+        with explained("create", self.path):
+            if not self.exists():
+                above = self.parent or Directory(self.path.parent)
+                if not above.path.is_dir():
+                    above.make()
+                with suppress(FileExistsError), above._opened() as (folder, prefix):
+                    os.mkdir(prefix + self.path.name, FOLDER_MODE, dir_fd=folder)
+                    os.chmod(prefix + self.path.name, FOLDER_MODE, dir_fd=folder)  # the umask may have taken bits away
+                    _flush_folder(folder)
+            with self._opened() as (folder, prefix), suppress(PermissionError):
+                # A mount point may belong to another user; the files in it are private.
+                os.chmod(prefix if folder is None else folder, FOLDER_MODE)
+
+    def exists(self) -> bool:
+        """Whether there is the folder.
+
+        Raises:
+            UsageError: there is a file.
+        """
+        with explained("read", self.path):
+            try:
+                status = os.lstat(self.path)
+            except FileNotFoundError:
+                return False
+        if _is_link(status):
+            raise self._no_folder()
+        if not stat.S_ISDIR(status.st_mode):
+            raise UsageError(f"{self.path} is a file; a memory is a folder. Choose another path.")
+        return True
+
+    def status(self, name: str) -> os.stat_result | None:
+        """The status of a file, without following a link; None if there is nothing."""
+        with explained("read", self.path / name), suppress(FileNotFoundError), self._opened() as (folder, prefix):
+            return os.lstat(prefix + name, dir_fd=folder)
+        return None
+
+    def check_regular(self, name: str) -> None:
+        """Refuse what is no regular file; a file that is missing may be made. Raises DamagedMemory."""
+        status = self.status(name)
+        if status is not None and not stat.S_ISREG(status.st_mode):
+            raise DamagedMemory(f"{self.path / name} is not a regular file. {WAY_OUT}")
+
+    def names(self) -> list[str]:
+        """The names in the folder, sorted; none if there is no such folder."""
+        with explained("read", self.path), suppress(FileNotFoundError), self._opened() as (folder, prefix):
+            return sorted(os.listdir(prefix if folder is None else folder))
+        return []
+
+    def sizes(self) -> dict[str, int]:
+        """The names in the folder that are no folders themselves, sorted, with their bytes; none without the folder."""
+        sizes = {}
+        with explained("read", self.path), suppress(FileNotFoundError), self._opened() as (folder, prefix):
+            for name in sorted(os.listdir(prefix if folder is None else folder)):
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    entry = os.lstat(prefix + name, dir_fd=folder)
+                    if not stat.S_ISDIR(entry.st_mode):
+                        sizes[name] = entry.st_size
+        return sizes
+
+    @contextmanager
+    def _opened(self) -> Iterator[_OpenFolder]:
+        """Open the folder, without following a link. Raises OSError or DamagedMemory."""
+        if not BY_DESCRIPTOR:
+            if self.parent is not None:
+                with self.parent._opened():
+                    pass
+            if _is_link(os.lstat(self.path)):
+                raise self._no_folder()
+            yield _OpenFolder(None, f"{self.path}{os.sep}")
+            return
+        descriptor = self._descriptor()
+        try:
+            yield _OpenFolder(descriptor, "")
+        finally:
+            os.close(descriptor)
+
+    def _descriptor(self) -> int:
+        try:
+            if self.parent is None:
+                return os.open(self.path, _FOLDER)
+            with self.parent._opened() as (folder, prefix):
+                return os.open(prefix + self.path.name, _FOLDER, dir_fd=folder)
+        except OSError as error:
+            if error.errno in _NOT_THE_KIND:
+                raise self._no_folder() from error
             raise
-        _flush_folder(path.parent)
-    return written
 
+    def _no_folder(self) -> DamagedMemory:
+        if not os.path.islink(self.path):
+            return DamagedMemory(f"{self.path} is not a folder. {WAY_OUT}")
+        return DamagedMemory(
+            f"{self.path} is a link, and memspan follows no links inside a memory: nothing behind it was read or changed. "
+            "Put the folder itself in its place; a memory can move to another disk as a whole, with a link to the whole."
+        )
 
-def link(source: Path, path: Path) -> bool:
-    """Give the file `source` a second name, durably; False where that is impossible, and the file must be copied."""
-    try:
-        os.link(source, path, follow_symlinks=False)
-    except OSError:  # no links on this file system, another disk, or `source` is gone: the copy tells them apart
-        return False
-    with explained("write", path):
-        _flush_folder(path.parent)
-    return True
-
-
-def read(path: Path, limit: int) -> bytes:
-    """Read a small file of at most `limit` bytes.
-
-    Raises:
-        FileNotFoundError: there is none.
-        DamagedMemory: it is no regular file, or larger than `limit`.
-        MemspanError: the system refused.
-    """
-    with _opened(path) as (descriptor, size):
-        if size > limit:
-            raise DamagedMemory(f"{path} must have at most {limit} bytes, got {size}. {WAY_OUT}")
-        return b"".join(_chunks(descriptor, size))
-
-
-def read_verified(path: Path, size: int, sha256: str) -> Bytes:
-    """Read or map a file after checking its size in bytes and its checksum.
-
-    Raises:
-        FileNotFoundError: there is none.
-        DamagedMemory: it is no regular file, or not the one that was written.
-        MemspanError: the system refused.
-    """
-    with _opened(path) as (descriptor, actual):
-        if actual != size:
-            raise DamagedMemory(f"{path} must have {size} bytes, got {actual}. {WAY_OUT}")
-        if size < MAPPED_FROM:
-            content: Bytes = b"".join(_chunks(descriptor, size))
-            digest = hashlib.sha256(content).hexdigest()
-        else:
-            # Read before it is mapped: a bad sector is then an error, where touching a mapping would kill the process.
-            hasher = hashlib.sha256()
-            for chunk in _chunks(descriptor, size):
-                hasher.update(chunk)
-            digest = hasher.hexdigest()
-            content = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
-    if digest != sha256:
-        raise DamagedMemory(f"{path} does not match its checksum. {WAY_OUT}")
-    return content
-
-
-def remove(path: Path) -> None:
-    """Delete a file if it is there. Not durable before `flush_folder`."""
-    with explained("delete", path), suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-def flush_folder(path: Path) -> None:
-    """Make the creations, renames and deletions in a folder durable."""
-    with explained("write", path):
-        _flush_folder(path)
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, accessible to the owner only; an existing one is closed to others if possible."""
-    with explained("create", path):
-        if not path.parent.is_dir():
-            make_folder(path.parent)
+    @contextmanager
+    def _opened_file(self, name: str) -> Iterator[tuple[int, int]]:
+        """Open a regular file; yields its descriptor and its size in bytes. Follows no link and waits for no pipe."""
+        path = self.path / name
+        no_file = DamagedMemory(f"{path} is not a regular file. {WAY_OUT}")
         try:
-            os.mkdir(path, FOLDER_MODE)
-        except FileExistsError:
-            with suppress(PermissionError):  # a mount point may belong to another user; the files in it are private
-                os.chmod(path, FOLDER_MODE)
-        else:
-            os.chmod(path, FOLDER_MODE)  # the umask may have taken bits away
-            _flush_folder(path.parent)
+            with self._opened() as (folder, prefix):
+                descriptor = os.open(prefix + name, os.O_RDONLY | _NO_FOLLOW | _NO_WAIT | _BINARY, dir_fd=folder)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
+        except OSError as error:
+            if error.errno in _NOT_THE_KIND:
+                raise no_file from error
+            raise _explanation("read", path, error) from error
+        with explained("read", path):
+            try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise no_file
+                yield descriptor, status.st_size
+            finally:
+                os.close(descriptor)
 
 
-def status(path: Path) -> os.stat_result | None:
-    """The status of a path, without following a link; `None` if there is nothing."""
-    with explained("read", path):
-        try:
-            return os.lstat(path)
-        except FileNotFoundError:
-            return None
-
-
-def names(path: Path) -> list[str]:
-    """The names in a folder, sorted; none if there is no such folder."""
-    with explained("read", path):
-        try:
-            return sorted(os.listdir(path))
-        except FileNotFoundError:
-            return []
-
-
-def sizes(path: Path) -> dict[Path, int]:
-    """Everything in a folder that is no folder itself, sorted, with its bytes; nothing if there is no such folder."""
-    entries = {path / name: status(path / name) for name in names(path)}
-    return {
-        file: entry.st_size for file, entry in entries.items() if entry is not None and not stat.S_ISDIR(entry.st_mode)
-    }
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a file of this name is one that `write` has not finished."""
-    return name.startswith(".") and name.endswith(TEMPORARY)
+def unfinished(name: str) -> str | None:
+    """The name of the file that `write` was writing under this temporary name; None if it is no such name."""
+    match = _TEMPORARY.fullmatch(name)
+    return None if match is None else match["name"]
 
 
 @contextmanager
@@ -205,6 +324,8 @@ def explained(action: str, path: Path) -> Iterator[None]:
 
 WAY_OUT = "Nothing from this memory was used; restore it from a copy, or read the documents again into a new one."
 
+# Errors of opening what is a link, or no folder, or no file. Systems differ in which it is.
+_NOT_THE_KIND = {errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO}
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_RIGHT = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -228,6 +349,8 @@ def _fill(descriptor: int, chunks: Iterable[Bytes]) -> tuple[int, str]:
             hasher.update(chunk)
             size += len(chunk)
             _write_all(descriptor, memoryview(chunk))
+        if BY_DESCRIPTOR:
+            os.chmod(descriptor, FILE_MODE)  # the umask may have taken bits away
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -239,35 +362,15 @@ def _write_all(descriptor: int, content: memoryview) -> None:
         content = content[os.write(descriptor, content) :]
 
 
-def _flush_folder(path: Path) -> None:
-    if os.name == "nt":  # Windows opens no folders, and journals renames
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
+def _flush_folder(descriptor: int | None) -> None:
+    if descriptor is not None:  # Windows opens no folders, and journals renames
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[int, int]]:
-    """Open a regular file; yields its descriptor and its size in bytes. Follows no link and waits for no pipe."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW | _NO_WAIT | _BINARY)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENXIO, errno.ENOTDIR}:
-            raise DamagedMemory(f"{path} is not a regular file. {WAY_OUT}") from error
-        raise _explanation("read", path, error) from error
-    with explained("read", path):
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise DamagedMemory(f"{path} is not a regular file. {WAY_OUT}")
-            yield descriptor, status.st_size
-        finally:
-            os.close(descriptor)
+def _is_link(status: os.stat_result) -> bool:
+    """Whether it is a symbolic link, or a junction of Windows."""
+    junction = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
+    return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) == (junction or -1)
 
 
 def _chunks(descriptor: int, size: int) -> Iterator[bytes]:

@@ -9,9 +9,9 @@ unfinished                there while the folder is being made; such a folder ho
 """
 
 import os
+import re
 import secrets
 import sqlite3
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
@@ -20,8 +20,8 @@ from pathlib import Path
 from memspan.errors import DamagedMemory, MemspanError, UsageError
 from memspan.memory.index.bm25 import WordIndex
 from memspan.memory.store import files
-from memspan.memory.store.files import WAY_OUT
-from memspan.memory.store.index_file import IndexFile
+from memspan.memory.store.files import WAY_OUT, Directory
+from memspan.memory.store.index_file import INDEX_FILES, IndexFile
 from memspan.memory.store.manifest import (
     Fingerprint,
     Manifest,
@@ -37,7 +37,11 @@ LOCK_SECONDS = 10.0  # how long a writer waits for another
 
 _MANIFEST = "manifest.json"
 _LARGEST_MANIFEST = 64 * 1024 * 1024  # bytes; a shard takes about 200 of them
+_UNFINISHED_MARK = "unfinished"
+_LOCK = "lock"
 _SUFFIX = ".safetensors"
+_SHARD_FILE = re.compile(rf"[0-9a-f]{{32}}{re.escape(_SUFFIX)}")
+_FILES = {_MANIFEST, _UNFINISHED_MARK, *INDEX_FILES}  # that are written beside the shards
 _UNFINISHED = b"The memory was not saved to its end and holds nothing. Save it here again, or delete the folder.\n"
 
 
@@ -51,10 +55,9 @@ class Folder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.realpath(path))
-        self.index = IndexFile(self.path)
-        self._shards = self.path / "parts"
-        self._manifest = self.path / _MANIFEST
-        self._unfinished = self.path / "unfinished"
+        self._top = Directory(self.path)
+        self._parts = Directory(self.path / "parts", self._top)
+        self.index = IndexFile(self._top)
 
     @staticmethod
     def is_memory(path: str | os.PathLike[str]) -> bool:
@@ -68,9 +71,10 @@ class Folder:
             UsageError: there is no such folder.
             MemoryLocked: another writer did not finish in time.
         """
-        if not self._exists():  # the lock would make it
+        if not self._top.exists():  # the lock would make it
             raise self._nothing_here()
-        return files.locked(self.path / "lock", LOCK_SECONDS if seconds is None else seconds)
+        self._top.check_regular(_LOCK)
+        return files.locked(self.path / _LOCK, LOCK_SECONDS if seconds is None else seconds)
 
     # ---- reading
 
@@ -82,17 +86,17 @@ class Folder:
             DamagedMemory: it is not what was written.
             ForeignMemory: another version of memspan wrote it.
         """
-        if not self._exists():
+        if not self._top.exists():
             raise self._nothing_here()
-        if files.status(self._unfinished) is not None:
+        if self._top.status(_UNFINISHED_MARK) is not None:
             raise UsageError(f"the saving of a memory to {self.path} was interrupted; save it there again.")
         try:
-            raw = files.read(self._manifest, _LARGEST_MANIFEST)
+            raw = self._top.read(_MANIFEST, _LARGEST_MANIFEST)
         except FileNotFoundError:
-            if files.names(self._shards):
-                raise DamagedMemory(f"{self._manifest} is missing. {WAY_OUT}") from None
+            if self._parts.names():
+                raise DamagedMemory(f"{self.path / _MANIFEST} is missing. {WAY_OUT}") from None
             raise self._nothing_here() from None
-        return parse(raw, self._manifest)
+        return parse(raw, self.path / _MANIFEST)
 
     def load(self, opened: Iterable[Shard] = ()) -> tuple[Manifest, tuple[Shard, ...]]:
         """The manifest and its shards, verified; those in `opened` that it still names are not read again.
@@ -121,29 +125,22 @@ class Folder:
         Raises:
             UsageError: there is something other than a folder.
         """
-        names = files.names(self.path) if self._exists() else []
-        return self._unfinished.name in names or all(name == "lock" or files.is_temporary(name) for name in names)
+        names = self._top.names() if self._top.exists() else []
+        return _UNFINISHED_MARK in names or all(name == _LOCK or files.unfinished(name) in _FILES for name in names)
 
     def nbytes(self) -> int:
         """The bytes of all its files."""
-        return sum(sum(files.sizes(folder).values()) for folder in (self.path, self._shards))
-
-    def _exists(self) -> bool:
-        """Whether there is a folder. Raises UsageError if there is something else."""
-        status = files.status(self.path)
-        if status is not None and not stat.S_ISDIR(status.st_mode):
-            raise UsageError(f"{self.path} is a file; a memory is a folder. Choose another path.")
-        return status is not None
+        return sum(sum(directory.sizes().values()) for directory in (self._top, self._parts))
 
     def _nothing_here(self) -> UsageError:
         return UsageError(f"there is no memory at {self.path}; check the path, or save one there.")
 
     def _file(self, entry: ShardEntry) -> ShardFile:
-        return ShardFile(self._shards / (entry.name + _SUFFIX), entry.sha256)
+        return ShardFile(self._parts, entry.name + _SUFFIX, entry.sha256)
 
     def _open(self, entry: ShardEntry, fingerprint: Fingerprint) -> Shard:
         file = self._file(entry)
-        shard = decode(files.read_verified(file.path, entry.bytes, entry.sha256), file)
+        shard = decode(self._parts.read_verified(file.name, entry.bytes, entry.sha256), file)
         key_shape = (len(fingerprint.heads), fingerprint.head_size)
         if (len(shard.passages), len(shard.ids), shard.keys.shape[1:]) != (entry.passages, entry.tokens, key_shape):
             raise DamagedMemory(f"{file.path} does not match its entry in the manifest. {WAY_OUT}")
@@ -154,7 +151,7 @@ class Folder:
     @contextmanager
     def claimed(self) -> Iterator[bool]:
         """Hold the lock of a folder that may not exist yet; yields whether it is vacant."""
-        files.make_folder(self.path)
+        self._top.make()
         with self.lock():
             yield self.is_vacant()
 
@@ -162,26 +159,31 @@ class Folder:
         self, fingerprint: Fingerprint, generation: int, shards: Sequence[Shard]
     ) -> tuple[Manifest, tuple[Shard, ...]]:
         """Fill a claimed, vacant folder with these shards, by hard links where the file system can. All or nothing."""
-        files.write(self._unfinished, [_UNFINISHED])
+        self._top.write(_UNFINISHED_MARK, [_UNFINISHED])
         try:
             self._clear()
-            files.make_folder(self._shards)
+            self._parts.make()
             stored = tuple([self.store([shard]) for shard in shards])
             manifest = manifest_of(fingerprint, generation, new_lineage(), stored)
-            files.write(self._manifest, [render(manifest)])
-            files.remove(self._unfinished)
-            files.flush_folder(self.path)
+            self._top.write(_MANIFEST, [render(manifest)])
+            self._top.remove(_UNFINISHED_MARK)
+            self._top.flush()
         except MemspanError:
             with suppress(MemspanError):  # the mark stays: whatever could not be cleared does not count
-                files.write(self._unfinished, [_UNFINISHED])
+                self._top.write(_UNFINISHED_MARK, [_UNFINISHED])
                 self._clear()
             raise
         return manifest, stored
 
     def _clear(self) -> None:
-        temporary = [path for path in files.sizes(self.path) if files.is_temporary(path.name)]
-        for path in [*files.sizes(self._shards), self._manifest, *self.index.paths, *temporary]:
-            files.remove(path)
+        for name in filter(_is_shard_file, self._parts.names()):
+            self._parts.remove(name)
+        for name in [
+            _MANIFEST,
+            *INDEX_FILES,
+            *(name for name in self._top.names() if files.unfinished(name) in _FILES),
+        ]:
+            self._top.remove(name)
 
     def store(self, group: Sequence[Shard]) -> Shard:
         """The contents of a group of shards as one shard with a file here; one that is here already stays."""
@@ -190,20 +192,17 @@ class Folder:
             return self._write_shard(encode(group))
         if first.file is None:
             return self._write_shard([first.raw])
-        if first.file.path.parent == self._shards and files.status(first.file.path) is not None:
+        if first.file.directory == self._parts and self._parts.status(first.file.name) is not None:
             return first
-        path = self._new_path()
-        if files.link(first.file.path, path):
-            return replace(first, file=replace(first.file, path=path))
+        file = ShardFile(self._parts, _new_name(), first.file.sha256)
+        if self._parts.link(file.name, first.file.directory, first.file.name):
+            return replace(first, file=file)
         return self._write_shard([first.raw])
 
     def _write_shard(self, chunks: Iterable[files.Bytes]) -> Shard:
-        path = self._new_path()
-        size, sha256 = files.write(path, chunks)
-        return decode(files.read_verified(path, size, sha256), ShardFile(path, sha256))
-
-    def _new_path(self) -> Path:
-        return self._shards / (secrets.token_hex(16) + _SUFFIX)
+        name = _new_name()
+        size, sha256 = self._parts.write(name, chunks)
+        return decode(self._parts.read_verified(name, size, sha256), ShardFile(self._parts, name, sha256))
 
     def publish(self, manifest: Manifest, previous: Manifest) -> None:
         """Commit: from here on the folder holds the contents of `manifest` instead of those of `previous`.
@@ -213,27 +212,26 @@ class Folder:
                 then it holds either.
         """
         try:
-            files.write(self._manifest, [render(manifest)])
+            self._top.write(_MANIFEST, [render(manifest)])
         except MemspanError:
             with suppress(MemspanError):
                 if self.manifest() == manifest:
                     # A reader may have seen it by now: its numbering must not be taken for that of the next commit.
-                    files.write(self._manifest, [render(replace(previous, lineage=new_lineage()))])
+                    self._top.write(_MANIFEST, [render(replace(previous, lineage=new_lineage()))])
             raise
 
     def clean(self) -> None:
         """Delete the files of dead writers, and the shards that the manifest does not name (joined, or forgotten)."""
         named = {entry.name + _SUFFIX for entry in self.manifest().shards}
-        for folder in (self.path, self._shards):
-            stale = [
-                path
-                for path in files.sizes(folder)
-                if files.is_temporary(path.name) or (path.suffix == _SUFFIX and path.name not in named)
-            ]
-            for path in stale:
-                files.remove(path)
-            if stale:
-                files.flush_folder(folder)
+        stale = {
+            self._top: [name for name in self._top.names() if files.unfinished(name) in _FILES],
+            self._parts: [name for name in self._parts.names() if _is_shard_file(name) and name not in named],
+        }
+        for directory, names in stale.items():
+            for name in names:
+                directory.remove(name)
+            if names:
+                directory.flush()
 
     def store_index(self, index: WordIndex, manifest: Manifest) -> bool:
         """Keep an index of these contents for the next process; False where that is not possible."""
@@ -245,3 +243,13 @@ class Folder:
         except (MemspanError, sqlite3.Error):  # a read-only folder, a full disk, a writer at work: it is only a cache
             return False
         return True
+
+
+def _new_name() -> str:
+    """A name for the file of a shard, which no other has."""
+    return secrets.token_hex(16) + _SUFFIX
+
+
+def _is_shard_file(name: str) -> bool:
+    """Whether memspan gives this name to the file of a shard, finished or not; no other file in `parts` is deleted."""
+    return _SHARD_FILE.fullmatch(files.unfinished(name) or name) is not None

@@ -4,13 +4,15 @@ import json
 import sqlite3
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from memspan.errors import MemspanError
 from memspan.memory.index.bm25 import WordIndex
 from memspan.memory.store import files
 from memspan.memory.store.manifest import Manifest
 from memspan.memory.store.snapshot import Snapshot
+
+_INDEX, _STAMP = "search.sqlite", "search.json"
+INDEX_FILES = (_INDEX, _STAMP)
 
 _LARGEST_STAMP = 4096  # bytes
 
@@ -32,15 +34,8 @@ _STAMP_FIELDS = {"lineage": str, "generation": int, "passages": int, "bytes": in
 class IndexFile:
     """The files search.sqlite and search.json in the folder of a memory. A writer holds the folder's lock."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: files.Directory) -> None:
         self._folder = folder
-        self._index = folder / "search.sqlite"
-        self._stamp = folder / "search.json"
-
-    @property
-    def paths(self) -> list[Path]:
-        """The files it consists of."""
-        return [self._index, self._stamp]
 
     def load(self, snapshot: Snapshot) -> WordIndex | None:
         """The stored index if it covers nothing but the first passages of these contents; None otherwise."""
@@ -53,14 +48,14 @@ class IndexFile:
         ):
             return None
         try:
-            content = files.read_verified(self._index, stamp.bytes, stamp.sha256)
+            content = self._folder.read_verified(_INDEX, stamp.bytes, stamp.sha256)
             return WordIndex.restore(bytes(content), stamp.passages)
         except (OSError, MemspanError, sqlite3.Error):
             return None
 
     def write(self, index: WordIndex, manifest: Manifest) -> None:
         """Store an index of the contents of `manifest`. Raises MemspanError or sqlite3.Error."""
-        size, sha256 = files.write(self._index, [index.dump()])
+        size, sha256 = self._folder.write(_INDEX, [index.dump()])
         self._write_stamp(_Stamp(manifest.lineage, manifest.generation, index.passages, size, sha256))
 
     def link(self, other: "IndexFile", lineage: str, manifest: Manifest) -> None:
@@ -70,21 +65,21 @@ class IndexFile:
         if stamp is None or stamp.lineage != lineage or stamp.passages > passages:
             return
         with suppress(MemspanError):
-            if files.link(other._index, self._index):
+            if self._folder.link(_INDEX, other._folder, _INDEX):
                 self._write_stamp(replace(stamp, lineage=manifest.lineage, generation=manifest.generation))
 
     def delete(self) -> None:
         """Delete the index, durably."""
-        for path in self.paths:
-            files.remove(path)
-        files.flush_folder(self._folder)
+        for name in INDEX_FILES:
+            self._folder.remove(name)
+        self._folder.flush()
 
     def _read_stamp(self) -> _Stamp | None:
         try:
-            fields = json.loads(files.read(self._stamp, _LARGEST_STAMP))
+            fields = json.loads(self._folder.read(_STAMP, _LARGEST_STAMP))
             return _Stamp(**{name: type_(fields[name]) for name, type_ in _STAMP_FIELDS.items()})
         except (OSError, MemspanError, ValueError, TypeError, KeyError, RecursionError):
             return None
 
     def _write_stamp(self, stamp: _Stamp) -> None:
-        files.write(self._stamp, [json.dumps(asdict(stamp)).encode()])
+        self._folder.write(_STAMP, [json.dumps(asdict(stamp)).encode()])

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspan.errors import DamagedMemory
-from memspan.memory.store.files import WAY_OUT, Bytes
+from memspan.memory.store.files import WAY_OUT, Bytes, Directory
 
 Ids: TypeAlias = NDArray[np.int32]
 Keys: TypeAlias = NDArray[np.int8]
@@ -67,8 +67,14 @@ class SourceRecord:
 class ShardFile:
     """The file that holds a shard."""
 
-    path: Path
+    directory: Directory
+    name: str
     sha256: str
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.directory.path / self.name
 
 
 @dataclass(frozen=True, eq=False)

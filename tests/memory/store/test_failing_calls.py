@@ -170,7 +170,7 @@ def test_a_temporary_name_that_is_taken_is_left_alone(quick_path: Path, monkeypa
             path = quick_path / "m" / f".{name}.guess.tmp"
             taken(path, quick_path / "victim")
             with pytest.raises(MemspanError, match="File exists"):
-                files.write(quick_path / "m" / name, [b"x"])
+                files.Directory(quick_path / "m").write(name, [b"x"])
             assert path.exists()
             path.unlink()
     assert (quick_path / "victim").read_text() == "precious"

@@ -33,7 +33,7 @@ def test_leftovers_of_the_dead_are_taken_away_and_others_files_are_not(quick_pat
     assert len(stray_files(path)) == 76
     Memory.open(path, FINGERPRINT)
     assert stray_files(path) == ["notes.txt"]
-    (path / ".search.json.0.tmp").write_bytes(b"")
+    (path / ".search.json.0a1b2c3d.tmp").write_bytes(b"")
     memory.append([encoded("two", source="b")])
     assert stray_files(path) == ["notes.txt"]
 
@@ -43,7 +43,7 @@ def test_a_writer_at_work_keeps_its_files(quick_path: Path, monkeypatch: pytest.
     memory = Memory.open(path, FINGERPRINT)
     monkeypatch.setattr(folder, "LOCK_SECONDS", 0.05)
     with folder.Folder(path).lock():
-        (path / ".manifest.json.0.tmp").write_bytes(b"half")
+        (path / ".manifest.json.0a1b2c3d.tmp").write_bytes(b"half")
         start = time.perf_counter()
         Memory.open(path, FINGERPRINT)
         for change in (lambda: memory.append([encoded("one")]), lambda: memory.forget("x")):
@@ -51,7 +51,7 @@ def test_a_writer_at_work_keeps_its_files(quick_path: Path, monkeypatch: pytest.
                 change()
             assert str(path) in str(caught.value)
         assert time.perf_counter() - start < 2
-        assert (path / ".manifest.json.0.tmp").exists()
+        assert (path / ".manifest.json.0a1b2c3d.tmp").exists()
     memory.append([encoded("one")])
 
 
@@ -95,14 +95,14 @@ def test_two_that_make_the_same_memory_at_once_share_it(quick_path: Path) -> Non
 def test_who_comes_second_overwrites_nothing(
     quick_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], Memory | None]
 ) -> None:
-    make_folder = files.make_folder
+    make = files.Directory.make
 
-    def after_somebody_else(path: Path) -> None:
-        monkeypatch.setattr(files, "make_folder", make_folder)
-        Memory.open(path, FINGERPRINT).append([encoded("first")])
-        make_folder(path)
+    def after_somebody_else(directory: files.Directory) -> None:
+        monkeypatch.setattr(files.Directory, "make", make)
+        Memory.open(directory.path, FINGERPRINT).append([encoded("first")])
+        directory.make()
 
-    monkeypatch.setattr(files, "make_folder", after_somebody_else)
+    monkeypatch.setattr(files.Directory, "make", after_somebody_else)
     refused = refusal(lambda: act(quick_path / "m"))
     assert refused is None or "is not empty" in str(refused)
     assert list(load_memory(quick_path / "m").sources) == ["a"]
