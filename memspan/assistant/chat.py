@@ -10,7 +10,7 @@ from memspan.assistant.retriever import BUDGET, RetrievedPassage, within_budget
 from memspan.assistant.streaming import StreamedText
 from memspan.data.plain_text import plain_ids
 from memspan.errors import UsageError
-from memspan.memory import Memory
+from memspan.memory import Contents, Memory
 from memspan.models.generate import Sampling
 from memspan.pretrained.decoding import Prefix
 
@@ -34,6 +34,16 @@ class Exchange:
     def text(self) -> str:
         """The text that is read into the memory."""
         return f"User: {self.user}\n\nAssistant: {self.assistant}"
+
+
+def exchanges_of(memory: Contents) -> tuple[Exchange, ...]:
+    """All exchanges that a memory holds, the oldest first."""
+    exchanges = []
+    for source in memory.sources.values():
+        match source.meta.get("turns"):
+            case [["user", str(user)], ["assistant", str(assistant)]] if source.kind == KIND:
+                exchanges.append(Exchange(source.name, user, assistant))
+    return tuple(exchanges)
 
 
 class Chat:
@@ -71,12 +81,7 @@ class Chat:
     @property
     def transcript(self) -> tuple[Exchange, ...]:
         """All exchanges that the memory holds, the oldest first."""
-        exchanges = []
-        for source in self.memory.sources.values():
-            match source.meta.get("turns"):
-                case [["user", str(user)], ["assistant", str(assistant)]] if source.kind == KIND:
-                    exchanges.append(Exchange(source.name, user, assistant))
-        return tuple(exchanges)
+        return exchanges_of(self.memory)
 
     def reply(self, text: str) -> Iterator[str]:
         """The reply to a message, in parts. When it ends, or the caller closes it early, the exchange is in the memory.
@@ -109,9 +114,10 @@ class Chat:
                 f"The message must have at most {room} tokens to fit into the window, got {alone}: shorten it."
             )
         budget = min(self.budget, (room - alone) // 2)
-        recent = self._most_recent(room - budget - alone)
+        view = self.memory.view()
+        recent = self._most_recent(exchanges_of(view), room - budget - alone)
         names = {exchange.source for exchange in recent}
-        passages = self.lm.search(self.memory, text, among=lambda passage: passage.source not in names)
+        passages = self.lm.search(view, text, among=lambda passage: passage.source not in names)
         relevant = [
             passage
             for passage in passages
@@ -125,10 +131,10 @@ class Chat:
             ids = self._ids(recent, message)
         return ids
 
-    def _most_recent(self, room: int) -> list[Exchange]:
+    def _most_recent(self, exchanges: Sequence[Exchange], room: int) -> list[Exchange]:
         """The last exchanges that fit into `room` tokens together, the oldest first."""
         recent: list[Exchange] = []
-        for exchange in reversed(self.transcript):
+        for exchange in reversed(exchanges):
             room -= self._length(exchange)
             if room < 0:
                 break

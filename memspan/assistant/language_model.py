@@ -15,7 +15,7 @@ from memspan.assistant.retriever import BUDGET, RERANKED, RetrievedPassage, Retr
 from memspan.assistant.streaming import StreamedText
 from memspan.data.documents import Document
 from memspan.errors import MemspanError, UnsupportedModel, UsageError
-from memspan.memory import Fingerprint, Memory, Passage
+from memspan.memory import Contents, Fingerprint, Memory, Passage
 from memspan.memory.index.calibration import RetrievalHeads, calibrate
 from memspan.memory.index.encoder import KeyEncoder
 from memspan.models.folders import write_checksums
@@ -147,7 +147,7 @@ class LanguageModel:
 
     def search(
         self,
-        memory: Memory,
+        memory: Contents,
         question: str,
         *,
         top: int = 8,
@@ -156,11 +156,13 @@ class LanguageModel:
     ) -> list[RetrievedPassage]:
         """The `top` passages that bear most on `question`, best first.
 
-        The retrieval heads and BM25 rank all passages; the best are reranked by the likelihood of the question.
+        The retrieval heads and BM25 rank all passages; the best are reranked by the likelihood of the question. The memory
+        is searched as it is when the call begins, whatever other threads and processes change meanwhile.
 
         Args:
+            memory: the memory, or a view of it.
             rerank: passages to rerank, at most; 0 is faster, and a little less exact.
-            among: the condition on passages to search; None searches all.
+            among: the condition on passages to search, tried from the best on until enough meet it; None searches all.
 
         Raises:
             UsageError: the question is empty, or longer than half of the window.
@@ -170,7 +172,7 @@ class LanguageModel:
 
     def ask(
         self,
-        memory: Memory,
+        memory: Contents,
         question: str,
         *,
         budget: int = BUDGET,
@@ -188,11 +190,12 @@ class LanguageModel:
         Raises:
             UsageError: the memory is empty, or the question does not fit into the window.
         """
-        if len(memory) == 0:
+        view = memory.view()
+        if len(view) == 0:
             raise UsageError("This memory is empty; read something into it first.")
         sampling = Sampling() if sampling is None else sampling
         begun = time.perf_counter()
-        passages = within_budget(self.search(memory, question, rerank=rerank), budget)
+        passages = within_budget(self.search(view, question, rerank=rerank), budget)
         searched = time.perf_counter()
         ids = self.prompt_ids(prompts.question_message(question, [passage.text for passage in passages]))
         answer = StreamedText(self.tokenizer)
@@ -202,7 +205,7 @@ class LanguageModel:
                 on_text(new)
         text = answer.text.strip()
         seconds = {"recall": searched - begun, "answer": time.perf_counter() - searched}
-        return Answer(text, tuple(passages), memory.tokens, len(ids), len(answer.tokens), seconds)
+        return Answer(text, tuple(passages), view.tokens, len(ids), len(answer.tokens), seconds)
 
     def prompt_ids(self, message: str | list[dict[str, str]]) -> list[int]:
         """The ids of a user's message, or of a whole conversation, in the model's chat template if it has one."""

@@ -5,6 +5,7 @@ Letters: P passages of a memory, T tokens of a passage.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from memspan.assistant.prompts import likelihood_prefix
 from memspan.data.plain_text import plain_ids
 from memspan.errors import UsageError
-from memspan.memory import Fingerprint, Memory, Passage
+from memspan.memory import Contents, Fingerprint, Passage, View
 from memspan.memory.index.bm25 import without_question_words
 from memspan.memory.index.encoder import KeyEncoder
 from memspan.memory.index.head_scores import best, fuse, head_scores, token_scores
@@ -71,7 +72,7 @@ class Retriever:
 
     def search(
         self,
-        memory: Memory,
+        memory: Contents,
         question: str,
         *,
         top: int = 8,
@@ -81,26 +82,27 @@ class Retriever:
         """The `top` passages that bear most on `question`, best first; see `LanguageModel.search`."""
         memory.check_fingerprint(self.fingerprint)
         self._check_length(question)
-        if len(memory) == 0:
+        view = memory.view()
+        if len(view) == 0:
             return []
-        scores = fuse(*self._scores(memory, question))
-        numbers = best(scores, max(top, rerank) if among is None else len(scores))
-        if among is not None:
-            numbers = [number for number in numbers if among(memory.passage(number))][: max(top, rerank)]
-        passages = [_retrieved(memory.passage(number), float(scores[number])) for number in numbers]
+        scores = fuse(*self._scores(view, question))
+        count = max(top, rerank)
+        ranked = map(view.passage, best(scores, count if among is None else len(scores)))
+        found = islice(ranked if among is None else filter(among, ranked), count)
+        passages = [_retrieved(passage, float(scores[passage.number])) for passage in found]
         if rerank > 0 and passages:
             passages = self.rerank(question, passages, rerank)
         return passages[:top]
 
-    def token_scores(self, memory: Memory, question: str, numbers: Sequence[int]) -> list[NDArray[np.float32]]:
+    def token_scores(self, memory: Contents, question: str, numbers: Sequence[int]) -> list[NDArray[np.float32]]:
         """How strongly the retrieval heads point from `question` at each token of the passages `numbers`: (T,) each."""
         memory.check_fingerprint(self.fingerprint)
         return token_scores(self.encoder.question(question), memory.blocks(), numbers)
 
-    def rankings(self, memory: Memory, question: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def rankings(self, memory: Contents, question: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The shares of the retrieval heads and of BM25 in the score of each passage, before reranking: (P,) both."""
         memory.check_fingerprint(self.fingerprint)
-        heads, words = self._scores(memory, question)
+        heads, words = self._scores(memory.view(), question)
         nothing = np.zeros_like(heads)
         return fuse(heads, nothing), fuse(nothing, words)
 
@@ -130,10 +132,10 @@ class Retriever:
                 means[row] = mean
         return [mean - means[0] for mean in means[1:]]
 
-    def _scores(self, memory: Memory, question: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _scores(self, view: View, question: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The scores of each passage by the retrieval heads and by BM25, (P,) both."""
-        heads = head_scores(self.encoder.question(question), memory.blocks())
-        return heads, memory.word_scores(without_question_words(question))
+        heads = head_scores(self.encoder.question(question), view.blocks())
+        return heads, view.word_scores(without_question_words(question))
 
     def _mean_log_likelihoods(self, rows: Sequence[list[int]], count: int) -> list[float]:
         """The mean log-probability of the last `count` tokens of each row; shorter rows are padded on the left."""

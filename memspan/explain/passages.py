@@ -8,7 +8,7 @@ from memspan.assistant.retriever import LIKELIHOOD_WEIGHT
 from memspan.errors import UsageError
 from memspan.explain.page import Bar, Cell, Page, ShadedSpan, ShadedText, Table
 from memspan.explain.token_spans import token_spans
-from memspan.memory import Memory
+from memspan.memory import Contents
 from memspan.models.generate import Sampling
 
 
@@ -88,7 +88,7 @@ class RecallExplanation:
 
 
 def explain_recall(
-    lm: LanguageModel, memory: Memory, question: str, sampling: Sampling | None = None
+    lm: LanguageModel, memory: Contents, question: str, sampling: Sampling | None = None
 ) -> RecallExplanation:
     """The answer to a question, and the passages in its prompt with the parts of their scores.
 
@@ -96,12 +96,13 @@ def explain_recall(
     """
     if not question.strip():
         raise UsageError("There is nothing to explain: the question is empty.")
-    answer = lm.ask(memory, question, sampling=sampling)
-    heads, words = lm.retriever.rankings(memory, question)
+    view = memory.view()
+    answer = lm.ask(view, question, sampling=sampling)
+    heads, words = lm.retriever.rankings(view, question)
     numbers = [passage.number for passage in answer.passages]
     evidence = []
-    for passage, values in zip(answer.passages, lm.retriever.token_scores(memory, question, numbers), strict=True):
-        spans = token_spans(memory.ids(passage.number).tolist(), lm.tokenizer.decode)
+    for passage, values in zip(answer.passages, lm.retriever.token_scores(view, question, numbers), strict=True):
+        spans = token_spans(view.ids(passage.number).tolist(), lm.tokenizer.decode)
         evidence.append(
             Evidence(
                 source=passage.source,
@@ -115,5 +116,5 @@ def explain_recall(
                 values=[float(values[tokens].sum()) for _, tokens in spans],
             )
         )
-    path = "in RAM" if memory.path is None else str(memory.path)
+    path = "in RAM" if view.path is None else str(view.path)
     return RecallExplanation(path, lm.name, question, answer.text, evidence, answer.memory_tokens)

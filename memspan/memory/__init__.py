@@ -5,5 +5,17 @@ from memspan.memory.store.encoded_text import EncodedText
 from memspan.memory.store.manifest import FORMAT_VERSION, Fingerprint
 from memspan.memory.store.shard import SourceRecord
 from memspan.memory.store.snapshot import Block, Passage
+from memspan.memory.view import Contents, View
 
-__all__ = ["FORMAT_VERSION", "Block", "EncodedText", "Fingerprint", "Memory", "Passage", "SourceRecord", "load_memory"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Block",
+    "Contents",
+    "EncodedText",
+    "Fingerprint",
+    "Memory",
+    "Passage",
+    "SourceRecord",
+    "View",
+    "load_memory",
+]

@@ -3,14 +3,11 @@
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from memspan.errors import MemspanError, UsageError
 from memspan.memory.index.word_search import WordSearch
@@ -18,6 +15,7 @@ from memspan.memory.source_names import free_names, matching
 from memspan.memory.store.compaction import settle
 from memspan.memory.store.encoded_text import EncodedText, continue_sources
 from memspan.memory.store.folder import Folder
+from memspan.memory.store.lock import LOCK_SECONDS, OnWait
 from memspan.memory.store.manifest import (
     FORMAT_VERSION,
     Fingerprint,
@@ -26,32 +24,54 @@ from memspan.memory.store.manifest import (
     new_lineage,
     refuse_foreign,
 )
-from memspan.memory.store.shard import Ids, Shard, SourceRecord, join, select
-from memspan.memory.store.snapshot import Block, Passage, Snapshot
+from memspan.memory.store.shard import Shard, join, select
+from memspan.memory.store.snapshot import Snapshot
+from memspan.memory.view import Contents, View
 
 HASHERS = 16  # unfinished sources whose checksum is carried on in RAM; that of any other is computed anew
 
 
-class Memory:
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Contents and all that belongs to them, replaced as a whole: a reader needs no lock.
+
+    Attributes:
+        words: the word index of the snapshot's lineage.
+        folder, manifest: the memory's folder, and its manifest with these contents; None in RAM.
+    """
+
+    snapshot: Snapshot
+    words: WordSearch
+    folder: Folder | None = None
+    manifest: Manifest | None = None
+
+
+class Memory(Contents):
     """Text with its provenance, token ids, and the keys of the model's retrieval heads.
 
     A new memory lives in RAM. `save` binds it to a folder; from then on every change is on disk when the call that
     makes it returns. Several processes may use one folder: their changes follow one another, and an object sees those
-    of other processes when it makes one itself, or on `refresh`. The methods may be called from several threads.
+    of other processes when it makes one itself, or on `refresh`.
 
     Every method that changes the memory either succeeds as a whole, or raises and leaves the memory as it was.
+
+    The methods may be called from several threads. Those that change the memory, and `refresh`, take turns; the others
+    wait for none of them. Two calls may see two states: what belongs together is read from one `view`.
+
+    Attributes:
+        lock_seconds: how long a change waits for another process; `None` for as long as it takes.
+        on_wait: called when such a wait is long, with the process that is waited for if it is known.
     """
 
     def __init__(self, fingerprint: Fingerprint) -> None:
         """Make an empty memory in RAM."""
         self.fingerprint = fingerprint
-        self._snapshot = Snapshot(0, new_lineage(), ())
-        self._folder: Folder | None = None
-        self._manifest: Manifest | None = None  # of the folder with these contents
+        self.lock_seconds: float | None = LOCK_SECONDS
+        self.on_wait: OnWait | None = None
+        self._state = _State(Snapshot(0, new_lineage(), ()), WordSearch())
         self._disowned: Manifest | None = None  # of a commit that failed, but may have reached the disk
-        self._words = WordSearch()
         self._hashers: dict[str, hashlib._Hash] = {}  # of the text of sources that were continued
-        self._mutex = threading.RLock()
+        self._mutex = threading.RLock()  # held by the thread whose turn it is to change the memory
 
     # ---- from and to disk
 
@@ -73,8 +93,7 @@ class Memory:
             refuse_foreign(str(folder.path), folder.manifest().fingerprint, expect)
         manifest, shards = folder.load()
         memory = cls(manifest.fingerprint)
-        memory._folder = folder
-        memory._take(manifest, shards)
+        memory._take(folder, manifest, shards)
         return memory
 
     @classmethod
@@ -104,11 +123,7 @@ class Memory:
             MemspanError: the system refused; nothing was saved, and saving again works.
         """
         with self._mutex:
-            folder, manifest, shards = self._copy_to(path)
-            words = self._words.moved()  # the numbers of the passages stay, so the index does too
-            self._folder, self._disowned = folder, None
-            self._take(manifest, shards)
-            self._words = words
+            self._take(*_copied(self._state, self.fingerprint, path), words=self._state.words.fork(self.snapshot))
 
     def fork(self, path: str | os.PathLike[str] | None = None) -> "Memory":
         """An independent memory with the same contents, in RAM or, with a path, in a new folder.
@@ -118,15 +133,12 @@ class Memory:
         Raises:
             UsageError: there is something at `path` already.
         """
-        with self._mutex:
-            twin = Memory(self.fingerprint)
-            if path is None:
-                twin._snapshot = self._snapshot
-                twin._words = self._words.fork()
-            else:
-                twin._folder, manifest, shards = self._copy_to(path)
-                twin._take(manifest, shards)
-            return twin
+        twin, state = Memory(self.fingerprint), self._state
+        if path is None:
+            twin._state = _State(state.snapshot, state.words.fork(state.snapshot))
+        else:
+            twin._take(*_copied(state, self.fingerprint, path))
+        return twin
 
     def refresh(self) -> bool:
         """Take in the commits of other processes to the folder; whether there were any.
@@ -136,25 +148,13 @@ class Memory:
             ForeignMemory: another memory has taken the folder's path.
         """
         with self._mutex:
-            if self._folder is None or self._folder.manifest() in (self._manifest, self._disowned):
+            state = self._state
+            if state.folder is None or state.folder.manifest() in (state.manifest, self._disowned):
                 return False
-            manifest, shards = self._folder.load(self._snapshot.shards)
-            refuse_foreign(str(self._folder.path), manifest.fingerprint, self.fingerprint)
-            self._take(manifest, shards)
+            manifest, shards = state.folder.load(state.snapshot.shards)
+            refuse_foreign(str(state.folder.path), manifest.fingerprint, self.fingerprint)
+            self._take(state.folder, manifest, shards)
             return True
-
-    def _copy_to(self, path: str | os.PathLike[str]) -> tuple[Folder, Manifest, tuple[Shard, ...]]:
-        folder = Folder(path)
-        taken = UsageError(f"{folder.path} is not empty. Choose another path, or delete what is there first.")
-        if not folder.is_vacant():
-            raise taken
-        with folder.claimed() as vacant:
-            if not vacant:
-                raise taken
-            manifest, shards = folder.make(self.fingerprint, self._snapshot.generation, self._snapshot.shards)
-            if self._folder is not None:
-                folder.index.link(self._folder.index, self._snapshot.lineage, manifest)
-            return folder, manifest, shards
 
     # ---- changing
 
@@ -171,8 +171,8 @@ class Memory:
         if len(texts) == 0:
             return
         with self._turn():
-            views, hashers = continue_sources(texts, self._snapshot, self._hashers)
-            self._commit([*([shard] for shard in self._snapshot.shards), views])
+            views, hashers = continue_sources(texts, self.snapshot, self._hashers)
+            self._commit([*([shard] for shard in self.snapshot.shards), views])
             unfinished = [name for name in hashers if not self.sources[name].complete]
             self._hashers = {name: hashers[name] for name in unfinished[-HASHERS:]}
 
@@ -197,7 +197,7 @@ class Memory:
                 del remaining[name]
             groups = [
                 [shard] if shard.sources.keys() <= remaining.keys() else select(shard, remaining)
-                for shard in self._snapshot.shards
+                for shard in self.snapshot.shards
             ]
             self._commit([group for group in groups if group], new_lineage())
             return forgotten
@@ -215,22 +215,23 @@ class Memory:
             ForeignMemory: the other memory has another fingerprint.
         """
         refuse_foreign("the other memory", other.fingerprint, self.fingerprint)
-        theirs = other._snapshot
+        theirs = other.snapshot
         with self._turn():
             names = free_names(theirs.sources, self.sources)
             groups = [select(shard, names) for shard in theirs.shards]
             if names:
-                self._commit([*([shard] for shard in self._snapshot.shards), *(group for group in groups if group)])
+                self._commit([*([shard] for shard in self.snapshot.shards), *(group for group in groups if group)])
             return list(names.values())
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Keep other writers out, after taking in their commits."""
         with self._mutex:
-            if self._folder is None:
+            folder = self._state.folder
+            if folder is None:
                 yield
                 return
-            with self._folder.lock():
+            with folder.lock(self.lock_seconds, self.on_wait):
                 self.refresh()
                 yield
 
@@ -238,15 +239,17 @@ class Memory:
         """Make the shards of these groups the contents, one shard per group or for several; `None` keeps the lineage."""
         runs = settle([sum(shard.nbytes for shard in group) for group in groups])
         joined = [[shard for group in groups[run] for shard in group] for run in runs]
-        generation = self._snapshot.generation + 1
-        if self._folder is None or self._manifest is None:
-            shards = tuple([join(group) for group in joined])
-            numbering = self._snapshot.lineage if lineage is None else lineage
-            self._snapshot = self._snapshot.followed_by(generation, numbering, shards)
+        state = self._state
+        generation = state.snapshot.generation + 1
+        if state.folder is not None and state.manifest is not None:
+            self._commit_to(state.folder, state.manifest, joined, generation, lineage)
+            return
+        shards = tuple([join(group) for group in joined])
+        if lineage is None:
+            self._state = _State(state.snapshot.followed_by(generation, state.snapshot.lineage, shards), state.words)
         else:
-            self._commit_to(self._folder, self._manifest, joined, generation, lineage)
-        if lineage is not None:
-            self._words, self._hashers = WordSearch(), {}
+            self._state = _State(state.snapshot.followed_by(generation, lineage, shards), WordSearch())
+            self._hashers = {}
 
     def _commit_to(
         self,
@@ -268,31 +271,28 @@ class Memory:
             self._disowned = manifest
             folder.publish(manifest, previous)
             if renumbered:  # what is forgotten must be gone from the disk when this returns
-                folder.index.delete()
                 folder.clean()
         except MemspanError:
             with suppress(MemspanError):
                 folder.clean()
             raise
-        self._take(manifest, shards)
+        self._take(folder, manifest, shards)
         with suppress(MemspanError):  # leftovers only cost space: the next writer deletes them
             folder.clean()
 
-    def _take(self, manifest: Manifest, shards: tuple[Shard, ...]) -> None:
-        """Make the contents of the folder those of this object."""
-        if manifest.lineage != self._snapshot.lineage:
-            self._words = WordSearch()
-        self._snapshot = self._snapshot.followed_by(manifest.generation, manifest.lineage, shards)
-        self._manifest, self._disowned = manifest, None
+    def _take(
+        self, folder: Folder, manifest: Manifest, shards: tuple[Shard, ...], words: WordSearch | None = None
+    ) -> None:
+        """Make the contents of the folder those of this object; `words` covers them, `None` if that is not known."""
+        before = self._state
+        if words is None and manifest.lineage == before.snapshot.lineage:
+            words = before.words
+        if words is None:
+            words, self._hashers = WordSearch(), {}  # of text that may have been forgotten
+        snapshot = before.snapshot.followed_by(manifest.generation, manifest.lineage, shards)
+        self._state, self._disowned = _State(snapshot, words, folder, manifest), None
 
     # ---- looking
-
-    def check_fingerprint(self, expected: Fingerprint) -> None:
-        """Raises ForeignMemory if this memory has another fingerprint than `expected`."""
-        refuse_foreign("this memory" if self.path is None else str(self.path), self.fingerprint, expected)
-
-    def __len__(self) -> int:
-        return self._snapshot.passages
 
     def __repr__(self) -> str:
         where = "in RAM" if self.path is None else f"at {self.path}"
@@ -300,68 +300,31 @@ class Memory:
 
     @property
     def path(self) -> Path | None:
-        """The folder, or `None` in RAM."""
-        return None if self._folder is None else self._folder.path
+        folder = self._state.folder
+        return None if folder is None else folder.path
+
+    def view(self) -> View:
+        scorer = None
+        while scorer is None:  # another thread may be ahead with the index
+            state = self._state
+            scorer = state.words.scorer(state.snapshot, state.folder, state.manifest)
+        return View(self.fingerprint, state.snapshot, scorer, None if state.folder is None else state.folder.path)
 
     @property
     def snapshot(self) -> Snapshot:
-        """The contents at this moment, as a value that later changes leave as it is."""
-        return self._snapshot
-
-    @property
-    def generation(self) -> int:
-        """The number of commits so far."""
-        return self._snapshot.generation
-
-    @property
-    def sources(self) -> Mapping[str, SourceRecord]:
-        """Every source by name, in order of first appearance. To be read only."""
-        return self._snapshot.sources
-
-    @property
-    def tokens(self) -> int:
-        """The number of tokens."""
-        return self._snapshot.tokens
+        return self._state.snapshot
 
     @property
     def nbytes(self) -> int:
         """Its size in bytes: of all its files, or, in RAM, of its shards and its word index."""
-        if self._folder is not None:
-            return self._folder.nbytes()
-        return self._words.nbytes + sum(shard.nbytes for shard in self._snapshot.shards)
-
-    def passage(self, number: int) -> Passage:
-        """One passage with its text and provenance. Raises IndexError."""
-        return self._snapshot.passage(number)
-
-    def ids(self, number: int) -> Ids:
-        """The token ids of one passage, int32 (T,), read-only. Raises IndexError."""
-        return self._snapshot.ids(number)
-
-    def passages_of(self, source: str) -> list[int]:
-        """The numbers of a source's passages, in the order of its text; none if there is no such source."""
-        numbers: list[int] = self._snapshot.numbers_of(source).tolist()
-        return numbers
-
-    def neighbours(self, number: int, before: int, after: int) -> list[int]:
-        """The numbers of a passage, of `before` passages ahead of it and `after` behind it, in the order of its source.
-
-        Fewer where the source begins or ends. Raises IndexError.
-        """
-        return self._snapshot.neighbours(number, before, after)
-
-    def blocks(self) -> Iterator[Block]:
-        """All passages in order, in blocks for scoring; on disk their arrays are mapped, never loaded as a whole."""
-        return self._snapshot.blocks()
-
-    def word_scores(self, text: str) -> NDArray[np.float32]:
-        """The BM25 score of every passage, float32 (P,), for any of the words of `text`; 0 without a match."""
-        with self._mutex:
-            return self._words.scores(text, self._snapshot, self._folder, self._manifest)
+        state = self._state
+        if state.folder is not None:
+            return state.folder.nbytes()
+        return state.words.nbytes + sum(shard.nbytes for shard in state.snapshot.shards)
 
     def inspect(self) -> dict[str, Any]:
         """A description of the memory and its sources, as JSON values."""
-        snapshot = self._snapshot
+        snapshot = self.snapshot
         sources = list(snapshot.sources.values())
         return {
             "path": None if self.path is None else str(self.path),
@@ -375,6 +338,23 @@ class Memory:
             "characters": sum(source.characters for source in sources),
             "sources": [asdict(source) for source in sources],
         }
+
+
+def _copied(
+    state: _State, fingerprint: Fingerprint, path: str | os.PathLike[str]
+) -> tuple[Folder, Manifest, tuple[Shard, ...]]:
+    """A new folder at `path` with the contents of `state`, its manifest and its shards. Raises as `Memory.save` does."""
+    folder = Folder(path)
+    taken = UsageError(f"{folder.path} is not empty. Choose another path, or delete what is there first.")
+    if not folder.is_vacant():
+        raise taken
+    with folder.claimed() as vacant:
+        if not vacant:
+            raise taken
+        manifest, shards = folder.make(fingerprint, state.snapshot.generation, state.snapshot.shards)
+        if state.folder is not None:
+            folder.index.link(state.folder.index, state.snapshot.lineage, manifest)
+        return folder, manifest, shards
 
 
 load_memory = Memory.load

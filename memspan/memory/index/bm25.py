@@ -7,6 +7,7 @@ can be deleted at any time; it holds the words, not the text.
 
 import re
 import sqlite3
+import threading
 from collections.abc import Iterable
 from contextlib import closing
 
@@ -29,11 +30,15 @@ _QUESTION_WORDS = re.compile(
 
 
 class WordIndex:
-    """The words of passages 0 to `passages`, in an SQLite database in RAM."""
+    """The words of passages 0 to `passages`, in an SQLite database in RAM.
+
+    The methods may be called from several threads: they take turns on the connection.
+    """
 
     def __init__(self) -> None:
         self._database = sqlite3.connect(":memory:", check_same_thread=False)
         # Without content: the words are looked up, never read back.
+        self._turn = threading.Lock()
         self._database.execute("CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='porter unicode61')")
         self.passages = 0
 
@@ -55,28 +60,32 @@ class WordIndex:
 
     def dump(self) -> bytes:
         """The database as the bytes of a file."""
-        return self._database.serialize()
+        with self._turn:
+            return self._database.serialize()
 
     def copy(self) -> "WordIndex":
         """An independent index with the same contents."""
         twin = WordIndex()
-        self._database.backup(twin._database)
-        twin.passages = self.passages
+        with self._turn:
+            self._database.backup(twin._database)
+            twin.passages = self.passages
         return twin
 
     @property
     def nbytes(self) -> int:
         """The size of the database in bytes."""
-        (pages,) = self._database.execute("PRAGMA page_count").fetchone()
-        (page_size,) = self._database.execute("PRAGMA page_size").fetchone()
+        with self._turn:
+            (pages,) = self._database.execute("PRAGMA page_count").fetchone()
+            (page_size,) = self._database.execute("PRAGMA page_size").fetchone()
         return int(pages) * int(page_size)
 
     def extend(self, passages: Iterable[str]) -> None:
         """Add the words of the passages that follow; all of them or, after an exception, none."""
         rows = ((row, _spaced(text)) for row, text in enumerate(passages, start=self.passages))
-        with self._database:
-            self._database.executemany("INSERT INTO words(rowid, text) VALUES (?, ?)", rows)
-        (self.passages,) = self._database.execute("SELECT count(*) FROM words").fetchone()
+        with self._turn:
+            with self._database:
+                self._database.executemany("INSERT INTO words(rowid, text) VALUES (?, ?)", rows)
+            (self.passages,) = self._database.execute("SELECT count(*) FROM words").fetchone()
 
     def scores(self, text: str) -> NDArray[np.float32]:
         """The BM25 score of every passage, float32 (P,), for any word of `text`; higher is better, 0 without a match."""
@@ -84,8 +93,11 @@ class WordIndex:
         words = sorted(set(_WORD.findall(_spaced(text.casefold()))))[:MOST_WORDS]
         if words:
             query = " OR ".join(f'"{word}"' for word in words)
-            matches = self._database.execute("SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?", (query,))
-            rows = np.array(matches.fetchall(), np.float64).reshape(-1, 2)
+            with self._turn:
+                matches = self._database.execute(
+                    "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?", (query,)
+                ).fetchall()
+            rows = np.array(matches, np.float64).reshape(-1, 2)
             scores[rows[:, 0].astype(np.int64)] = rows[:, 1]
         return scores
 

@@ -24,9 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from filelock import FileLock, Timeout
-
-from memspan.errors import DamagedMemory, MemoryLocked, MemspanError, UsageError
+from memspan.errors import DamagedMemory, MemspanError, UsageError
 
 Bytes: TypeAlias = bytes | memoryview | mmap.mmap
 
@@ -222,6 +220,34 @@ class Directory:
                         sizes[name] = entry.st_size
         return sizes
 
+    def open_to_lock(self, name: str) -> tuple[int, int]:
+        """Descriptors of the folder and of a regular file in it, which is made if it is missing. On POSIX systems only.
+
+        Raises:
+            DamagedMemory: it is no regular file.
+            MemspanError: the system refused.
+        """
+        no_file = DamagedMemory(f"{self.path / name} is not a regular file. {WAY_OUT}")
+        with explained("lock", self.path / name), self._opened() as (folder, _):
+            try:
+                flags = os.O_RDWR | os.O_CREAT | _NO_FOLLOW | _NO_WAIT
+                descriptor = os.open(name, flags, FILE_MODE, dir_fd=folder)
+            except OSError as error:
+                if error.errno in _NOT_THE_KIND | {errno.EISDIR}:
+                    raise no_file from error
+                raise
+            try:
+                mode = os.fstat(descriptor).st_mode
+                if not stat.S_ISREG(mode):
+                    raise no_file
+                if stat.S_IMODE(mode) != FILE_MODE:  # the umask may have taken bits away
+                    with suppress(PermissionError):  # another user's
+                        os.chmod(descriptor, FILE_MODE)
+                return os.dup(folder), descriptor  # type: ignore[arg-type]
+            except BaseException:
+                os.close(descriptor)
+                raise
+
     @contextmanager
     def _opened(self) -> Iterator[_OpenFolder]:
         """Open the folder, without following a link. Raises OSError or DamagedMemory."""
@@ -289,35 +315,10 @@ def unfinished(name: str) -> str | None:
 
 
 @contextmanager
-def locked(path: Path, seconds: float) -> Iterator[None]:
-    """Hold the lock file `path`, waiting at most `seconds` for its holder.
-
-    Raises:
-        MemoryLocked: it was not free in time.
-        MemspanError: the system refused.
-    """
-    lock = FileLock(path, mode=FILE_MODE)
-    try:
-        with explained("lock", path):
-            lock.acquire(timeout=seconds, poll_interval=0.01)
-    except Timeout:
-        raise MemoryLocked(
-            f"{path.parent} is being written by another process, which did not finish within {seconds:g} seconds. "
-            "Try again when it has; the lock goes away with its process."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
 def explained(action: str, path: Path) -> Iterator[None]:
     """Turn an error of the system into one sentence with the path and the way out."""
     try:
         yield
-    except Timeout:
-        raise
     except OSError as error:
         raise _explanation(action, path, error) from error
 

@@ -22,6 +22,7 @@ from memspan.memory.index.bm25 import WordIndex
 from memspan.memory.store import files
 from memspan.memory.store.files import WAY_OUT, Directory
 from memspan.memory.store.index_file import INDEX_FILES, IndexFile
+from memspan.memory.store.lock import LOCK_SECONDS, OnWait, locked
 from memspan.memory.store.manifest import (
     Fingerprint,
     Manifest,
@@ -32,8 +33,6 @@ from memspan.memory.store.manifest import (
     render,
 )
 from memspan.memory.store.shard import Shard, ShardFile, decode, encode
-
-LOCK_SECONDS = 10.0  # how long a writer waits for another
 
 _MANIFEST = "manifest.json"
 _LARGEST_MANIFEST = 64 * 1024 * 1024  # bytes; a shard takes about 200 of them
@@ -64,8 +63,11 @@ class Folder:
         """Whether there is the folder of a memory at `path`, by its manifest, which is not read."""
         return Path(path, _MANIFEST).is_file()
 
-    def lock(self, seconds: float | None = None) -> AbstractContextManager[None]:
-        """Keep other writers out, waiting `seconds` for them, `LOCK_SECONDS` if `None`.
+    def lock(self, seconds: float | None = LOCK_SECONDS, on_wait: OnWait | None = None) -> AbstractContextManager[None]:
+        """Keep other writers out, waiting `seconds` for them, or as long as it takes if `None`.
+
+        Args:
+            on_wait: called once if the wait is long, with the writer that holds the lock.
 
         Raises:
             UsageError: there is no such folder.
@@ -73,8 +75,7 @@ class Folder:
         """
         if not self._top.exists():  # the lock would make it
             raise self._nothing_here()
-        self._top.check_regular(_LOCK)
-        return files.locked(self.path / _LOCK, LOCK_SECONDS if seconds is None else seconds)
+        return locked(self._top, _LOCK, seconds, on_wait)
 
     # ---- reading
 
@@ -221,8 +222,10 @@ class Folder:
             raise
 
     def clean(self) -> None:
-        """Delete the files of dead writers, and the shards that the manifest does not name (joined, or forgotten)."""
-        named = {entry.name + _SUFFIX for entry in self.manifest().shards}
+        """Delete what dead writers left: unfinished files, shards that the manifest does not name (joined, or forgotten),
+        and the word index of a numbering of passages that is no more."""
+        manifest = self.manifest()
+        named = {entry.name + _SUFFIX for entry in manifest.shards}
         stale = {
             self._top: [name for name in self._top.names() if files.unfinished(name) in _FILES],
             self._parts: [name for name in self._parts.names() if _is_shard_file(name) and name not in named],
@@ -232,6 +235,7 @@ class Folder:
                 directory.remove(name)
             if names:
                 directory.flush()
+        self.index.delete_foreign(manifest.lineage)
 
     def store_index(self, index: WordIndex, manifest: Manifest) -> bool:
         """Keep an index of these contents for the next process; False where that is not possible."""

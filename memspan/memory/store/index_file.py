@@ -74,6 +74,13 @@ class IndexFile:
             self._folder.remove(name)
         self._folder.flush()
 
+    def delete_foreign(self, lineage: str) -> None:
+        """Delete the index, durably, unless it says that it covers passages of `lineage`."""
+        if any(self._folder.status(name) is not None for name in INDEX_FILES):
+            stamp = self._read_stamp()
+            if stamp is None or stamp.lineage != lineage:
+                self.delete()
+
     def _read_stamp(self) -> _Stamp | None:
         try:
             fields = json.loads(self._folder.read(_STAMP, _LARGEST_STAMP))

@@ -41,7 +41,7 @@ def test_leftovers_of_the_dead_are_taken_away_and_others_files_are_not(quick_pat
 def test_a_writer_at_work_keeps_its_files(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = quick_path / "m"
     memory = Memory.open(path, FINGERPRINT)
-    monkeypatch.setattr(folder, "LOCK_SECONDS", 0.05)
+    memory.lock_seconds = 0.05
     with folder.Folder(path).lock():
         (path / ".manifest.json.0a1b2c3d.tmp").write_bytes(b"half")
         start = time.perf_counter()

@@ -1,0 +1,117 @@
+"""What can be read from a memory, and a view: its contents at one moment, with the word index of exactly these passages."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memspan.memory.index.word_search import WordScorer
+from memspan.memory.store.manifest import Fingerprint, refuse_foreign
+from memspan.memory.store.shard import Ids, SourceRecord
+from memspan.memory.store.snapshot import Block, Passage, Snapshot
+
+
+class Contents(ABC):
+    """What can be read from a memory, and from a view of it.
+
+    Attributes:
+        fingerprint: of the memory.
+    """
+
+    fingerprint: Fingerprint
+
+    @property
+    @abstractmethod
+    def snapshot(self) -> Snapshot:
+        """The contents at this moment, as a value that later changes leave as it is."""
+
+    @property
+    @abstractmethod
+    def path(self) -> Path | None:
+        """The memory's folder, or `None` in RAM."""
+
+    @abstractmethod
+    def view(self) -> "View":
+        """The contents at this moment with their word index, to search by; later changes leave it as it is."""
+
+    def check_fingerprint(self, expected: Fingerprint) -> None:
+        """Raises ForeignMemory if the memory has another fingerprint than `expected`."""
+        refuse_foreign("this memory" if self.path is None else str(self.path), self.fingerprint, expected)
+
+    def __len__(self) -> int:
+        return self.snapshot.passages
+
+    @property
+    def generation(self) -> int:
+        """The number of commits so far."""
+        return self.snapshot.generation
+
+    @property
+    def sources(self) -> Mapping[str, SourceRecord]:
+        """Every source by name, in order of first appearance. To be read only."""
+        return self.snapshot.sources
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens."""
+        return self.snapshot.tokens
+
+    def passage(self, number: int) -> Passage:
+        """One passage with its text and provenance. Raises IndexError."""
+        return self.snapshot.passage(number)
+
+    def ids(self, number: int) -> Ids:
+        """The token ids of one passage, int32 (T,), read-only. Raises IndexError."""
+        return self.snapshot.ids(number)
+
+    def passages_of(self, source: str) -> list[int]:
+        """The numbers of a source's passages, in the order of its text; none if there is no such source."""
+        numbers: list[int] = self.snapshot.numbers_of(source).tolist()
+        return numbers
+
+    def neighbours(self, number: int, before: int, after: int) -> list[int]:
+        """The numbers of a passage, of `before` passages ahead of it and `after` behind it, in the order of its source.
+
+        Fewer where the source begins or ends. Raises IndexError.
+        """
+        return self.snapshot.neighbours(number, before, after)
+
+    def blocks(self) -> Iterator[Block]:
+        """All passages in order, in blocks for scoring; on disk their arrays are mapped, never loaded as a whole."""
+        return self.snapshot.blocks()
+
+    def word_scores(self, text: str) -> NDArray[np.float32]:
+        """The BM25 score of every passage, float32 (P,), for any of the words of `text`; 0 without a match."""
+        return self.view().word_scores(text)
+
+
+class View(Contents):
+    """What a search reads from its first step to its last, whatever other threads and processes change meanwhile.
+
+    A view keeps what it shows, text that has been forgotten since included, for as long as it is referenced.
+    """
+
+    def __init__(self, fingerprint: Fingerprint, snapshot: Snapshot, words: WordScorer, path: Path | None) -> None:
+        """
+        Args:
+            words: the word index of the passages of `snapshot`.
+            path: the memory's folder, or `None` in RAM.
+        """
+        self.fingerprint, self._snapshot, self._words, self._path = fingerprint, snapshot, words, path
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self._snapshot
+
+    @property
+    def path(self) -> Path | None:
+        return self._path
+
+    def view(self) -> "View":
+        """This view, so that a function can be passed a view as well as a memory."""
+        return self
+
+    def word_scores(self, text: str) -> NDArray[np.float32]:
+        return self._words.scores(text)
