@@ -63,7 +63,7 @@ def tiny():
     from memspan.memory.index.calibration import RetrievalHeads
     from memspan.pretrained import hub
 
-    _, tokenizer, _ = hub.load("smollm2")
+    tokenizer = hub.tokenizer_of("smollm2")
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

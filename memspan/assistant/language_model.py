@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from memspan.assistant.reader import TextReader
 from memspan.assistant.retriever import BUDGET, RERANKED, RetrievedPassage, Retriever, within_budget
 from memspan.assistant.streaming import StreamedText
 from memspan.data.documents import Document
-from memspan.errors import MemspanError, UnsupportedModel, UsageError
+from memspan.errors import UnsupportedModel, UsageError
 from memspan.memory import Contents, Fingerprint, Memory, Passage
 from memspan.memory.index.calibration import RetrievalHeads, calibrate
 from memspan.memory.index.encoder import KeyEncoder
@@ -23,6 +24,7 @@ from memspan.models.generate import Sampling
 from memspan.pretrained import hub
 from memspan.pretrained.decoding import CompiledDecoder, Decoder
 from memspan.pretrained.heads import HeadReader
+from memspan.pretrained.identity import tokenizer_fingerprint, weights_sample
 from memspan.pretrained.self_test import check_parity
 from memspan.pretrained.support import find_causal_lm, why_unsupported
 
@@ -70,6 +72,7 @@ class LanguageModel:
         name: str = "model",
         heads: RetrievalHeads | None = None,
         compiled: bool = False,
+        identity: str | None = None,
     ) -> None:
         """
         Args:
@@ -78,10 +81,14 @@ class LanguageModel:
             name: shown to users.
             heads: of an earlier calibration; None calibrates now (seconds to minutes, see `calibrate`).
             compiled: compile the decoding step, see `CompiledDecoder`.
+            identity: a hash of the files that the model was loaded from; None identifies it by a sample of its weights.
 
         Raises:
+            UsageError: no transformers model, no fast tokenizer, or heads that the model does not have.
             UnsupportedModel: the model does not support a memory, or fails the parity self-test.
         """
+        if getattr(tokenizer, "backend_tokenizer", None) is None:
+            raise UsageError(f"The tokenizer must be a fast one of transformers, got {type(tokenizer).__name__}.")
         self.causal_lm = find_causal_lm(model)
         why = why_unsupported(self.causal_lm)
         if why is not None:
@@ -89,11 +96,15 @@ class LanguageModel:
         check_parity(self.causal_lm, name)
         self.model, self.tokenizer, self.name = model, tokenizer, name
         head_reader = HeadReader(model)
+        if heads is not None:
+            heads.check(head_reader.layers, head_reader.query_heads)
         self.heads = calibrate(head_reader, tokenizer) if heads is None else heads
         self.encoder = KeyEncoder(head_reader, tokenizer, self.heads.heads)
+        sample = weights_sample(model)
         self.fingerprint = Fingerprint(
-            model=hub.weights_fingerprint(model),
-            tokenizer=hub.tokenizer_fingerprint(tokenizer),
+            model=sample if identity is None else identity,
+            sample=sample,
+            tokenizer=tokenizer_fingerprint(tokenizer),
             dtype=str(self.causal_lm.dtype).removeprefix("torch."),
             heads=self.encoder.key_heads,
             head_size=head_reader.head_size,
@@ -242,25 +253,32 @@ def load_model(
         UsageError: no such model; the message names the way out.
         UnsupportedModel: the model does not support a memory; the message gives the reason.
     """
-    model, tokenizer, folder = hub.load(name, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    fingerprint = hub.weights_fingerprint(model)
-    path = hub.cache_folder() / "heads" / f"{fingerprint[:32]}.json" if folder is None else folder / "heads.json"
-    heads = None if recalibrate else _stored_heads(path)
+    loaded = hub.load(name, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    path = _heads_file(loaded)
+    heads = None if recalibrate else _stored_heads(path, loaded)
     if heads is None and not recalibrate and name in hub.EMBEDDED:
         heads = RetrievalHeads(*hub.EMBEDDED[name].heads)
-    lm = LanguageModel(model, tokenizer, name=name, heads=heads, compiled=compiled)
+    lm = LanguageModel(
+        loaded.model, loaded.tokenizer, name=name, heads=heads, compiled=compiled, identity=loaded.identity
+    )
     if heads is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lm.heads.save(path)
-        if folder is not None:
-            write_checksums(folder)  # from now on the heads are checked with the model
+        with suppress(OSError):  # where nothing can be stored, they are calibrated each time
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lm.heads.save(path, loaded.identity)
+            if loaded.converted is not None:
+                write_checksums(loaded.converted)  # from now on the heads are checked with the model
     return lm
 
 
-def _stored_heads(path: Path) -> RetrievalHeads | None:
-    try:
-        return RetrievalHeads.load(path)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MemspanError(f"{path} is damaged ({error}); delete it, and the heads are calibrated again.") from error
+def _heads_file(loaded: hub.LoadedModel) -> Path:
+    """The file of a model's retrieval heads: beside a converted model, or in the cache, one for each dtype."""
+    if loaded.converted is not None:
+        return loaded.converted / "heads.json"
+    dtype = str(find_causal_lm(loaded.model).dtype).removeprefix("torch.")
+    return hub.cache_folder() / "heads" / f"{loaded.identity[:32]}-{dtype}.json"
+
+
+def _stored_heads(path: Path, loaded: hub.LoadedModel) -> RetrievalHeads | None:
+    """The heads of an earlier calibration. Older versions named the file by a sample of the weights."""
+    older = path.with_name(f"{weights_sample(loaded.model)[:32]}.json")
+    return RetrievalHeads.load(path, loaded.identity) or RetrievalHeads.load(older, loaded.identity)

@@ -56,14 +56,8 @@ class Tokenizer:
         return cls(inner, 0, [1], 2)
 
     @classmethod
-    def of_pretrained(cls, name: str) -> Self:
-        """The tokenizer of a pretrained model: a Hugging Face id, or a folder. Raises UsageError if there is none."""
-        from transformers import AutoTokenizer
-
-        try:
-            loaded = AutoTokenizer.from_pretrained(name)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"There is no tokenizer '{name}': {str(error).splitlines()[0]}") from error
+    def of_pretrained(cls, loaded: Any) -> Self:
+        """That of a pretrained model, from a fast tokenizer of transformers."""
         inner = loaded.backend_tokenizer
         end = loaded.eos_token_id if loaded.eos_token_id is not None else loaded.sep_token_id
         pad = loaded.pad_token_id if loaded.pad_token_id is not None else end

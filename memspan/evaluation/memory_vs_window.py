@@ -145,12 +145,7 @@ def _task_about_documents(task: Task) -> TextTask:
 
 
 def _check_causal(name: str) -> None:
-    from transformers import AutoConfig
-
-    try:
-        kind = kind_of(AutoConfig.from_pretrained(hub.resolve(name)))
-    except (OSError, ValueError) as error:
-        raise UsageError(hub.cannot_load(name, error)) from error
+    kind = kind_of(hub.config_of(name))
     if kind != PretrainedCausal.kind:
         raise UsageError(
             f"'{name}' must be a causal language model to answer from a memory: choose one, or train this one with "

@@ -20,6 +20,7 @@ from memspan.memory.store.manifest import (
     FORMAT_VERSION,
     Fingerprint,
     Manifest,
+    adopted,
     manifest_of,
     new_lineage,
     refuse_foreign,
@@ -92,7 +93,7 @@ class Memory(Contents):
         if expect is not None:
             refuse_foreign(str(folder.path), folder.manifest().fingerprint, expect)
         manifest, shards = folder.load()
-        memory = cls(manifest.fingerprint)
+        memory = cls(adopted(manifest.fingerprint, expect))
         memory._take(folder, manifest, shards)
         return memory
 
@@ -152,7 +153,8 @@ class Memory(Contents):
             if state.folder is None or state.folder.manifest() in (state.manifest, self._disowned):
                 return False
             manifest, shards = state.folder.load(state.snapshot.shards)
-            refuse_foreign(str(state.folder.path), manifest.fingerprint, self.fingerprint)
+            if manifest.lineage != state.snapshot.lineage:  # this memory in a new numbering, or another memory
+                refuse_foreign(str(state.folder.path), manifest.fingerprint, self.fingerprint)
             self._take(state.folder, manifest, shards)
             return True
 
@@ -330,7 +332,7 @@ class Memory(Contents):
             "path": None if self.path is None else str(self.path),
             "format": FORMAT_VERSION,
             "generation": snapshot.generation,
-            "fingerprint": asdict(self.fingerprint),
+            "fingerprint": self.fingerprint.to_dict(),
             "bytes": self.nbytes,
             "parts": len(snapshot.shards),
             "passages": snapshot.passages,

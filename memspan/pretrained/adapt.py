@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
 from memspan.models.saved import SavedModel, model_class
-from memspan.pretrained import hub
+from memspan.pretrained import hub, loading
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # precision of a run -> dtype of the base
 MAX_WINDOW = 512  # tokens that an encoder reads at once if its configuration has no bound
@@ -153,15 +153,8 @@ def adapt(
         UsageError: no such model; an encoder for a task that generates text; an invalid working memory.
         UnsupportedModel: a causal LM whose attention does not fit.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
-    source = hub.resolve(name)
-    tokenizer = Tokenizer.of_pretrained(source)
-    try:
-        base = AutoConfig.from_pretrained(source)
-        loaded = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise UsageError(hub.cannot_load(name, error)) from error
+    base, loaded = hub.config_of(name), hub.tokenizer_of(name)
+    tokenizer = Tokenizer.of_pretrained(loaded)
     kind = kind_of(base)
     extra_ids = vocabulary - tokenizer.size
     if extra_ids < 0:
@@ -214,14 +207,8 @@ def _prefix_and_suffix(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 
 def _load_body(auto: str, config: PretrainedConfig) -> Any:
-    import transformers
-
-    source = hub.resolve(config.base, weights=True)
-    with hub.quiet():
-        try:
-            return getattr(transformers, auto).from_pretrained(source, dtype=hub.DTYPES[config.dtype])
-        except (OSError, ValueError) as error:
-            raise UsageError(hub.cannot_load(config.base, error)) from error
+    folder = hub.find(config.base, weights=True).folder
+    return loading.load_weights(auto, folder, hub.DTYPES[config.dtype]).model
 
 
 def _add_lora(body: nn.Module, rank: int) -> None:

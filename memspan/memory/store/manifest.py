@@ -5,7 +5,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from memspan.memory.store.files import WAY_OUT
 from memspan.memory.store.shard import Shard
 
 FORMAT_VERSION = 1
+DIGITS = 12  # of a hash in a message
 
 _SHARD_NAME = re.compile(r"[0-9a-f]{1,64}")
 
@@ -28,6 +29,20 @@ class Fingerprint:
     heads: tuple[tuple[int, int], ...]  # (layer, key-value head), G of them
     head_size: int  # K
     name: str  # of the model, for people; never compared
+    sample: str | None = field(default=None, compare=False, repr=False)  # hash of some of the weights; never stored
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that are stored, as JSON values."""
+        stored = asdict(self)
+        del stored["sample"]
+        return stored
+
+    def is_model_of(self, other: "Fingerprint") -> bool:
+        """Whether both are of the same model.
+
+        A memory of an older version, or of a model object, has the sample as its model; what was loaded from files has both.
+        """
+        return self.model in (other.model, other.sample) or self.sample == other.model
 
 
 @dataclass(frozen=True)
@@ -62,17 +77,34 @@ def refuse_foreign(where: str, actual: Fingerprint, expected: Fingerprint) -> No
     Raises:
         ForeignMemory: names the first field that differs, both values, and the way out.
     """
-    ways_out = {
-        "model": f"Load the model it was made with ({actual.name}), or read the documents again with this model.",
-        "tokenizer": f"Load {actual.name} with its own tokenizer, or read the documents again with this one.",
-        "dtype": f"Load the model with dtype {actual.dtype}, or read the documents again with this model.",
-        "heads": "Read the documents again with this choice of retrieval heads.",
-        "head_size": "Read the documents again with this model.",
-    }
-    for name, way_out in ways_out.items():
+    again = "or read the documents again with this model"
+    if actual.dtype != expected.dtype:  # first: in older memories the hash of the model depends on it
+        raise ForeignMemory(
+            f"{where} was made with dtype {actual.dtype}, but here it is {expected.dtype}. Load {actual.name} with --dtype "
+            f"{actual.dtype} (dtype='{actual.dtype}'), {again}."
+        )
+    if not actual.is_model_of(expected):
+        raise ForeignMemory(
+            f"{where} was made with model {actual.name} ({actual.model[:DIGITS]}), but here it is {expected.name} "
+            f"({expected.model[:DIGITS]}). Load the model it was made with (--model {actual.name}, "
+            f"memspan.load_model('{actual.name}')), {again}."
+        )
+    if actual.tokenizer != expected.tokenizer:
+        raise ForeignMemory(
+            f"{where} was made with another tokenizer ({actual.tokenizer[:DIGITS]}) than the one here "
+            f"({expected.tokenizer[:DIGITS]}). Load {actual.name} with its own tokenizer, {again}."
+        )
+    for name in ("heads", "head_size"):
         theirs, ours = getattr(actual, name), getattr(expected, name)
         if theirs != ours:
-            raise ForeignMemory(f"{where} was made with {name} {theirs}, but here it is {ours}. {way_out}")
+            raise ForeignMemory(
+                f"{where} was made with {name} {theirs}, but here it is {ours}. Read the documents again with this model."
+            )
+
+
+def adopted(actual: Fingerprint, expected: Fingerprint | None) -> Fingerprint:
+    """The fingerprint of an opened memory: its own, with the model as it is known here, which the next commit stores."""
+    return actual if expected is None else replace(actual, model=expected.model, sample=expected.sample)
 
 
 def manifest_of(fingerprint: Fingerprint, generation: int, lineage: str, shards: Iterable[Shard]) -> Manifest:
@@ -97,7 +129,7 @@ def render(manifest: Manifest) -> bytes:
     """The manifest as the bytes of its file: JSON in one canonical form, with its own checksum."""
     body = {
         "format": FORMAT_VERSION,
-        "fingerprint": asdict(manifest.fingerprint),
+        "fingerprint": manifest.fingerprint.to_dict(),
         "generation": manifest.generation,
         "lineage": manifest.lineage,
         "parts": [asdict(entry) for entry in manifest.shards],

@@ -71,7 +71,7 @@ class LanguageModelling(Task):
             ids = torch.from_numpy(np.frombuffer(content, np.uint8).copy())
             self.text, self.held_out_text = ids[:cut], ids[cut:]
         else:
-            learned = Tokenizer.of_pretrained(hub.resolve(tokenizer))
+            learned = Tokenizer.of_pretrained(hub.tokenizer_of(tokenizer))
             self.vocabulary = learned.size
             self.text, self.held_out_text = _ids(content[:cut], learned), _ids(content[cut:], learned)
             self.bytes_per_token = (len(content) - cut) / max(1, len(self.held_out_text))

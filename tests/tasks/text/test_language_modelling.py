@@ -10,6 +10,7 @@ import torch
 
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
+from memspan.pretrained import hub
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text.language_modelling import YEARS, LanguageModelling
 from memspan.training.measure import measure
@@ -66,7 +67,7 @@ def test_tokens_of_a_pretrained_model(tiny_model: Path) -> None:
     assert len(made.text) < 0.7 * len(bytes_.text)
     rest = made.held_out()
     assert len(rest.text) * made.bytes_per_token == pytest.approx(len(bytes_.held_out().text))
-    learned = Tokenizer.of_pretrained(str(tiny_model))
+    learned = Tokenizer.of_pretrained(hub.tokenizer_of(str(tiny_model)))
     assert learned.inner.decode(rest.text.tolist()) == bytes(bytes_.held_out().text.tolist()).decode()
     assert made.baselines() == bytes_.baselines()
 
