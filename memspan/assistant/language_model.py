@@ -4,12 +4,14 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from memspan.assistant import prompts
+from memspan.assistant.arguments import check_contents, check_memory, check_number, check_text, path_argument
 from memspan.assistant.progress import ReadProgress
 from memspan.assistant.reader import TextReader
 from memspan.assistant.retriever import BUDGET, RERANKED, RetrievedPassage, Retriever, within_budget
@@ -145,7 +147,7 @@ class LanguageModel:
             UsageError: a source of this name begins with another text.
             ForeignMemory: the memory was made with another model.
         """
-        memory = self.new_memory() if memory is None else memory
+        memory = self.new_memory() if memory is None else check_memory(memory)
         self.reader.read(text, memory, source=source, progress=progress, check=check)
         return memory
 
@@ -154,6 +156,8 @@ class LanguageModel:
 
         `meta` are JSON values kept with the source. Raises UsageError if there is a source of this name.
         """
+        check_memory(memory)
+        check_text("text", text)
         self.reader.remember(memory, text, source=source, kind=kind, meta=meta)
 
     def search(
@@ -179,6 +183,10 @@ class LanguageModel:
             UsageError: the question is empty, or longer than half of the window.
             ForeignMemory: the memory was made with another model.
         """
+        check_contents(memory)
+        check_text("question", question)
+        check_number("top", top, least=1)
+        check_number("rerank", rerank, least=0)
         return self.retriever.search(memory, question, top=top, rerank=rerank, among=among)
 
     def ask(
@@ -201,7 +209,10 @@ class LanguageModel:
         Raises:
             UsageError: the memory is empty, or the question does not fit into the window.
         """
-        view = memory.view()
+        view = check_contents(memory).view()
+        check_text("question", question)
+        check_number("budget", budget, least=0)
+        check_number("rerank", rerank, least=0)
         if len(view) == 0:
             raise UsageError("This memory is empty; read something into it first.")
         sampling = Sampling() if sampling is None else sampling
@@ -230,8 +241,9 @@ class LanguageModel:
 
 
 def load_model(
-    name: str = hub.DEFAULT,
+    name: str | PathLike[str] | nn.Module = hub.DEFAULT,
     *,
+    tokenizer: Any = None,
     device: str | None = None,
     dtype: str = "auto",
     trust_remote_code: bool = False,
@@ -243,6 +255,9 @@ def load_model(
     The retrieval heads are calibrated once and stored with the cached model.
 
     Args:
+        name: also `id@revision`, with a branch, tag or commit of a Hugging Face repository; or a transformers model, which
+            is used as it is.
+        tokenizer: that of a model passed in; a model that is loaded has its own.
         device: a torch device; None takes CUDA where there is one, else the CPU.
         dtype: auto, float32, bfloat16 or float16.
         trust_remote_code: run code that comes with the model.
@@ -253,6 +268,16 @@ def load_model(
         UsageError: no such model; the message names the way out.
         UnsupportedModel: the model does not support a memory; the message gives the reason.
     """
+    if isinstance(name, nn.Module):
+        if tokenizer is None:
+            raise UsageError(
+                "A model that is passed in needs its tokenizer: memspan.load_model(model, tokenizer=tokenizer), or "
+                "memspan.LanguageModel(model, tokenizer)."
+            )
+        return LanguageModel(name, tokenizer, compiled=compiled)
+    if tokenizer is not None:
+        raise UsageError("`tokenizer` belongs to a model that is passed in; a model loaded by name has its own.")
+    name = path_argument("name", name)
     loaded = hub.load(name, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     path = _heads_file(loaded)
     heads = None if recalibrate else _stored_heads(path, loaded)

@@ -19,7 +19,6 @@ from memspan.cli.options import (
     load_language_model,
     loads_model,
     make_sampling,
-    model_of,
     open_memory,
     require_text,
 )
@@ -50,9 +49,8 @@ def ask(
     Example: memspan ask library.mem "Where was the treasure buried?"
     """
     require_text("question", question)
-    name = model_of(folder)
     sampling = make_sampling(max_new_tokens, temperature, seed)
-    lm = load_language_model(model or name, loading)
+    lm = load_language_model(model, loading, folder, opened=True)
     memory = open_memory(lm, folder)
     _check_fits(lm, question)
     options = {} if budget is None else {"budget": budget}
@@ -82,8 +80,7 @@ def search(
     Example: memspan search library.mem "storms at sea" --top 3
     """
     require_text("query", query)
-    name = model_of(folder)
-    lm = load_language_model(model or name, loading)
+    lm = load_language_model(model, loading, folder, opened=True)
     memory = open_memory(lm, folder)
     if len(memory) == 0:
         raise UsageError("This memory is empty; read something into it first.")

@@ -12,7 +12,6 @@ from memspan.cli.options import (
     Loading,
     load_language_model,
     loads_model,
-    model_of,
     open_memory,
     parse_numbers,
     read_text,
@@ -140,7 +139,7 @@ def explain_answer(
                 "A memory is explained by its passages for one question: leave out --method and --question."
             )
         require_text("question", content)
-        lm = load_language_model(model or model_of(folder), loading)
+        lm = load_language_model(model, loading, folder)
         explanation = explain.explain_recall(lm, open_memory(lm, folder), content)
     else:
         explanation = explain.explain(folder, content, question, method or "gradients")

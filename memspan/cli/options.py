@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from memspan.cli.commands import CommandFunction, with_parameters
+from memspan.cli.output import print_info
 from memspan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -112,46 +113,59 @@ def loads_model(function: CommandFunction) -> CommandFunction:
     return with_parameters(function, call, [*own, *shared.values()])
 
 
-def model_of(folder: Path) -> str:
-    """The name of the model that made a memory. Raises UsageError if there is no memory in the folder."""
-    from memspan.memory.store.folder import Folder
-
-    return Folder(folder).manifest().fingerprint.name
-
-
 def load_language_model(
-    name: str | None, loading: Loading, folder: Path | None = None, recalibrate: bool = False
+    name: str | None, loading: Loading, folder: Path | None = None, *, opened: bool = False, recalibrate: bool = False
 ) -> "LanguageModel":
     """The model of this name, else the model that made the memory in `folder`, else the default.
 
-    The name of a local folder or file becomes its full path, so that a memory made with it opens from any directory.
+    The name of a local folder or file becomes its full path, so that a memory made with it opens from any directory. A memory
+    is read in the dtype that it was made with.
+
+    Args:
+        opened: there must be a memory in the folder.
+
+    Raises UsageError if there is none; or if code is trusted that only the memory names.
     """
     from memspan.memory.store.folder import Folder
 
-    if name is None and folder is not None and not Folder(folder).is_vacant():
-        name = model_of(folder)
-    if not sys.flags.dev_mode:
-        import warnings
+    dtype = loading.dtype
+    if folder is not None and (opened or not Folder(folder).is_vacant()):
+        made_with = Folder(folder).manifest().fingerprint
+        if name is None and loading.trust_remote_code:
+            raise UsageError(
+                f"--trust-remote-code needs --model: the memory names the model '{made_with.name}', and whoever made it may "
+                "have chosen that name."
+            )
+        name = made_with.name if name is None else name
+        dtype = made_with.dtype if dtype == "auto" else dtype
+    import warnings
 
+    if not sys.flags.dev_mode:
         warnings.simplefilter("ignore")  # libraries warn about their own internals
     import torch
     from transformers.utils import logging
 
     from memspan.assistant.language_model import load_model
     from memspan.pretrained.hub import DEFAULT
+    from memspan.pretrained.identity import ChangedModel
 
     logging.set_verbosity_error()
     if loading.threads is not None:
         torch.set_num_threads(loading.threads)
     name = name or os.environ.get("MEMSPAN_MODEL") or DEFAULT
-    return load_model(
-        str(Path(name).resolve()) if os.path.exists(name) else name,
-        device=loading.device,
-        dtype=loading.dtype,
-        trust_remote_code=loading.trust_remote_code,
-        compiled=loading.compile,
-        recalibrate=recalibrate,
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ChangedModel)
+        lm = load_model(
+            str(Path(name).resolve()) if os.path.exists(name) else name,
+            device=loading.device,
+            dtype=dtype,
+            trust_remote_code=loading.trust_remote_code,
+            compiled=loading.compile,
+            recalibrate=recalibrate,
+        )
+    for warning in caught:
+        print_info(str(warning.message))
+    return lm
 
 
 def open_memory(lm: "LanguageModel", folder: Path) -> "Memory":

@@ -166,11 +166,11 @@ def _check_names(folder: Path, info: dict[str, Any], with_head: bool) -> None:
     """
     missing = sorted(name for name in info["missing_keys"] if with_head or _POOLER not in name)
     left_over = sorted(name for name in info["unexpected_keys"] if not name.endswith(_COMPUTED)) if with_head else []
-    for names, fault in ((missing, "are missing"), (left_over, "do not belong to it")):
+    for names, fault in ((missing, "are missing"), (left_over, "do not belong to the model")):
         if names:
             raise DamagedFolder(
-                f"{folder / CONFIG} and the weights beside it do not fit: {len(names)} tensors of the model {fault}, the "
-                f"first is '{names[0]}'. Copy or download the model again."
+                f"{folder / CONFIG} and the weights beside it do not fit: {len(names)} of the tensors {fault}, the first "
+                f"is '{names[0]}'. Copy or download the model again."
             )
 
 
@@ -200,11 +200,13 @@ def _refused(folder: Path, noun: str = "model") -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its type."""
-    text = str(error).strip()
-    if "trust_remote_code" in text:
+    """The first lines of an error's text, or its type, with memspan's options in place of those of transformers."""
+    text = " ".join(str(error).strip().splitlines()[:2])
+    if "trust_remote_code" in str(error):
         return "it contains code of its own, which runs only with --trust-remote-code (trust_remote_code=True)."
-    return text.splitlines()[0][:400] if text else type(error).__name__
+    if "ignore_mismatched_sizes" in text:
+        return f"a tensor has another shape than {CONFIG} says; copy or download the model again."
+    return text[:400] if text else type(error).__name__
 
 
 @contextlib.contextmanager

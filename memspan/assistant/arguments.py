@@ -1,0 +1,49 @@
+"""Checks of arguments that users pass from Python: a value of another type is refused in a sentence, where it is passed."""
+
+from os import PathLike, fspath
+from typing import Any
+
+from memspan.errors import UsageError
+from memspan.memory import Contents, Memory
+
+
+def check_memory(memory: Any) -> Memory:
+    """The memory. Raises UsageError for anything else, with the way to open one."""
+    if not isinstance(memory, Memory):
+        raise _no_memory(memory)
+    return memory
+
+
+def check_contents(memory: Any) -> Contents:
+    """The memory, or a view of one. Raises UsageError for anything else, with the way to open one."""
+    if not isinstance(memory, Contents):
+        raise _no_memory(memory)
+    return memory
+
+
+def _no_memory(value: Any) -> UsageError:
+    shown = f"the path '{value}'" if isinstance(value, str | PathLike) else type(value).__name__
+    return UsageError(
+        f"`memory` must be a Memory, got {shown}: open one by memspan.load_memory(path), or make one by `read`."
+    )
+
+
+def check_text(name: str, text: Any) -> None:
+    """Raises UsageError for anything but a string."""
+    if not isinstance(text, str):
+        raise UsageError(f"`{name}` must be a string, got {type(text).__name__}.")
+
+
+def check_number(name: str, number: Any, *, least: int) -> None:
+    """Raises UsageError for anything but a whole number of at least `least`."""
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise UsageError(f"`{name}` must be a whole number, got {type(number).__name__}.")
+    if number < least:
+        raise UsageError(f"`{name}` must be at least {least}, got {number}.")
+
+
+def path_argument(name: str, path: Any) -> str:
+    """A path as a string. Raises UsageError for anything but a non-empty string or path."""
+    if not isinstance(path, str | PathLike) or not isinstance(text := fspath(path), str) or not text or "\0" in text:
+        raise UsageError(f"`{name}` must be a string or a path, got {path!r}.")
+    return text
