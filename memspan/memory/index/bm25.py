@@ -5,10 +5,11 @@ written without spaces are indexed by overlapping pairs of characters. The index
 can be deleted at any time; it holds the words, not the text.
 """
 
+import hashlib
 import re
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 
 import numpy as np
@@ -33,6 +34,10 @@ class WordIndex:
     """The words of passages 0 to `passages`, in an SQLite database in RAM.
 
     The methods may be called from several threads: they take turns on the connection.
+
+    Attributes:
+        passages: how many it covers.
+        digest: of their texts, see `chained`.
     """
 
     def __init__(self) -> None:
@@ -41,21 +46,26 @@ class WordIndex:
         self._turn = threading.Lock()
         self._database.execute("CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='porter unicode61')")
         self.passages = 0
+        self.digest = b""
 
     def __del__(self) -> None:
         self._database.close()
 
     @classmethod
-    def restore(cls, content: bytes, passages: int) -> "WordIndex":
+    def restore(cls, content: bytes, passages: int, digest: bytes) -> "WordIndex":
         """The index that `dump` wrote. Raises sqlite3.Error."""
         index = cls()
         with closing(sqlite3.connect(":memory:")) as dumped:
             dumped.deserialize(content)
+            dumped.execute("PRAGMA trusted_schema = OFF")
+            schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
+            if dumped.execute(schema).fetchall() != index._database.execute(schema).fetchall():
+                raise sqlite3.DatabaseError("the database must hold the tables of a word index and no others")
             dumped.backup(index._database)  # a deserialised database could not grow past 1 GiB
         (rows,) = index._database.execute("SELECT count(*) FROM words").fetchone()
         if rows != passages:
             raise sqlite3.DatabaseError(f"the index must cover {passages} passages, got {rows}")
-        index.passages = passages
+        index.passages, index.digest = passages, digest
         return index
 
     def dump(self) -> bytes:
@@ -68,7 +78,7 @@ class WordIndex:
         twin = WordIndex()
         with self._turn:
             self._database.backup(twin._database)
-            twin.passages = self.passages
+            twin.passages, twin.digest = self.passages, self.digest
         return twin
 
     @property
@@ -81,11 +91,19 @@ class WordIndex:
 
     def extend(self, passages: Iterable[str]) -> None:
         """Add the words of the passages that follow; all of them or, after an exception, none."""
-        rows = ((row, _spaced(text)) for row, text in enumerate(passages, start=self.passages))
+        digest = self.digest
+
+        def rows() -> Iterator[tuple[int, str]]:
+            nonlocal digest
+            for row, text in enumerate(passages, start=self.passages):
+                digest = chained(digest, [text])
+                yield row, _spaced(text)
+
         with self._turn:
             with self._database:
-                self._database.executemany("INSERT INTO words(rowid, text) VALUES (?, ?)", rows)
+                self._database.executemany("INSERT INTO words(rowid, text) VALUES (?, ?)", rows())
             (self.passages,) = self._database.execute("SELECT count(*) FROM words").fetchone()
+            self.digest = digest
 
     def scores(self, text: str) -> NDArray[np.float32]:
         """The BM25 score of every passage, float32 (P,), for any word of `text`; higher is better, 0 without a match."""
@@ -100,6 +118,13 @@ class WordIndex:
             rows = np.array(matches, np.float64).reshape(-1, 2)
             scores[rows[:, 0].astype(np.int64)] = rows[:, 1]
         return scores
+
+
+def chained(digest: bytes, texts: Iterable[str]) -> bytes:
+    """The digest of passages that begin with those of `digest`, which is empty for none, and go on with `texts`."""
+    for text in texts:
+        digest = hashlib.sha256(digest + hashlib.sha256(text.encode()).digest()).digest()
+    return digest
 
 
 def without_question_words(text: str) -> str:

@@ -3,7 +3,7 @@
 manifest.json             which shards, in order, with their sizes and checksums; its rename is the commit
 parts/<name>.safetensors  the shards, immutable; one that the manifest does not name does not exist
 search.sqlite             the word index, a cache that may be missing or stale
-search.json               what the word index covers, and its checksum
+search.json               what the word index covers, its checksum, and the signature of the user who built it
 lock                      held by the writer; readers take no lock
 unfinished                there while the folder is being made; such a folder holds nothing yet
 """
@@ -243,10 +243,9 @@ class Folder:
             with self.lock(0):
                 if self.manifest() != manifest:
                     return False
-                self.index.write(index, manifest)
+                return self.index.write(index, manifest)
         except (MemspanError, sqlite3.Error):  # a read-only folder, a full disk, a writer at work: it is only a cache
             return False
-        return True
 
 
 def _new_name() -> str:

@@ -1,14 +1,23 @@
-"""The stored word index of a memory folder: a cache that may be missing or stale, never wrong."""
+"""The stored word index of a memory folder: a cache that may be missing, stale or foreign, and is never wrong.
 
+The index is a database, so a forged one could rank as its author likes, or keep SQLite busy for ever, and a checksum in
+the same folder would be forged along with it. An index therefore counts only if this user's memspan signed that it was
+built from the texts that the memory now holds. That of anybody else is not even opened: it is built anew, which takes
+about half a second for a million words and happens once.
+"""
+
+import hashlib
 import json
 import sqlite3
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 
 from memspan.errors import MemspanError
-from memspan.memory.index.bm25 import WordIndex
+from memspan.memory.index.bm25 import WordIndex, chained
 from memspan.memory.store import files
 from memspan.memory.store.manifest import Manifest
+from memspan.memory.store.signature import is_own, sign
 from memspan.memory.store.snapshot import Snapshot
 
 _INDEX, _STAMP = "search.sqlite", "search.json"
@@ -24,11 +33,17 @@ class _Stamp:
     lineage: str
     generation: int
     passages: int
+    texts: str  # the digest of these passages, see `WordIndex.digest`
     bytes: int
     sha256: str
 
 
-_STAMP_FIELDS = {"lineage": str, "generation": int, "passages": int, "bytes": int, "sha256": str}
+_FIELDS = {"lineage": str, "generation": int, "passages": int, "texts": str, "bytes": int, "sha256": str}
+
+
+def _signed(stamp: _Stamp) -> bytes:
+    """What the signature covers."""
+    return b"memspan word index\n" + json.dumps(asdict(stamp), sort_keys=True).encode()
 
 
 class IndexFile:
@@ -47,16 +62,25 @@ class IndexFile:
             or stamp.passages > snapshot.passages
         ):
             return None
+        digest = chained(b"", islice(snapshot.texts(0), stamp.passages))
+        if digest.hex() != stamp.texts:
+            return None
         try:
             content = self._folder.read_verified(_INDEX, stamp.bytes, stamp.sha256)
-            return WordIndex.restore(bytes(content), stamp.passages)
+            return WordIndex.restore(bytes(content), stamp.passages, digest)
         except (OSError, MemspanError, sqlite3.Error):
             return None
 
-    def write(self, index: WordIndex, manifest: Manifest) -> None:
-        """Store an index of the contents of `manifest`. Raises MemspanError or sqlite3.Error."""
-        size, sha256 = self._folder.write(_INDEX, [index.dump()])
-        self._write_stamp(_Stamp(manifest.lineage, manifest.generation, index.passages, size, sha256))
+    def write(self, index: WordIndex, manifest: Manifest) -> bool:
+        """Store an index of the contents of `manifest`; False if it cannot be signed. Raises MemspanError or sqlite3.Error."""
+        content, texts = index.dump(), index.digest.hex()
+        sha256 = hashlib.sha256(content).hexdigest()
+        stamp = _Stamp(manifest.lineage, manifest.generation, index.passages, texts, len(content), sha256)
+        if sign(_signed(stamp)) is None:
+            return False
+        self._folder.write(_INDEX, [content])
+        self._write_stamp(stamp)
+        return True
 
     def link(self, other: "IndexFile", lineage: str, manifest: Manifest) -> None:
         """Take over another folder's index, if it covers passages of `lineage`, which were copied here as `manifest`."""
@@ -82,11 +106,13 @@ class IndexFile:
                 self.delete()
 
     def _read_stamp(self) -> _Stamp | None:
+        """What this user signed; None if there is nothing of that kind."""
         try:
             fields = json.loads(self._folder.read(_STAMP, _LARGEST_STAMP))
-            return _Stamp(**{name: type_(fields[name]) for name, type_ in _STAMP_FIELDS.items()})
+            stamp = _Stamp(**{name: type_(fields[name]) for name, type_ in _FIELDS.items()})
+            return stamp if is_own(_signed(stamp), fields["signature"]) else None
         except (OSError, MemspanError, ValueError, TypeError, KeyError, RecursionError):
             return None
 
     def _write_stamp(self, stamp: _Stamp) -> None:
-        self._folder.write(_STAMP, [json.dumps(asdict(stamp)).encode()])
+        self._folder.write(_STAMP, [json.dumps({**asdict(stamp), "signature": sign(_signed(stamp))}).encode()])

@@ -5,7 +5,9 @@ import json
 import math
 import shutil
 import sqlite3
+import stat
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from memspan.memory import Memory, load_memory
 from memspan.memory.index.bm25 import MOST_WORDS, WordIndex, without_question_words
 from memspan.memory.store.folder import Folder
+from memspan.memory.store.signature import is_own, sign
 from tests.memory.make import FINGERPRINT, encoded, word_scores
 
 TEXTS = ["the cat sat on the mat", "the dog ate the cat food", "dog", "a bird sang all day long in a tree", "the end"]
@@ -161,8 +164,12 @@ def other_index(path: Path) -> None:
 
 
 def other_stamp(path: Path, **fields: object) -> None:
+    """Another stamp, as if this user had written it."""
     stamp = json.loads((path / "search.json").read_bytes())
-    (path / "search.json").write_bytes(json.dumps({**stamp, **fields}).encode())
+    del stamp["signature"]
+    stamp.update(fields)
+    signature = sign(b"memspan word index\n" + json.dumps(stamp, sort_keys=True).encode())
+    (path / "search.json").write_bytes(json.dumps({**stamp, "signature": signature}).encode())
 
 
 def folder_for(path: Path) -> None:
@@ -188,6 +195,7 @@ SPOILED: dict[str, Callable[[Path], object]] = {
     "a stamp of fewer passages": lambda path: other_stamp(path, passages=1),
     "a stamp of words": lambda path: other_stamp(path, passages="two"),
     "a stamp that lacks a field": lambda path: (path / "search.json").write_bytes(b"{}"),
+    "a stamp of other passages": lambda path: other_stamp(path, texts="0" * 64),
 }
 
 
@@ -323,3 +331,83 @@ def test_a_busy_folder_does_not_keep_anybody_from_searching(quick_path: Path) ->
     assert not (quick_path / "m" / "search.sqlite").exists()
     assert word_scores(memory, ["one"])[0] > 0
     assert (quick_path / "m" / "search.sqlite").exists()
+
+
+# ---- indexes that somebody else wrote
+
+
+def as_another_user(path: Path, content: bytes, home: Path) -> None:
+    """Store this as the index of a memory, with all that another user can write."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(home))
+        (path / "search.sqlite").write_bytes(content)
+        other_stamp(path, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def endless() -> bytes:
+    """A database whose `words` count to no end."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        counted = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS text FROM n"
+        database.execute(f"CREATE VIEW words AS {counted}")
+        return database.serialize()
+
+
+def lying() -> bytes:
+    """A real index, of as many other passages."""
+    index = WordIndex()
+    index.extend(["nine", "one one one"])
+    return index.dump()
+
+
+@pytest.mark.parametrize("forged", [endless, lying])
+def test_the_index_of_another_user_is_never_opened(
+    quick_path: Path, forged: Callable[[], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = word_scores(with_index(quick_path / "m"), ["one", "six"])
+    as_another_user(quick_path / "m", forged(), quick_path / "home")
+    load_memory(quick_path / "m").fork(quick_path / "fork")
+    restored, restore = [], WordIndex.restore
+    monkeypatch.setattr(WordIndex, "restore", lambda *arguments: (restored.append(1), restore(*arguments))[1])
+    for name in ("m", "fork"):
+        assert word_scores(load_memory(quick_path / name), ["one", "six"]) == expected
+    assert restored == []
+    assert word_scores(load_memory(quick_path / "m"), ["one", "six"]) == expected
+    assert restored == [1]  # it was built anew once
+
+
+def test_an_own_index_of_other_texts_does_not_count(quick_path: Path) -> None:
+    """Somebody may send back a memory with the index that this user built, over other text."""
+    with_index(quick_path / "m")
+    other = Memory.open(quick_path / "other", FINGERPRINT)
+    other.append([encoded("six two three four five one")])
+    for name in ("search.sqlite", "search.json"):
+        shutil.copy(quick_path / "m" / name, quick_path / "other" / name)
+    snapshot = replace(other.snapshot, lineage=load_memory(quick_path / "m").snapshot.lineage)
+    assert Folder(quick_path / "m").index.load(snapshot) is None
+    assert Folder(quick_path / "m").index.load(load_memory(quick_path / "m").snapshot) is not None
+
+
+def test_a_database_with_other_tables_is_refused_before_it_is_queried() -> None:
+    with pytest.raises(sqlite3.DatabaseError, match="and no others"):
+        WordIndex.restore(endless(), 2, b"")
+
+
+def test_without_a_home_the_index_stays_in_ram(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (quick_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(quick_path / "file"))
+    memory = with_index(quick_path / "m")
+    assert word_scores(memory, ["one"])[0] > 0
+    assert not (quick_path / "m" / "search.sqlite").exists()
+
+
+def test_a_key_that_was_cut_short_is_made_anew(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(quick_path))
+    (quick_path / "memspan").mkdir()
+    (quick_path / "memspan" / "key").write_bytes(b"short")
+    signature = sign(b"content")
+    assert is_own(b"content", signature)
+    assert not is_own(b"other", signature)
+    assert not is_own(b"content", None)
+    assert not is_own(b"content", "\ud800")
+    assert len((quick_path / "memspan" / "key").read_bytes()) == 32
+    assert stat.S_IMODE((quick_path / "memspan" / "key").stat().st_mode) == 0o600
