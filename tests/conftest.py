@@ -19,6 +19,14 @@ settings.register_profile("unhurried", deadline=None)  # a busy machine must not
 settings.load_profile("unhurried")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder for the key that signs word indexes, also for the processes of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of a tiny random model. No network, and a cache of its own, also for the processes of the tests."""

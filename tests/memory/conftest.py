@@ -11,14 +11,6 @@ from memspan.memory import Memory
 from tests.memory.make import FINGERPRINT
 
 
-@pytest.fixture(autouse=True, scope="session")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A folder for the key that signs word indexes, also for the processes of the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-        yield
-
-
 @pytest.fixture
 def quick_path() -> Iterator[Path]:
     """A temporary folder, in RAM where the system has such a place: for tests that flush thousands of times."""
