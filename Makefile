@@ -1,10 +1,11 @@
 # make demo       on a fresh machine: the environment, the embedded model, a long document, questions and answers
 # make test       on a fresh machine: the environment and all fast tests, on two cores
 # make lint types docs-check site    what CI checks beside the tests; `make docs` renews what is generated
-# make wheel      the wheel in an environment of its own, outside the repository: read, search, ask, train, predict
+# make wheel      the wheel outside the repository, with the newest and with the lowest version of every dependency: read,
+#                 search, ask, train, predict
 # make slow       tests that take minutes;  make mutations: faults in the source, each of which a test must find
-# make matrix     the fast tests with the lowest and the highest supported transformers, each in its own environment
-#                 under build/matrix; TORCH=2.11.0 takes another torch (without a CPU build at hand: gigabytes of CUDA)
+# make matrix     the fast tests with the lowest and with the newest declared version of every dependency, each in its own
+#                 environment under build/matrix, where a library's warning is no failure; TORCH=2.11.0 takes another torch
 # make bench      the benchmarks of the README that need no data set but those in MEMSPAN_DATA
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +13,7 @@ BIN = $(VENV)/bin
 BUILD ?= build
 PIP = -m pip install --quiet --disable-pip-version-check
 EXTRAS = train,tasks,tune,explain
-MATRIX ?= 5.17.0 5.24.0
+MATRIX ?= lowest newest
 TORCH ?= $(patsubst torch==%,%,$(filter torch==%,$(file < constraints.txt)))
 FAST = -m pytest -m "not slow" -q -n 2 --dist worksteal
 GENERATED = README.md README.zh-CN.md docs/benchmarks.md docs/cli.md docs/cookbook.md docs/mechanisms.md docs/tasks.md
@@ -56,19 +57,28 @@ docs-check: $(VENV)/.installed
 site: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(abspath $(BUILD))/site
 
-wheel: $(VENV)/.installed
+wheel: $(VENV)/.installed $(BUILD)/newest.txt $(BUILD)/lowest.txt
 	rm -rf $(BUILD)/dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(BUILD)/dist .
-	.ci/wheel $(BUILD)/dist/memspan-*.whl $(BIN)/python
+	.ci/wheel $(BUILD)/dist/memspan-*.whl $(BIN)/python $(BUILD)/newest.txt
+	.ci/wheel $(BUILD)/dist/memspan-*.whl $(BIN)/python $(BUILD)/lowest.txt
 
-matrix:
-	for version in $(MATRIX); do \
-	  venv=$(BUILD)/matrix/transformers-$$version-torch-$(TORCH) && \
+$(BUILD)/newest.txt: constraints.txt
+	mkdir -p $(BUILD)
+	echo torch==$(TORCH) > $@
+
+$(BUILD)/lowest.txt: .ci/lowest pyproject.toml constraints.txt
+	mkdir -p $(BUILD)
+	.ci/lowest $(TORCH) > $@
+
+matrix: $(MATRIX:%=$(BUILD)/%.txt)
+	for end in $(MATRIX); do \
+	  venv=$(BUILD)/matrix/$$end-torch-$(TORCH) && \
 	  $(PYTHON) -m venv $$venv && \
 	  $$venv/bin/python $(PIP) 'pip>=25.1' && \
 	  $$venv/bin/python $(PIP) torch==$(TORCH) && \
-	  $$venv/bin/python $(PIP) torch==$(TORCH) transformers==$$version -e '.[$(EXTRAS)]' --group test && \
-	  OMP_NUM_THREADS=1 $$venv/bin/python $(FAST) || exit 1; \
+	  $$venv/bin/python $(PIP) -c $(BUILD)/$$end.txt -e '.[$(EXTRAS)]' --group test && \
+	  OMP_NUM_THREADS=1 $$venv/bin/python $(FAST) -W default || exit 1; \
 	done
 
 mutations: $(VENV)/.installed
