@@ -28,6 +28,10 @@ class DamagedMemory(MemspanError):
     """A memory whose files do not match their checksums. Nothing from it is used."""
 
 
+class SystemRefused(MemspanError):
+    """The system refused to read or write a memory: a full disk, missing rights, a bad sector."""
+
+
 class DamagedFolder(MemspanError):
     """A checkpoint or a converted model whose files do not match their checksums. Nothing from it is used."""
 

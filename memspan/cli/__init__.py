@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from memspan import __version__
-from memspan.cli.commands import Interrupted, app
+from memspan.cli.commands import INTERRUPTED, Interrupted, app
 from memspan.cli.output import print_error
 from memspan.errors import MemspanError
 
@@ -21,7 +21,6 @@ __all__ = ["ORDER", "app", "command_files", "main", "run"]
 ORDER = ("read", "ask", "chat", "memories", "models", "train", "evaluate", "explain")
 """The files of commands in the order of the help; a file that is not named here comes last."""
 
-INTERRUPTED = 130  # 128 + the number of the signal, as shells count
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, of click or of typer's own copy of it
 
 
@@ -33,7 +32,8 @@ class _Invocation:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and leave: 0 done, 1 failed, 2 a wrong request, 130 interrupted."""
+    """Run the command line and leave: 0 done, 1 failed, 2 a wrong request, 128 + n ended by
+    signal n (130: Ctrl-C)."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a character that the terminal does not know must not end the program
             stream.reconfigure(errors="backslashreplace")
@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
         return 2
     except (Interrupted, typer.Abort) as interrupt:
         print_error(str(interrupt) or "interrupted")
-        return INTERRUPTED
+        return interrupt.exit_code if isinstance(interrupt, Interrupted) else INTERRUPTED
     except BrokenPipeError:  # the reader has closed its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered must go somewhere
         return 1

@@ -6,7 +6,10 @@ needs them.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -15,8 +18,50 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 CommandFunction = Callable[..., None]
 
 
+INTERRUPTED = 130  # 128 + the number of the signal, as shells count
+
+
 class Interrupted(Exception):
-    """The user pressed Ctrl-C; the text is the message to print."""
+    """The user pressed Ctrl-C, or the system ended the command; the text is the message to print."""
+
+    def __init__(self, message: str, exit_code: int = INTERRUPTED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal that ends a command as Ctrl-C does, see `stops_in_order`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def stops_in_order() -> Iterator[None]:
+    """Within, SIGTERM and SIGHUP raise `Terminated`, a KeyboardInterrupt: what Ctrl-C leaves in order, they do too.
+
+    A second signal ends the process at once. A signal that is ignored (nohup) stays ignored.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before: dict[int, Any] = {}
+
+    def restore() -> None:
+        while before:
+            signal.signal(*before.popitem())
+
+    def stop(number: int, frame: object) -> None:
+        restore()
+        raise Terminated(number)
+
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        before |= {
+            number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) == signal.SIG_DFL
+        }
+    try:
+        yield
+    finally:
+        restore()
 
 
 def _for_help(parameters: list[Any]) -> list[Any]:
@@ -37,7 +82,8 @@ class Command(TyperCommand):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            raise Interrupted(str(interrupt)) from interrupt
+            number = interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT
+            raise Interrupted(str(interrupt), 128 + number) from interrupt
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _for_help(super().get_params(ctx))

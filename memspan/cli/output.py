@@ -54,8 +54,12 @@ def progress_bar(*columns: "ProgressColumn", hidden: bool = False) -> "Progress"
     """A progress bar on standard error; it is never shown in a pipe or file."""
     from rich.progress import Progress
 
-    console = make_console(stderr=True)
-    return Progress(*columns, console=console, disable=hidden or not console.is_terminal or is_plain())
+    return Progress(*columns, console=make_console(stderr=True), disable=hidden or not has_bars())
+
+
+def has_bars() -> bool:
+    """Whether progress bars are shown: standard error is a terminal, and they are not switched off."""
+    return make_console(stderr=True).is_terminal and not is_plain()
 
 
 def print_line(text: str, style: str | None = None) -> None:
@@ -92,6 +96,15 @@ def printable(text: str) -> str:
 def count(number: int, noun: str) -> str:
     """The number with its noun, in the plural unless it is 1."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """About this time in words, rounded as an estimate is."""
+    if seconds < 90:
+        return count(max(1, round(seconds)), "second") if seconds < 10 else f"{round(seconds, -1):.0f} seconds"
+    if seconds < 90 * 60:
+        return count(round(seconds / 60), "minute")
+    return f"{seconds / 3600:,.1f} hours" if seconds < 48 * 3600 else count(round(seconds / 86400), "day")
 
 
 def format_bytes(nbytes: int) -> str:

@@ -2,15 +2,14 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memspan.cli.commands import command
+from memspan.cli.commands import command, stops_in_order
 from memspan.cli.options import AS_JSON, MODEL, NEW_OR_OLD_MEMORY, Loading, load_language_model, loads_model
 from memspan.cli.output import (
     count,
@@ -19,15 +18,11 @@ from memspan.cli.output import (
     print_info,
     print_json,
     print_line,
-    printable,
-    progress_bar,
 )
 from memspan.data.formats import format_names
-from memspan.errors import UsageError
+from memspan.errors import DamagedMemory, ForeignMemory, MemoryLocked, MemspanError, SystemRefused, UsageError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from memspan.assistant.language_model import LanguageModel
     from memspan.assistant.progress import ReadProgress
     from memspan.data.documents import Document, Skipped
@@ -56,32 +51,33 @@ def read(
             "--as", metavar="NAME", help="Source name of the document, if there is only one (default: its path)."
         ),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Compare the text also of files whose size, times of change and path are as they were."
+        ),
+    ] = False,
     as_json: AS_JSON = False,
     model: MODEL = None,
 ) -> None:
     """Read documents into a memory.
 
-    Documents that the memory already holds are skipped; an interrupted reading continues where it stopped.
+    Documents that the memory already holds are skipped; an interrupted reading continues where it stopped. A file that
+    was read before, and whose size, times of change and path are as they were, is not opened.
 
     Example: memspan read book.epub notes/ --into library.mem
     """
     _check_name(name, paths)
     report = _Report()
-    documents = _documents(paths, encoding, report)
-    first = next(documents, None)  # before the model is loaded and a folder is made
-    if first is None:
+    documents = list(_documents(paths, encoding, report))  # before the model is loaded and a folder is made
+    if not documents:
         _print_failures(report)
         raise UsageError("There is no readable document at these paths: see the warnings above.")
     lm = load_language_model(model, loading, into)
     memory = lm.new_memory(into)
     start, passages, tokens = time.perf_counter(), len(memory), memory.tokens
-    with _reading_bar() as bar:
-        try:
-            for document in chain([first], documents):
-                _read_document(lm, memory, document, name or document.source, bar, report)
-        except KeyboardInterrupt:
-            kept = f"{memory.tokens - tokens:,} tokens read and kept; the same command goes on from there"
-            raise KeyboardInterrupt(f"interrupted: {kept}") from None
+    with stops_in_order(), _tells_what_was_kept(into, tokens, report):
+        _read_documents(lm, memory, [(name or document.source, document) for document in documents], check, report)
     report.seconds = time.perf_counter() - start
     report.tokens, report.passages = memory.tokens - tokens, len(memory) - passages
     _print_failures(report)
@@ -108,7 +104,7 @@ class _Report:
 
     documents: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
-    failed: list[UsageError] = field(default_factory=list)
+    failed: list[MemspanError] = field(default_factory=list)
     tokens: int = 0
     passages: int = 0
     seconds: float = 0.0
@@ -168,35 +164,65 @@ def _documents(paths: Sequence[str], encoding: str | None, report: _Report) -> "
     return opened()
 
 
-def _read_document(
-    lm: "LanguageModel", memory: "Memory", document: "Document", name: str, bar: "Progress", report: _Report
+def _read_documents(
+    lm: "LanguageModel",
+    memory: "Memory",
+    documents: "Sequence[tuple[str, Document]]",
+    check: bool,
+    report: _Report,
 ) -> None:
-    """Read a document into the memory as the source `name`; the outcome goes to the report."""
-    previous = memory.sources.get(name)
-    task = bar.add_task(printable(name), total=_expected_characters(document), speed="")
-    start, tokens = time.perf_counter(), 0
+    """Read documents into the memory, each as the source of its name; the outcome goes to the report.
 
-    def advance(progress: "ReadProgress") -> None:
-        nonlocal tokens
-        tokens = progress.tokens
-        speed = f"{tokens / (time.perf_counter() - start):,.0f} tokens/s"
-        bar.update(task, completed=progress.characters, speed=speed)
+    Raises MemspanError if the memory cannot be written or read; errors of single documents are reported.
+    """
+    from memspan.cli.reading_progress import Outlook, ReadingDisplay
 
+    sources = memory.sources
+    known = {name for name, _ in documents if name in sources and sources[name].complete}
+    outlook = Outlook(document for name, document in documents if name not in known)
+    with ReadingDisplay(len(documents), outlook) as display:
+        for name, document in documents:
+            display.begin(document, name, is_known=name in known)
+            previous, read_now = memory.sources.get(name), 0
+
+            def advance(progress: "ReadProgress") -> None:
+                nonlocal read_now
+                read_now = progress.kept
+                display.show(progress)
+
+            try:
+                lm.read(document, memory, source=name, progress=advance, check=check)
+            except _OF_THE_MEMORY:
+                raise
+            except MemspanError as error:
+                report.failed.append(error)
+            else:
+                characters = memory.sources[name].characters
+                report.documents.append({"source": name, "tokens": read_now, "characters": characters})
+                if read_now == 0 and previous is not None:
+                    print_info(f"already read: {name}")
+            display.finish()
+
+
+_OF_THE_MEMORY = (SystemRefused, MemoryLocked, DamagedMemory, ForeignMemory)
+
+
+@contextmanager
+def _tells_what_was_kept(folder: Path, before: int, report: _Report) -> Iterator[None]:
+    """Within, an interruption or an error ends with what the folder holds more than the `before` tokens of then."""
     try:
-        lm.read(document, memory, source=name, progress=advance)
-    except UsageError as error:
-        report.failed.append(error)
-    else:
-        characters = memory.sources[name].characters
-        report.documents.append({"source": name, "tokens": tokens, "characters": characters})
-        if tokens == 0 and previous is not None:
-            print_info(f"already read: {name}")
-        bar.update(task, total=characters, completed=characters)
+        yield
+    except (KeyboardInterrupt, MemspanError) as stop:
+        now = before
+        with suppress(MemspanError):
+            from memspan.memory.store.folder import Folder
 
-
-def _expected_characters(document: "Document") -> int | None:
-    """About how long the text will be; None where the size of the file does not tell."""
-    return None if document.packed else document.size
+            now = sum(shard.tokens for shard in Folder(folder).manifest().shards)
+        kept = f"{count(max(0, now - before), 'token')} read and kept; the same command goes on from there"
+        stop.args = (f"interrupted: {kept}" if isinstance(stop, KeyboardInterrupt) else f"{stop} {kept}.",)
+        for error in report.failed:
+            print_error(f"warning: {error}")
+        raise
 
 
 def _print_failures(report: _Report) -> None:
@@ -205,19 +231,6 @@ def _print_failures(report: _Report) -> None:
         raise report.failed[0]
     for error in report.failed:
         print_error(f"warning: {error}")
-
-
-def _reading_bar() -> "Progress":
-    """A progress bar of characters and tokens per second, one line a document."""
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-
-    return progress_bar(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed:,} characters", markup=False),
-        TextColumn("{task.fields[speed]}", markup=False),
-        TimeRemainingColumn(),
-    )
 
 
 def _summary(memory: "Memory") -> dict[str, Any]:

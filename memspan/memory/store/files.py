@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from memspan.errors import DamagedMemory, MemspanError, UsageError
+from memspan.errors import DamagedMemory, MemspanError, SystemRefused, UsageError
 
 Bytes: TypeAlias = bytes | memoryview | mmap.mmap
 
@@ -339,7 +339,7 @@ def _explanation(action: str, path: Path, error: OSError) -> MemspanError:
     else:
         way_out = "Check the disk and try again"
     state = "nothing was changed" if action == "read" else "what was there before is unchanged"
-    return MemspanError(f"cannot {action} {path}: {error.strerror}. {way_out}; {state}.")
+    return SystemRefused(f"cannot {action} {path}: {error.strerror}. {way_out}; {state}.")
 
 
 def _fill(descriptor: int, chunks: Iterable[Bytes]) -> tuple[int, str]:
