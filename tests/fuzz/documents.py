@@ -1,0 +1,52 @@
+"""Fuzz targets: documents of every format, their bytes edited, and the members of those that are archives."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from memspan.data.documents import open_documents
+from tests.data.files import CHINESE, docx_of, epub_of, pdf_of
+from tests.fuzz.harness import Target, Use
+from tests.fuzz.mutations import mutated, mutated_archive
+
+HTML = (
+    "<!DOCTYPE html><html><head><meta charset='utf-8'><title>The log</title><style>p{}</style></head><body><h1>One</h1>"
+    f"<p>Words &amp; <b>more</b><br>of it. {CHINESE}</p><table><tr><td>a<td>b</table><!-- no --><ul><li>x</ul></body></html>"
+)
+CHAT = "\n".join(json.dumps({"role": role, "content": f"words of {role}"}) for role in ("user", "assistant"))
+
+
+def samples(folder: Path) -> dict[str, bytes]:
+    return {
+        "txt": f"First line.\nSecond line. {CHINESE}\n\nAnother paragraph.".encode(),
+        "utf16": "\ufeffFirst line.\nSecond line.".encode("utf-16-le"),
+        "md": b"# Title\n\n- a\n- b\n\n```code```\n",
+        "html": HTML.encode(),
+        "jsonl": CHAT.encode(),
+        "pdf": pdf_of(folder / "sample.pdf", ["First page.", "Second page."]).read_bytes(),
+        "docx": docx_of(folder / "sample.docx").read_bytes(),
+        "epub": epub_of(folder / "sample.epub").read_bytes(),
+    }
+
+
+def document(kind: str, archive: bool, folder: Path) -> tuple[st.SearchStrategy[Any], Use]:
+    content = samples(folder)[kind]
+    path = folder / f"document.{'txt' if kind == 'utf16' else kind}"
+
+    def run(changed: bytes) -> None:
+        path.write_bytes(changed)
+        size = 0
+        for opened in open_documents([path]):
+            size += sum(len(chunk) for chunk in opened.chunks())
+        assert size < 64 * 2**20
+
+    return (mutated_archive if archive else mutated)(content), run
+
+
+TARGETS: dict[str, Target] = {
+    kind: partial(document, kind, False) for kind in ("txt", "utf16", "md", "html", "jsonl", "pdf", "docx", "epub")
+}
+TARGETS |= {f"{kind}_members": partial(document, kind, True) for kind in ("docx", "epub")}
