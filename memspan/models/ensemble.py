@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from memspan.errors import MemspanError, UsageError
-from memspan.models.folders import CHECKSUMS
+from memspan.errors import UsageError
+from memspan.models.folders import CHECKSUMS, find, replaced
 from memspan.models.saved import CONFIG, WEIGHTS, SavedModel, open_model
 from memspan.state import State
 
@@ -80,11 +80,10 @@ def average(folders: Sequence[str | Path], into: str | Path) -> SavedModel:
                     f"The models differ in the shape of {name}: only models of one configuration have a mean."
                 )
             weight.copy_(torch.stack(weights).mean(0))  # type: ignore[arg-type]
-    try:
-        shutil.copytree(folders[0], into, ignore=shutil.ignore_patterns(*_RUN_FILES))
-    except OSError as error:
-        raise MemspanError(f"Writing the model to {into} failed: {error}.") from error
-    first.save_pretrained(into)
+    source = find(Path(folders[0])) or Path(folders[0])
+    with replaced(into) as new:
+        shutil.copytree(source, new, ignore=shutil.ignore_patterns(*_RUN_FILES), dirs_exist_ok=True)
+        first.save_pretrained(new)
     return first
 
 
@@ -105,8 +104,9 @@ def _check_alike(folders: Sequence[Path], models: Sequence[SavedModel]) -> None:
 
 
 def _vocabulary_files(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("*.json")} - set(_MODEL_FILES)
+    return {path.name for path in (find(folder) or folder).glob("*.json")} - set(_MODEL_FILES)
 
 
 def _content(path: Path) -> bytes | None:
+    path = (find(path.parent) or path.parent) / path.name
     return path.read_bytes() if path.is_file() else None

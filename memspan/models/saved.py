@@ -1,6 +1,12 @@
-"""Models as folders: config.json with the kind and the architecture of a model, model.safetensors with its weights."""
+"""Models as folders: config.json with the kind and the architecture of a model, model.safetensors with its weights.
+
+A folder may come from anywhere. Nothing in it is executed, every file is checked before it is used, and a model is not made
+larger than the weights that are there for it.
+"""
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -8,10 +14,11 @@ from typing import Any, ClassVar, Self
 
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from memspan.errors import MemspanError, UsageError
-from memspan.models.folders import verify, write_checksums
+from memspan.models.folders import read_json, read_whole, verify, write_checksums
 from memspan.plugins import load_plugin, plugin_names
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -26,6 +33,9 @@ KINDS = {
     "seq2seq": "memspan.models.seq2seq:Seq2Seq",
 }
 GROUP = "memspan.models"  # the entry points under which other packages register kinds of models
+_FACTORIES = frozenset(["empty", "zeros", "ones", "rand", "randn", "full", "arange"])  # of tensors, in torch
+_ROOM = 2**20  # elements that a model may have beside those of its file, such as tables
+_LONGEST_LINE = 300  # characters
 _RENAMED = {"encoder": "classifier"}  # kinds in the config.json of older folders
 
 
@@ -58,6 +68,16 @@ class SavedModel(nn.Module):
         except (OSError, SafetensorError) as error:
             raise MemspanError(f"Writing the model to {folder} failed: {error}.") from error
 
+    @classmethod
+    def sized(cls, config: Any, weights: Path) -> Self:
+        """A new model for the file `weights`. Raises UsageError, before memory is taken, for a config of far more weights."""
+        with _AtMost(weights.stat().st_size + _ROOM):
+            return cls(config)
+
+    def learned(self) -> dict[str, Tensor]:
+        """The weights in model.safetensors, by name: all parameters."""
+        return dict(self.named_parameters())
+
     def save_weights(self, path: Path) -> None:
         """Write all weights, each once, also where several modules share one."""
         save_model(self, str(path))
@@ -69,35 +89,54 @@ class SavedModel(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
         """The model that `save_pretrained` wrote. Raises UsageError for a folder without a model of this kind."""
-        kind, config = _read_config(Path(folder))
-        if kind != cls.kind:
-            raise UsageError(f"{folder} must hold a model of the kind '{cls.kind}', got '{kind}'.")
-        return cls.open(Path(folder), config)
+
+        def read(version: Path) -> Self:
+            kind, config = _read_config(version)
+            if kind != cls.kind:
+                raise UsageError(f"{folder} must hold a model of the kind '{cls.kind}', got '{kind}'.")
+            return cls.open(version, config)
+
+        return read_whole(Path(folder), read)
 
     @classmethod
     def open(cls, folder: Path, config: dict[str, Any]) -> Self:
         """The model with the fields of `config` and the weights in `folder`. Raises UsageError if they do not match."""
+        check_holds(folder, WEIGHTS)
         try:
-            model = cls(cls.config_class(**config))
-        except TypeError as error:
-            raise UsageError(f"{folder / CONFIG} does not describe a model of this version: {error}.") from error
+            model = cls.sized(cls.config_class(**config), folder / WEIGHTS)
+        except MemspanError:
+            raise
+        except Exception as error:  # a value of any type may stand in the file, and go anywhere in a model
+            raise UsageError(
+                f"{folder / CONFIG} does not describe a model of this version: {first_line(error)}."
+            ) from error
         try:
             model.load_weights(folder / WEIGHTS)
         except RuntimeError as error:
             raise UsageError(f"The weights in {folder} are of another configuration than its config.json.") from error
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError) as error:
             raise UsageError(f"The weights {folder / WEIGHTS} cannot be read: {error}.") from error
+        check_finite(model.learned(), folder / WEIGHTS)
         return model
 
 
 def open_model(folder: str | Path) -> SavedModel:
-    """The model in a folder, whatever its kind. Raises UsageError for a folder without a model of a known kind."""
-    kind, config = _read_config(Path(folder))
-    try:
-        cls = model_class(kind)
-    except UsageError as error:
-        raise UsageError(f"{Path(folder) / CONFIG}: {error}") from error
-    return cls.open(Path(folder), config)
+    """The model in a folder, whatever its kind.
+
+    Raises:
+        UsageError: a folder without a model of a known kind, or whose files do not go together.
+        DamagedFolder: a file of the folder is not as it was written.
+    """
+
+    def read(version: Path) -> SavedModel:
+        kind, config = _read_config(version)
+        try:
+            cls = model_class(kind)
+        except UsageError as error:
+            raise UsageError(f"{version / CONFIG}: {error}") from error
+        return cls.open(version, config)
+
+    return read_whole(Path(folder), read)
 
 
 def model_class(kind: str) -> type[SavedModel]:
@@ -135,13 +174,42 @@ def check_holds(folder: Path, name: str) -> None:
     raise UsageError(f"{folder} holds no {name}, so no model was saved there.")
 
 
+def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raises UsageError, naming the file `path`, for a tensor that holds NaN or infinite values."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise UsageError(f"{path} holds values that are no numbers (NaN or infinite), in the tensor '{name}'.")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, shortened, or its type."""
+    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return line.rstrip(".") if len(line) <= _LONGEST_LINE else line[:_LONGEST_LINE] + " ..."
+
+
+class _AtMost(TorchFunctionMode):
+    """A block that may make tensors of so many elements together. Raises UsageError before memory is taken for more."""
+
+    def __init__(self, elements: int) -> None:
+        super().__init__()
+        self.left = elements
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__name__", "") in _FACTORIES:
+            size = (kwargs or {}).get("size", args[0] if args and isinstance(args[0], list | tuple) else args)
+            self.left -= math.prod(max(1, length) for length in size if isinstance(length, int))
+            if self.left < 0:
+                raise UsageError(f"config.json describes a model that is far larger than its weights in {WEIGHTS}.")
+        return function(*args, **(kwargs or {}))
+
+
 def _read_config(folder: Path) -> tuple[str, dict[str, Any]]:
     """The kind of the model in a folder, and the fields of its configuration, after its files were checked."""
     check_holds(folder, CONFIG)
-    verify(folder, {CONFIG, WEIGHTS}.__contains__)
+    verify(folder, lambda name: not name.startswith("training."))
     try:
-        config = json.loads((folder / CONFIG).read_text("utf-8"))
-    except ValueError as error:
+        config = read_json(folder / CONFIG)
+    except (OSError, ValueError) as error:
         raise UsageError(f"{folder / CONFIG} is damaged: {error}.") from error
     if not isinstance(config, dict):
         raise UsageError(f"{folder / CONFIG} does not describe a model.")

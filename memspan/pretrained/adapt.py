@@ -9,7 +9,7 @@ Letters: B batch, S tokens, D width, V vocabulary.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -91,6 +91,15 @@ class Pretrained(SavedModel):
         if not self.config.lora:
             self.body.eval()
         return self
+
+    @classmethod
+    def sized(cls, config: PretrainedConfig, weights: Path) -> Self:
+        most = weights.stat().st_size  # bytes: each extra id, and each rank, has weights there
+        for name in ("extra_ids", "lora"):
+            value = getattr(config, name)
+            if value is not None and not (isinstance(value, int) and 0 <= value <= most):
+                raise UsageError(f"{name} of config.json must be a number that fits the weights beside it, got {value}.")
+        return cls(config)
 
     def learned(self) -> dict[str, Tensor]:
         """The weights that training changes, by name."""
