@@ -71,11 +71,14 @@ class Tokenizer:
         try:
             fields: dict[str, Any] = json.loads(path.read_text("utf-8"))
             inner = tokenizers.Tokenizer.from_str(json.dumps(fields["tokenizer"]))
+            _check_ids(inner, [fields["pad"], *fields["answer"], fields["end"]])
             return cls(inner, fields["pad"], fields["answer"], fields["end"])
         except OSError as error:
             raise UsageError(f"{path} must be a readable file, got: {error.strerror}.") from error
-        except Exception as error:  # the library raises nothing more particular
-            raise UsageError(f"{path} must be a tokenizer that memspan saved, got: {error}.") from error
+        except BaseException as error:  # the library raises nothing more particular; its panics are no Exceptions
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            raise UsageError(f"{path} must be a tokenizer that memspan saved, got: {str(error)[:200]}.") from error
 
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer into `folder`. Raises MemspanError if the system refuses."""
@@ -115,3 +118,13 @@ class Tokenizer:
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         """The text of each id by itself, white space included; "\ufffd" where an id is only a part of a character."""
         return [self.inner.decode([id], skip_special_tokens=False) for id in ids]
+
+
+def _check_ids(inner: tokenizers.Tokenizer, marks: Sequence[Any]) -> None:
+    """Raises ValueError for a mark or a token whose id is not below the size of the vocabulary."""
+    size = inner.get_vocab_size(with_added_tokens=True)
+    if not all(type(mark) is int and 0 <= mark < size for mark in marks):
+        raise ValueError(f"pad, answer and end must be ids below {size}, got {marks}")
+    highest = max(inner.get_vocab(with_added_tokens=True).values(), default=0)
+    if highest >= size:
+        raise ValueError(f"the ids of {size} tokens must be below {size}, got {highest}")

@@ -7,6 +7,8 @@ from typing import Any
 
 from memspan.errors import UsageError
 from memspan.models.ensemble import open_models
+from memspan.models.folders import read_whole
+from memspan.tasks import Task
 from memspan.training.build import task_of_checkpoint
 from memspan.training.figures import new_figure
 from memspan.training.measure import SEED, Score, measure
@@ -41,8 +43,11 @@ def evaluate(
         raise UsageError("segments must be one or more numbers of at least 1, like 5,16,64.")
     if batch_size < 1 or batches < 1:
         raise UsageError(f"batch_size and batches must be at least 1, got {batch_size} and {batches}.")
-    model: Any = open_models([checkpoint, *others])
-    evaluated = task_of_checkpoint(Path(checkpoint), task, settings)
+
+    def read(version: Path) -> tuple[Any, Task]:
+        return open_models([version, *others]), task_of_checkpoint(version, task, settings)
+
+    model, evaluated = read_whole(Path(checkpoint), read)
     if evaluated.vocabulary > model.config.vocabulary:
         raise UsageError(
             f"The task has a vocabulary of {evaluated.vocabulary} tokens, but the model one of {model.config.vocabulary}: "

@@ -8,6 +8,7 @@ from torch import nn
 
 from memspan.errors import UsageError
 from memspan.models.ensemble import open_models
+from memspan.models.folders import read_whole
 from memspan.models.saved import check_holds
 from memspan.tasks import RecordTask, build, require
 from memspan.training.build import CONFIG, config_of, learns, read_run, trained_task
@@ -44,7 +45,12 @@ def reopen(
 
     Raises UsageError for a model that was trained for another task than `task`, or for one without predictions for texts.
     """
-    checkpoint = Path(checkpoint)
+    return read_whole(Path(checkpoint), lambda version: _reopen(version, task, others))
+
+
+def _reopen(
+    checkpoint: Path, task: str | None, others: Sequence[str | Path]
+) -> tuple[nn.Module, RecordTask, TrainConfig]:
     check_holds(checkpoint, CONFIG)
     sections = read_run(checkpoint)
     trained_for = trained_task(sections)

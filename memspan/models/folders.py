@@ -10,8 +10,9 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
@@ -197,7 +198,7 @@ def read_json(path: Path) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """A file opened to be read. Raises OSError for what is none: a device or a pipe may never end."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -213,6 +214,11 @@ def write_checksums(folder: Path) -> None:
     """Writes checksums.json: the SHA-256 of every other file of the folder. A file written later is not covered."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != CHECKSUMS)
     (folder / CHECKSUMS).write_bytes(_record({path.name: sha256_of(path) for path in files}).encode())
+
+
+def beside_weights(name: str) -> bool:
+    """Whether a file of a model is small: all are but the weights, which take the time that checking takes."""
+    return not name.endswith(".safetensors")
 
 
 def verify(

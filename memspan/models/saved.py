@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from types import NoneType
+from typing import Any, ClassVar, Self, get_args, get_type_hints
 
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
@@ -71,7 +72,7 @@ class SavedModel(nn.Module):
     @classmethod
     def sized(cls, config: Any, weights: Path) -> Self:
         """A new model for the file `weights`. Raises UsageError, before memory is taken, for a config of far more weights."""
-        with _AtMost(weights.stat().st_size + _ROOM):
+        with AtMost(weights.stat().st_size + _ROOM):
             return cls(config)
 
     def learned(self) -> dict[str, Tensor]:
@@ -89,20 +90,21 @@ class SavedModel(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
         """The model that `save_pretrained` wrote. Raises UsageError for a folder without a model of this kind."""
+        return read_whole(Path(folder), cls._read)
 
-        def read(version: Path) -> Self:
-            kind, config = _read_config(version)
-            if kind != cls.kind:
-                raise UsageError(f"{folder} must hold a model of the kind '{cls.kind}', got '{kind}'.")
-            return cls.open(version, config)
-
-        return read_whole(Path(folder), read)
+    @classmethod
+    def _read(cls, folder: Path) -> Self:
+        kind, config = _read_config(folder)
+        if kind != cls.kind:
+            raise UsageError(f"{folder} must hold a model of the kind '{cls.kind}', got '{kind}'.")
+        return cls.open(folder, config)
 
     @classmethod
     def open(cls, folder: Path, config: dict[str, Any]) -> Self:
         """The model with the fields of `config` and the weights in `folder`. Raises UsageError if they do not match."""
         check_holds(folder, WEIGHTS)
         try:
+            _check_types(cls.config_class, config)
             model = cls.sized(cls.config_class(**config), folder / WEIGHTS)
         except MemspanError:
             raise
@@ -181,13 +183,24 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
             raise UsageError(f"{path} holds values that are no numbers (NaN or infinite), in the tensor '{name}'.")
 
 
+def _check_types(config_class: type, config: Mapping[str, Any]) -> None:
+    """Raises TypeError for a value of another plain type than the field of the dataclass is declared with."""
+    for name, hint in get_type_hints(config_class).items():
+        options = set(get_args(hint)) or {hint}
+        if name not in config or not options <= {int, float, str, bool, NoneType}:
+            continue  # what other fields hold is checked where it is used
+        value = config[name]
+        if not (type(value) in options or (type(value) is int and float in options)):
+            raise TypeError(f"{name} must be {hint}, got {str(value)[:100]}")
+
+
 def first_line(error: Exception) -> str:
     """The first line of an error's text, shortened, or its type."""
     line = next(iter(str(error).splitlines()), "") or type(error).__name__
     return line.rstrip(".") if len(line) <= _LONGEST_LINE else line[:_LONGEST_LINE] + " ..."
 
 
-class _AtMost(TorchFunctionMode):
+class AtMost(TorchFunctionMode):
     """A block that may make tensors of so many elements together. Raises UsageError before memory is taken for more."""
 
     def __init__(self, elements: int) -> None:
@@ -199,7 +212,9 @@ class _AtMost(TorchFunctionMode):
             size = (kwargs or {}).get("size", args[0] if args and isinstance(args[0], list | tuple) else args)
             self.left -= math.prod(max(1, length) for length in size if isinstance(length, int))
             if self.left < 0:
-                raise UsageError(f"config.json describes a model that is far larger than its weights in {WEIGHTS}.")
+                raise UsageError(
+                    "The configuration describes what takes far more memory than the files beside it: it is not theirs."
+                )
         return function(*args, **(kwargs or {}))
 
 

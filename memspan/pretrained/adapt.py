@@ -98,7 +98,9 @@ class Pretrained(SavedModel):
         for name in ("extra_ids", "lora"):
             value = getattr(config, name)
             if value is not None and not (isinstance(value, int) and 0 <= value <= most):
-                raise UsageError(f"{name} of config.json must be a number that fits the weights beside it, got {value}.")
+                raise UsageError(
+                    f"{name} of config.json must be a number that fits the weights beside it, got {value}."
+                )
         return cls(config)
 
     def learned(self) -> dict[str, Tensor]:

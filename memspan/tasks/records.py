@@ -11,6 +11,7 @@ from torch import nn
 from memspan.data.corpora import Record
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import MemspanError, UsageError
+from memspan.models.folders import CHECKSUMS, beside_weights, find, read_json, verify
 from memspan.pretrained import hub
 from memspan.tasks.base import Task
 from memspan.tasks.data_source import DataSource
@@ -40,7 +41,9 @@ class RecordTask(Task):
         held_out_records: those measured on.
         extra_ids: ids behind those of the tokenizer, e.g. one for each label.
 
-    Raises UsageError for a value out of range, data that cannot be read, or too few usable records.
+    Raises:
+        UsageError: a value out of range, data that cannot be read, or too few usable records.
+        DamagedFolder: a file of `saved` is not as it was written.
     """
 
     columns: ClassVar[tuple[str, ...]]
@@ -54,6 +57,10 @@ class RecordTask(Task):
             raise UsageError(f"segment must be at least 1, got segment={segment}.")
         self.segment = segment
         if saved is not None:
+            folder = find(Path(saved)) or Path(saved)
+            saved = str(folder)
+            if (folder / CHECKSUMS).is_file():  # of a model; what a task alone has saved has none
+                verify(folder, beside_weights)
             self.tokenizer = Tokenizer.open(saved)
         self.records: list[Record] = []
         self.held_out_records: list[Record] = []
@@ -155,7 +162,7 @@ def load_json(folder: str, name: str, noun: str) -> Any:
     """What `save_json` wrote. Raises UsageError where the file is missing or damaged."""
     path = Path(folder) / name
     try:
-        return json.loads(path.read_text("utf-8"))
+        return read_json(path)
     except OSError as error:
         raise UsageError(f"{path}, which holds the {noun}, cannot be read: {error.strerror}.") from error
     except ValueError as error:

@@ -11,7 +11,7 @@ from memspan.data.augment import Augment
 from memspan.data.tokenizer import FILE as TOKENIZER
 from memspan.errors import UsageError
 from memspan.mechanisms import window_only
-from memspan.models.folders import verify
+from memspan.models.folders import beside_weights, read_whole, verify
 from memspan.models.saved import SavedModel, check_holds, open_model
 from memspan.models.scratch import ScratchConfig, ScratchModel, grid
 from memspan.tasks import Task, build, task_class
@@ -33,9 +33,13 @@ def build_task(config: TrainConfig) -> Task:
                 "take a model from scratch."
             )
         settings["tokenizer"] = config.model.name
-    if config.continual.init_from is not None and learns(name):
-        settings = {"saved": config.continual.init_from, **config.task.settings, **settings}  # the same ids per word
-    task = build(name, **{**config.task.settings, **settings})
+    if config.continual.init_from is not None and learns(name):  # the same ids per word
+        learned_before = {**config.task.settings, **settings}
+        task = read_whole(
+            Path(config.continual.init_from), lambda folder: build(name, **{"saved": str(folder), **learned_before})
+        )
+    else:
+        task = build(name, **{**config.task.settings, **settings})
     return task if not config.task.augment else task.augmented(_augmentation(config.task.augment))
 
 
@@ -50,8 +54,12 @@ def _augmentation(shares: Mapping[str, Any]) -> Augment:
         raise UsageError(f"`augment` must map names to shares between 0 and 1, got {dict(shares)}.") from error
 
 
-def build_model(config: TrainConfig, task: Task) -> SavedModel:
-    """The model before training. Weights come from torch's random numbers, or are pretrained ones."""
+def build_model(config: TrainConfig, task: Task, weights: Path | None = None) -> SavedModel:
+    """The model before training. Weights come from torch's random numbers, or are pretrained ones.
+
+    Args:
+        weights: a file whose weights the model is going to have; a configuration of far more is refused.
+    """
     if config.continual.init_from is not None:
         model = open_model(config.continual.init_from)
         if model.config.vocabulary != task.vocabulary:
@@ -62,12 +70,15 @@ def build_model(config: TrainConfig, task: Task) -> SavedModel:
         return model
     if config.model.name == SCRATCH:
         try:
-            return ScratchModel(model_config(config, task))
+            described = model_config(config, task)
+            return ScratchModel(described) if weights is None else ScratchModel.sized(described, weights)
         except (TypeError, ValueError, RuntimeError) as error:  # from within a mechanism or from torch
             raise UsageError(f"No model can be made with these settings: {str(error).splitlines()[0]}.") from error
     from memspan.pretrained.adapt import adapt
 
     options = config.model
+    if weights is not None and (options.lora or 0) > weights.stat().st_size:
+        raise UsageError(f"lora must be a rank that fits the weights in {weights}, got {options.lora}.")
     adapted = adapt(
         options.name,
         task.vocabulary,
@@ -131,6 +142,10 @@ def count_parameters(config: TrainConfig, task: Task) -> int:
 
 def task_of_checkpoint(checkpoint: Path, name: str | None = None, settings: dict[str, Any] | None = None) -> Task:
     """The task that the model in `checkpoint` was trained for, or the one called `name`; `settings` replace single ones."""
+    return read_whole(checkpoint, lambda version: _task_of(version, name, settings))
+
+
+def _task_of(checkpoint: Path, name: str | None, settings: dict[str, Any] | None) -> Task:
     learned = {"saved": str(checkpoint)} if (checkpoint / TOKENIZER).is_file() else {}
     if not (checkpoint / CONFIG).is_file():
         if name is None:
@@ -150,7 +165,7 @@ def task_of_checkpoint(checkpoint: Path, name: str | None = None, settings: dict
 
 def read_run(checkpoint: Path) -> dict[str, Any]:
     """The sections of a checkpoint's configuration. Raises DamagedFolder where a small file is not as it was written."""
-    verify(checkpoint, lambda name: not name.endswith(".safetensors"))
+    verify(checkpoint, beside_weights)
     return read_yaml(checkpoint / CONFIG)
 
 

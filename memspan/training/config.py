@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 import yaml
 
 from memspan.errors import UsageError
-from memspan.training.options import OptionGroup, option, option_name, option_type, read_yaml
+from memspan.training.options import OptionGroup, option, option_name, option_type, read_yaml, shown
 
 SCRATCH = "scratch"
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -211,7 +211,7 @@ class TrainConfig:
         for section, group in SECTIONS.items():
             values = {} if sections.get(section) is None else sections[section]
             if not isinstance(values, Mapping):
-                raise UsageError(f"The section `{section}` must hold options and their values, got {values!r}.")
+                raise UsageError(f"The section `{section}` must hold options and their values, got {shown(values)}.")
             names = [item.name for item in fields(group)]
             wrong = [name for name in values if name not in names]
             if wrong:

@@ -25,9 +25,10 @@ from accelerate.state import AcceleratorState
 
 from memspan.errors import Diverged, UsageError
 from memspan.models.folders import check_output, find, replaced
+from memspan.models.saved import WEIGHTS
 from memspan.tasks import Task
 from memspan.training.build import task_of_checkpoint
-from memspan.training.checkpoint import gather, load_checkpoint, save_checkpoint, save_model
+from memspan.training.checkpoint import check_checkpoint, gather, load_checkpoint, save_checkpoint, save_model
 from memspan.training.config import TrainConfig
 from memspan.training.distributed import Processes
 from memspan.training.ewc import EWC
@@ -61,8 +62,11 @@ def train(
     checkpoint = checkpoint_of(config, resume)
     accelerator = make_accelerator(config)
     Processes(accelerator).check(config.optimisation.batch_size)
+    if checkpoint is not None:
+        check_checkpoint(config, checkpoint)
+    weights = None if checkpoint is None else checkpoint / WEIGHTS
     with torch.random.fork_rng([] if accelerator.device.type == "cpu" else None, device_type="cuda"):
-        run = Run(config, accelerator, task)
+        run = Run(config, accelerator, task, weights)
         if checkpoint is not None:
             load_checkpoint(run, checkpoint)
         try:

@@ -1,5 +1,6 @@
 """Options of a training run: typed fields of configuration groups, each with its help, its bounds and its conversion."""
 
+import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -9,7 +10,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from memspan.errors import UsageError
+from memspan.models.folders import open_regular
 
+_LARGEST_YAML, _MOST_VALUES, _DEEPEST = 2**18, 50_000, 50  # characters, values and levels of a configuration
+_LARGEST_FLOAT = sys.float_info.max
 _KINDS = {
     Mapping: "a mapping",
     Sequence: "a list",
@@ -109,16 +113,16 @@ def converted(name: str, value: Any, hint: Any) -> Any:
     plain = get_origin(kind) or kind
     if plain is float:
         value = as_number(value)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, float) or (type(value) is int and abs(value) <= _LARGEST_FLOAT):
             return float(value)
     elif plain is int:
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
             return value
     elif plain is tuple:
         if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == len(get_args(kind)):
             return tuple(converted(name, item, inner) for item, inner in zip(value, get_args(kind), strict=True))
     elif issubclass(plain, Mapping):
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
             return {key: as_number(item) for key, item in value.items()}
     elif issubclass(plain, Sequence) and plain is not str:
         if isinstance(value, str) and get_args(kind) == (str,):
@@ -127,7 +131,16 @@ def converted(name: str, value: Any, hint: Any) -> Any:
             return [converted(name, item, get_args(kind)[0]) for item in value]
     elif isinstance(value, plain):
         return value
-    raise UsageError(f"{name} must be {_KINDS[plain]}, got {value!r}.")
+    raise UsageError(f"{name} must be {_KINDS[plain]}, got {shown(value)}.")
+
+
+def shown(value: Any) -> str:
+    """A value for a sentence, shortened."""
+    try:
+        text = repr(value)
+    except ValueError:  # a number of thousands of digits
+        return "a number that is too large"
+    return text if len(text) <= 200 else text[:200] + " ..."
 
 
 def as_number(value: Any) -> Any:
@@ -141,18 +154,51 @@ def as_number(value: Any) -> Any:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises UsageError where there is none."""
+    """The mapping in a YAML file. Raises UsageError where there is none, and for one that is too large."""
     try:
-        values = yaml.safe_load(Path(path).read_text("utf-8"))
+        with open_regular(Path(path)) as file:
+            text = file.read(_LARGEST_YAML + 1).decode("utf-8")
+        if len(text) > _LARGEST_YAML:
+            raise UsageError(f"{path} must have at most {_LARGEST_YAML:,} characters.")
+        _check_expansion(text, path)
+        values = yaml.safe_load(text)
     except OSError as error:
         raise UsageError(f"The configuration {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError is one of Python's about a number or a date
         raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise UsageError(f"{path} must hold sections with options, like `task: {{name: recall}}`.")
     return values
+
+
+def _check_expansion(text: str, path: str | Path) -> None:
+    """Raises UsageError for YAML whose aliases stand for very many values, or for themselves, or that is nested deeply."""
+    sizes: dict[str, int] = {}  # anchor -> the number of values behind it, aliases counted as what they stand for
+    open_nodes: list[
+        tuple[str | None, int]
+    ] = []  # the collections around the event: anchor, and `count` at their begin
+    count = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            count += sizes.get(event.anchor, _MOST_VALUES)  # unknown: it stands for a collection around it
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, count))
+            count += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor is not None:
+                sizes[anchor] = count - before
+        elif isinstance(event, yaml.ScalarEvent):
+            count += 1
+            if event.anchor is not None:
+                sizes[event.anchor] = 1
+        if count >= _MOST_VALUES or len(open_nodes) > _DEEPEST:
+            raise UsageError(
+                f"{path} must describe a run in fewer than {_MOST_VALUES:,} values, at most {_DEEPEST} deep, aliases counted "
+                "as what they stand for."
+            )
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -164,6 +210,6 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"A setting must be NAME=VALUE, got '{pair}'.")
         try:
             values[name] = as_number(yaml.safe_load(value))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise UsageError(f"The value of '{pair}' must be valid YAML: {' '.join(str(error).split())}") from error
     return values

@@ -7,12 +7,12 @@ Letters: B batch, T tokens, V vocabulary.
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
@@ -29,9 +29,10 @@ from memspan.training.build import build_model, build_task, check_run, task_of_c
 from memspan.training.config import TrainConfig
 from memspan.training.distributed import Processes
 from memspan.training.ewc import EWC
-from memspan.training.measure import count_logits_to_keep, loss_and_correct
+from memspan.training.measure import Score, count_logits_to_keep, loss_and_correct
 from memspan.training.regularisation import Attack, Average, symmetric_kl
 
+STOPPED = ("steps", "seconds", "target_accuracy", "patience")  # the reasons for which a run ends
 SCHEDULE_STEPS = 10_000  # resolution of the learning rate's schedule over the whole run
 
 
@@ -47,7 +48,7 @@ class RunState:
         seconds: of CPU time.
         best_step, best_loss: of the lowest held-out loss.
         measurements_since_best: since then.
-        stopped: why the run ended; None while it goes on.
+        stopped: why the run ended, one of STOPPED; None while it goes on.
         loss, accuracy: over the last steps.
         history: one record for every measurement.
         score: the last measurement.
@@ -67,6 +68,32 @@ class RunState:
     history: list[dict[str, float]] = field(default_factory=list)
     score: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def restored(cls, values: Mapping[str, Any], config: TrainConfig) -> Self:
+        """The state that a checkpoint of `config` holds as JSON. Raises ValueError or TypeError for what no run writes."""
+        at = cls(**values)
+        counts = (at.step, at.segments, at.position, at.tokens, at.best_step, at.measurements_since_best)
+        if not all(type(count) is int and 0 <= count < 2**62 for count in counts):
+            raise ValueError("its counts must be whole numbers from 0")
+        if not 1 <= at.segments <= config.task.segments:
+            raise ValueError(f"segments must be from 1 to {config.task.segments}, got {at.segments}")
+        if not all(type(value) in (int, float) for value in (at.seconds, at.best_loss, at.loss, at.accuracy)):
+            raise TypeError("its measurements must be numbers")
+        if not 0 <= at.seconds < math.inf:
+            raise ValueError(f"seconds must be at least 0, got {at.seconds}")
+        if at.stopped not in (None, *STOPPED):
+            raise ValueError(f"stopped must be one of {', '.join(STOPPED)} or null")
+        records: Sequence[Any] = at.history if type(at.history) is list else [None]
+        if not all(type(record) is dict and {"step", "held_out_loss"} <= record.keys() for record in records):
+            raise TypeError("history must be a list of measurements")
+        if not all(type(value) in (int, float) for record in records for value in record.values()):
+            raise TypeError("history must hold numbers")
+        if at.history or at.stopped is not None:
+            score = Score(**at.score)
+            if not all(type(value) in (int, float) for name, value in vars(score).items() if name != "metrics"):
+                raise TypeError("score must hold numbers")
+        return at
+
 
 @dataclass(frozen=True)
 class StepSums:
@@ -84,14 +111,21 @@ class StepSums:
 
 
 class Run:
-    """All that a run consists of. Making one reads the task's data and builds the model; nothing is written."""
+    """All that a run consists of. Making one reads the task's data and builds the model; nothing is written.
 
-    def __init__(self, config: TrainConfig, accelerator: Accelerator, task: Task | None = None) -> None:
+    Args:
+        task: the run's task, where it was built before.
+        weights: of the checkpoint that the run is going to take up, which bound the size of the model.
+    """
+
+    def __init__(
+        self, config: TrainConfig, accelerator: Accelerator, task: Task | None = None, weights: Path | None = None
+    ) -> None:
         self.config, self.accelerator, self.device = config, accelerator, accelerator.device
         self.processes = Processes(accelerator)
         self.task = build_task(config) if task is None else task
         torch.manual_seed(config.run.seed)
-        self.model: SavedModel = build_model(config, self.task)
+        self.model: SavedModel = build_model(config, self.task, weights)
         check_run(config, self.task, self.model)
         self._place_model()
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
