@@ -54,7 +54,10 @@ def evaluate_model(
     """
     lengths = parse_numbers(segments, int, "--segments")
     from memspan.evaluation import evaluate
+    from memspan.training.figures import check_can_draw
 
+    if plot is not None:
+        check_can_draw()
     seeded = {} if seed is None else {"seed": seed}
     scores = evaluate.evaluate(
         checkpoint,

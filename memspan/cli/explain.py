@@ -126,6 +126,12 @@ def explain_answer(
 
     Example: memspan explain runs/letters/best "We cannot come on Friday after all." --html why.html
     """
+    from memspan.models.folders import find
+
+    if find(folder) is None:
+        raise UsageError(
+            f"There is no folder {folder}: name one of a trained model, like `best` of a run, or a memory."
+        )
     if (text is None) == (file is None):
         raise UsageError("Give one text to explain: on the command line, or with --file.")
     content = read_text(file) if file is not None else str(text).encode("utf-8", "replace").decode()

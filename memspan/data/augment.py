@@ -12,6 +12,7 @@ from pathlib import Path
 
 from memspan.data.scripts import CHARACTER_WORDS
 from memspan.errors import UsageError
+from memspan.plugins import require_installed
 
 Synonyms = Callable[[str], Sequence[str]]
 """From a word to its synonyms, none if it has none."""
@@ -135,6 +136,7 @@ def read_table(path: Path) -> Mapping[str, Sequence[str]]:
 
 def _wordnet(table: Mapping[str, Sequence[str]]) -> Synonyms:
     """The synonyms of `table`, else those of all senses of a word in WordNet."""
+    require_installed("Synonyms of WordNet need", "nltk")
     try:
         from nltk.corpus import wordnet
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from memspan.data.corpora import CORPORA, Record
 from memspan.errors import UsageError
+from memspan.plugins import require_installed
 
 TABLES = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 TABLE = "table"
@@ -107,6 +108,7 @@ _NOT_IN_THE_FORMAT = (
 
 def _tables(paths: Sequence[Path]) -> Sequence[Record]:
     """The rows of table files of the same kind."""
+    require_installed("Reading tables needs", "datasets")
     import datasets
     from datasets.exceptions import DatasetGenerationError
 
@@ -155,6 +157,7 @@ def _not_utf8(paths: Sequence[Path]) -> Path:
 
 def _hub(name: str) -> Sequence[Record]:
     """The rows of a data set on the Hugging Face hub, "name", "name:split" or "name@revision:split"."""
+    require_installed("Data sets of the hub need", "datasets")
     import datasets
 
     pinned, _, split = name.partition(":")

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from memspan.errors import UsageError
+from memspan.plugins import require_installed
 from memspan.tasks import Task
 from memspan.tasks.metrics import mean_and_spread
 from memspan.training.build import build_task, count_parameters
@@ -92,6 +93,7 @@ def compare(
     if config.model.mechanism is None or config.model.name != SCRATCH:
         raise UsageError("There is no memory to compare: name a `mechanism` of a model from scratch.")
     task = build_task(config)
+    require_installed(f"The baseline of the task '{config.task.name}' needs", *task.baseline_packages)
     contenders = []
     for name, variant in ((config.model.mechanism, config), (NONE, without_memory(config, task))):
         figures, seconds, report = [], [], None

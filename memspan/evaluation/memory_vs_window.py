@@ -19,6 +19,7 @@ from memspan.data.plain_text import plain_tokens
 from memspan.errors import UsageError
 from memspan.evaluation.ablation import NONE, Comparison, Contender
 from memspan.models.generate import Sampling
+from memspan.plugins import require_installed
 from memspan.pretrained import hub
 from memspan.pretrained.adapt import DTYPES, kind_of
 from memspan.pretrained.causal import PretrainedCausal
@@ -97,6 +98,7 @@ def compare_memory_with_window(
             f"{shots}."
         )
     task = _task_about_documents(build_task(config))
+    require_installed(f"The baseline of the task '{config.task.name}' needs", *task.baseline_packages)
     _check_causal(config.model.name)
     prompted = PromptedModel(config, task, budget, shots)
     views: dict[str, Callable[[DocumentSet], View]] = {MEMORY: prompted.with_memory, NONE: prompted.end_of_text}

@@ -14,7 +14,7 @@ from memspan.data.datasets import pad
 from memspan.errors import UsageError
 from memspan.evaluation.predict import reopen
 from memspan.explain.explanation import AnswerToken, Explanation, SegmentShare, View
-from memspan.explain.methods import METHODS, Attribution, Reading
+from memspan.explain.methods import METHODS, Attribution, Reading, check_method
 from memspan.explain.token_spans import token_spans
 from memspan.tasks import Example, TextTask, require
 
@@ -47,8 +47,7 @@ def explain(checkpoint: str | Path, text: str, question: str = "", method: str =
     Raises:
         UsageError: an unknown method, a task without texts, an empty text, or a model without what the method needs.
     """
-    if method not in METHODS:
-        raise UsageError(f"There is no method '{method}'. Known: {', '.join(sorted(METHODS))}.")
+    check_method(method)
     model, learned, config = reopen(checkpoint)
     reason = f"{checkpoint} must be of a task on texts, got {config.task.name}."
     task = require(learned, TextTask, reason)

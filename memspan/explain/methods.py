@@ -13,6 +13,7 @@ from memspan.errors import UsageError
 from memspan.explain.trace import calls
 from memspan.mechanisms import Internals
 from memspan.mechanisms.base import SHARE
+from memspan.plugins import require_installed
 
 STEPS = 32  # of the integral, Gauss-Legendre
 TOKENS_AT_ONCE = 16_384  # of one forward pass
@@ -105,10 +106,8 @@ class Attribution:
 
 def gradients(reading: Reading) -> Attribution:
     """Integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) by the embedded tokens, from a text of padding."""
-    try:
-        from captum.attr import LayerIntegratedGradients
-    except ImportError as error:
-        raise UsageError("Integrated gradients need captum: pip install 'memspan[explain]'.") from error
+    from captum.attr import LayerIntegratedGradients
+
     embedding = next((module for module in reading.model.modules() if isinstance(module, nn.Embedding)), None)
     if embedding is None:
         raise UsageError("The model must have an embedding of tokens for gradients, got none: try --method occlusion.")
@@ -200,6 +199,14 @@ def _internals(reading: Reading) -> list[tuple[str, Internals]]:
         for number, (path, mechanism, x) in enumerate(calls(reading.model, reading.ids), 1)
         if x.shape[1] == reading.ids.shape[1]
     ]
+
+
+def check_method(name: str) -> None:
+    """Raises UsageError for an unknown method, and for one whose library is not installed."""
+    if name not in METHODS:
+        raise UsageError(f"There is no method '{name}'. Known: {', '.join(sorted(METHODS))}.")
+    if name == "gradients":
+        require_installed("Integrated gradients need", "captum")
 
 
 METHODS: dict[str, Callable[[Reading], Attribution]] = {

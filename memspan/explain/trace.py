@@ -21,7 +21,7 @@ from memspan.mechanisms import Gate, Internals, Mechanism, build, trace_input
 from memspan.mechanisms.base import SHARE
 from memspan.models.saved import open_model
 from memspan.state import nbytes
-from memspan.training.figures import new_figure
+from memspan.training.figures import check_can_draw, new_figure
 
 BYTES = 256  # the vocabulary size of a model that reads the bytes of UTF-8
 CELL_NUMBERS = 8  # a cell of the table lists so many numbers, and summarises more
@@ -233,9 +233,10 @@ def draw(traces: Sequence[Trace]) -> Any:
 
 
 def check_picture(path: Path) -> None:
-    """Raises UsageError unless the file's name is that of a picture."""
+    """Raises UsageError unless the file's name is that of a picture, and without matplotlib."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"The name of a picture must end with {' or '.join(SUFFIXES)}, got {path}.")
+    check_can_draw()
 
 
 def _draw(axes: Any, name: str, gate: Gate, steps: Sequence[Any]) -> None:

@@ -26,7 +26,7 @@ class SinkWindow(windows.Windowed):
         if sinks < 0 or block < 1 or (window is not None and (window < block or window % block)):
             raise UsageError(
                 "sinks must be at least 0, and window a positive multiple of block, "
-                f"got sinks={sinks}, window={window}, block={block}."
+                f"got sinks={sinks}, window={window}, block={block} (default: sinks=4, block=128)."
             )
         super().__init__(sinks, window, block)
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -92,6 +92,27 @@ def discard(folder: Path) -> None:
     """Removes a folder and what an interrupted replacement of it left."""
     for version in (_new(folder), _retired(folder), folder):
         _remove(version)
+
+
+@contextmanager
+def undone(folder: Path, names: Sequence[str], unless: str) -> Iterator[None]:
+    """A block that fills `folder`: where it fails, what it has made is removed, unless the folder `unless` is there by then.
+
+    Removed are the folders of these names, and `folder` and those above it if they are empty; only those that were not
+    there before.
+    """
+    new_names = [name for name in names if not os.path.lexists(folder / name)]
+    new_folders = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    try:
+        yield
+    except BaseException:
+        if find(folder / unless) is None:
+            with suppress(OSError):
+                for name in new_names:
+                    discard(folder / name)
+                for path in new_folders:
+                    path.rmdir()
+        raise
 
 
 def _replace(folder: Path, new: Path) -> None:

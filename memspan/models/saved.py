@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any, ClassVar, Self, get_args, get_type_hints
 
 from safetensors import SafetensorError
@@ -186,7 +186,7 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
 def _check_types(config_class: type, config: Mapping[str, Any]) -> None:
     """Raises TypeError for a value of another plain type than the field of the dataclass is declared with."""
     for name, hint in get_type_hints(config_class).items():
-        options = set(get_args(hint)) or {hint}
+        options = set(get_args(hint)) if isinstance(hint, UnionType) else {hint}
         if name not in config or not options <= {int, float, str, bool, NoneType}:
             continue  # what other fields hold is checked where it is used
         value = config[name]

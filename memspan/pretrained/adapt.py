@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
 from memspan.models.saved import SavedModel, model_class
+from memspan.plugins import require_installed
 from memspan.pretrained import hub, loading
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # precision of a run -> dtype of the base
@@ -78,6 +79,8 @@ class Pretrained(SavedModel):
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
+        if config.lora:
+            require_installed("Low-rank updates (lora) need", "peft")
         self.body = _load_body(self.auto, config)
         self.body.requires_grad_(False)
         if config.lora:
@@ -224,10 +227,8 @@ def _load_body(auto: str, config: PretrainedConfig) -> Any:
 
 def _add_lora(body: nn.Module, rank: int) -> None:
     """Add low-rank updates, in float32 and initially zero, to every linear map of the base but its head."""
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise UsageError("Low-rank updates (lora) need PEFT: pip install 'memspan[peft]'.") from error
+    from peft import LoraConfig, inject_adapter_in_model
+
     if rank < 1:
         raise UsageError(f"lora must be a rank of at least 1, or 0 for none, got {rank}.")
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"), body)

@@ -45,6 +45,7 @@ class Task(ABC):
         metric: name of the metric that counts: a figure of `training.measure.Score`, or one that `score` returns.
         lower_is_better: whether a lower value of `metric` is better.
         guide: what the documentation shows of the task; None for a task that only tests models.
+        packages, baseline_packages: modules of `memspan.plugins.OPTIONAL` that its metrics and its baselines import.
         vocabulary: V; all ids in streams and targets are below it.
         segment: tokens of a segment; training cuts streams there.
         bytes_per_token: mean bytes of a target token, where bits are counted per byte; otherwise 1.
@@ -56,6 +57,8 @@ class Task(ABC):
     metric: ClassVar[str] = "accuracy"
     lower_is_better: ClassVar[bool] = False
     guide: ClassVar[Guide | None] = None
+    packages: ClassVar[tuple[str, ...]] = ()
+    baseline_packages: ClassVar[tuple[str, ...]] = ()
     vocabulary: int
     segment: int
     bytes_per_token: float = 1.0

@@ -14,6 +14,7 @@ from memspan.mechanisms import window_only
 from memspan.models.folders import beside_weights, read_whole, verify
 from memspan.models.saved import SavedModel, check_holds, open_model
 from memspan.models.scratch import ScratchConfig, ScratchModel, grid
+from memspan.plugins import require_installed
 from memspan.tasks import Task, build, task_class
 from memspan.training.config import SCRATCH, TrainConfig
 from memspan.training.options import read_yaml
@@ -25,6 +26,7 @@ def build_task(config: TrainConfig) -> Task:
     """The task of a run; reads its data. Raises UsageError for a task, settings or data that do not suit."""
     name = config.task.name
     cls = task_class(name)
+    require_installed(f"The task '{name}' needs", *cls.packages)
     settings: dict[str, Any] = {"data": list(config.task.data)} if config.task.data else {}
     if config.model.name != SCRATCH:
         if not cls.is_text:

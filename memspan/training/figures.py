@@ -1,13 +1,19 @@
 """Where pictures begin: matplotlib, which nothing else needs."""
 
-from importlib.util import find_spec
 from typing import Any
 
-from memspan.errors import UsageError
+from memspan.plugins import is_installed, not_installed, require_installed
+
+_DEMAND = ("A picture needs", "matplotlib")
 
 
 def can_draw() -> bool:
-    return find_spec("matplotlib") is not None
+    return is_installed("matplotlib")
+
+
+def check_can_draw() -> None:
+    """Raises UsageError without matplotlib: what is to be drawn may take long."""
+    require_installed(*_DEMAND)
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -15,5 +21,5 @@ def new_figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError("A picture needs matplotlib: pip install 'memspan[plots]'.") from error
+        raise not_installed(*_DEMAND) from error
     return Figure(figsize=(width, height), layout="constrained")

@@ -14,8 +14,8 @@ checkpoint: a run may go on with another number of processes.
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from memspan.errors import Diverged, UsageError
-from memspan.models.folders import check_output, find, replaced
+from memspan.models.folders import check_output, find, replaced, undone
 from memspan.models.saved import WEIGHTS
+from memspan.plugins import require_installed
 from memspan.tasks import Task
 from memspan.training.build import task_of_checkpoint
 from memspan.training.checkpoint import check_checkpoint, gather, load_checkpoint, save_checkpoint, save_model
@@ -36,6 +37,7 @@ from memspan.training.measure import Score, measure
 from memspan.training.report import BEST, LAST, Report, TrainProgress
 from memspan.training.run import Run
 
+MADE = (BEST, LAST, "memspan", "wandb")  # in the output before the first checkpoint is there; the last two by trackers
 FLUSH_EVERY = 10  # steps whose losses are brought from the device at once: each time, the device has to be waited for
 
 
@@ -46,6 +48,8 @@ def train(
     task: Task | None = None,
 ) -> Report:
     """Trains a model, or goes on where the run in the output folder stopped.
+
+    A run that fails before its first checkpoint leaves no folder, so that the same call works again.
 
     Args:
         config: everything about the run.
@@ -61,11 +65,14 @@ def train(
     """
     checkpoint = checkpoint_of(config, resume)
     accelerator = make_accelerator(config)
-    Processes(accelerator).check(config.optimisation.batch_size)
+    processes = Processes(accelerator)
+    processes.check(config.optimisation.batch_size)
     if checkpoint is not None:
         check_checkpoint(config, checkpoint)
     weights = None if checkpoint is None else checkpoint / WEIGHTS
-    with torch.random.fork_rng([] if accelerator.device.type == "cpu" else None, device_type="cuda"):
+    rng = torch.random.fork_rng([] if accelerator.device.type == "cpu" else None, device_type="cuda")
+    output = config.run.output
+    with rng, nullcontext() if output is None or not processes.main else undone(Path(output), MADE, unless=LAST):
         run = Run(config, accelerator, task, weights)
         if checkpoint is not None:
             load_checkpoint(run, checkpoint)
@@ -269,9 +276,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     if precision == "fp16" and (options.device == "cpu" or not torch.cuda.is_available()):
         raise UsageError("precision must be fp32 or bf16 without a CUDA GPU, got fp16.")
     if options.tracker is not None:
-        spec = find_spec(options.tracker)
-        if spec is None or spec.origin is None:  # a mere folder of that name, as wandb leaves one, has no origin
-            raise UsageError(f"{options.tracker} is not installed: pip install {options.tracker}.")
+        require_installed(f"The tracker {options.tracker} needs", options.tracker)
         if options.output is None:
             raise UsageError("A tracker needs an output folder.")
     AcceleratorState._reset_state(reset_partial_state=True)  # its settings are those of the process, not of a run

@@ -12,10 +12,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from memspan.errors import MemspanError, UsageError
+from memspan.models.folders import undone
+from memspan.plugins import not_installed
 from memspan.training.config import TrainConfig
 from memspan.training.distributed import check_alone
-from memspan.training.loop import checkpoint_of, train
-from memspan.training.report import REPORT, Report
+from memspan.training.loop import MADE, checkpoint_of, train
+from memspan.training.report import LAST, REPORT, Report
 
 
 def train_on_ray(config: TrainConfig, workers: int, resume: bool = False) -> Report:
@@ -41,25 +43,21 @@ def train_on_ray(config: TrainConfig, workers: int, resume: bool = False) -> Rep
         from ray.exceptions import RayActorError
         from ray.train import RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
         from ray.train.torch import TorchTrainer
-    except ImportError as error:
-        raise UsageError("Workers of Ray need Ray Train: pip install 'memspan[ray]'.") from error
+    except ImportError as error:  # also Ray without the libraries of Ray Train
+        raise not_installed("Workers of Ray need", "ray") from error
     check_alone("Starting workers with Ray")
     if config.run.output is None:
         raise UsageError("Workers of Ray need an output folder: report and model come back through it.")
     checkpoint_of(config, resume)
     output = Path(config.run.output)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MemspanError(f"The output cannot be written to {output}: {error}.") from error
     work = {"folder": os.getcwd(), "config": config.to_dict()}
-    with _ray(workers, config), _interruptible(), TemporaryDirectory(prefix=".ray-", dir=output) as own:
+    with undone(output, MADE, unless=LAST), _ray(workers, config), _interruptible(), _folder_in(output) as own:
         gpus = config.run.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
         trainer = TorchTrainer(
             _work,
             train_loop_config=work,
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
-            run_config=RunConfig(storage_path=str(Path(own).resolve())),
+            run_config=RunConfig(storage_path=str(own.resolve())),
         )
         try:
             trainer.fit()
@@ -72,6 +70,18 @@ def train_on_ray(config: TrainConfig, workers: int, resume: bool = False) -> Rep
             f"The workers left nothing in {output}: on other machines they need a folder that this one sees too."
         )
     return Report.load(output)
+
+
+@contextmanager
+def _folder_in(output: Path) -> Iterator[Path]:
+    """A folder of Ray's own in the output, which is made where it is not there, for as long as the block takes."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        folder = TemporaryDirectory(prefix=".ray-", dir=output)
+    except OSError as error:
+        raise MemspanError(f"The output cannot be written to {output}: {error}.") from error
+    with folder as path:
+        yield Path(path)
 
 
 def _work(work: Mapping[str, Any]) -> None:

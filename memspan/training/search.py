@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.models.folders import check_output
+from memspan.plugins import require_installed
 from memspan.training.config import TrainConfig, all_options
 from memspan.training.distributed import check_alone
 from memspan.training.loop import train
@@ -120,10 +121,9 @@ def tune(
     check_alone("Tuning")
     if config.run.output is not None:
         check_output(Path(config.run.output))
-    try:
-        import optuna
-    except ImportError as error:
-        raise UsageError("Tuning needs Optuna: pip install 'memspan[tune]'.") from error
+    require_installed("Tuning needs", "optuna")
+    import optuna
+
     if not search:
         raise UsageError("The search needs an option and its range, e.g. learning_rate=1e-4:1e-2:log.")
     optuna.logging.set_verbosity(optuna.logging.ERROR)

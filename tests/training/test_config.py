@@ -105,7 +105,7 @@ def test_a_configuration_is_a_plain_value(monkeypatch: pytest.MonkeyPatch, tmp_p
     built: list[str] = []
     task, model = run_module.build_task, run_module.build_model
     monkeypatch.setattr(run_module, "build_task", lambda config: (built.append("task"), task(config))[1])
-    monkeypatch.setattr(run_module, "build_model", lambda config, made: (built.append("model"), model(config, made))[1])
+    monkeypatch.setattr(run_module, "build_model", lambda *args: (built.append("model"), model(*args))[1])
     monkeypatch.setattr(ScratchModel, "__init__", counted(ScratchModel.__init__, built))
     monkeypatch.setattr(Recall, "__init__", counted(Recall.__init__, built))
     config = TrainConfig.of(task="recall", mechanism="delta", width=16, depth=1, steps=1, batch_size=2, device="cpu")

@@ -16,6 +16,7 @@ from accelerate.tracking import TensorBoardTracker
 from safetensors.torch import load_file
 from torch import Tensor
 
+from memspan import plugins
 from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.mechanisms import MECHANISMS, Mechanism
 from memspan.models.folders import write_checksums
@@ -430,8 +431,8 @@ def test_half_precision_needs_a_gpu() -> None:
 
 @pytest.mark.parametrize("found", [None, ModuleSpec("wandb", None, is_package=True)], ids=["nothing", "a folder"])
 def test_a_tracker_has_to_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: ModuleSpec | None) -> None:
-    monkeypatch.setattr(training, "find_spec", lambda name: found)
-    with pytest.raises(UsageError, match="wandb is not installed: pip install wandb"):
+    monkeypatch.setattr(plugins, "find_spec", lambda name: found)
+    with pytest.raises(UsageError, match="The tracker wandb needs Weights & Biases: pip install wandb"):
         train(tiny(tracker="wandb", output=str(tmp_path / "run")))
 
 

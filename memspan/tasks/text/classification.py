@@ -29,6 +29,7 @@ class Classification(TextTask):
     """
 
     columns, metric = ("text", "label"), "macro F1"
+    packages, baseline_packages = ("sklearn",), ("sklearn",)
     whole_segments = True
     guide = Guide(
         columns="text, label",

@@ -52,6 +52,7 @@ class Dialogue(TextTask):
     """
 
     columns, metric = ("turns",), "R@10"
+    packages, baseline_packages = ("sacrebleu",), ("sklearn",)
     guide = Guide(
         columns="turns",
         metrics="R@1, perplexity, BLEU",

@@ -22,6 +22,7 @@ class QuestionAnswering(TextTask):
     """
 
     columns, metric = ("context", "question", "answers"), "F1"
+    packages, baseline_packages = ("torchmetrics",), ("sklearn",)
     group_by = "context"
     guide = Guide(
         columns="context, question, answers",

@@ -63,6 +63,7 @@ class Recommendation(RecordTask):
     """
 
     columns, metric = ("user", "item", "time"), f"NDCG@{RECOMMENDED}"
+    packages, baseline_packages = ("torchmetrics",), ("implicit", "scipy", "threadpoolctl")
     guide = Guide(
         columns="user, item, time; or also rating, title, genres",
         metrics=f"Recall@{RECOMMENDED}",

@@ -20,6 +20,7 @@ class Summarisation(TextTask):
     """
 
     columns, metric = ("text", "summary"), "ROUGE-L"
+    packages = ("rouge_score",)
     answer_tokens = 64
     instruction = "Answer from the text above, in one paragraph: {question}"
     group_by = "text"

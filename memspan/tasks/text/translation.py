@@ -22,6 +22,7 @@ class Translation(TextTask):
     """
 
     columns, metric = ("source", "target"), "chrF"
+    packages, baseline_packages = ("sacrebleu",), ("sklearn",)
     group_by = "source"
     guide = Guide(
         columns="source, target",
