@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from memspan.errors import MemspanError, UsageError
+from memspan.memory.store.records import check_meta, is_moment, strict_json
 from memspan.memory.store.shard import Ids, Integers, Keys, Scales, Shard, SourceRecord, hash_text
 from memspan.memory.store.snapshot import Snapshot
 
@@ -87,10 +88,13 @@ def _check_fields(text: EncodedText) -> None:
         raise UsageError("the name of a source must have at least one character, got an empty one")
     if len(text.ids) > 0 and text.ids.min() < 0:
         raise UsageError(f"{text.source!r}: token ids must be at least 0, got {text.ids.min()}")
+    if text.added is not None and not is_moment(text.added):
+        raise UsageError(f"{text.source!r}: added must be unix seconds from 1970 to the year 9999, got {text.added!r}")
     try:
-        json.dumps({"meta": dict(text.meta), "added": text.added}, allow_nan=False)
+        meta = json.dumps(dict(text.meta), allow_nan=False, ensure_ascii=False).encode()
+        check_meta(strict_json(meta))  # as it will be read
     except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"{text.source!r}: its meta and added must be JSON values: {error}") from error
+        raise UsageError(f"{text.source!r}: its meta must be JSON values: {error}") from error
 
 
 def _check_tiling(text: EncodedText) -> None:

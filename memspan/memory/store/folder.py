@@ -35,7 +35,7 @@ from memspan.memory.store.manifest import (
 from memspan.memory.store.shard import Shard, ShardFile, decode, encode
 
 _MANIFEST = "manifest.json"
-_LARGEST_MANIFEST = 64 * 1024 * 1024  # bytes; a shard takes about 200 of them
+_LARGEST_MANIFEST = 8 * 1024 * 1024  # bytes; a shard takes about 200 of them, and most have 64 MiB or more
 _UNFINISHED_MARK = "unfinished"
 _LOCK = "lock"
 _SUFFIX = ".safetensors"

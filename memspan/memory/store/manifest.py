@@ -11,12 +11,15 @@ from typing import Any
 
 from memspan.errors import DamagedMemory, ForeignMemory
 from memspan.memory.store.files import WAY_OUT
+from memspan.memory.store.records import check_count, check_sha256, check_types
 from memspan.memory.store.shard import Shard
 
 FORMAT_VERSION = 1
 DIGITS = 12  # of a hash in a message
 
-_SHARD_NAME = re.compile(r"[0-9a-f]{1,64}")
+_RANDOM_NAME = re.compile(r"[0-9a-f]{32}")  # of shards and lineages
+_LONGEST_STRING = 4096  # characters
+_LARGEST_HEAD = 65536
 
 
 @dataclass(frozen=True)
@@ -169,8 +172,36 @@ def _canonical(body: dict[str, Any]) -> bytes:
 
 def _manifest_from(fingerprint: dict[str, Any], generation: int, lineage: str, parts: list[dict[str, Any]]) -> Manifest:
     """A manifest from the fields of its JSON. Raises KeyError, TypeError or ValueError."""
-    heads = tuple((int(layer), int(head)) for layer, head in fingerprint.pop("heads"))
-    entries = tuple(ShardEntry(**entry) for entry in parts)
-    if not all(_SHARD_NAME.fullmatch(entry.name) for entry in entries):
+    check_count("generation", generation)
+    if _RANDOM_NAME.fullmatch(lineage) is None:
+        raise ValueError("lineage must be 32 hexadecimal digits")
+    entries = [_entry_from(entry) for entry in parts]
+    if len({entry.name for entry in entries}) != len(entries):
+        raise ValueError("a shard is listed twice")
+    return Manifest(_fingerprint_from(fingerprint), generation, lineage, tuple(entries))
+
+
+def _entry_from(fields: dict[str, Any]) -> ShardEntry:
+    check_types(fields, {"name": str, "bytes": int, "sha256": str, "passages": int, "tokens": int})
+    if _RANDOM_NAME.fullmatch(fields["name"]) is None:
         raise ValueError("a shard has a name that memspan does not use")
-    return Manifest(Fingerprint(heads=heads, **fingerprint), generation, lineage, entries)
+    check_sha256(fields["sha256"])
+    for name in ("bytes", "passages", "tokens"):
+        check_count(name, fields[name])
+    return ShardEntry(**fields)
+
+
+def _fingerprint_from(fields: dict[str, Any]) -> Fingerprint:
+    strings = {"model": str, "tokenizer": str, "dtype": str, "name": str}
+    check_types(fields, {**strings, "heads": list, "head_size": int})
+    if any(len(fields[name]) > _LONGEST_STRING for name in strings):
+        raise ValueError(f"a text of its fingerprint has more than {_LONGEST_STRING} characters")
+    if not 0 < fields["head_size"] <= _LARGEST_HEAD:
+        raise ValueError(f"head_size must be from 1 to {_LARGEST_HEAD}, got {fields['head_size']}")
+    heads = tuple((layer, head) for layer, head in fields["heads"])
+    for layer, head in heads:
+        check_count("a layer of its heads", layer)
+        check_count("a head", head)
+    if not heads or list(heads) != sorted(set(heads)):
+        raise ValueError("its heads must ascend, each of them once, and be at least one")
+    return Fingerprint(**{**fields, "heads": heads})

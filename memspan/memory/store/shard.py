@@ -14,6 +14,7 @@ Passages tile the tokens and the text of their shard. Many shards joined are aga
 forgetting and merging are all `encode` over a list of shards, copied straight from one mapped file to the next.
 """
 
+import codecs
 import hashlib
 import json
 import struct
@@ -27,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspan.errors import DamagedMemory
-from memspan.memory.store.files import WAY_OUT, Bytes, Directory
+from memspan.memory.store.files import CHUNK, WAY_OUT, Bytes, Directory
+from memspan.memory.store.records import FIRST_YEAR_BEYOND, parse_records, strict_json
 
 Ids: TypeAlias = NDArray[np.int32]
 Keys: TypeAlias = NDArray[np.int8]
@@ -48,6 +50,9 @@ _ARRAYS: dict[str, tuple[str, np.dtype[Any]]] = {
     "sources": ("U8", np.dtype("<u1")),
 }
 _LONGEST_HEADER = 64 * 1024  # bytes; eight entries take less than two thousand
+_EXPONENT = 0x7C00  # the exponent's bits of a float16, all set for NaN and infinity
+_MOST_AXES, _LONGEST_AXIS = 3, 2**40
+_ROWS_AT_ONCE = 64 * 1024  # that are checked with few temporary bytes
 
 
 @dataclass(frozen=True)
@@ -226,10 +231,13 @@ def decode(raw: Bytes, file: ShardFile | None = None) -> Shard:
     where = "the shard" if file is None else str(file.path)
     try:
         arrays = dict(_views(raw))
-        sources = [SourceRecord(**record) for record in json.loads(arrays.pop("sources").tobytes())]
-        shard = Shard(**arrays, sources={source.name: source for source in sources}, raw=raw, file=file)
+        records = parse_records(arrays.pop("sources").tobytes())
+        sources = {record["name"]: SourceRecord(**record) for record in records}
+        shard = Shard(**arrays, sources=sources, raw=raw, file=file)
         _check_consistent(shard)
-    except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
+        _check_numbers(shard)
+        _check_text(shard)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, struct.error) as error:
         raise DamagedMemory(f"{where} is not a shard of a memory: {error}. {WAY_OUT}") from error
     return shard
 
@@ -238,16 +246,18 @@ def _views(raw: Bytes) -> Iterator[tuple[str, NDArray[Any]]]:
     (length,) = struct.unpack_from("<Q", raw)
     if length > min(_LONGEST_HEADER, len(raw) - 8):
         raise ValueError(f"its header claims {length} bytes")
-    entries = json.loads(bytes(raw[8 : 8 + length]))
+    entries = strict_json(bytes(raw[8 : 8 + length]))
     position = 0
     for name, (code, dtype) in _ARRAYS.items():
         entry = entries[name]
         shape, (first, end) = entry["shape"], entry["data_offsets"]
+        if len(shape) > _MOST_AXES or not all(type(axis) is int and 0 <= axis < _LONGEST_AXIS for axis in shape):
+            raise ValueError(f"{name} has an impossible shape")
         count = 1
         for axis in shape:
             count *= axis
         expected = {"dtype": code, "shape": shape, "data_offsets": [position, position + count * dtype.itemsize]}
-        if entry != expected or min(shape) < 0 or 8 + length + end > len(raw):
+        if entry != expected or 8 + length + end > len(raw):
             raise ValueError(f"{name} is not at its offset")
         yield name, np.frombuffer(raw, dtype, count, 8 + length + first).reshape(shape)
         position = end
@@ -263,10 +273,48 @@ def _check_consistent(shard: Shard) -> None:
         raise ValueError("its arrays differ in length")
     for first, end, length in ((TOKEN, TOKEN_END, tokens), (BYTE, BYTE_END, len(shard.text))):
         edges = np.concatenate([[0], shard.passages[:, end]])
-        if edges[-1] != length or (np.diff(edges) < 0).any() or (shard.passages[:, first] != edges[:-1]).any():
+        if edges[-1] != length or (edges[1:] < edges[:-1]).any() or (shard.passages[:, first] != edges[:-1]).any():
             raise ValueError("its passages do not tile it")
     if rows > 0 and not 0 <= shard.passages[:, SOURCE].min() <= shard.passages[:, SOURCE].max() < len(shard.sources):
         raise ValueError("a passage has no source")
+
+
+def _check_numbers(shard: Shard) -> None:
+    """Refuse numbers that no writer stores: they would surface as wrong scores, or as errors far from here."""
+    if len(shard.ids) > 0 and shard.ids.min() < 0:
+        raise ValueError("a token id is negative")
+    if not ((shard.added >= 0) & (shard.added < FIRST_YEAR_BEYOND)).all():  # NaN is neither
+        raise ValueError("a passage was added at an impossible time")
+    for first in range(0, len(shard.scales), _ROWS_AT_ONCE):
+        bits = shard.scales[first : first + _ROWS_AT_ONCE].view(np.uint16)
+        if ((bits & _EXPONENT) == _EXPONENT).any():  # many times as fast as isfinite, which has no code for float16
+            raise ValueError("a scale is NaN or infinite")
+
+
+def _check_text(shard: Shard) -> None:
+    """Refuse text that is no UTF-8, and passages that cut a character or contradict each other about their place."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for first in range(0, len(shard.text), CHUNK):
+        decoder.decode(shard.text[first : first + CHUNK].tobytes())
+    decoder.decode(b"", final=True)
+    begins = (shard.text & 0xC0) != 0x80  # the bytes that begin a character
+    table = shard.passages
+    filled = table[:, BYTE] < table[:, BYTE_END]
+    starts = table[filled, BYTE]
+    if not begins[starts].all():
+        raise ValueError("a passage begins within a character")
+    lengths = np.zeros(len(table), np.int64)
+    if len(starts) > 0:
+        lengths[filled] = np.add.reduceat(begins, starts, dtype=np.int64)
+    limits = np.array([source.characters for source in shard.sources.values()], np.int64)
+    by_source = table[np.argsort(table[:, SOURCE], kind="stable")]
+    same_source = by_source[1:, SOURCE] == by_source[:-1, SOURCE]
+    follow = by_source[1:, CHARACTER] == by_source[:-1, CHARACTER_END]
+    within = (table[:, CHARACTER] >= 0) & (table[:, CHARACTER_END] <= limits[table[:, SOURCE]])
+    if not (
+        within.all() and follow[same_source].all() and (table[:, CHARACTER_END] - table[:, CHARACTER] == lengths).all()
+    ):
+        raise ValueError("its passages do not follow one another in their sources")
 
 
 def hash_text(source: str, shards: Iterable[Shard]) -> "hashlib._Hash":
