@@ -4,12 +4,10 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
 from memspan.assistant.progress import ReadingMeter, ReadProgress
 from memspan.data.chunking import in_chunks
 from memspan.data.documents import Document
-from memspan.errors import UsageError
+from memspan.errors import DamagedMemory, UsageError
 from memspan.memory import EncodedText, Fingerprint, Memory, SourceRecord
 from memspan.memory.index.encoder import CONTEXT, Encoding, KeyEncoder
 
@@ -43,7 +41,7 @@ class TextReader:
         chunk = next(unread, None)
         if chunk is None:
             return
-        before = _last_ids(memory, name)
+        before = _last_ids(memory, name, len(self.encoder.tokenizer))
         meter = ReadingMeter(text, name, read, progress)
         while chunk is not None:
             encoding = self.encoder.encode(chunk, before, meter.within(chunk))
@@ -137,7 +135,15 @@ def _unread(chunks: Iterator[str], name: str, record: SourceRecord | None) -> It
         raise UsageError(f"'{name}' is shorter than what was read before under this name; `memspan forget` it first.")
 
 
-def _last_ids(memory: Memory, source: str) -> list[int]:
-    """The ids of the last two passages of a source, the context of what is read next; none for a new source."""
-    numbers = memory.passages_of(source)[-2:]
-    return np.concatenate([memory.ids(number) for number in numbers]).tolist() if numbers else []
+def _last_ids(memory: Memory, source: str, vocabulary: int) -> list[int]:
+    """The ids of the last two passages of a source, the context of what is read next; none for a new source.
+
+    Raises DamagedMemory if one of them is not in a vocabulary of so many tokens.
+    """
+    ids = [id_ for number in memory.passages_of(source)[-2:] for id_ in memory.ids(number).tolist()]
+    if max(ids, default=0) >= vocabulary:
+        raise DamagedMemory(
+            f"{source!r} holds token {max(ids)}, but the model has {vocabulary}: the memory was not made with it, whatever it "
+            "says. Read the documents again into a new memory."
+        )
+    return ids

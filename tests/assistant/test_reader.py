@@ -14,7 +14,8 @@ from memspan import LanguageModel, Memory, ReadProgress
 from memspan.assistant import progress
 from memspan.data import documents
 from memspan.data.documents import Document, open_documents
-from memspan.errors import UsageError
+from memspan.errors import DamagedMemory, UsageError
+from memspan.memory import EncodedText
 from memspan.memory.index import encoder
 from memspan.memory.index.encoder import Encoding
 from tests.tiny import logbook
@@ -202,3 +203,15 @@ def test_texts_without_a_name_are_numbered(lm: LanguageModel) -> None:
     memory.forget("text")
     lm.read("Anchors.", memory)
     assert "text" in memory.sources
+
+
+def test_token_ids_that_the_model_does_not_have_are_refused_as_context(lm: LanguageModel) -> None:
+    """A memory may lie about the model that made it."""
+    encoding = lm.encoder.encode(TEXT[:CUT])
+    for first_unknown in (len(lm.tokenizer), 2**31 - 1):
+        encoding.ids[-1] = first_unknown
+        memory = Memory(lm.fingerprint)
+        fields = {"ids": encoding.ids, "keys": encoding.keys, "scales": encoding.scales, "passages": encoding.passages}
+        memory.append([EncodedText("book", 0, TEXT[:CUT], **fields, complete=False)])
+        with pytest.raises(DamagedMemory, match=f"'book' holds token {first_unknown}, but the model has 2000"):
+            lm.read(TEXT, memory, source="book")

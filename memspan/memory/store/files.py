@@ -149,8 +149,9 @@ class Directory:
         return content
 
     def remove(self, name: str) -> None:
-        """Delete a file if it is there. Not durable before `flush`."""
-        with explained("delete", self.path / name), suppress(FileNotFoundError), self._opened() as (folder, prefix):
+        """Delete a file if it is there; a folder of that name is none of memspan's and stays. Not durable before `flush`."""
+        absent = (FileNotFoundError, IsADirectoryError)
+        with explained("delete", self.path / name), suppress(*absent), self._opened() as (folder, prefix):
             os.unlink(prefix + name, dir_fd=folder)
 
     def flush(self) -> None:
