@@ -1,8 +1,8 @@
-"""The lock of a memory's folder: one writer at a time, first come, first served.
+"""The lock of a memory's folder: one writer at a time, and none that can keep the others out by being quick.
 
-Where the system has `flock`, a writer queues with a lock on the folder and, at the head of the queue, waits for the lock
-file `lock`; both waits are in the kernel, which wakes waiters in the order in which they came. Whoever has just finished
-stands at the end of the queue again. Elsewhere (Windows) writers poll the lock file, in no order.
+Where the system has `flock`, a writer first takes a lock on the folder, behind which the others queue, and then waits for
+the lock file `lock`; both waits are in the kernel. Whoever lets go of the lock file finds its successor waiting and has to
+queue again; which of the queue comes next is up to the kernel. Elsewhere (Windows) writers poll the lock file.
 
 The holder writes who it is into the lock file, for the messages of those who wait. The record is cleared on release, and
 counts only while its process lives. The lock itself goes away with its process, however that ends.
