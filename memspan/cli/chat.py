@@ -29,6 +29,7 @@ from memspan.cli.output import (
     print_line,
     print_part,
     print_passages,
+    print_waiting,
 )
 from memspan.errors import UsageError
 
@@ -59,6 +60,7 @@ def chat(
     sampling = make_sampling(max_new_tokens, temperature, seed)
     lm = load_language_model(model, loading, folder)
     memory = lm.new_memory(folder)
+    memory.lock_seconds, memory.on_wait = None, print_waiting
     from memspan.assistant.chat import Chat
 
     options = {} if budget is None else {"budget": budget}

@@ -1,16 +1,29 @@
 """`memspan inspect`, `fork`, `forget` and `merge`: what can be done with a memory without its model."""
 
+import re
 import sys
+import time
+from datetime import datetime
 from pathlib import Path
 from textwrap import shorten
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from memspan.cli.commands import command
-from memspan.cli.options import AS_JSON, MEMORY
-from memspan.cli.output import PREVIEW, count, print_contents, print_json, print_line, printable
+from memspan.cli.options import AS_JSON, MEMORY, WAIT, open_to_change
+from memspan.cli.output import (
+    PREVIEW,
+    count,
+    print_contents,
+    print_info,
+    print_json,
+    print_line,
+    printable,
+)
 from memspan.errors import UsageError
+
+_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 @command("inspect")
@@ -43,27 +56,78 @@ def fork(
     print_line(f"{copy.path} holds {count(copy.tokens, 'token')} of {count(len(copy.sources), 'source')}.")
 
 
+# Each parameter is an option of the command.
 @command()
 def forget(
     folder: MEMORY,
     source: Annotated[
-        str, typer.Option(metavar="PATTERN", help="Name of a source, or a pattern with the wildcards * and ?.")
-    ],
+        str | None, typer.Option(metavar="PATTERN", help="Name of a source, or a pattern with the wildcards * and ?.")
+    ] = None,
+    before: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Only sources added earlier than 2026-05-31, 2026-05-31T18:00 or, for example, 30d (30 days ago; also m, h, "
+            "w).",
+        ),
+    ] = None,
+    after: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only sources added at that time or later, as for --before.")
+    ] = None,
+    containing: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only sources whose text contains this, in upper or lower case.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be forgotten and change nothing.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    wait: WAIT = None,
 ) -> None:
-    """Delete sources from a memory, its files and its index, for good. Forks keep their copies.
+    """Delete sources that meet all conditions from a memory, its files and its index, for good.
 
-    Example: memspan forget library.mem --source "drafts/*"
+    Forks and copies made before keep theirs.
+
+    Example: memspan forget library.mem --source "drafts/*" --before 30d --dry-run
     """
-    from memspan.memory import load_memory
-    from memspan.memory.source_names import matching
+    memory = open_to_change(folder, wait)
+    conditions: dict[str, Any] = {
+        "before": None if before is None else _moment(before, "--before"),
+        "after": None if after is None else _moment(after, "--after"),
+        "containing": containing,
+    }
+    if not dry_run:
+        memory.clean()  # an interrupted call may have left what it forgot, and nothing matches any more
+    names = memory.matching(source, **conditions)
+    shared = memory.shared_files(names)
+    if dry_run:
+        for name in names:
+            print_line(f"Would forget {name}.")
+    else:
+        if not yes:
+            _confirm(f"Forget {count(len(names), 'source')} ({shorten(', '.join(names), PREVIEW)}) for good?")
+        for name in memory.forget(source, **conditions):
+            print_line(f"Forgot {name}.")
+    _print_shared(shared)
 
-    memory = load_memory(folder)
-    names = matching(source, memory.sources)
-    if not yes:
-        _confirm(f"Forget {count(len(names), 'source')} ({shorten(', '.join(names), PREVIEW)}) for good?")
-    for name in memory.forget(source):
-        print_line(f"Forgot {name}.")
+
+def _print_shared(files: int) -> None:
+    """Print who may keep the text that is forgotten."""
+    known = f" At least one other folder still shares {count(files, 'file')} with that text." if files else ""
+    print_info(f"Forks and copies made before keep theirs.{known}")
+
+
+def _moment(text: str, option: str) -> float:
+    """The time, in unix seconds, that a date, a time or a duration until now means. Raises UsageError."""
+    duration = re.fullmatch(r"(\d+)([mhdw])", text)
+    try:
+        if duration is not None:
+            return time.time() - int(duration[1]) * _SECONDS[duration[2]]
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(
+            f"{option} must be a date or a time (2026-05-31, 2026-05-31T18:00), or a number with m, h, d or w for so many "
+            f"minutes, hours, days or weeks ago, got {text!r}."
+        ) from None
 
 
 def _confirm(question: str) -> None:
@@ -77,6 +141,7 @@ def _confirm(question: str) -> None:
 def merge(
     folder: MEMORY,
     other: Annotated[Path, typer.Argument(metavar="OTHER", help="Folder of the memory whose sources are added.")],
+    wait: WAIT = None,
 ) -> None:
     """Add the sources of another memory that was made with the same model.
 
@@ -84,6 +149,6 @@ def merge(
     """
     from memspan.memory import load_memory
 
-    memory = load_memory(folder)
+    memory = open_to_change(folder, wait)
     added = memory.merge(load_memory(other))
     print_line(f"Added {count(len(added), 'source')}{': ' if added else ''}{', '.join(added)}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from memspan.cli.commands import CommandFunction, with_parameters
-from memspan.cli.output import print_info
+from memspan.cli.output import print_info, print_waiting
 from memspan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +31,12 @@ MODEL = Annotated[
     ),
 ]
 MEMORY = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the memory.")]
+WAIT = Annotated[
+    float | None,
+    typer.Option(
+        min=0, metavar="SECONDS", help="How long to wait for another process that writes to the memory (default: 10)."
+    ),
+]
 NEW_OR_OLD_MEMORY = "Folder of the memory; created if it does not exist."
 CHECKPOINT = Annotated[
     Path, typer.Argument(metavar="CHECKPOINT", help="Folder of a trained model: `best` or `last` of a run.")
@@ -173,6 +179,17 @@ def open_memory(lm: "LanguageModel", folder: Path) -> "Memory":
     from memspan.memory import load_memory
 
     return load_memory(folder, expect=lm.fingerprint)
+
+
+def open_to_change(folder: Path, wait: float | None) -> "Memory":
+    """The memory in a folder, for a change that waits so many seconds for other processes, and says so."""
+    from memspan.memory import load_memory
+
+    memory = load_memory(folder)
+    memory.on_wait = print_waiting
+    if wait is not None:
+        memory.lock_seconds = wait
+    return memory
 
 
 def make_sampling(max_new_tokens: int, temperature: float, seed: int | None) -> "Sampling":

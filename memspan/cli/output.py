@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from memspan.assistant.retriever import RetrievedPassage
+    from memspan.memory.store.lock import Holder
 
 PREVIEW = 160  # characters of a passage in a list
 WIDE = 10_000  # columns where no terminal sets a limit
@@ -81,6 +82,12 @@ def print_json(value: dict[str, Any]) -> None:
 def print_info(text: str) -> None:
     """Print a remark to standard error."""
     make_console(stderr=True).print(printable(text), style="dim")
+
+
+def print_waiting(holder: "Holder | None") -> None:
+    """Print which process a writer waits for."""
+    waited_for = "another process" if holder is None else f"another process, {holder}"
+    print_info(f"waiting for {waited_for}, which writes to this memory; Ctrl-C ends the wait")
 
 
 def print_error(text: str) -> None:

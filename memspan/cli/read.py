@@ -18,6 +18,7 @@ from memspan.cli.output import (
     print_info,
     print_json,
     print_line,
+    print_waiting,
 )
 from memspan.data.formats import format_names
 from memspan.errors import DamagedMemory, ForeignMemory, MemoryLocked, MemspanError, SystemRefused, UsageError
@@ -75,6 +76,7 @@ def read(
         raise UsageError("There is no readable document at these paths: see the warnings above.")
     lm = load_language_model(model, loading, into)
     memory = lm.new_memory(into)
+    memory.lock_seconds, memory.on_wait = None, print_waiting
     start, passages, tokens = time.perf_counter(), len(memory), memory.tokens
     with stops_in_order(), _tells_what_was_kept(into, tokens, report):
         _read_documents(lm, memory, [(name or document.source, document) for document in documents], check, report)

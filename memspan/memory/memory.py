@@ -3,15 +3,17 @@
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from memspan.errors import MemspanError, UsageError
 from memspan.memory.index.word_search import WordSearch
-from memspan.memory.source_names import free_names, matching
+from memspan.memory.selection import Selection
+from memspan.memory.source_names import free_names
 from memspan.memory.store.compaction import settle
 from memspan.memory.store.encoded_text import EncodedText, continue_sources
 from memspan.memory.store.folder import Folder
@@ -178,22 +180,44 @@ class Memory(Contents):
             unfinished = [name for name in hashers if not self.sources[name].complete]
             self._hashers = {name: hashers[name] for name in unfinished[-HASHERS:]}
 
-    def forget(self, pattern: str) -> list[str]:
-        """Remove sources from the contents, the files and the word index for good.
+    def shared_files(self, names: Collection[str]) -> int:
+        """The number of files with text of these sources that other folders, which are forks, have as well.
 
-        Forks and copies made before keep theirs.
+        Forks on another disk, copies, and forks whose files have been joined with others since are not counted.
+        """
+        state = self._state
+        shards = [shard for shard in state.snapshot.shards if not shard.sources.keys().isdisjoint(names)]
+        return 0 if state.folder is None else state.folder.shared(shards)
+
+    def forget(
+        self,
+        pattern: str | None = None,
+        *,
+        before: datetime | float | None = None,
+        after: datetime | float | None = None,
+        containing: str | None = None,
+    ) -> list[str]:
+        """Remove the sources that meet all conditions from the contents, the files and the word index for good.
+
+        Forks and copies made before keep theirs. Other objects and processes that have the memory open keep what they
+        have mapped until they `refresh`; a view keeps what it shows as long as it is referenced.
 
         Args:
             pattern: the name of a source, or a pattern with * ? [seq] for several.
+            before: sources first added earlier than this time, an aware or local `datetime` or unix seconds.
+            after: sources first added at this time or later.
+            containing: sources whose text contains this text, in upper or lower case.
 
         Returns:
             The names of the forgotten sources.
 
         Raises:
-            UsageError: no source matches; the message lists similar names.
+            UsageError: there is no condition, or no source matches; the message lists similar names. What an interrupted
+                call left of sources that it forgot is deleted nevertheless.
         """
-        with self._turn():
-            forgotten = matching(pattern, self.sources)
+        selection = Selection(pattern, before, after, containing)
+        with self._turn(cleaning=True):
+            forgotten = selection.names(self.snapshot)
             remaining = {name: name for name in self.sources}
             for name in forgotten:
                 del remaining[name]
@@ -203,6 +227,16 @@ class Memory(Contents):
             ]
             self._commit([group for group in groups if group], new_lineage())
             return forgotten
+
+    def clean(self) -> None:
+        """Delete what interrupted writers left in the folder, such as the files of forgotten sources.
+
+        Raises:
+            MemoryLocked: another process held the lock too long.
+            MemspanError: the system refused.
+        """
+        with self._turn(cleaning=True):
+            pass
 
     def merge(self, other: "Memory") -> list[str]:
         """Add the sources of another memory, in their order, in one commit.
@@ -218,7 +252,7 @@ class Memory(Contents):
         """
         refuse_foreign("the other memory", other.fingerprint, self.fingerprint)
         theirs = other.snapshot
-        with self._turn():
+        with self._turn(cleaning=True):
             names = free_names(theirs.sources, self.sources)
             groups = [select(shard, names) for shard in theirs.shards]
             if names:
@@ -226,8 +260,8 @@ class Memory(Contents):
             return list(names.values())
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Keep other writers out, after taking in their commits."""
+    def _turn(self, *, cleaning: bool = False) -> Iterator[None]:
+        """Keep other writers out, after taking in their commits; `cleaning` deletes what dead writers left."""
         with self._mutex:
             folder = self._state.folder
             if folder is None:
@@ -235,6 +269,8 @@ class Memory(Contents):
                 return
             with folder.lock(self.lock_seconds, self.on_wait):
                 self.refresh()
+                if cleaning:
+                    folder.clean()
                 yield
 
     def _commit(self, groups: Sequence[Sequence[Shard]], lineage: str | None = None) -> None:

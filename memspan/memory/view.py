@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memspan.memory.index.word_search import WordScorer
+from memspan.memory.selection import Selection
 from memspan.memory.store.manifest import Fingerprint, refuse_foreign
 from memspan.memory.store.shard import Ids, SourceRecord
 from memspan.memory.store.snapshot import Block, Passage, Snapshot
@@ -57,6 +59,18 @@ class Contents(ABC):
     def tokens(self) -> int:
         """The number of tokens."""
         return self.snapshot.tokens
+
+    def matching(
+        self,
+        pattern: str | None = None,
+        *,
+        before: datetime | float | None = None,
+        after: datetime | float | None = None,
+        containing: str | None = None,
+    ) -> list[str]:
+        """The names of the sources that meet all conditions: those that `Memory.forget` removes. Arguments and errors are
+        the same."""
+        return Selection(pattern, before, after, containing).names(self.snapshot)
 
     def passage(self, number: int) -> Passage:
         """One passage with its text and provenance. Raises IndexError."""

@@ -120,6 +120,12 @@ class Folder:
                     raise DamagedMemory(f"{error.filename} is missing. {WAY_OUT}") from error
                 manifest = newer
 
+    def shared(self, shards: Iterable[Shard]) -> int:
+        """How many of these shards have a file here that another folder has as well, by a hard link."""
+        names = [shard.file.name for shard in shards if shard.file is not None]
+        statuses = [self._parts.status(name) for name in names]
+        return sum(status is not None and status.st_nlink > 1 for status in statuses)
+
     def is_vacant(self) -> bool:
         """Whether a memory can be made here: no folder, an empty one, or one whose making was interrupted.
 
