@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from memspan.cli.commands import CommandFunction, with_parameters
+from memspan.models.folders import beside_weights, find, verify
 from memspan.training.config import Option, TrainConfig, all_options, merged, nested
 from memspan.training.options import default_of, parse_settings, read_yaml
 
@@ -55,13 +56,17 @@ def _parameter(option: Option) -> inspect.Parameter:
 def run_config(config: Path | None, overrides: Mapping[str, Any], resume: bool = False) -> TrainConfig:
     """The run of the file, or the one to resume in the output folder, with the options of the command line put over it.
 
-    Single settings of a mapping change, the others stay. Raises UsageError for a configuration that is none.
+    Single settings of a mapping change, the others stay. Raises UsageError for a configuration that is none, and
+    DamagedFolder for that of a damaged checkpoint.
     """
     sections: dict[str, Any] = {}
     if config is not None:
         sections = read_yaml(config)
-    elif resume and "output" in overrides and (Path(overrides["output"]) / "last" / "config.yaml").is_file():
-        sections = read_yaml(Path(overrides["output"]) / "last" / "config.yaml")
+    elif resume and "output" in overrides:
+        last = find(Path(overrides["output"]) / "last")
+        if last is not None and (last / "config.yaml").is_file():
+            verify(last, beside_weights)
+            sections = read_yaml(last / "config.yaml")
     changes = nested({name: _value(name, value) for name, value in overrides.items()})
     for section, values in changes.items():
         for name, value in values.items():

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from memspan.errors import MemspanError, UsageError
+from memspan.models.folders import CHECKSUMS, read_json, verify, write_checksums
 from memspan.tasks import IGNORE_INDEX, Task, TextTask, require
 from memspan.training.build import build_task
 from memspan.training.config import TrainConfig
@@ -63,8 +64,8 @@ def self_train(
     task = _labelling_task(build_task(config))
     teacher = train(_in_folder(config, "teacher"), on_progress, resume, task)
     path = None if output is None else output / PSEUDO_LABELS
-    if resume and path is not None and path.is_file():
-        labels = [PseudoLabel(**record) for record in json.loads(path.read_text("utf-8"))]
+    if resume and path is not None and (path.parent / CHECKSUMS).is_file():
+        labels = _load(path)
     else:
         everything = label(teacher.model, task, texts, config.task.segments)
         labels = [pseudo for pseudo in everything if pseudo.confidence >= confidence]
@@ -110,9 +111,25 @@ def _in_folder(config: TrainConfig, name: str) -> TrainConfig:
     return config if output is None else config.replace(output=str(Path(output) / name))
 
 
-def _save(labels: Sequence[PseudoLabel], path: Path) -> None:
+def _load(path: Path) -> list[PseudoLabel]:
+    """The pseudo-labels of an earlier call. Raises DamagedFolder, or UsageError, for a file that `_save` did not write."""
+    way_out = f"delete {path.parent / CHECKSUMS}, and the texts are labelled again"
+    verify(path.parent, {PSEUDO_LABELS}.__contains__, way_out)
     try:
+        labels = [PseudoLabel(**record) for record in read_json(path)]
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{path} holds no pseudo-labels: {way_out}.") from error
+    if not all(isinstance(item.text, str) and isinstance(item.prediction, str) for item in labels):
+        raise UsageError(f"{path} must hold texts and predictions: {way_out}.")
+    return labels
+
+
+def _save(labels: Sequence[PseudoLabel], path: Path) -> None:
+    """Writes the labels, and then their checksum, without which they are not used."""
+    try:
+        (path.parent / CHECKSUMS).unlink(missing_ok=True)
         path.write_text(json.dumps([vars(item) for item in labels], ensure_ascii=False, indent=1) + "\n", "utf-8")
+        write_checksums(path.parent)
     except OSError as error:
         raise MemspanError(f"The pseudo-labels cannot be written to {path}: {error.strerror}.") from error
 
