@@ -6,7 +6,6 @@ The format of a file (`memspan.data.formats`, by its suffix) yields its text in 
 that stream at paragraph, line or sentence ends.
 """
 
-import codecs
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-import weakref
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +24,12 @@ from pathlib import Path
 from memspan.data.chunking import in_chunks
 from memspan.data.formats import FileSource, Format, format_of, suffixes
 from memspan.data.formats.base import NO_PERMISSION
+from memspan.data.formats.decoding import is_encoding
+from memspan.data.formats.html import HTML
+from memspan.data.formats.main_text import extractor
+from memspan.data.formats.parsing import bounded
 from memspan.data.formats.text import TEXT
+from memspan.data.piped import PipedSource
 from memspan.errors import UnreadableSource, UsageError
 
 SETTLED_NS = 2_000_000_000  # file systems count time in steps of up to 2 s: a file may change twice within one
@@ -37,7 +41,7 @@ class Document:
 
     Attributes:
         source: the name shown to the user: the path as given, folder/sub/file within a folder, stdin-<UTC time> for
-            standard input.
+            standard input; with "#main-text" behind it for the main text of a web page, which is another text.
         chunks: opens the document anew and yields its text in order, at most MAX_CHUNK characters at a time.
         size: bytes on disk; None for standard input.
         kind: the kind of source that the text becomes in a memory.
@@ -67,15 +71,17 @@ def open_documents(
     paths: Sequence[str | Path],
     *,
     encoding: str | None = None,
+    main_text: bool = False,
     on_skip: Callable[[Skipped], object] | None = None,
 ) -> Iterator[Document]:
     """The documents at `paths`, in order: files, folders (recursive, sorted by name), "-" for standard input.
 
     All paths are looked up at once; each document is opened when its turn comes, and it is yielded only after some text
     was read from it. Members of a folder that are hidden, binary or otherwise unreadable are passed over and reported
-    to `on_skip`. Without `encoding`, text is UTF-8, or UTF-16 or UTF-32 with a byte order mark.
+    to `on_skip`. Without `encoding`, text is UTF-8, or UTF-16 or UTF-32 with a byte order mark. With `main_text` a web
+    page gives only what trafilatura takes for its main text, or its visible text if it finds none.
 
-    Raises UsageError for a missing path or unknown encoding, UnreadableSource for a document that is empty, binary,
+    Raises UsageError for a missing path, an unknown encoding, or `main_text` without trafilatura; UnreadableSource for a document that is empty, binary,
     damaged, encrypted or in another encoding. Damage further down is found, and raised, while reading the chunks.
     """
     if isinstance(paths, str | Path):
@@ -84,25 +90,14 @@ def open_documents(
         raise UsageError('no document given: name files or folders, or "-" for standard input')
     if [str(path) for path in paths].count("-") > 1:
         raise UsageError('"-" must be named once among the documents, got it twice: standard input is read only once')
-    _check_encoding(encoding)
+    if encoding is not None and not is_encoding(encoding):
+        raise UsageError(f"unknown encoding {encoding!r}: give a name such as utf-8, gb18030, cp1252, shift_jis")
+    if main_text:
+        extractor()  # before any document is opened
     for path in paths:
         _check_path(path)
-    return _documents(paths, encoding, on_skip or (lambda skipped: None))
-
-
-def _check_encoding(encoding: str | None) -> None:
-    """Raise UsageError unless Python can decode text with `encoding`."""
-    if encoding is None:
-        return
-    try:
-        codecs.getincrementaldecoder(encoding)
-        b"text".decode(encoding)  # raises LookupError for codecs that are not about text
-    except UnicodeError:
-        return  # four bytes need not be valid in it
-    except (LookupError, ValueError):
-        raise UsageError(
-            f"unknown encoding {encoding!r}: give a name such as utf-8, gb18030, cp1252, shift_jis"
-        ) from None
+    make = partial(_file_source, encoding=encoding, main_text=main_text)
+    return _documents(paths, make, on_skip or (lambda skipped: None))
 
 
 def _check_path(path: str | Path) -> None:
@@ -119,23 +114,39 @@ def _check_path(path: str | Path) -> None:
         ) from None
 
 
+def _file_source(path: Path, name: str, encoding: str | None, main_text: bool) -> FileSource:
+    """The source for a file, under a name that can be printed and stored."""
+    return FileSource(path, _legible(name), encoding, main_text)
+
+
+_MakeSource = Callable[[Path, str], FileSource]
+
+
 def _documents(
-    paths: Sequence[str | Path], encoding: str | None, on_skip: Callable[[Skipped], object]
+    paths: Sequence[str | Path], make: _MakeSource, on_skip: Callable[[Skipped], object]
 ) -> Iterator[Document]:
     """`open_documents` after its checks."""
     for path in paths:
         if str(path) == "-":
-            yield _stdin_document(encoding)
+            yield _stdin_document(make)
         elif Path(path).is_dir():
-            yield from _folder_documents(Path(path), encoding, on_skip)
+            yield from _folder_documents(Path(path), make, on_skip)
         else:
-            yield _file_document(FileSource(Path(path), str(path), encoding))
+            yield _file_document(make(Path(path), str(path)))
+
+
+def _legible(name: str) -> str:
+    """A name of a file without line ends, control characters and bytes that are no text: "\\n" for a line end."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+        else character
+        for character in name
+    )
 
 
 def _file_document(source: FileSource) -> Document:
     """The document in a file, after a first look at its text."""
-    if not os.path.isfile(source.path):
-        raise source.refused('is not a regular file (a pipe, a device, a broken link?): pipe it in and name it "-"')
     with source.open() as file:
         size = os.fstat(file.fileno()).st_size
     if size == 0:
@@ -143,15 +154,15 @@ def _file_document(source: FileSource) -> Document:
     return _document(source, format_of(source.path), size)
 
 
-def _stdin_document(encoding: str | None) -> Document:
-    """Standard input, kept in a temporary file as long as the document lives, so that it can be read again."""
-    handle, name = tempfile.mkstemp(prefix="memspan-stdin-")
-    source = FileSource(Path(name), f"stdin-{datetime.now(UTC):%Y%m%dT%H%M%SZ}", encoding)
-    weakref.finalize(source, Path(name).unlink, missing_ok=True)  # also runs when Python ends
-    with open(handle, "wb") as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy)
-        size = copy.tell()
-    if size == 0:
+def _stdin_document(make: _MakeSource) -> Document:
+    """Standard input, kept in a temporary file without a name as long as the document lives, to be read again."""
+    source = PipedSource(make(Path("-"), f"stdin-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"))
+    try:
+        shutil.copyfileobj(sys.stdin.buffer, source.copy)
+        source.copy.flush()
+    except OSError as error:
+        raise source.refused(f"failed to be kept in {tempfile.gettempdir()} ({error.strerror}): set TMPDIR") from None
+    if source.copy.tell() == 0:
         raise source.refused("is empty: pipe some text in, or name a file instead of -")
     return _document(source, TEXT, None)
 
@@ -160,8 +171,9 @@ def _document(source: FileSource, format: Format, size: int | None) -> Document:
     """The document behind `source`. Raises UnreadableSource if its text does not begin."""
     chunks = partial(_chunks, source, format)
     any(chunk.strip() for chunk in chunks())  # reads as far as the first words
+    name = f"{source.name}#main-text" if source.main_text and format is HTML else source.name
     state = (lambda: None) if size is None else partial(_file_state, source)
-    return Document(source.name, chunks, size, packed=format.packed, state=state)
+    return Document(name, chunks, size, packed=format.packed, state=state)
 
 
 def _file_state(source: FileSource) -> str | None:
@@ -173,14 +185,14 @@ def _file_state(source: FileSource) -> str | None:
     if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < SETTLED_NS:
         return None
     times = (status.st_mtime_ns, status.st_ctime_ns)
-    facts = [os.path.realpath(source.path), status.st_ino, status.st_size, *times, source.encoding]
+    facts = [os.path.realpath(source.path), status.st_ino, status.st_size, *times, source.encoding, source.main_text]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 def _chunks(source: FileSource, format: Format) -> Iterator[str]:
     """The text of `source` in chunks. Raises UnreadableSource at the end if there was nothing but white space."""
     blank = True
-    for chunk in in_chunks(_cleaned(format.read(source))):
+    for chunk in in_chunks(_cleaned(bounded(source, format))):
         blank = blank and not chunk.strip()
         yield chunk
     if blank:
@@ -199,13 +211,13 @@ def _cleaned(portions: Iterable[str]) -> Iterator[str]:
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 
-def _folder_documents(folder: Path, encoding: str | None, on_skip: Callable[[Skipped], object]) -> Iterator[Document]:
+def _folder_documents(folder: Path, make: _MakeSource, on_skip: Callable[[Skipped], object]) -> Iterator[Document]:
     """The readable files of a folder. Raises UnreadableSource if there is none."""
     skipped: list[Skipped] = []
     empty = True
     for member in _members(folder):
         if isinstance(member, Path):
-            source = FileSource(member, member.as_posix(), encoding)
+            source = make(member, member.as_posix())
             try:
                 document = _file_document(source)
             except UnreadableSource as error:
@@ -222,20 +234,21 @@ def _folder_documents(folder: Path, encoding: str | None, on_skip: Callable[[Ski
 
 def _members(folder: Path) -> Iterator[Path | Skipped]:
     """The files below `folder`, sorted folder by folder, and what is passed over without a look inside."""
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        yield Skipped(folder.as_posix(), f"failed to list its files ({error.strerror})")
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            yield Skipped(entry.as_posix(), "is hidden")
-        elif os.path.isdir(entry) and entry.is_symlink():  # os.path: a folder that is closed to us is False, no error
-            yield Skipped(entry.as_posix(), "is a link to a folder")  # it may lead back here
-        elif os.path.isdir(entry):
-            yield from _members(entry)
-        else:
+    entries = [folder]  # a stack instead of recursion: folders may nest deeper than Python does
+    while entries:
+        entry = entries.pop()
+        name = _legible(entry.as_posix())
+        if entry is not folder and entry.name.startswith("."):
+            yield Skipped(name, "is hidden")
+        elif not os.path.isdir(entry):  # os.path: a folder that is closed to us is False, no error
             yield entry
+        elif entry is not folder and entry.is_symlink():
+            yield Skipped(name, "is a link to a folder")  # it may lead back here
+        else:
+            try:
+                entries += sorted(entry.iterdir(), reverse=True)
+            except OSError as error:
+                yield Skipped(name, f"failed to list its files ({error.strerror})")
 
 
 def _no_document_message(folder: Path, skipped: Sequence[Skipped]) -> str:

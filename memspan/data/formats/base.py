@@ -1,5 +1,7 @@
 """What every format shares: the file that is read, and the record that describes a format."""
 
+import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +9,13 @@ from typing import BinaryIO
 
 from memspan.errors import UnreadableSource, UsageError
 
+NOT_REGULAR = 'is not a regular file (a pipe, a device, a broken link?): pipe it in and name it "-"'
 NO_PERMISSION = "may not be read by you: change its permissions (chmod +r) or copy it to a folder of your own"
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """`os.open` that does not wait for another process to open the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 @dataclass(frozen=True)
@@ -18,24 +26,35 @@ class FileSource:
         path: where the file is.
         name: what the user calls it.
         encoding: how its bytes are decoded; None detects it.
+        main_text: whether a web page gives only what an extractor takes for its main text.
     """
 
     path: Path
     name: str
     encoding: str | None = None
+    main_text: bool = False
 
     def refused(self, why: str) -> UnreadableSource:
         """The error that explains why this file is not readable."""
         return UnreadableSource(f"{self.name} {why}")
 
     def open(self) -> BinaryIO:
-        """The file, open for reading bytes. Raises UnreadableSource if the system refuses it."""
+        """The file, open for reading bytes.
+
+        Raises UnreadableSource if the system refuses it, or if it is no regular file; a pipe is not waited for.
+        """
         try:
-            return open(self.path, "rb")
+            file = open(self.path, "rb", opener=_open_at_once)  # noqa: SIM115  # for the caller to close
         except PermissionError:
             raise self.refused(NO_PERMISSION) from None
         except OSError as error:
+            if not os.path.isfile(self.path):  # a socket, or a link that leads nowhere
+                raise self.refused(NOT_REGULAR) from None
             raise self.refused(f"failed to open ({error.strerror}): check the path and the disk") from None
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise self.refused(NOT_REGULAR)
+        return file
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 import codecs
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from memspan.data.formats.base import FileSource
 from memspan.errors import UnreadableSource
@@ -18,6 +20,9 @@ BYTE_ORDER_MARKS = {  # UTF-32 before UTF-16, whose mark begins the same way
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_OF_PYTHON = frozenset(  # codecs for names and programs, some of which take quadratic time
+    {"punycode", "idna", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem"}
+)
 OFFICE_CONTAINER = b"\xd0\xcf\x11\xe0"
 SIGNATURES = {  # the first bytes of a file -> what it is
     b"\x89PNG": "a PNG image",
@@ -43,7 +48,8 @@ def decoded(source: FileSource, cure: str) -> Iterator[str]:
     Raises UnreadableSource for binary data, a wrong encoding, and a line of more than MAX_LINE characters.
     """
     with source.open() as file:
-        block = file.read(BLOCK)
+        blocks = _blocks(file)
+        block = next(blocks, b"")
         encoding = source.encoding or marked_encoding(block) or "utf-8"
         check_is_text(source, block, encoding)
         decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True)
@@ -65,7 +71,15 @@ def decoded(source: FileSource, cure: str) -> Iterator[str]:
             if not block:
                 return
             position = position.after(text)
-            sample, block = block, file.read(BLOCK)
+            sample, block = block, next(blocks, b"")
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    """The bytes of an open file as far as it reaches now; what another process adds meanwhile is not waited for."""
+    left = os.fstat(file.fileno()).st_size
+    while left > 0 and (block := file.read(min(BLOCK, left))):
+        yield block
+        left -= len(block)
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,18 @@ class _Position:
         """The least length of the current line, which goes on with `text`."""
         newline = text.find("\n")
         return self.column + (len(text) if newline < 0 else newline)
+
+
+def is_encoding(name: str) -> bool:
+    """Whether Python can decode texts with the encoding `name`."""
+    try:
+        codec = codecs.lookup(name).name.replace("_", "-")
+        b"text".decode(name)  # raises LookupError for codecs that are not about text
+    except UnicodeError:
+        return codec not in _OF_PYTHON  # four bytes need not be valid in it
+    except (LookupError, ValueError):
+        return False
+    return codec not in _OF_PYTHON
 
 
 def marked_encoding(block: bytes) -> str | None:

@@ -1,47 +1,214 @@
-"""Word documents (docx): paragraphs and tables, by python-docx."""
+"""Word documents (docx): paragraphs and tables, by zipfile and the event parser of lxml.
 
-import zipfile
+The markup is read as a stream, so that memory and time follow its length and not the numbers in it: a cell may claim to
+span two thousand million columns.
+"""
+
+import posixpath
 from collections.abc import Iterator
 from typing import Any
 
 from memspan.data.formats.base import FileSource, Format
 from memspan.data.formats.decoding import OFFICE_CONTAINER, SIGNATURES
-from memspan.data.formats.parsing import check_unpacked_size, parsing
+from memspan.data.formats.parsing import (
+    MAX_MEMBER,
+    MAX_TREE,
+    check_unpacked_size,
+    opened_archive,
+    parsing,
+    unpacked,
+    unpacked_portions,
+)
+
+LABEL = 200  # characters; the text of a cell merged over rows is repeated in each row only if it is this short
+_BREAKS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
+# Copies for older programs, text that was moved elsewhere, and properties, which hold no text.
+_SKIPPED = frozenset({"Fallback", "moveFrom", "pPr", "rPr", "tblPr", "sectPr"})
+
+_GALLERY = ["sdt", "sdtPr", "docPartObj", "docPartGallery"]  # names what a structured part is, as its first child
 
 
 def read_docx(source: FileSource) -> Iterator[str]:
     """Paragraphs and tables of a Word document in their order; a table row is a line with " | " between cells.
 
-    Raises UnreadableSource if it is damaged, encrypted, or unpacks to too much.
+    A cell that spans columns comes once; one that spans rows comes in each if it is short (LABEL), else in the first.
+    The table of contents is left out. Raises UnreadableSource if the document is damaged, encrypted, or unpacks to too
+    much.
     """
-    with source.open() as file, parsing(source, "docx"):
-        if file.read(len(OFFICE_CONTAINER)) == OFFICE_CONTAINER:
-            raise source.refused(f"is {SIGNATURES[OFFICE_CONTAINER]}")
-        from docx import Document
+    with source.open() as file:
+        with parsing(source, "docx"):
+            if file.read(len(OFFICE_CONTAINER)) == OFFICE_CONTAINER:
+                raise source.refused(f"is {SIGNATURES[OFFICE_CONTAINER]}")
+            from lxml import etree
 
-        with zipfile.ZipFile(file) as archive:
+            archive = opened_archive(source, file)
             check_unpacked_size(source, archive.infolist())
-        blocks = [_block_text(block) for block in Document(file).iter_inner_content()]
-    yield "\n\n".join(block for block in blocks if block)
+            markup = unpacked_portions(source, archive, _main_part(source, archive), MAX_MEMBER)
+            blocks = _Blocks()
+            parser = etree.XMLParser(target=blocks, resolve_entities=False, no_network=True, load_dtd=False)
+        while True:
+            with parsing(source, "docx"):
+                portion = next(markup, None)
+                if portion is None:
+                    parser.close()
+                else:
+                    parser.feed(portion)
+            yield blocks.taken()
+            if portion is None:
+                return
 
 
-def _block_text(block: Any) -> str:
-    """The text of a paragraph or table of python-docx."""
-    from docx.table import Table
+def _main_part(source: FileSource, archive: Any) -> str:
+    """The name of the file in the archive that holds the text."""
+    from lxml import etree
 
-    if isinstance(block, Table):
-        return "\n".join(" | ".join(_cell_texts(row)) for row in block.rows)
-    return str(block.text).strip("\n")
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
+    relationships = etree.fromstring(unpacked(source, archive, "_rels/.rels", MAX_TREE), parser)
+    for relationship in relationships.iter("{*}Relationship"):
+        if relationship.get("Type", "").endswith("/officeDocument"):
+            return str(posixpath.normpath(relationship.get("Target"))).lstrip("/")
+    raise ValueError("no main document")
 
 
-def _cell_texts(row: Any) -> Iterator[str]:
-    """The texts of the cells of a table row; a cell that spans columns comes once."""
-    before = None
-    for cell in row.cells:
-        if cell._tc is not before:
-            blocks = (_block_text(block) for block in cell.iter_inner_content())
-            yield " ".join(text.replace("\n", " ") for text in blocks if text)
-        before = cell._tc
+class _Blocks:
+    """A parser target: the events of WordprocessingML to text, blocks with a blank line between, rows one a line.
+
+    Elements nest, a table within a cell of a table, so the elements that are open stand on stacks.
+    """
+
+    def __init__(self) -> None:
+        self._stack: list[str] = []
+        self._skipped_from = 0  # the depth of the skipped element that is open; 0 for none
+        self._paragraphs: list[list[str]] = []
+        self._containers: list[list[str]] = [[]]  # blocks of the body, then of each open cell
+        self._tables: list[_Table] = []
+        self._begun = False  # whether a gap belongs before the next block
+
+    def taken(self) -> str:
+        """The text of the blocks and of the rows of a table that ended since the last call."""
+        text = "".join(self._containers[0])
+        self._containers[0].clear()
+        return text
+
+    def start(self, tag: str, attributes: Any) -> None:
+        """Called by the parser at a start tag."""
+        name = tag.rpartition("}")[2]
+        parent = self._stack[-1] if self._stack else ""
+        self._stack.append(name)
+        if len(self._stack) == 1 and name != "document":
+            raise ValueError(f"not the text of a Word document but of kind '{name}'")
+        if self._skipped_from:
+            return
+        if name in _SKIPPED:
+            self._skipped_from = len(self._stack)
+        elif self._stack[-4:] == _GALLERY and _value(attributes) == "Table of Contents":
+            self._skipped_from = len(self._stack) - 3
+        elif name == "p":
+            self._paragraphs.append([])
+        elif name in _BREAKS and parent == "r" and self._paragraphs:
+            if not (name == "br" and _value(attributes, "type") in ("page", "column")):
+                self._paragraphs[-1].append(_BREAKS[name])
+        else:
+            self._start_of_table(name, attributes)
+
+    def _start_of_table(self, name: str, attributes: Any) -> None:
+        """`start` for the parts of a table."""
+        if name == "tbl":
+            self._tables.append(_Table())
+        elif not self._tables:
+            return
+        elif name == "tr":
+            self._tables[-1].start_row()
+        elif name == "gridBefore":
+            self._tables[-1].column += _number(attributes)
+        elif name == "tc":
+            self._containers.append([])
+            self._tables[-1].span, self._tables[-1].merge = 1, ""
+        elif name == "gridSpan":
+            self._tables[-1].span = _number(attributes)
+        elif name == "vMerge":
+            self._tables[-1].merge = _value(attributes) or "continue"
+
+    def data(self, text: str) -> None:
+        """Called by the parser with characters."""
+        if self._paragraphs and not self._skipped_from and self._stack[-1] == "t":
+            self._paragraphs[-1].append(text)
+
+    def end(self, tag: str) -> None:
+        """Called by the parser at an end tag."""
+        name = self._stack.pop()
+        if self._skipped_from:
+            if len(self._stack) < self._skipped_from:
+                self._skipped_from = 0
+        elif name == "p" and self._paragraphs:
+            self._add("".join(self._paragraphs.pop()).strip("\n"), "\n\n")
+        elif not self._tables:
+            return
+        elif name == "tc" and len(self._containers) > 1:
+            blocks = self._containers.pop()
+            self._tables[-1].add_cell(" ".join(text.replace("\n", " ") for text in blocks if text))
+        elif name == "tr":
+            row = " | ".join(self._tables[-1].cells)
+            self._add(row, "\n" if self._tables[-1].rows else "\n\n")
+            self._tables[-1].rows += bool(row)
+        elif name == "tbl":
+            self._tables.pop()
+
+    def _add(self, text: str, gap: str) -> None:
+        """Add a block to the innermost cell, or to the body."""
+        if len(self._containers) > 1:
+            self._containers[-1].append(text)
+        elif text:
+            self._containers[0] += [gap if self._begun else "", text]
+            self._begun = True
+
+    def close(self) -> None:
+        """Called by the parser at the end of the document."""
+
+
+class _Table:
+    """The row of a table that is being read, and the cells that were merged with those below them.
+
+    Attributes:
+        rows: the number of rows with text so far.
+        column: of the grid, where the next cell begins.
+        cells: the texts of the row so far.
+        span: columns of the current cell.
+        merge: "" for a cell of its own, "restart" for the first of a merged column, "continue" for the others.
+        labels: column of the grid -> the text of the merged cell in it.
+    """
+
+    def __init__(self) -> None:
+        self.rows, self.column, self.span, self.merge = 0, 0, 1, ""
+        self.cells: list[str] = []
+        self.labels: dict[int, str] = {}
+
+    def start_row(self) -> None:
+        """Begin a row."""
+        self.cells, self.column = [], 0
+
+    def add_cell(self, text: str) -> None:
+        """Add the cell that ended to the row."""
+        if self.merge == "continue" and self.column in self.labels:
+            text = self.labels[self.column]
+        elif self.merge == "restart":
+            self.labels[self.column] = text if len(text) <= LABEL else ""
+        else:
+            self.labels.pop(self.column, None)
+        self.cells.append(text)
+        self.column += self.span
+        self.span, self.merge = 1, ""
+
+
+def _value(attributes: Any, name: str = "val") -> str:
+    """An attribute of WordprocessingML, "" if it is absent."""
+    return next((str(value) for key, value in attributes.items() if key.rpartition("}")[2] == name), "")
+
+
+def _number(attributes: Any) -> int:
+    """The value as a number, 1 if it is none."""
+    value = _value(attributes)
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else 1
 
 
 DOCX = Format("docx", (".docx",), read_docx, packed=True)

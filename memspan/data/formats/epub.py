@@ -2,24 +2,36 @@
 
 import posixpath
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
 from memspan.data.formats.base import FileSource, Format
 from memspan.data.formats.html import decode_page, visible_text
-from memspan.data.formats.parsing import parsing, unpacked
+from memspan.data.formats.parsing import (
+    MAX_ARCHIVE,
+    MAX_CHAPTERS,
+    MAX_PAGE,
+    MAX_TREE,
+    check_at_most,
+    opened_archive,
+    parsing,
+    unpacked,
+)
 
 
 def read_epub(source: FileSource) -> Iterator[str]:
     """The chapters of an e-book in reading order, without its table of contents, a blank line between chapters.
 
-    Raises UnreadableSource if it is damaged or copy-protected.
+    A chapter that the reading order names again is read once. Raises UnreadableSource if the book is damaged,
+    copy-protected, or too large.
     """
     with source.open() as file:
         with parsing(source, "epub"):
-            book = zipfile.ZipFile(file)
-            chapters = _chapters(source, book)
+            book = opened_archive(source, file)
+            chapters = list(dict.fromkeys(_chapters(source, book)))
+            check_at_most(source, len(chapters), MAX_CHAPTERS, "chapters")
+            check_at_most(source, sum(map(_size_in(book), chapters)), MAX_ARCHIVE, "bytes of markup")
             protected = _protected(source, book)
         empty = True
         for chapter in chapters:
@@ -27,7 +39,7 @@ def read_epub(source: FileSource) -> Iterator[str]:
                 raise source.refused("is copy-protected (DRM): only a copy without protection can be read")
             with parsing(source, "epub"):
                 page = FileSource(source.path, source.name)  # chapters declare their own encodings
-                text = visible_text(decode_page(page, unpacked(source, book, chapter)))
+                text = visible_text(page, decode_page(page, unpacked(source, book, chapter, MAX_PAGE)), xml=True)
             if text:
                 yield text if empty else f"\n\n{text}"
                 empty = False
@@ -50,6 +62,12 @@ def _chapters(source: FileSource, book: zipfile.ZipFile) -> list[str]:
     ]
 
 
+def _size_in(book: zipfile.ZipFile) -> Callable[[str], int]:
+    """A function from a member of an e-book to its size in bytes, 0 for one that is missing."""
+    sizes = {member.filename: member.file_size for member in book.infolist()}
+    return lambda member: sizes.get(member, 0)
+
+
 def _is_chapter(item: Any) -> bool:
     """Whether an entry of the manifest is a page of text and not the table of contents."""
     media_type = item.get("media-type", "html")
@@ -70,7 +88,7 @@ def _xml(source: FileSource, book: zipfile.ZipFile, member: str) -> Any:
     from lxml import etree
 
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
-    return etree.fromstring(unpacked(source, book, member), parser)
+    return etree.fromstring(unpacked(source, book, member, MAX_TREE), parser)
 
 
 EPUB = Format("epub", (".epub",), read_epub, packed=True)

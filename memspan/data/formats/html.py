@@ -1,11 +1,20 @@
-"""Web pages: the visible text, by Beautiful Soup."""
+"""Web pages: the visible text, by the event parser of lxml, which reads as browsers do."""
 
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping
 
 from memspan.data.formats.base import FileSource, Format
-from memspan.data.formats.decoding import BLOCK, check_is_text, lines_before, marked_encoding, wrong_encoding
-from memspan.data.formats.parsing import parsing
+from memspan.data.formats.decoding import (
+    BLOCK,
+    check_is_text,
+    is_encoding,
+    lines_before,
+    marked_encoding,
+    wrong_encoding,
+)
+from memspan.data.formats.landmarks import Landmarks
+from memspan.data.formats.main_text import main_text
+from memspan.data.formats.parsing import MAX_DEPTH, MAX_PAGE, check_at_most, parsing, time_limit
 
 _AS_BROWSERS_READ = {  # the declared encoding -> the larger one that browsers, and so authors, mean by it
     "gb2312": "gb18030",
@@ -14,6 +23,8 @@ _AS_BROWSERS_READ = {  # the declared encoding -> the larger one that browsers, 
     "euc-kr": "cp949",
     "iso-8859-1": "cp1252",
 }
+_DECLARED = re.compile(rb"""<(?:\?xml\b[^<>]*?\bencoding|meta\b[^<>]*?\bcharset)\s*=\s*["']?([^\s"'/;<>]+)""", re.I)
+_HEAD = 8 * 1024  # bytes in which a page declares its encoding; browsers look at the first 1,024
 _DROPPED = frozenset(
     {"script", "style", "template", "noscript", "iframe", "object", "svg", "math", "canvas", "audio", "video"}
     | {"select", "textarea"}
@@ -24,18 +35,30 @@ _PARAGRAPHS = frozenset(
     | {"html", "main", "nav", "ol", "p", "pre", "section", "summary", "table", "title", "ul"}
 )
 _GAPS = dict.fromkeys(_PARAGRAPHS, "\n\n") | {"br": "\n", "li": "\n", "tr": "\n", "td": " | ", "th": " | "}
+_EMPTY = "area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr"  # elements without an end tag
+_CLOSED_AT_ONCE = re.compile(rf"<(?!(?:{_EMPTY})\b)([a-zA-Z][\w:.-]*+)([^<>]*+)(?<=/)>", re.I)
+_PORTION = 4096  # characters that are parsed between two looks at the depth and the time
+_MAX_COMPARISONS = 4_000_000_000  # of end tags with open elements, at 2.5 ns; the longest sound pages need 2%
 
 
 def read_html(source: FileSource) -> Iterator[str]:
     """The visible text of a web page, its title first, block elements as paragraphs.
 
-    Raises UnreadableSource for binary data and a wrong encoding.
+    Without the landmarks around the contents (navigation, page header and footer, asides, notices about cookies),
+    unless there is nothing else; with `source.main_text` only what an extractor takes for the main text.
+
+    Raises UnreadableSource for binary data, a wrong encoding, and a page that is too large.
     """
     with source.open() as file:
-        data = file.read()
+        data = file.read(MAX_PAGE + 1)
+    check_at_most(source, len(data), MAX_PAGE, "bytes of markup")
     check_is_text(source, data[:BLOCK], source.encoding or marked_encoding(data) or "utf-8")
     with parsing(source, "HTML"):
-        text = visible_text(decode_page(source, data))
+        markup = decode_page(source, data)
+        xml = source.path.suffix.lower() == ".xhtml" or _is_xml(markup)
+        text = visible_text(source, markup, xml=xml, landmarks=False) or visible_text(source, markup, xml=xml)
+        if source.main_text:
+            text = main_text(source, markup) or text
     yield text
 
 
@@ -44,53 +67,139 @@ def decode_page(source: FileSource, data: bytes) -> str:
 
     Raises UnreadableSource if none of them fits.
     """
-    from bs4.dammit import EncodingDetector
-
-    declared = EncodingDetector.find_declared_encoding(data, is_html=True) or "utf-8"
-    guesses = (marked_encoding(data) or "utf-8", _AS_BROWSERS_READ.get(declared.lower(), declared))
+    declaration = _DECLARED.search(data, 0, _HEAD)
+    declared = declaration[1].decode("ascii", "replace").lower() if declaration else "utf-8"
+    guesses = (marked_encoding(data) or "utf-8", _AS_BROWSERS_READ.get(declared, declared))
     line, sample = 1, data[:BLOCK]
     for encoding in guesses if source.encoding is None else (source.encoding,):
+        if not is_encoding(encoding):
+            continue  # pages may declare an encoding that does not exist
         try:
             return data.decode(encoding).removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             line = 1 + lines_before(error)
             sample = data[max(0, error.start - BLOCK) : error.start + BLOCK]
-        except LookupError:
-            continue  # pages may declare an encoding that does not exist
     raise wrong_encoding(source, source.encoding or "utf-8", sample, line)
 
 
-def visible_text(markup: str) -> str:
-    """The visible text of `markup`, its title first: blank lines between paragraphs, a line per list item or row."""
-    from bs4 import BeautifulSoup
-    from bs4.element import CData, NavigableString, Tag
+def visible_text(source: FileSource, markup: str, *, xml: bool, landmarks: bool = True) -> str:
+    """The visible text of `markup`, its title first: blank lines between paragraphs, a line per list item or row.
 
-    soup = BeautifulSoup(markup, "html.parser")
-    layout = _Layout()
-    stack: list[Any] = [soup]  # instead of recursion: pages may nest deeper than Python does
-    title = soup.title
-    if title is not None and title.find_parent("svg") is None:
-        stack.append(title.extract())
-    while stack:
-        node = stack.pop()
-        if type(node) is str:  # the gap after an element
-            layout.add_gap(node)
-        elif type(node) in (NavigableString, CData):
-            layout.add_words(node)
-        elif isinstance(node, Tag) and node.name not in _DROPPED and not _is_hidden(node):
-            gap = _GAPS.get(node.name, "")
-            layout.add_gap(gap)
-            stack.append(gap)
-            if node.name == "pre":
-                layout.add_lines(node.get_text())
-            else:
-                stack.extend(reversed(node.contents))
-    return layout.text()
+    Args:
+        source: the file, for errors.
+        markup: a page, decoded.
+        xml: whether it is written in XML, where any element can be closed at once (`<a id="x"/>`).
+        landmarks: whether to keep navigation, page header and footer; without them the text is "" if that is all.
+
+    Raises UnreadableSource for a page that takes more work than its length explains.
+    """
+    from lxml import etree
+
+    page = _Page(source, None if landmarks else Landmarks(markup))
+    parser = etree.HTMLParser(target=page, huge_tree=True, encoding="utf-8")
+    markup = _as_html(markup) if xml else markup
+    check_time, comparisons = time_limit(source), 0
+    for start in range(0, len(markup), _PORTION):
+        portion = markup[start : start + _PORTION]
+        parser.feed(portion.encode("utf-8", "replace"))
+        comparisons += portion.count("</") * (page.depth + portion.count("<"))
+        check_at_most(source, comparisons, _MAX_COMPARISONS, "end tags within open elements")
+        check_time()
+    return str(parser.close()) if markup else ""
 
 
-def _is_hidden(tag: Any) -> bool:
+def _is_xml(markup: str) -> bool:
+    """Whether a page shows at its beginning that it is written in XML."""
+    return markup.startswith("<?xml") or "http://www.w3.org/1999/xhtml" in markup[:_HEAD]
+
+
+def _as_html(markup: str) -> str:
+    """XHTML as HTML: CDATA sections as text, elements that are closed at once with an end tag."""
+    from html import escape
+
+    first, *sections = markup.split("<![CDATA[")
+    parts = [first]
+    for section in sections:
+        content, end, rest = section.partition("]]>")
+        parts += [escape(content, quote=False), rest] if end else [section]
+    return _CLOSED_AT_ONCE.sub(lambda match: f"<{match[1]}{match[2][:-1]}></{match[1]}>", "".join(parts))
+
+
+class _Page:
+    """A parser target: the events of a page to its text.
+
+    Attributes:
+        depth: the number of open elements.
+    """
+
+    def __init__(self, source: FileSource, landmarks: Landmarks | None) -> None:
+        self.depth = 0
+        self._source, self._landmarks = source, landmarks
+        self._hidden_from = 0  # the depth of the open element whose contents are left out; 0 for none
+        self._lines_from = 0  # the depth of the open element whose lines are kept as they stand; 0 for none
+        self._lines: list[str] = []
+        self._title, self._body = _Layout(), _Layout()
+        self._layout = self._body  # of the element that is open
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """Called by the parser at a start tag, given or implied."""
+        self.depth += 1
+        check_at_most(self._source, self.depth, MAX_DEPTH, "elements within one another")
+        if self._hidden_from:
+            return
+        if tag in _DROPPED or _is_hidden(attributes):
+            self._hidden_from = self.depth
+            return
+        if self._landmarks is not None:
+            if self._landmarks.include(tag, attributes):
+                self._hidden_from = self.depth
+                return
+            self._landmarks.open(tag)
+        if tag == "title" and not self._title.text():
+            self._layout = self._title
+        self._layout.add_gap(_GAPS.get(tag, ""))
+        if self._lines_from and tag == "br":
+            self._lines.append("\n")
+        elif tag == "pre" and not self._lines_from:
+            self._lines_from = self.depth
+
+    def data(self, text: str) -> None:
+        """Called by the parser with characters, a run of them in several calls."""
+        if self._hidden_from:
+            return
+        if self._lines_from:
+            self._lines.append(text)
+        else:
+            self._layout.add_words(text)
+
+    def end(self, tag: str) -> None:
+        """Called by the parser at the end of an element, given or implied."""
+        self.depth -= 1
+        if self._hidden_from:
+            self._hidden_from = 0 if self.depth < self._hidden_from else self._hidden_from
+            return
+        if self._landmarks is not None:
+            self._landmarks.close(tag)
+        if self.depth < self._lines_from:
+            self._layout.add_lines("".join(self._lines))
+            self._lines, self._lines_from = [], 0
+        self._layout.add_gap(_GAPS.get(tag, ""))
+        if tag == "title":
+            self._layout = self._body
+
+    def close(self) -> str:
+        """The text of the page; without landmarks "" if there is nothing but a title."""
+        title, body = self._title.text(), self._body.text()
+        if self._landmarks is not None and not body:
+            return ""
+        return "\n\n".join(text for text in (title, body) if text)
+
+
+def _is_hidden(attributes: Mapping[str, str]) -> bool:
     """Whether the attributes of an element hide it."""
-    return tag.has_attr("hidden") or "display:none" in str(tag.get("style", "")).replace(" ", "").lower()
+    if "hidden" in attributes:
+        return True
+    return "display:none" in attributes.get("style", "").replace(" ", "").lower()
 
 
 class _Layout:
@@ -104,7 +213,8 @@ class _Layout:
 
     def add_gap(self, gap: str) -> None:
         """Put at least `gap` between the text so far and the text to come."""
-        self._gap = max(self._gap, gap, key=self._WIDTHS.index)
+        if gap:
+            self._gap = max(self._gap, gap, key=self._WIDTHS.index)
 
     def add_words(self, text: str) -> None:
         """Add running text, every run of white space as a single space."""
@@ -116,9 +226,11 @@ class _Layout:
             self.add_gap(" " if text[-1].isspace() else "")
 
     def add_lines(self, text: str) -> None:
-        """Add text as it stands."""
-        self._parts += [self._gap if self._parts else "", text.strip("\n")]
-        self._gap = ""
+        """Add text as it stands, without empty lines around it."""
+        text = text.strip("\n")
+        if text:
+            self._parts += [self._gap if self._parts else "", text]
+            self._gap = ""
 
     def text(self) -> str:
         """Everything so far."""

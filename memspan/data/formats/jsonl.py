@@ -6,6 +6,7 @@ from typing import Any
 
 from memspan.data.formats.base import FileSource, Format
 from memspan.data.formats.decoding import decoded
+from memspan.data.formats.parsing import MAX_VALUES, check_at_most
 
 
 def read_jsonl(source: FileSource) -> Iterator[str]:
@@ -18,6 +19,7 @@ def read_jsonl(source: FileSource) -> Iterator[str]:
     for number, line in enumerate(_lines(decoded(source, cure)), start=1):
         if not line.strip():
             continue
+        check_at_most(source, sum(map(line.count, "[{,:")), MAX_VALUES, f"values in line {number}")
         try:
             yield _chat_text(json.loads(line))
         except (ValueError, RecursionError) as error:  # JSONDecodeError is a ValueError

@@ -1,17 +1,18 @@
 """PDF: the text layer, by pypdf."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from memspan.data.formats.base import FileSource, Format
-from memspan.data.formats.parsing import parsing
+from memspan.data.formats.parsing import MAX_OPERATIONS, check_at_most, parsing, time_limit
 
 
 def read_pdf(source: FileSource) -> Iterator[str]:
     """The text layer of a PDF, page by page, with a blank line between pages.
 
-    Raises UnreadableSource if it is damaged, encrypted, or has pictures of pages only.
+    Raises UnreadableSource if it is damaged, encrypted, has pictures of pages only, or a page that takes too much work.
     """
     with source.open() as file:
         with _parsing(source):
@@ -29,12 +30,30 @@ def read_pdf(source: FileSource) -> Iterator[str]:
         empty = True
         for number in range(count):
             with _parsing(source):
-                text = pdf.pages[number].extract_text().strip()
+                text = pdf.pages[number].extract_text(visitor_operand_before=_counted(source, number)).strip()
             if text:
                 yield text if empty else f"\n\n{text}"
                 empty = False
     if empty:
         raise source.refused("has no text, only pictures of pages: run text recognition over it, e.g. `ocrmypdf`")
+
+
+def _counted(source: FileSource, number: int) -> Callable[[bytes, Any, Any, Any], None]:
+    """A function that pypdf calls with each drawing operation of a page, also of the forms drawn on it.
+
+    Forms may draw other forms, so that a few bytes make many operations. Raises UnreadableSource beyond MAX_OPERATIONS
+    and MAX_SECONDS.
+    """
+    check_time, count = time_limit(source), 0
+
+    def visit(operator: bytes, operands: Any, *_matrices: Any) -> None:
+        nonlocal count
+        count += 1 + (len(operands[0]) if operator == b"TJ" and operands and isinstance(operands[0], list) else 0)
+        check_at_most(source, count, MAX_OPERATIONS, f"drawing operations on page {number + 1}")
+        if operator == b"Do" or count % 1000 == 0:
+            check_time()
+
+    return visit
 
 
 @contextmanager
