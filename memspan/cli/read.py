@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from memspan.memory import Memory
 
 
+# The parameters are the options.
 @command()
 @loads_model
 def read(
@@ -52,6 +53,12 @@ def read(
             "--as", metavar="NAME", help="Source name of the document, if there is only one (default: its path)."
         ),
     ] = None,
+    main_text: Annotated[
+        bool,
+        typer.Option(
+            "--main-text", help="Of web pages only what trafilatura takes for the main text (default: what is visible)."
+        ),
+    ] = False,
     check: Annotated[
         bool,
         typer.Option(
@@ -70,7 +77,7 @@ def read(
     """
     _check_name(name, paths)
     report = _Report()
-    documents = list(_documents(paths, encoding, report))  # before the model is loaded and a folder is made
+    documents = list(_documents(paths, encoding, main_text, report))  # before the model is loaded, a folder made
     if not documents:
         _print_failures(report)
         raise UsageError("There is no readable document at these paths: see the warnings above.")
@@ -145,7 +152,7 @@ def _check_name(name: str | None, paths: Sequence[str]) -> None:
         raise UsageError("--as must be a name, got an empty one.")
 
 
-def _documents(paths: Sequence[str], encoding: str | None, report: _Report) -> "Iterator[Document]":
+def _documents(paths: Sequence[str], encoding: str | None, main_text: bool, report: _Report) -> "Iterator[Document]":
     """The documents at the paths; errors of unreadable ones go to the report.
 
     Raises UsageError at once for a path that does not exist.
@@ -154,12 +161,12 @@ def _documents(paths: Sequence[str], encoding: str | None, report: _Report) -> "
     from memspan.errors import UnreadableSource
 
     with suppress(UnreadableSource):  # reported when the loop below reaches it
-        open_documents(paths, encoding=encoding)  # checks that all paths exist
+        open_documents(paths, encoding=encoding, main_text=main_text)  # checks that all paths exist
 
     def opened() -> "Iterator[Document]":
         for path in paths:
             try:
-                yield from open_documents([path], encoding=encoding, on_skip=report.skip)
+                yield from open_documents([path], encoding=encoding, main_text=main_text, on_skip=report.skip)
             except UnreadableSource as error:
                 report.failed.append(error)
 
