@@ -1,18 +1,23 @@
 """Every document gives its whole text; everything else gives one sentence that says what to do."""
 
+import errno
 import json
 import os
 import random
+import signal
+import socket
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from memspan.data.chunking import MAX_CHUNK
 from memspan.data.documents import Skipped, open_documents
-from memspan.errors import UsageError
+from memspan.data.formats import FileSource, Format
+from memspan.errors import UnreadableSource, UsageError
 from tests.data.files import CHINESE, refusal, written
 
 
@@ -151,3 +156,202 @@ def test_a_folder_without_readable_files_says_what_it_holds(tmp_path: Path) -> N
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     assert "holds no files" in refusal(tmp_path)
+
+
+# --- files that are none, or change -----------------------------------------------------------------------------------
+
+
+def skipped_in(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The texts of the documents in a folder, and the reasons why others were skipped."""
+    skipped: list[Skipped] = []
+    texts = ["".join(document.chunks()) for document in open_documents([folder], on_skip=skipped.append)]
+    return texts, {Path(member.source).name: member.reason for member in skipped}
+
+
+def test_what_is_no_file_is_passed_over_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.html")
+    (tmp_path / "zeros.txt").symlink_to("/dev/zero")
+    (tmp_path / "loop.pdf").symlink_to(tmp_path / "loop.pdf")
+    (tmp_path / "up").symlink_to(tmp_path.parent)
+    with socket.socket(socket.AF_UNIX) as server:
+        before = os.getcwd()
+        os.chdir(tmp_path)  # the name of a socket is short
+        server.bind("socket.txt")
+        os.chdir(before)
+        written(tmp_path / "a.txt", "words")
+        texts, reasons = skipped_in(tmp_path)
+    assert texts == ["words"]
+    assert reasons.pop("up") == "is a link to a folder"
+    assert sorted(reasons) == ["loop.pdf", "pipe.html", "socket.txt", "zeros.txt"]
+    assert all(reason.startswith("is not a regular file") for reason in reasons.values())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no such device")
+def test_a_device_is_refused() -> None:
+    assert "is not a regular file" in refusal("/dev/zero")
+
+
+def test_a_file_that_goes_on_growing_is_read_as_far_as_it_reached(tmp_path: Path) -> None:
+    path = written(tmp_path / "log.txt", "a line\n" * 30_000)
+    (document,) = open_documents([path])
+    with path.open("a") as log:
+        chunks = document.chunks()
+        text = next(chunks)
+        log.write("more\n" * 30_000)
+        log.flush()
+        for chunk in chunks:
+            text += chunk
+            log.write("more\n" * 30_000)
+            log.flush()
+    assert text == "a line\n" * 30_000
+
+
+def test_a_file_that_is_cut_while_it_is_read_ends_where_it_ends(tmp_path: Path) -> None:
+    path = written(tmp_path / "log.txt", "a line\n" * 60_000)
+    (document,) = open_documents([path])
+    chunks = document.chunks()
+    text = next(chunks)
+    os.truncate(path, 70_000)
+    text += "".join(chunks)
+    assert "a line\n" * 60_000 != text != ""
+    assert ("a line\n" * 60_000).startswith(text)
+    path.unlink()
+    with pytest.raises(UnreadableSource, match="is not a regular file"):
+        next(document.chunks())
+
+
+@pytest.mark.parametrize("name", ["a\nb.txt", "a\x1b[2Jb.txt", "a\udcffb.txt", "a\u2028b.txt"])
+def test_a_name_that_steers_the_terminal_is_written_with_escapes(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / name, "words")
+    (document,) = open_documents([path])
+    assert document.source == f"{tmp_path}/" + name.encode("unicode_escape").decode()
+    assert document.source.encode().decode().isprintable()
+    assert "".join(document.chunks()) == "words"
+    (member,) = open_documents([tmp_path])
+    assert member.source == document.source
+
+
+def test_names_in_all_scripts_stay_as_they_are(tmp_path: Path) -> None:
+    path = written(tmp_path / "船 \u3000é \U0001f469\u200d\U0001f4bb.txt", "words")
+    (document,) = open_documents([path])
+    assert document.source == str(path)
+
+
+def test_folders_may_nest_deeper_than_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    depth = sys.getrecursionlimit() + 100
+    for _ in range(depth):
+        os.mkdir("d")
+        os.chdir("d")
+    Path("a.txt").write_text("words")
+    os.chdir(tmp_path)
+    (document,) = open_documents(["d"])
+    assert "".join(document.chunks()) == "words"
+    os.chdir(Path("d", *"d" * (depth - 1)))  # shutil.rmtree, with which pytest tidies up, nests too
+    os.remove("a.txt")
+    for _ in range(depth):
+        os.chdir("..")
+        os.rmdir("d")
+
+
+def test_a_folder_of_many_files_is_read_in_order(tmp_path: Path) -> None:
+    for number in range(2_000):
+        (tmp_path / f"{number:04}.png").touch()
+    written(tmp_path / "z.txt", "words")
+    texts, reasons = skipped_in(tmp_path)
+    assert texts == ["words"]
+    assert list(reasons) == [f"{number:04}.png" for number in range(2_000)]
+
+
+# --- limits of any document -------------------------------------------------------------------------------------------
+
+
+def one_format(
+    monkeypatch: pytest.MonkeyPatch, read: Callable[[FileSource], Iterator[str]], packed: bool = True
+) -> None:
+    """Lets `read` read every file."""
+    monkeypatch.setattr("memspan.data.documents.format_of", lambda path: Format("new", (".new",), read, packed))
+
+
+def test_a_parser_without_memory_refuses_its_document_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(source: FileSource) -> Iterator[str]:
+        if source.path.name == "a.new":
+            raise MemoryError
+        yield "words"
+
+    one_format(monkeypatch, read)
+    for name in ("a.new", "b.new"):
+        written(tmp_path / name, "x")
+    texts, reasons = skipped_in(tmp_path)
+    assert texts == ["words"]
+    assert reasons["a.new"].startswith("needs more memory than there is: split it")
+
+
+def test_the_text_of_a_small_file_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memspan.data.formats.parsing.MAX_TEXT", 10_000)
+    for packed, refused in ((True, True), (False, False)):
+        one_format(monkeypatch, lambda source: iter(["x" * 5_001] * 2), packed)
+        path = written(tmp_path / "a.new", "x")
+        assert ("more characters of text" in refusal(path)) if refused else next(open_documents([path])).chunks()
+
+
+def test_the_time_that_a_parser_takes_is_limited_and_not_that_of_the_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("memspan.data.formats.parsing.time.thread_time", lambda: clock[0])
+
+    def read(source: FileSource) -> Iterator[str]:
+        for _ in range(4):
+            clock[0] += 300
+            yield "words " * 20_000
+
+    one_format(monkeypatch, read)
+    assert "more seconds of work than are read from a document (900)" in refusal(written(tmp_path / "a.new", "x"))
+    monkeypatch.setattr("memspan.data.formats.parsing.MAX_TOTAL_SECONDS", 1_200)
+    (document,) = open_documents([tmp_path / "a.new"])
+    for _ in document.chunks():
+        clock[0] += 10_000  # a model encodes the text
+
+
+# --- piped text -------------------------------------------------------------------------------------------------------
+
+
+def test_piped_text_has_no_name_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    with written(tmp_path / "in", CHINESE * 9000).open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        (document,) = open_documents(["-"])
+        chunks, others = document.chunks(), document.chunks()
+        assert next(chunks) == next(others)
+        assert list((tmp_path / "tmp").iterdir()) == []
+        assert list(chunks) == list(others) != []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_no_signal_leaves_piped_text_behind(tmp_path: Path, number: signal.Signals) -> None:
+    code = (
+        "import os; from memspan.data.documents import open_documents as o; document = next(o(['-'])); "
+        f"print(next(document.chunks()), flush=True); os.kill(os.getpid(), {number:d}); print('alive')"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        input=b"a secret",
+        capture_output=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert (run.returncode, run.stdout) == (-number, b"a secret\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_while_text_is_piped_in_is_an_error_with_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: object, target: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with written(tmp_path / "in", "words").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert "(No space left on device): set TMPDIR" in refusal("-")

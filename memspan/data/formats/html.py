@@ -38,7 +38,7 @@ _GAPS = dict.fromkeys(_PARAGRAPHS, "\n\n") | {"br": "\n", "li": "\n", "tr": "\n"
 _EMPTY = "area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr"  # elements without an end tag
 _CLOSED_AT_ONCE = re.compile(rf"<(?!(?:{_EMPTY})\b)([a-zA-Z][\w:.-]*+)([^<>]*+)(?<=/)>", re.I)
 _PORTION = 4096  # characters that are parsed between two looks at the depth and the time
-_MAX_COMPARISONS = 4_000_000_000  # of end tags with open elements, at 2.5 ns; the longest sound pages need 2%
+_MAX_COMPARISONS = 1_000_000_000  # of end tags with open elements, at 2.5 ns; a page of MAX_PAGE needs a tenth of it
 
 
 def read_html(source: FileSource) -> Iterator[str]:
@@ -101,8 +101,9 @@ def visible_text(source: FileSource, markup: str, *, xml: bool, landmarks: bool 
     check_time, comparisons = time_limit(source), 0
     for start in range(0, len(markup), _PORTION):
         portion = markup[start : start + _PORTION]
+        depth = page.depth
         parser.feed(portion.encode("utf-8", "replace"))
-        comparisons += portion.count("</") * (page.depth + portion.count("<"))
+        comparisons += portion.count("</") * max(depth, page.depth)
         check_at_most(source, comparisons, _MAX_COMPARISONS, "end tags within open elements")
         check_time()
     return str(parser.close()) if markup else ""
