@@ -150,5 +150,9 @@ def merge(
     from memspan.memory import load_memory
 
     memory = open_to_change(folder, wait)
-    added = memory.merge(load_memory(other))
-    print_line(f"Added {count(len(added), 'source')}{': ' if added else ''}{', '.join(added)}.")
+    others = load_memory(other)
+    added = memory.merge(others)
+    number = len(others.sources)
+    there = f"all {number} are" if number > 1 else "its only source is"
+    why_none = f"{there} there already with the same text" if number > 0 else f"{other} is empty"
+    print_line(f"Added {count(len(added), 'source')}: {', '.join(added) if added else why_none}.")

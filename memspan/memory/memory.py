@@ -334,7 +334,8 @@ class Memory(Contents):
 
     def __repr__(self) -> str:
         where = "in RAM" if self.path is None else f"at {self.path}"
-        return f"<Memory of {self.fingerprint.name} {where}: {len(self.sources)} sources, {self.tokens} tokens>"
+        sources = "1 source" if len(self.sources) == 1 else f"{len(self.sources)} sources"
+        return f"<Memory of {self.fingerprint.name} {where}: {sources}, {self.tokens} tokens>"
 
     @property
     def path(self) -> Path | None:

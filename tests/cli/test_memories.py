@@ -29,6 +29,8 @@ def test_a_memory_from_reading_to_merging(run: Run, tiny_model: Path, tmp_path: 
     for file in (tmp_path / "library").rglob("*"):
         assert file.is_dir() or b"zinc trunk" not in file.read_bytes()
     assert "Added 1 source: secret.md" in run("merge", "library", "copy").out
+    again = run("merge", "library", "copy").out
+    assert again == "Added 0 sources: all 2 are there already with the same text.\n"
     assert snapshot(tmp_path / "library") == snapshot(tmp_path / "copy")
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from memspan.data import documents
 from memspan.errors import MemspanError, SystemRefused
 from memspan.memory.index.encoder import KeyEncoder
 from memspan.memory.store.folder import Folder
+from memspan.memory.store.lock import OnWait
 from tests.commands import Run, snapshot
 from tests.tiny import logbook
 
@@ -225,3 +227,21 @@ def test_an_unchanged_file_is_compared_on_request(
     assert "nothing new" in run("read", "log.txt", "--as", "again", "--into", "library").out
     checked = run("read", "log.txt", "--as", "again", "--into", "library", "--check")
     assert "what was read before under this name" in checked.sentence
+
+
+def test_a_reading_waits_for_another_writer_and_says_for_whom(
+    run: Run, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "more.txt").write_text("Anchors.", "utf-8")
+    lock, waits = Folder.lock, []
+
+    def waiting(self: Folder, seconds: float | None = 0, on_wait: OnWait | None = None) -> AbstractContextManager[None]:
+        if on_wait is not None:
+            waits.append(seconds)
+            on_wait(None)
+        return lock(self, seconds, on_wait)
+
+    monkeypatch.setattr(Folder, "lock", waiting)
+    outcome = run("read", "more.txt", "--into", "library")
+    assert (outcome.code, waits) == (0, [None])
+    assert outcome.err.startswith("waiting for another process, which writes to this memory")

@@ -120,3 +120,8 @@ def test_many_unfinished_sources_are_continued() -> None:
             memory.append([encoded(text, source=name, start=start, complete=False)])
     expected = hashlib.sha256(b"one two ").hexdigest()
     assert {record.sha256 for record in memory.sources.values()} == {expected}
+
+
+def test_a_memory_shows_how_many_sources_it_holds() -> None:
+    assert "in RAM: 1 source, 3 tokens" in repr(add(Memory(FINGERPRINT), 1))
+    assert "in RAM: 2 sources, 6 tokens" in repr(add(Memory(FINGERPRINT), 2))

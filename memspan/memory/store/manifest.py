@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,7 @@ def render(manifest: Manifest) -> bytes:
     return _canonical({**body, "sha256": hashlib.sha256(_canonical(body)).hexdigest()})
 
 
+@lru_cache(maxsize=2)  # a writer reads the same bytes several times for each change
 def parse(raw: bytes, path: Path) -> Manifest:
     """Read what `render` wrote. The form of the checksum is the same for all versions of the format.
 

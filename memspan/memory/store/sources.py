@@ -1,6 +1,6 @@
 """The sources of a memory by name: a mapping over its shards, whose records are joined only when they are listed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from itertools import takewhile
 
 from memspan.memory.store.shard import Shard, SourceRecord, latest
@@ -32,6 +32,14 @@ class Sources(Mapping[str, SourceRecord]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(latest(self._shards))
+
+    def values(self) -> ValuesView[SourceRecord]:
+        """The records, in the same order."""
+        return latest(self._shards).values()
+
+    def items(self) -> ItemsView[str, SourceRecord]:
+        """Names and records, in the same order."""
+        return latest(self._shards).items()
 
     def __len__(self) -> int:
         counts = list(self._new_names)
