@@ -26,6 +26,10 @@ def attached(
     back with the next segment. Outside, the model is what it was, to the bit. The memory assigns positions itself:
     `position_ids` are ignored.
 
+    Inside, the model belongs to the thread that entered the `with`: other threads may do nothing with it, neither call it
+    nor attach to it, nor be in the middle of a call when the `with` is entered. Their calls raise UsageError. A thread that
+    generates in the background, as for a `TextIteratorStreamer`, enters the `with` itself.
+
     A model of a family that is not in `FAMILIES` first has to pass the parity self-test.
 
     Args:
@@ -33,13 +37,14 @@ def attached(
 
     Raises:
         UnsupportedModel: the model's attention does not fit; the message states the reason.
-        UsageError: unknown mechanism, invalid settings, a window beyond the trained positions.
+        UsageError: unknown mechanism, invalid settings, a window beyond the trained positions; the model has a memory
+            attached already.
     """
     attachment = Attachment(model, lambda: MemoryCache(chosen))
     chosen = mechanisms_for(attachment.causal_lm, mechanism, settings)
     if attachment.causal_lm.config.model_type not in FAMILIES:
         _try_out(attachment.causal_lm)
-    attachment.attach()
+    attachment.attach(to_this_thread=True)
     try:
         yield model
     finally:

@@ -14,6 +14,7 @@ Letters: B batch, S tokens of a forward pass, N keys, Hq query heads, H key head
 """
 
 import inspect
+import threading
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
@@ -32,6 +33,7 @@ from memspan.pretrained.support import find_causal_lm, why_unsupported
 from memspan.pretrained.versions import CACHE_NAMES, cache_name
 
 _NAME = "memspan"
+_SWITCH = threading.Lock()  # held while a model gets or loses a memory
 
 
 # The signature is transformers' own.
@@ -100,41 +102,77 @@ class Attachment:
         self.base: Any = self.causal_lm.base_model.get_decoder()
         self._new_cache = new_cache
         self.config = self.causal_lm.config.get_text_config(decoder=True)
-        self._attention_before = self.causal_lm.config._attn_implementation
-        if self._attention_before == _NAME:
-            raise UsageError(
-                "This model already has a memory attached; leave the first `with` before entering another."
-            )
+        self._refuse_second()
         self._argument_names = list(inspect.signature(self.base.forward).parameters)
         self.cache_name = cache_name(self.base.forward)
         self._rotary: IdentityRotary | None = None
         self._replaced: WeakSet[Any] = WeakSet()
         self._handles: list[Any] = []
+        self._thread: int | None = None  # the only one that may call the model
 
-    def attach(self) -> None:
-        """Raises UnsupportedModel if the model's attention does not fit; the model is then left as it was."""
-        self.causal_lm.set_attn_implementation(_NAME)
-        if self.causal_lm.config._attn_implementation != _NAME:
-            raise UnsupportedModel(
-                f"{type(self.causal_lm).__name__} cannot be given a memory: its attention does not go through "
-                "transformers' AttentionInterface; `memspan models --families` lists the families that fit."
-            )
-        if hasattr(self.base, "rotary_emb"):
-            self._rotary = IdentityRotary(self.base.rotary_emb, trained_positions(self.config))
-            self.base.rotary_emb = self._rotary
-        self._handles = [
-            self.base.register_forward_pre_hook(self._before_forward, with_kwargs=True),
-            self.base.register_forward_hook(self._after_forward, with_kwargs=True),
-        ]
+    def attach(self, *, to_this_thread: bool = False) -> None:
+        """Put the hooks on the model.
+
+        Args:
+            to_this_thread: refuse calls of the model from other threads.
+
+        Raises:
+            UnsupportedModel: the model's attention does not fit; the model is then left as it was.
+            UsageError: the model has a memory already.
+        """
+        with _SWITCH:
+            self._refuse_second()
+            self._attention_before = self.causal_lm.config._attn_implementation
+            self._thread = threading.get_ident() if to_this_thread else None
+            # The hooks come first and go last: in between, they refuse the calls of other threads.
+            self._handles = [
+                self.base.register_forward_pre_hook(self._before_forward, with_kwargs=True),
+                self.base.register_forward_hook(self._after_forward, with_kwargs=True),
+            ]
+            self.causal_lm.set_attn_implementation(_NAME)
+            if self.causal_lm.config._attn_implementation != _NAME:
+                self._remove_hooks()
+                raise UnsupportedModel(
+                    f"{type(self.causal_lm).__name__} cannot be given a memory: its attention does not go through "
+                    "transformers' AttentionInterface; `memspan models --families` lists the families that fit."
+                )
+            if hasattr(self.base, "rotary_emb"):
+                self._rotary = IdentityRotary(self.base.rotary_emb, trained_positions(self.config))
+                self.base.rotary_emb = self._rotary
 
     def detach(self) -> None:
         """Remove everything that `attach` put on the model."""
+        with _SWITCH:
+            if self._rotary is not None:
+                self.base.rotary_emb = self._rotary.real
+                self._rotary = None
+            self.causal_lm.set_attn_implementation(self._attention_before)
+            self._remove_hooks()
+
+    def _remove_hooks(self) -> None:
         for handle in self._handles:
             handle.remove()
-        if self._rotary is not None:
-            self.base.rotary_emb = self._rotary.real
-            self._rotary = None
-        self.causal_lm.set_attn_implementation(self._attention_before)
+        self._handles = []
+
+    def _refuse_second(self) -> None:
+        """Raises UsageError if the model has a memory."""
+        if self.causal_lm.config._attn_implementation == _NAME:
+            raise UsageError(
+                "This model already has a memory attached, by this thread or another; leave the first `with` before "
+                "entering another."
+            )
+
+    def _refuse_other_threads(self, module: nn.Module) -> None:
+        """Raises UsageError for a call from a thread that the memory is not attached for.
+
+        The copies of `DataParallel` run in threads of their own, as does what activation checkpointing computes again.
+        """
+        is_other = self._thread is not None and threading.get_ident() != self._thread
+        if is_other and module is self.base and torch._C._current_graph_task_id() == -1:
+            raise UsageError(
+                "A memory is attached to this model by another thread: until that leaves its `with`, no other thread may "
+                "use the model. Take turns, or load the model once for each thread."
+            )
 
     def rotation(self, module: nn.Module, layer: int, step: ForwardStep) -> Rotate | None:
         """The function (x, positions) -> rotated x of this attention module; None if its keys are not rotated."""
@@ -153,7 +191,8 @@ class Attachment:
 
         return rotate
 
-    def _before_forward(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _before_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._refuse_other_threads(module)
         kwargs = {**dict(zip(self._argument_names, args, strict=False)), **kwargs}
         if self.causal_lm.config._attn_implementation != _NAME:
             raise UsageError(

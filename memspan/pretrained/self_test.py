@@ -49,7 +49,7 @@ def measure_parity(model: nn.Module) -> Parity:
     attachment = Attachment(model, lambda: MemoryCache([keep_everything()] * layers))
     layers = attachment.config.num_hidden_layers
     plain, in_chunks = _logits(model, 1), _logits(model, _CHUNKS)
-    attachment.attach()
+    attachment.attach(to_this_thread=True)
     try:
         with_memory = _logits(model, _CHUNKS)
     finally:
