@@ -3,6 +3,9 @@
 The command line prints the sentence and leaves with `exit_code`: 2 when the request was wrong, 1 when it failed.
 """
 
+from numbers import Integral
+from typing import Any
+
 
 class MemspanError(Exception):
     """Something failed although the request was right (a full disk, a damaged file)."""
@@ -46,3 +49,18 @@ class UnsupportedModel(UsageError):
 
 class Diverged(MemspanError):
     """Training whose loss is no longer a number. The sentence names the step and the last good checkpoint."""
+
+
+def require_type(name: str, value: Any, expected: type | tuple[type, ...], noun: str) -> None:
+    """Raises UsageError for an argument that is not of the expected type; `noun` says what it must be."""
+    if not isinstance(value, expected):
+        raise UsageError(f"`{name}` must be {noun}, got {type(value).__name__}.")
+
+
+def require_whole(name: str, value: Any, least: int) -> None:
+    """Raises UsageError for an argument that is no whole number, or below `least`."""
+    if isinstance(value, bool):
+        raise UsageError(f"`{name}` must be a whole number, got {value}.")
+    require_type(name, value, Integral, "a whole number")
+    if value < least:
+        raise UsageError(f"`{name}` must be at least {least}, got {value}.")

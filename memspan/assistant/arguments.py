@@ -28,20 +28,6 @@ def _no_memory(value: Any) -> UsageError:
     )
 
 
-def check_text(name: str, text: Any) -> None:
-    """Raises UsageError for anything but a string."""
-    if not isinstance(text, str):
-        raise UsageError(f"`{name}` must be a string, got {type(text).__name__}.")
-
-
-def check_number(name: str, number: Any, *, least: int) -> None:
-    """Raises UsageError for anything but a whole number of at least `least`."""
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise UsageError(f"`{name}` must be a whole number, got {type(number).__name__}.")
-    if number < least:
-        raise UsageError(f"`{name}` must be at least {least}, got {number}.")
-
-
 def path_argument(name: str, path: Any) -> str:
     """A path as a string. Raises UsageError for anything but a non-empty string or path."""
     if not isinstance(path, str | PathLike) or not isinstance(text := fspath(path), str) or not text or "\0" in text:

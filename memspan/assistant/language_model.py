@@ -1,23 +1,24 @@
 """A language model with a memory longer than its window: read, search, ask."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from torch import nn
 
 from memspan.assistant import prompts
-from memspan.assistant.arguments import check_contents, check_memory, check_number, check_text, path_argument
+from memspan.assistant.arguments import check_contents, check_memory, path_argument
 from memspan.assistant.progress import ReadProgress
 from memspan.assistant.reader import TextReader
 from memspan.assistant.retriever import BUDGET, RERANKED, RetrievedPassage, Retriever, within_budget
 from memspan.assistant.streaming import StreamedText
 from memspan.data.documents import Document
-from memspan.errors import UnsupportedModel, UsageError
+from memspan.errors import UnsupportedModel, UsageError, require_type, require_whole
 from memspan.memory import Contents, Fingerprint, Memory, Passage
 from memspan.memory.index.calibration import RetrievalHeads, calibrate
 from memspan.memory.index.encoder import KeyEncoder
@@ -89,6 +90,8 @@ class LanguageModel:
             UsageError: no transformers model, no fast tokenizer, or heads that the model does not have.
             UnsupportedModel: the model does not support a memory, or fails the parity self-test.
         """
+        require_type("model", model, nn.Module, "a transformers model; memspan.load_model(name) loads one by name")
+        require_type("heads", heads, (RetrievalHeads, NoneType), "RetrievalHeads")
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise UsageError(f"The tokenizer must be a fast one of transformers, got {type(tokenizer).__name__}.")
         self.causal_lm = find_causal_lm(model)
@@ -148,6 +151,12 @@ class LanguageModel:
             ForeignMemory: the memory was made with another model.
         """
         memory = self.new_memory() if memory is None else check_memory(memory)
+        if isinstance(text, bytes | bytearray | Mapping):
+            raise UsageError(
+                f"`text` must be a string, a document or strings, got {type(text).__name__}: decode bytes first."
+            )
+        require_type("text", text, (str, Document, Iterable), "a string, a document or strings")
+        require_type("source", source, (str, NoneType), "a string")
         self.reader.read(text, memory, source=source, progress=progress, check=check)
         return memory
 
@@ -157,7 +166,8 @@ class LanguageModel:
         `meta` are JSON values kept with the source. Raises UsageError if there is a source of this name.
         """
         check_memory(memory)
-        check_text("text", text)
+        require_type("text", text, str, "a string")
+        require_type("source", source, str, "a string")
         self.reader.remember(memory, text, source=source, kind=kind, meta=meta)
 
     def search(
@@ -184,9 +194,10 @@ class LanguageModel:
             ForeignMemory: the memory was made with another model.
         """
         check_contents(memory)
-        check_text("question", question)
-        check_number("top", top, least=1)
-        check_number("rerank", rerank, least=0)
+        require_type("question", question, str, "a string")
+        require_whole("top", top, least=1)
+        require_whole("rerank", rerank, least=0)
+        require_type("among", among, (Callable, NoneType), "a function of a passage")  # type: ignore[arg-type]
         return self.retriever.search(memory, question, top=top, rerank=rerank, among=among)
 
     def ask(
@@ -210,9 +221,11 @@ class LanguageModel:
             UsageError: the memory is empty, or the question does not fit into the window.
         """
         view = check_contents(memory).view()
-        check_text("question", question)
-        check_number("budget", budget, least=0)
-        check_number("rerank", rerank, least=0)
+        require_type("question", question, str, "a string")
+        require_whole("budget", budget, least=0)
+        require_whole("rerank", rerank, least=0)
+        require_type("sampling", sampling, (Sampling, NoneType), "a Sampling")
+        require_type("on_text", on_text, (Callable, NoneType), "a function of a text")  # type: ignore[arg-type]
         if len(view) == 0:
             raise UsageError("This memory is empty; read something into it first.")
         sampling = Sampling() if sampling is None else sampling

@@ -7,7 +7,7 @@ from typing import Any
 from memspan.assistant.progress import ReadingMeter, ReadProgress
 from memspan.data.chunking import in_chunks
 from memspan.data.documents import Document
-from memspan.errors import DamagedMemory, UsageError
+from memspan.errors import DamagedMemory, UsageError, require_type
 from memspan.memory import EncodedText, Fingerprint, Memory, SourceRecord
 from memspan.memory.index.encoder import CONTEXT, Encoding, KeyEncoder
 
@@ -111,7 +111,14 @@ def _chunks(text: str | Document | Iterable[str]) -> Iterator[str]:
     """A text in chunks of bounded length."""
     if isinstance(text, Document):
         return text.chunks()
-    return in_chunks([text] if isinstance(text, str) else text)
+    return in_chunks([text] if isinstance(text, str) else _strings(text))
+
+
+def _strings(portions: Iterable[str]) -> Iterator[str]:
+    """The portions. Raises UsageError for anything but a string."""
+    for portion in portions:
+        require_type("text", portion, str, "a string or strings")
+        yield portion
 
 
 def _unread(chunks: Iterator[str], name: str, record: SourceRecord | None) -> Iterator[str]:

@@ -8,14 +8,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-from memspan.errors import MemspanError, UsageError
+from memspan.errors import MemspanError, UsageError, require_type
 from memspan.memory.index.word_search import WordSearch
 from memspan.memory.selection import Selection
 from memspan.memory.source_names import free_names
 from memspan.memory.store.compaction import settle
-from memspan.memory.store.encoded_text import EncodedText, continue_sources
+from memspan.memory.store.encoded_text import EncodedText, check_texts, continue_sources
 from memspan.memory.store.folder import Folder
 from memspan.memory.store.lock import LOCK_SECONDS, OnWait
 from memspan.memory.store.manifest import (
@@ -68,6 +69,7 @@ class Memory(Contents):
 
     def __init__(self, fingerprint: Fingerprint) -> None:
         """Make an empty memory in RAM."""
+        require_type("fingerprint", fingerprint, Fingerprint, "a Fingerprint; a model's `new_memory` makes a memory")
         self.fingerprint = fingerprint
         self.lock_seconds: float | None = LOCK_SECONDS
         self.on_wait: OnWait | None = None
@@ -92,6 +94,7 @@ class Memory(Contents):
             DamagedMemory: a file is not what was written.
         """
         folder = Folder(path)
+        require_type("expect", expect, (Fingerprint, NoneType), "a Fingerprint")
         if expect is not None:
             refuse_foreign(str(folder.path), folder.manifest().fingerprint, expect)
         manifest, shards = folder.load()
@@ -157,6 +160,7 @@ class Memory(Contents):
             manifest, shards = state.folder.load(state.snapshot.shards)
             if manifest.lineage != state.snapshot.lineage:  # this memory in a new numbering, or another memory
                 refuse_foreign(str(state.folder.path), manifest.fingerprint, self.fingerprint)
+            self.fingerprint = adopted(manifest.fingerprint, self.fingerprint)
             self._take(state.folder, manifest, shards)
             return True
 
@@ -170,8 +174,7 @@ class Memory(Contents):
             MemspanError: keys that are not finite; or the system refused.
             MemoryLocked: another process held the lock too long.
         """
-        for text in texts:
-            text.check(len(self.fingerprint.heads), self.fingerprint.head_size)
+        check_texts(texts, len(self.fingerprint.heads), self.fingerprint.head_size)
         if len(texts) == 0:
             return
         with self._turn():
@@ -250,6 +253,7 @@ class Memory(Contents):
         Raises:
             ForeignMemory: the other memory has another fingerprint.
         """
+        require_type("other", other, Memory, "a Memory; memspan.load_memory(path) opens one")
         refuse_foreign("the other memory", other.fingerprint, self.fingerprint)
         theirs = other.snapshot
         with self._turn(cleaning=True):

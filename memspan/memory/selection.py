@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from types import NoneType
 
-from memspan.errors import UsageError
+from memspan.errors import UsageError, require_type
 from memspan.memory.store.snapshot import Snapshot
 
 
@@ -33,6 +34,8 @@ class Selection:
                 "There must be at least one condition (a name or pattern, a time before or after, a text contained), got "
                 "none."
             )
+        for name in ("pattern", "containing"):
+            require_type(name, getattr(self, name), (str, NoneType), "a string")
         if self.containing == "":
             raise UsageError("The text that sources contain must not be empty.")
 

@@ -5,12 +5,14 @@ Letters: B batch, S tokens of the input, N new tokens, V vocabulary.
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from numbers import Integral, Real
+from types import NoneType
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
-from memspan.errors import UsageError
+from memspan.errors import UsageError, require_type, require_whole
 from memspan.models.protocol import StatefulModel
 from memspan.state import State
 
@@ -32,8 +34,10 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise UsageError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}.")
+        require_whole("max_new_tokens", self.max_new_tokens, least=1)
+        for name in ("temperature", "top_p"):
+            require_type(name, getattr(self, name), Real, "a number")
+        require_type("seed", self.seed, (Integral, NoneType), "a whole number")
         if not 0 <= self.temperature < float("inf"):
             raise UsageError(f"temperature must be 0 or more and finite, got {self.temperature}.")
         if not 0 < self.top_p <= 1:

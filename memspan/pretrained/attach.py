@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from memspan.errors import UnsupportedModel, UsageError
+from memspan.errors import UnsupportedModel, UsageError, require_type
 from memspan.mechanisms import DEFAULT, KVMechanism, build_over_keys
 from memspan.pretrained.cache import MemoryCache
 from memspan.pretrained.families import FAMILIES
@@ -40,6 +40,7 @@ def attached(
         UsageError: unknown mechanism, invalid settings, a window beyond the trained positions; the model has a memory
             attached already.
     """
+    require_type("model", model, nn.Module, "a transformers model")
     attachment = Attachment(model, lambda: MemoryCache(chosen))
     chosen = mechanisms_for(attachment.causal_lm, mechanism, settings)
     if attachment.causal_lm.config.model_type not in FAMILIES:
@@ -66,6 +67,11 @@ def mechanisms_for(
         raise UsageError(
             f"Settings ({', '.join(settings)}) go with the name of a mechanism, not with one that is built already."
         )
+    require_type(
+        "mechanism", mechanism, (KVMechanism, Sequence), "a name, a mechanism over keys and values, or a list of them"
+    )
+    for layer_mechanism in mechanism if isinstance(mechanism, Sequence) else ():
+        require_type("mechanism", layer_mechanism, KVMechanism, "a list of mechanisms over keys and values")
     layers, limit = config.num_hidden_layers, config.max_position_embeddings
     mechanisms = [mechanism] * layers if isinstance(mechanism, KVMechanism) else list(mechanism)
     if len(mechanisms) != layers:

@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -29,7 +30,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from platformdirs import user_cache_path
 from torch import nn
 
-from memspan.errors import MemspanError, UsageError
+from memspan.errors import MemspanError, UsageError, require_type
 from memspan.models.folders import sha256_of, verify, write_checksums
 from memspan.pretrained import identity, loading
 from memspan.pretrained.model_folder import files_read, read_json
@@ -262,6 +263,7 @@ def _verify(folder: Path, weights: bool = True) -> None:
 
 
 def _device(device: str | None) -> torch.device:
+    require_type("device", device, (str, torch.device, NoneType), "the name of a device, such as cpu or cuda")
     try:
         chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
     except RuntimeError as error:
@@ -272,6 +274,7 @@ def _device(device: str | None) -> torch.device:
 
 
 def _dtype(dtype: str, device: torch.device) -> torch.dtype:
+    require_type("dtype", dtype, str, f"one of auto, {', '.join(DTYPES)}")
     if dtype in DTYPES:
         return DTYPES[dtype]
     if dtype != "auto":

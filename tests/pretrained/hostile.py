@@ -36,7 +36,9 @@ def edit(folder: Path, name: str = "config.json", **fields: Any) -> None:
     path = folder / name
     record = json.loads(path.read_text("utf-8")) if path.exists() else {}
     record.update(fields)
-    path.write_text(json.dumps({key: value for key, value in record.items() if value is not None}), "utf-8")
+    for key in [key for key, value in fields.items() if value is None]:
+        del record[key]
+    path.write_text(json.dumps(record), "utf-8")
 
 
 def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:

@@ -10,9 +10,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import memspan
-from memspan.errors import DamagedFolder, UsageError
+from memspan.errors import DamagedFolder, MemspanError, UsageError
 from memspan.memory.index.calibration import RetrievalHeads
 from memspan.pretrained import hub
+from tests.pretrained.hostile import code_of_tokenizer
+from tests.pretrained.test_identity import hashed
 
 NAMES = {
     "self_attn.q_proj": "attn_q",
@@ -107,6 +109,35 @@ def test_a_converted_model_is_the_model(tiny_model: Path, tiny_gguf: Path, cache
     plain = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16).float().eval()
     with torch.no_grad():
         torch.testing.assert_close(model(ids).logits, plain(ids).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_converted_model_is_known_by_its_gguf_file_and_hashed_once(
+    tiny_gguf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = hashed(lambda: hub.load(str(tiny_gguf), device="cpu"), monkeypatch)
+    assert names == sorted([tiny_gguf.name, *(path.name for path in cache.iterdir() if path.name != "checksums.json")])
+    by_file, by_folder = (hub.load(str(path), device="cpu", dtype="float32") for path in (tiny_gguf, cache))
+    assert by_file.identity == by_folder.identity
+    elsewhere = shutil.copytree(cache, cache.parent.parent / "elsewhere")  # its record may be forged
+    assert hub.load(str(elsewhere), device="cpu").identity != by_file.identity
+
+
+def test_files_beside_a_gguf_file_are_not_read(
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers takes the tokenizer's configuration from the folder of the GGUF file."""
+    monkeypatch.setenv("MEMSPAN_MARKER", str(tmp_path / "marker"))
+    monkeypatch.setenv("MEMSPAN_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    shutil.copy(tiny_gguf, folder / "tiny.gguf")
+    code_of_tokenizer(folder)
+    loaded = hub.load(str(folder / "tiny.gguf"), device="cpu")
+    assert not (tmp_path / "marker").exists()
+    assert loaded.tokenizer.chat_template is None
+    (folder / "cut.gguf").write_bytes(tiny_gguf.read_bytes()[:-1000])
+    with pytest.raises(MemspanError, match=r"cut\.gguf could not be converted"):
+        hub.load(str(folder / "cut.gguf"), device="cpu")
 
 
 def damages(content: bytes, everywhere: bool) -> list[bytes]:

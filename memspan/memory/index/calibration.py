@@ -83,7 +83,7 @@ class RetrievalHeads:
                 raise ValueError("a head must be two whole numbers")
             heads = tuple((layer, head) for layer, head in record["heads"])
             return cls(heads, float(record["reciprocal_rank"]), float(record["first"]))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise MemspanError(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from memspan.errors import MemspanError, UsageError
+from memspan.errors import MemspanError, UsageError, require_type
 from memspan.memory.store.records import check_meta, is_moment, strict_json
 from memspan.memory.store.shard import Ids, Integers, Keys, Scales, Shard, SourceRecord, hash_text
 from memspan.memory.store.snapshot import Snapshot
@@ -108,6 +108,15 @@ def _check_tiling(text: EncodedText) -> None:
             f"{text.source!r}: its passages must tile its {len(text.ids)} tokens and {len(text.text)} characters, "
             "each with at least one token"
         )
+
+
+def check_texts(texts: Sequence[EncodedText], heads: int, head_size: int) -> None:
+    """Raises UsageError for anything but texts that fit a memory, see `EncodedText.check`."""
+    noun = "a list of EncodedText; a model's `read` makes them of a text"
+    require_type("texts", texts, Sequence, noun)
+    for text in texts:
+        require_type("texts", text, EncodedText, noun)
+        text.check(heads, head_size)
 
 
 def continue_sources(

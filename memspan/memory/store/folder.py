@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from memspan.errors import DamagedMemory, MemspanError, UsageError
+from memspan.errors import DamagedMemory, MemspanError, UsageError, require_type
 from memspan.memory.index.bm25 import WordIndex
 from memspan.memory.store import files
 from memspan.memory.store.files import WAY_OUT, Directory
@@ -53,7 +53,10 @@ class Folder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(os.path.realpath(path))
+        require_type("path", path, (str, os.PathLike), "the path of a folder")
+        if "\0" in (text := os.fsdecode(path)) or not text:
+            raise UsageError(f"`path` must be the path of a folder, got {text!r}.")
+        self.path = Path(os.path.realpath(text))
         self._top = Directory(self.path)
         self._parts = Directory(self.path / "parts", self._top)
         self.index = IndexFile(self._top)

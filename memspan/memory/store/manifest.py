@@ -108,7 +108,9 @@ def refuse_foreign(where: str, actual: Fingerprint, expected: Fingerprint) -> No
 
 def adopted(actual: Fingerprint, expected: Fingerprint | None) -> Fingerprint:
     """The fingerprint of an opened memory: its own, with the model as it is known here, which the next commit stores."""
-    return actual if expected is None else replace(actual, model=expected.model, sample=expected.sample)
+    if expected is None or expected.sample is None:  # no model is loaded here
+        return actual
+    return replace(actual, model=expected.model, sample=expected.sample)
 
 
 def manifest_of(fingerprint: Fingerprint, generation: int, lineage: str, shards: Iterable[Shard]) -> Manifest:
