@@ -131,7 +131,8 @@ def _tables(paths: Sequence[Path]) -> Sequence[Record]:
     verbosity = datasets.utils.logging.get_verbosity()
     datasets.utils.logging.set_verbosity(logging.CRITICAL)  # it logs an error beside raising it
     try:
-        return datasets.load_dataset(  # type: ignore[no-any-return]  # nosec B615: local files, read by the library's own code
+        # Local files, read by the library's own code, have no revision.
+        return datasets.load_dataset(  # type: ignore[no-any-return]  # nosec B615
             kind, data_files=[str(path) for path in paths], split="train", **options
         )
     except (DatasetGenerationError, ValueError, OSError) as error:
@@ -163,8 +164,7 @@ def _hub(name: str) -> Sequence[Record]:
     pinned, _, split = name.partition(":")
     repository, _, revision = pinned.partition("@")
     try:
-        # The user names the revision or takes the newest; the library runs no code of a data set.
-        return datasets.load_dataset(  # type: ignore[no-any-return]  # nosec B615: see above
+        return datasets.load_dataset(  # type: ignore[no-any-return]
             repository, split=split or "train", revision=revision or None
         )
     except Exception as error:  # whatever the network, the hub or the data set may raise

@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 from memspan.errors import MemspanError, UsageError, require_type
@@ -94,7 +93,6 @@ class Memory(Contents):
             DamagedMemory: a file is not what was written.
         """
         folder = Folder(path)
-        require_type("expect", expect, (Fingerprint, NoneType), "a Fingerprint")
         if expect is not None:
             refuse_foreign(str(folder.path), folder.manifest().fingerprint, expect)
         manifest, shards = folder.load()

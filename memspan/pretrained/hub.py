@@ -31,9 +31,9 @@ from platformdirs import user_cache_path
 from torch import nn
 
 from memspan.errors import MemspanError, UsageError, require_type
-from memspan.models.folders import sha256_of, verify, write_checksums
+from memspan.models.folders import beside_weights, sha256_of, verify, write_checksums
 from memspan.pretrained import identity, loading
-from memspan.pretrained.model_folder import files_read, read_json
+from memspan.pretrained.model_folder import files_read, read_object
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -227,7 +227,7 @@ def tokenizer_of(name: str) -> Any:
 
 def _gguf_of(folder: Path) -> str:
     """The SHA-256 of the GGUF file that a folder was converted from."""
-    return str(read_json(folder / RECORD)["gguf_sha256"])
+    return str(read_object(folder / RECORD)["gguf_sha256"])
 
 
 def _download_from_hub(name: str, repository: str, revision: str | None, weights: bool, code: bool) -> Path:
@@ -235,7 +235,7 @@ def _download_from_hub(name: str, repository: str, revision: str | None, weights
     patterns = [*_SMALL_FILES, *(["*.safetensors"] if weights else []), *(["*.py"] if code else [])]
     try:
         return Path(
-            snapshot_download(  # nosec B615: the user names the revision, or takes the newest and is shown its commit
+            snapshot_download(
                 repository,
                 revision=revision,
                 allow_patterns=patterns,
@@ -257,7 +257,7 @@ def _verify(folder: Path, weights: bool = True) -> None:
     """Raises DamagedFolder if the files of a converted model are not those that were written."""
     verify(
         folder,
-        lambda file_name: weights or not file_name.endswith(".safetensors"),
+        lambda file_name: weights or beside_weights(file_name),
         way_out=f"delete {folder}, and the model is converted again",
     )
 

@@ -1,6 +1,7 @@
 """Loading what a model folder holds with transformers: every call that reads a folder is made here.
 
-No call runs code of the folder unless `trust_remote_code` is set, asks on the terminal, opens a pickle or uses the network.
+No call runs code of the folder unless `trust_remote_code` is set, asks on the terminal, opens a pickle or uses the network
+("nosec B615" below: a folder of this machine has no revision to pin).
 What transformers would only warn about is an error: tensors that are missing or left over, and weights that are no numbers.
 """
 
@@ -60,7 +61,7 @@ def load_config(folder: Path, trust_remote_code: bool = False) -> Any:
     files_read(folder)
     read_config(folder)
     with _refused(folder), quiet():
-        return AutoConfig.from_pretrained(folder, **options(trust_remote_code))  # nosec B615: a folder of this machine
+        return AutoConfig.from_pretrained(folder, **options(trust_remote_code))  # nosec B615
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
@@ -69,7 +70,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
 
     files_read(folder)
     with _refused(folder, "tokenizer"), quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options(trust_remote_code))  # nosec B615: likewise
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options(trust_remote_code))  # nosec B615
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise UsageError(f"The tokenizer in {folder} must be a fast one, with a tokenizer.json.")
     return tokenizer
@@ -91,9 +92,7 @@ def load_weights(auto: str, folder: Path, dtype: torch.dtype, trust_remote_code:
     if not trust_remote_code:
         _check_size(folder, loader, config, stored)
     with _refused(folder), quiet():
-        model, info = loader.from_pretrained(  # nosec B615: a folder of this machine
-            folder, dtype=dtype, **options(trust_remote_code, weights=True)
-        )
+        model, info = loader.from_pretrained(folder, dtype=dtype, **options(trust_remote_code, weights=True))
     _check_names(folder, info, with_head=auto != "AutoModel")
     _check_numbers(folder, model)
     return LoadedWeights(model, fields, stored)
@@ -107,8 +106,8 @@ def convert_gguf(gguf: Path, target: Path) -> None:
         Path(alone, gguf.name).symlink_to(gguf.resolve())  # no file that lies beside it is read
         source = {"pretrained_model_name_or_path": alone, "gguf_file": gguf.name}
         try:
-            AutoTokenizer.from_pretrained(**source, **options()).save_pretrained(target)  # nosec B615: a local file
-            model, info = AutoModelForCausalLM.from_pretrained(  # nosec B615: likewise
+            AutoTokenizer.from_pretrained(**source, **options()).save_pretrained(target)  # nosec B615
+            model, info = AutoModelForCausalLM.from_pretrained(  # nosec B615
                 **source, dtype=torch.bfloat16, **_dense(), **options(weights=True)
             )
             if info["missing_keys"]:

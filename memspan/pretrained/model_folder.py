@@ -4,7 +4,6 @@ A folder may come from anybody. What is refused here would run code (pickles), w
 (sizes that the weights do not have), or be read from another file than its name says.
 """
 
-import json
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from memspan.errors import DamagedFolder, UsageError
+from memspan.models.folders import read_json
 
 CONFIG, WEIGHTS, INDEX, ADAPTER = (
     "config.json",
@@ -111,7 +111,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     if not path.exists():
         raise UsageError(f"{folder} holds no {CONFIG}: a model is a folder written by save_pretrained.")
-    config = read_json(path)
+    config = read_object(path)
     for value, depth in _values(config, 1):
         if depth > DEEPEST:
             raise UsageError(f"{path} must be nested at most {DEEPEST} deep.")
@@ -126,12 +126,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises DamagedFolder for anything else."""
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except RecursionError as error:
-        raise UsageError(f"{path} must be nested at most {DEEPEST} deep.") from error
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise DamagedFolder(f"{path} must be a JSON file, got: {error}.") from error
     if not isinstance(content, dict):
@@ -194,7 +192,7 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
 
 def _indexed_files(index: Path) -> tuple[Path, ...]:
     """The files that an index of weights names. Raises DamagedFolder unless they lie beside it."""
-    listed = read_json(index).get("weight_map")
+    listed = read_object(index).get("weight_map")
     if not isinstance(listed, dict) or not listed:
         raise DamagedFolder(f"{index} must list the files of the weights.")
     names = {name if isinstance(name, str) else "" for name in listed.values()}

@@ -23,6 +23,10 @@ def enter(*arguments: Any) -> None:
         pass
 
 
+def saved(memory: Memory, folder: Path) -> Path:
+    return memory.fork(folder / "m").path
+
+
 CALLS: dict[str, Call] = {
     "`memory` must be a Memory, got the path 'book.mem': open one by memspan.load_memory": lambda lm, m, p: lm.ask(
         "book.mem", "Who?"
@@ -62,7 +66,7 @@ CALLS: dict[str, Call] = {
     "`path` must be the path of a folder, got list": lambda lm, m, p: lm.new_memory([p]),
     "`path` must be the path of a folder, got dict": lambda lm, m, p: m.save({}),
     "`path` must be the path of a folder, got tuple": lambda lm, m, p: m.fork(()),
-    "`expect` must be a Fingerprint, got str": lambda lm, m, p: load_memory(p, expect="smollm2"),
+    "`expect` must be a Fingerprint, got str": lambda lm, m, p: load_memory(saved(m, p), expect="smollm2"),
     "`fingerprint` must be a Fingerprint; a model's `new_memory`": lambda lm, m, p: Memory("smollm2"),
     "`texts` must be a list of EncodedText; a model's `read` makes them of a text, got int": lambda lm, m, p: m.append(
         3

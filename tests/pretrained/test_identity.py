@@ -1,12 +1,10 @@
 """A model is known by its files: a damaged model is another model, another dtype is not; older memories still open."""
 
-import hashlib
 import json
 import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from io import BufferedReader
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,8 @@ from memspan import LanguageModel
 from memspan.errors import DamagedFolder, ForeignMemory, MemspanError
 from memspan.memory import Fingerprint, Memory, load_memory
 from memspan.memory.index.calibration import RetrievalHeads
+from memspan.models import folders
+from memspan.models.folders import sha256_of
 from memspan.pretrained import hub, identity
 from memspan.pretrained.identity import ChangedModel
 from tests.assistant.conftest import HEADS
@@ -93,13 +93,14 @@ def test_each_file_of_a_folder_is_hashed_once(folder: Path, monkeypatch: pytest.
 
 def hashed(load: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that a call hashes."""
-    names, digest = [], hashlib.file_digest
+    names = []
 
-    def recorded(file: BufferedReader, algorithm: str) -> object:
-        names.append(Path(file.name).name)
-        return digest(file, algorithm)
+    def recorded(path: Path) -> str:
+        names.append(path.name)
+        return sha256_of(path)
 
-    monkeypatch.setattr(hashlib, "file_digest", recorded)
+    for module in (folders, hub, identity):
+        monkeypatch.setattr(module, "sha256_of", recorded)
     load()
     return sorted(names)
 

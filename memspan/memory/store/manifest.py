@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from memspan.errors import DamagedMemory, ForeignMemory
+from memspan.errors import DamagedMemory, ForeignMemory, require_type
 from memspan.memory.store.files import WAY_OUT
 from memspan.memory.store.records import check_count, check_sha256, check_types
 from memspan.memory.store.shard import Shard
@@ -81,6 +81,7 @@ def refuse_foreign(where: str, actual: Fingerprint, expected: Fingerprint) -> No
     Raises:
         ForeignMemory: names the first field that differs, both values, and the way out.
     """
+    require_type("expect", expected, Fingerprint, "a Fingerprint")
     again = "or read the documents again with this model"
     if actual.dtype != expected.dtype:  # first: in older memories the hash of the model depends on it
         raise ForeignMemory(
