@@ -202,7 +202,10 @@ def first_line(error: BaseException) -> str:
     """The first lines of an error's text, or its type, with memspan's options in place of those of transformers."""
     text = " ".join(str(error).strip().splitlines()[:2])
     if "trust_remote_code" in str(error):
-        return "it contains code of its own, which runs only with --trust-remote-code (trust_remote_code=True)."
+        return (
+            "it contains code of its own, which is run only by commands and functions that are given --trust-remote-code "
+            "(trust_remote_code=True); training and tasks never run it."
+        )
     if "ignore_mismatched_sizes" in text:
         return f"a tensor has another shape than {CONFIG} says; copy or download the model again."
     return text[:400] if text else type(error).__name__

@@ -206,3 +206,39 @@ def test_what_is_no_source_of_a_model(tmp_path: Path) -> None:
     wheel.write_bytes(b"nothing")
     with pytest.raises(UsageError, match="must be an undamaged wheel of an embedded model"):
         hub.add(wheel)
+
+
+@pytest.mark.parametrize(
+    ("name", "repository", "revision"),
+    [
+        ("gpt2", "gpt2", None),
+        ("org/model", "org/model", None),
+        ("org/model@v1.0", "org/model", "v1.0"),
+        ("org/model@refs/pr/3", "org/model", "refs/pr/3"),
+    ],
+)
+def test_a_revision_is_downloaded_without_pickles_and_code(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, name: str, repository: str, revision: str | None
+) -> None:
+    calls = []
+
+    def download(repo_id: str, **options: object) -> str:
+        calls.append((repo_id, options["revision"]))
+        patterns = options["allow_patterns"]
+        assert "*.safetensors" in patterns
+        assert not {"*.bin", "*.pt", "*.py", "*"} & set(patterns)
+        return str(tiny_model)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    assert hub.find(name, weights=True).folder == tiny_model
+    assert calls == [(repository, revision)]
+
+
+@pytest.mark.parametrize(
+    "name", ["http://example.org/m", "a/b/c", "/nowhere/m", "../m", "m@", "@v1", "a b", "org/m@ v"]
+)
+def test_names_that_are_no_ids_reach_no_network(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub, "snapshot_download", None)
+    with pytest.raises(UsageError, match="There is no model"):
+        hub.find(name)
