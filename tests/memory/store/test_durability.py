@@ -80,9 +80,10 @@ def test_a_power_cut_after_every_call_leaves_the_state_before_or_after(
         assert stray_files(cuts[-1] / "m") == []
 
 
-def test_fifteen_kills_lose_nothing(tmp_path: Path) -> None:
-    outcome = durability().run(15, tmp_path, seed=int(time.time()))
+def test_twelve_kills_lose_nothing(tmp_path: Path) -> None:
+    outcome = durability().run(12, tmp_path, seed=int(time.time()))
     assert outcome.broken == 0, outcome
+    assert len(outcome.kills) == 6  # operations
     assert outcome.acknowledged > 0  # how many depends on how busy the machine is
 
 
@@ -100,13 +101,27 @@ def durability() -> ModuleType:
 def test_the_kill_test_would_see_a_loss(tmp_path: Path) -> None:
     module = durability()
     memory = Memory.open(tmp_path / "memory", module.FINGERPRINT)
-    for number in range(12):
-        module.change(memory, number)
-    for acknowledged, changes, lost in [(11, 12, 0), (12, 12, 0), (13, 13, 1)]:
-        outcome = module.Outcome()
-        assert module.look(tmp_path / "memory", acknowledged, outcome) == changes
-        assert (outcome.lost, outcome.wrong) == (lost, 0)
-    memory.forget("turn 1")
+    for operation in module.OPERATIONS:
+        memory.refresh()  # what was looked at was also forgotten
+        before = module.read_all(memory)
+        for number in range(7, 10):
+            module.change(memory, operation, number)
+        *_, last = module.states(before, operation, 7, 3)
+        assert module.read_all(memory) == last
+        for acknowledged, lost in [(2, 0), (3, 0), (4, operation not in ("fork", "forget"))]:
+            outcome = module.Outcome()
+            found = module.look(tmp_path / "memory", before, operation, 7, acknowledged, outcome)
+            assert found == last or operation == "forget"
+            if operation != "fork":  # looked at, and taken away
+                assert (outcome.lost, outcome.wrong, outcome.unreadable) == (lost, 0, 0), (operation, acknowledged)
+    before = module.read_all(memory)
+    memory.forget("small 8")
     outcome = module.Outcome()
-    module.look(tmp_path / "memory", 12, outcome)
+    module.look(tmp_path / "memory", before, "chat", 20, 0, outcome)
     assert outcome.wrong == 1
+    outcome = module.Outcome()
+    module.check_forks(tmp_path / "memory", before, 20, 1, outcome)
+    assert outcome.forks_broken == 2  # there is none, and the new one holds less
+    (tmp_path / "memory" / "parts" / "left").write_bytes(b"canary7x")
+    module.check_forgotten(tmp_path / "memory", {}, 7, 2, outcome)
+    assert outcome.not_forgotten == 1
