@@ -3,10 +3,12 @@
 Letters: P passages of a memory, T tokens of a passage.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from memspan.memory.index.head_scores import best, fuse, head_scores, token_scor
 
 # Each measured on questions outside the benchmarks, see LOG.md.
 BUDGET = 640  # tokens of retrieved text in a prompt
+SOURCE_SHARE = 0.5  # of the budget, for one source while others score near the best passage too
 MAX_SCORE_GAP = 1.0  # a passage that scores further below the best distracts a small model more than it helps
 RERANKED = 16  # passages reranked by likelihood, at most
 LIKELIHOOD_WEIGHT = 4.0  # standard deviations of the other rankers that one nat per token counts for
@@ -52,6 +55,10 @@ class RetrievedPassage:
     tokens: int
     number: int
     gain: float | None = None
+
+
+AnyPassage = TypeVar("AnyPassage", Passage, RetrievedPassage)
+_WORD = re.compile(r"\w+")
 
 
 class Retriever:
@@ -86,9 +93,8 @@ class Retriever:
         if len(view) == 0:
             return []
         scores = fuse(*self._scores(view, question))
-        count = max(top, rerank)
-        ranked = map(view.passage, best(scores, count if among is None else len(scores)))
-        found = islice(ranked if among is None else filter(among, ranked), count)
+        ranked = map(view.passage, best(scores, len(scores)))
+        found = islice(distinct(ranked if among is None else filter(among, ranked)), max(top, rerank))
         passages = [_retrieved(passage, float(scores[passage.number])) for passage in found]
         if rerank > 0 and passages:
             passages = self.rerank(question, passages, rerank)
@@ -162,15 +168,32 @@ class Retriever:
 def within_budget(passages: Sequence[RetrievedPassage], budget: int) -> list[RetrievedPassage]:
     """The best passage, and those that score near it as far as they fit into `budget` tokens; best first.
 
+    Where several sources score near it, the passages of each fill `SOURCE_SHARE` of the budget before any gets more.
+
     Args:
         passages: of a search, best first.
     """
-    chosen: list[RetrievedPassage] = []
+    near = list(distinct(passage for passage in passages if passage.score > passages[0].score - MAX_SCORE_GAP))
+    shares = (1.0,) if len({passage.source for passage in near}) == 1 else (SOURCE_SHARE, 1.0)
+    chosen: set[int] = set()
+    taken: Counter[str] = Counter()  # tokens by source
+    for share in shares:
+        for number, passage in enumerate(near):
+            fits = taken.total() + passage.tokens <= budget and taken[passage.source] + passage.tokens <= share * budget
+            if number not in chosen and (fits or not chosen):
+                chosen.add(number)
+                taken[passage.source] += passage.tokens
+    return [near[number] for number in sorted(chosen)]
+
+
+def distinct(passages: Iterable[AnyPassage]) -> Iterator[AnyPassage]:
+    """The passages without later ones of the same words: a text counts once, however often it was read."""
+    seen = set()
     for passage in passages:
-        near = passage.score > passages[0].score - MAX_SCORE_GAP
-        if not chosen or (near and sum(other.tokens for other in chosen) + passage.tokens <= budget):
-            chosen.append(passage)
-    return chosen
+        words = " ".join(_WORD.findall(passage.text.casefold())) or passage.text
+        if words not in seen:
+            seen.add(words)
+            yield passage
 
 
 def _retrieved(passage: Passage, score: float) -> RetrievedPassage:

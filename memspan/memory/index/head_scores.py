@@ -18,6 +18,12 @@ Floats = NDArray[np.float32]
 SHARPNESS = 1.5
 EVEN_SHARES = 0.1  # weight of attention relative to an even share of the whole memory, within the logarithm
 MAX_HEAD_SCORE = np.float32(6.0)  # standard deviations
+# In SmolLM2 on 52,000 tokens no key is longer than 3.3 times the shortest tenth: only keys that no text has are cut.
+MAX_KEY_LENGTH = np.float32(4.0)
+# In questions outside the benchmarks a limit of 8 changes nothing (first passage right .860, without a limit .855; with
+# a limit of 6 it is .835).
+MAX_WORD_SCORE = np.float32(8.0)  # standard deviations
+SAMPLED = 1024  # tokens of a block that tell the length of ordinary keys
 TOKENS_AT_ONCE = 16_384
 
 
@@ -51,7 +57,7 @@ def token_scores(question: HeadQuery, blocks: Iterable[Block], numbers: Sequence
     The contribution of a head and a question token to a passage is divided by the head's attention within the passage.
     """
     blocks = list(blocks)
-    contributions = _contributions(question, blocks)
+    contributions, limits = _contributions(question, blocks), _longest_scales(blocks)
     groups = np.asarray(question.groups)
     scores_by_passage = []
     for number in numbers:
@@ -60,8 +66,7 @@ def token_scores(question: HeadQuery, blocks: Iterable[Block], numbers: Sequence
         begin, end = 0 if row == 0 else int(block.ends[row - 1]), int(block.ends[row])
         inside = []
         for group in np.unique(groups):  # the order of rows is that of `_log_mass`
-            keys = block.keys[begin:end, group].astype(np.float32)
-            keys *= block.scales[begin:end, group, None].astype(np.float32)
+            keys = _keys(block, begin, end, group, limits)
             scores = (question.queries[:, groups == group].reshape(-1, keys.shape[1]) * SHARPNESS) @ keys.T
             weights = np.exp(scores - scores.max(axis=1, keepdims=True))
             inside.append(weights / weights.sum(axis=1, keepdims=True))
@@ -71,7 +76,9 @@ def token_scores(question: HeadQuery, blocks: Iterable[Block], numbers: Sequence
 
 def _contributions(question: HeadQuery, blocks: Iterable[Block]) -> Floats:
     """The contribution of each question token and head to the score of each passage, (S * H, P)."""
-    by_block = [_log_mass(question, block) for block in blocks]
+    blocks = list(blocks)
+    limits = _longest_scales(blocks)
+    by_block = [_log_mass(question, block, limits) for block in blocks]
     if not by_block:
         return np.zeros((1, 0), np.float32)
     log_mass = np.concatenate(by_block, axis=1)
@@ -83,7 +90,24 @@ def _contributions(question: HeadQuery, blocks: Iterable[Block]) -> Floats:
     return contributions
 
 
-def _log_mass(question: HeadQuery, block: Block) -> Floats:
+def _longest_scales(blocks: Sequence[Block]) -> Floats:
+    """The largest scale that counts, (G,): no token may outshout all others by the length of its key alone."""
+    samples = [block.scales[:: len(block.scales) // SAMPLED + 1].astype(np.float32) for block in blocks]
+    if not samples:
+        return np.zeros(0, np.float32)
+    limits: Floats = MAX_KEY_LENGTH * np.quantile(np.concatenate(samples), 0.1, axis=0).astype(np.float32)
+    return limits
+
+
+def _keys(block: Block, begin: int, end: int, group: int, limits: Floats) -> Floats:
+    """The keys (T, K) of one key-value head for the tokens from `begin` to `end`."""
+    scales = np.fmin(block.scales[begin:end, group, None].astype(np.float32), limits[group])
+    keys: Floats = block.keys[begin:end, group].astype(np.float32)
+    keys *= scales
+    return keys
+
+
+def _log_mass(question: HeadQuery, block: Block, limits: Floats) -> Floats:
     """The log of the summed exp(score) of every passage for each head and question token: (S * H, P)."""
     groups = np.asarray(question.groups)
     starts = np.concatenate([[0], block.ends[:-1]])
@@ -96,8 +120,7 @@ def _log_mass(question: HeadQuery, block: Block) -> Floats:
         inside = starts[first:last] - begin
         rows = []
         for group in np.unique(groups):
-            keys = block.keys[begin:end, group].astype(np.float32)
-            keys *= block.scales[begin:end, group, None].astype(np.float32)
+            keys = _keys(block, begin, end, group, limits)
             queries = question.queries[:, groups == group].reshape(-1, keys.shape[1])
             scores = (queries * SHARPNESS) @ keys.T
             top = scores.max(axis=1, keepdims=True)
@@ -111,10 +134,10 @@ def _log_mass(question: HeadQuery, block: Block) -> Floats:
 def fuse(heads: Floats, words: Floats) -> Floats:
     """The sum of the standard scores, (P,): each ranker counts by how far a passage stands out in it.
 
-    Attention is less evenly distributed than words: its root is taken, and its standard score is limited to
-    `MAX_HEAD_SCORE`. Some tokens draw attention whatever the question, and must not outweigh the words.
+    Attention is less evenly distributed than words: its root is taken. Both standard scores are limited, so that neither
+    a token that draws attention whatever the question nor a passage stuffed with words outweighs the other ranker.
     """
-    return np.minimum(_standard(np.sqrt(heads)), MAX_HEAD_SCORE) + _standard(words)
+    return np.minimum(_standard(np.sqrt(heads)), MAX_HEAD_SCORE) + np.minimum(_standard(words), MAX_WORD_SCORE)
 
 
 def _standard(scores: Floats) -> Floats:
