@@ -89,7 +89,7 @@ def main() -> None:
             first += best.start <= position < best.end
             found += contained(answer.text, (gold,))
             holder = next(p for p in map(memory.passage, range(len(memory))) if p.start <= position < p.end)
-            ids = lm.prompt_ids(question_message(question, [holder.text]))
+            ids = lm.prompt_ids(question_message(question, [holder]))
             reply = lm.tokenizer.decode(list(lm.decoder.generate(ids, sampling)), skip_special_tokens=True)
             oracle += contained(reply, (gold,))
             if not contained(answer.text, (gold,)):

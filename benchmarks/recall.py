@@ -117,10 +117,10 @@ def answers(
     """Answers from memory beside answers of the oracle; greedy, at most 32 tokens, several at once to save time."""
     import torch
 
-    from memspan.assistant.prompts import question_message
+    from memspan.assistant.prompts import Quotable, Quotation, question_message
     from memspan.assistant.retriever import BUDGET, within_budget
 
-    def generate(texts: Sequence[Sequence[str]]) -> list[str]:
+    def generate(texts: Sequence[Sequence[Quotable]]) -> list[str]:
         prompts = [
             lm.prompt_ids(question_message(item.question, text)) for item, text in zip(questions, texts, strict=True)
         ]
@@ -138,8 +138,8 @@ def answers(
         return replies
 
     texts = {
-        "memory": [[passage.text for passage in within_budget(found, BUDGET)] for found in searched],
-        "oracle": [[paragraphs[item.paragraph]] for item in questions],
+        "memory": [within_budget(found, BUDGET) for found in searched],
+        "oracle": [[Quotation(searched[0][0].source, paragraphs[item.paragraph])] for item in questions],
     }
     shares = {
         name: float(

@@ -36,14 +36,13 @@ class Exchange:
         return f"User: {self.user}\n\nAssistant: {self.assistant}"
 
 
-def exchanges_of(memory: Contents) -> tuple[Exchange, ...]:
-    """All exchanges that a memory holds, the oldest first."""
-    exchanges = []
-    for source in memory.sources.values():
+def latest_exchanges(memory: Contents) -> Iterator[Exchange]:
+    """The exchanges that a memory holds, the latest first; they are looked up as they are taken."""
+    for name in reversed(memory.sources):
+        source = memory.sources[name]
         match source.meta.get("turns"):
             case [["user", str(user)], ["assistant", str(assistant)]] if source.kind == KIND:
-                exchanges.append(Exchange(source.name, user, assistant))
-    return tuple(exchanges)
+                yield Exchange(source.name, user, assistant)
 
 
 class Chat:
@@ -81,7 +80,7 @@ class Chat:
     @property
     def transcript(self) -> tuple[Exchange, ...]:
         """All exchanges that the memory holds, the oldest first."""
-        return exchanges_of(self.memory)
+        return tuple(reversed(list(latest_exchanges(self.memory))))
 
     def reply(self, text: str) -> Iterator[str]:
         """The reply to a message, in parts. When it ends, or the caller closes it early, the exchange is in the memory.
@@ -95,9 +94,9 @@ class Chat:
 
     def forget_last(self) -> Exchange:
         """Forget the last exchange for good. Raises UsageError if there is none."""
-        if not self.transcript:
+        last = next(latest_exchanges(self.memory), None)
+        if last is None:
             raise UsageError("There is no exchange to forget yet.")
-        last = self.transcript[-1]
         self.memory.forget(last.source)
         return last
 
@@ -115,7 +114,7 @@ class Chat:
             )
         budget = min(self.budget, (room - alone) // 2)
         view = self.memory.view()
-        recent = self._most_recent(exchanges_of(view), room - budget - alone)
+        recent = self._most_recent(view, room - budget - alone)
         names = {exchange.source for exchange in recent}
         passages = self.lm.search(view, text, among=lambda passage: passage.source not in names)
         relevant = [
@@ -124,17 +123,19 @@ class Chat:
             if passage.gain is not None and passage.gain > MIN_GAIN and passage.tokens <= budget
         ]
         self.recalled = tuple(within_budget(relevant, budget))
-        message = chat_message(text, [passage.text for passage in self.recalled])
-        ids = self._ids(recent, message)
-        while len(ids) > room and recent:  # lengths were estimates
-            recent = recent[1:]
-            ids = self._ids(recent, message)
+        ids = self._ids(recent, chat_message(text, self.recalled))
+        while len(ids) > room and (recent or self.recalled):  # lengths were estimates
+            if recent:
+                recent = recent[1:]
+            else:
+                self.recalled = self.recalled[:-1]
+            ids = self._ids(recent, chat_message(text, self.recalled))
         return ids
 
-    def _most_recent(self, exchanges: Sequence[Exchange], room: int) -> list[Exchange]:
+    def _most_recent(self, memory: Contents, room: int) -> list[Exchange]:
         """The last exchanges that fit into `room` tokens together, the oldest first."""
         recent: list[Exchange] = []
-        for exchange in reversed(exchanges):
+        for exchange in latest_exchanges(memory):
             room -= self._length(exchange)
             if room < 0:
                 break

@@ -1,9 +1,9 @@
 """A language model with a memory longer than its window: read, search, ask."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from types import NoneType
@@ -18,6 +18,7 @@ from memspan.assistant.reader import TextReader
 from memspan.assistant.retriever import BUDGET, RERANKED, RetrievedPassage, Retriever, within_budget
 from memspan.assistant.streaming import StreamedText
 from memspan.data.documents import Document
+from memspan.data.plain_text import plain_tokens
 from memspan.errors import UnsupportedModel, UsageError, require_type, require_whole
 from memspan.memory import Contents, Fingerprint, Memory, Passage
 from memspan.memory.index.calibration import RetrievalHeads, calibrate
@@ -205,7 +206,7 @@ class LanguageModel:
         memory: Contents,
         question: str,
         *,
-        budget: int = BUDGET,
+        budget: int | None = None,
         rerank: int = RERANKED,
         sampling: Sampling | None = None,
         on_text: Callable[[str], None] | None = None,
@@ -213,16 +214,18 @@ class LanguageModel:
         """Searches for the passages that bear on the question, reads them in the prompt, and answers.
 
         Args:
-            budget: tokens of retrieved text at most; the best passage is read in any case.
+            budget: tokens of retrieved text at most; the best passage is read in any case, as far as the window holds it.
+                None takes 640, or as many as fit into the window.
             rerank: as in `search`.
             on_text: called with the new text of the answer while it is generated.
 
         Raises:
-            UsageError: the memory is empty, or the question does not fit into the window.
+            UsageError: the memory is empty, or the question or the budget does not fit into the window.
         """
         view = check_contents(memory).view()
         require_type("question", question, str, "a string")
-        require_whole("budget", budget, least=0)
+        if budget is not None:
+            require_whole("budget", budget, least=0)
         require_whole("rerank", rerank, least=0)
         require_type("sampling", sampling, (Sampling, NoneType), "a Sampling")
         require_type("on_text", on_text, (Callable, NoneType), "a function of a text")  # type: ignore[arg-type]
@@ -230,9 +233,12 @@ class LanguageModel:
             raise UsageError("This memory is empty; read something into it first.")
         sampling = Sampling() if sampling is None else sampling
         begun = time.perf_counter()
-        passages = within_budget(self.search(view, question, rerank=rerank), budget)
+        self.retriever.check_length(question)
+        room = self.decoder.window - min(sampling.max_new_tokens, self.decoder.window // 2)
+        budget = self._budget(question, room, budget)
+        found = within_budget(self.search(view, question, rerank=rerank), budget)
         searched = time.perf_counter()
-        ids = self.prompt_ids(prompts.question_message(question, [passage.text for passage in passages]))
+        passages, ids = self._fitted(question, found, room)
         answer = StreamedText(self.tokenizer)
         for token in self.decoder.generate(ids, sampling):
             answer.append(token)
@@ -246,6 +252,50 @@ class LanguageModel:
         """The ids of a user's message, or of a whole conversation, in the model's chat template if it has one."""
         messages = [{"role": "user", "content": message}] if isinstance(message, str) else message
         return prompts.prompt_ids(self.tokenizer, messages)
+
+    def _budget(self, question: str, room: int, budget: int | None) -> int:
+        """The tokens of retrieved text, at most `budget`, that fit with the question into a prompt of `room` tokens."""
+        alone = len(self.prompt_ids(prompts.question_message(question, [prompts.Quotation("", "")])))
+        fitting = room - alone
+        if fitting < 1:
+            raise self._too_long(room, alone)
+        if budget is not None and budget > fitting:
+            raise UsageError(
+                f"The budget must be at most {fitting} tokens, so that the model's window of {self.decoder.window} also "
+                f"holds the question and an answer, got {budget}."
+            )
+        return min(BUDGET, fitting) if budget is None else budget
+
+    def _fitted(
+        self, question: str, passages: Sequence[RetrievedPassage], room: int
+    ) -> tuple[list[RetrievedPassage], list[int]]:
+        """The passages, best first, that fit with their quotation marks into `room` tokens, and the prompt with them."""
+        frame = len(self.prompt_ids(prompts.question_message(question, [replace(passages[0], text="")])))
+        kept = list(passages)
+        while len(ids := self.prompt_ids(prompts.question_message(question, kept))) > room:
+            last = kept.pop()
+            if not kept:
+                shorter = self._shortened(last, (room - frame) / (len(ids) - frame))
+                if shorter is None:
+                    raise self._too_long(room, frame)
+                kept = [shorter]
+        return kept, ids
+
+    def _too_long(self, room: int, tokens: int) -> UsageError:
+        return UsageError(
+            f"The prompt without any retrieved text must be below {room} tokens, so that the model's window of "
+            f"{self.decoder.window} holds it with an answer, got {tokens}: shorten the question, or let the answer have "
+            "fewer tokens."
+        )
+
+    def _shortened(self, passage: RetrievedPassage, share: float) -> RetrievedPassage | None:
+        """The first `share`, below 1, of a passage; None if no token remains."""
+        _, spans = plain_tokens(self.tokenizer, passage.text)
+        tokens = int(share * len(spans))
+        if tokens < 1:
+            return None
+        end = spans[tokens - 1][1]
+        return replace(passage, text=passage.text[:end], end=passage.start + end, tokens=tokens)
 
     def _stop_tokens(self) -> list[int]:
         configured = self.causal_lm.generation_config.eos_token_id if self.causal_lm.generation_config else None

@@ -1,32 +1,66 @@
 """Prompts: messages around retrieved text, and their token ids in the model's chat template.
 
-Retrieved text always stands in the user's message, as data, never as an instruction.
+Retrieved text always stands in the user's message, as data: numbered, with its source, and quoted line by line, so that
+nothing that it holds can end the quotation or begin another.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from memspan.data.plain_text import Message, conversation_ids
 from memspan.errors import UsageError
 
 INSTRUCTION = "Answer from the text above, in a few words: {question}"
+LONGEST_LABEL = 80  # characters of the name of a source
 
 
-def question_message(question: str, texts: Sequence[str], instruction: str = INSTRUCTION) -> str:
-    """The user's message for a question: the question, the retrieved texts, and the instruction with the question."""
-    quoted = "\n\n".join(text.strip() for text in texts)
-    return f"{question}\n\n{quoted}\n\n{instruction.format(question=question)}"
+class Quotable(Protocol):
+    """A text and the name of its source, such as a retrieved passage."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def text(self) -> str: ...
 
 
-def chat_message(message: str, texts: Sequence[str]) -> str:
-    """The user's message of a chat behind the retrieved texts, quoted line by line; unchanged if there are none."""
-    if not texts:
+@dataclass(frozen=True)
+class Quotation:
+    """A text to quote, and the name of its source."""
+
+    source: str
+    text: str
+
+
+def question_message(question: str, passages: Sequence[Quotable], instruction: str = INSTRUCTION) -> str:
+    """The user's message for a question: the question, the quoted passages, and the instruction with the question."""
+    return f"{question}\n\n{quoted(passages)}\n\n{instruction.format(question=question)}"
+
+
+def chat_message(message: str, passages: Sequence[Quotable]) -> str:
+    """The user's message of a chat behind the quoted passages; unchanged if there are none."""
+    if not passages:
         return message
-    joined = "\n\n".join(text.strip() for text in texts)
-    quoted = "\n".join(f"> {line}".rstrip() for line in joined.splitlines())
-    return f"From my notes, for reference:\n\n{quoted}\n\n{message}"
+    return f"From my notes, for reference:\n\n{quoted(passages)}\n\n{message}"
+
+
+def quoted(passages: Sequence[Quotable]) -> str:
+    """The passages, numbered, each with its source and a mark before every line."""
+    blocks = []
+    for number, passage in enumerate(passages, start=1):
+        lines = "\n".join(f"> {line}".rstrip() for line in passage.text.strip().splitlines())
+        blocks.append(f"Text {number}, from {source_label(passage.source)}:\n{lines}")
+    return "\n\n".join(blocks)
+
+
+def source_label(source: str) -> str:
+    """The name of a source as one short line: without control and direction characters, its end if it is long."""
+    visible = "".join(" " if unicodedata.category(character)[0] in "CZ" else character for character in source)
+    label = " ".join(visible.split()) or "a text without a name"
+    return label if len(label) <= LONGEST_LABEL else f"...{label[-LONGEST_LABEL + 3 :]}"
 
 
 def likelihood_prefix(text: str) -> str:

@@ -88,7 +88,7 @@ class Retriever:
     ) -> list[RetrievedPassage]:
         """The `top` passages that bear most on `question`, best first; see `LanguageModel.search`."""
         memory.check_fingerprint(self.fingerprint)
-        self._check_length(question)
+        self.check_length(question)
         view = memory.view()
         if len(view) == 0:
             return []
@@ -155,8 +155,8 @@ class Retriever:
         means: list[float] = log_probabilities.gather(2, ids[:, -count:, None])[..., 0].mean(1).tolist()
         return means
 
-    def _check_length(self, question: str) -> None:
-        """A question takes at most half of the window; the rest is for retrieved text and for the answer."""
+    def check_length(self, question: str) -> None:
+        """Raises UsageError for a question of more than half of the window: the rest is for retrieved text and an answer."""
         length = len(plain_ids(self.tokenizer, question))
         if length > self.window // 2:
             raise UsageError(

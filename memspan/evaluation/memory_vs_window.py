@@ -257,7 +257,9 @@ class PromptedModel:
         if self.config.model.lora or self.shots:
             ids = [*self.prefix, *self.task.prompt_ids(Example(text, "", question), self.lm.decoder.window)]
         else:
-            ids = self.lm.prompt_ids(prompts.question_message(question, [text], self.instruction))
+            ids = self.lm.prompt_ids(
+                prompts.question_message(question, [prompts.Quotation("the documents", text)], self.instruction)
+            )
         answer = StreamedText(self.lm.tokenizer)
         for token in self.lm.decoder.generate(ids, Sampling(max_new_tokens=self.task.answer_tokens)):
             answer.append(token)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from memspan.memory.index.word_search import WordScorer
 from memspan.memory.selection import Selection
 from memspan.memory.store.manifest import Fingerprint, refuse_foreign
-from memspan.memory.store.shard import Ids, SourceRecord
+from memspan.memory.store.shard import Ids
 from memspan.memory.store.snapshot import Block, Passage, Snapshot
+from memspan.memory.store.sources import Sources
 
 
 class Contents(ABC):
@@ -51,7 +52,7 @@ class Contents(ABC):
         return self.snapshot.generation
 
     @property
-    def sources(self) -> Mapping[str, SourceRecord]:
+    def sources(self) -> Sources:
         """Every source by name, in order of first appearance. To be read only."""
         return self.snapshot.sources
 

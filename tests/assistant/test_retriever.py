@@ -58,13 +58,19 @@ def test_likelihood_orders_what_is_within_reach(lm: LanguageModel, monkeypatch: 
 
 
 def test_budget_counts_tokens_but_always_lets_the_best_in() -> None:
-    found = [RetrievedPassage("s", 0, 1, 0.0, f"t{number}", tokens, number) for number, tokens in enumerate([300, 100, 500, 50])]
+    found = [
+        RetrievedPassage("s", 0, 1, 0.0, f"t{number}", tokens, number)
+        for number, tokens in enumerate([300, 100, 500, 50])
+    ]
     assert [one.number for one in within_budget(found, 100)] == [0]
     assert [one.number for one in within_budget(found, 450)] == [0, 1, 3]
 
 
 def test_a_passage_far_behind_the_best_is_left_out() -> None:
-    found = [RetrievedPassage("s", 0, 1, score, f"t{number}", 10, number) for number, score in enumerate([5.0, 4.5, 3.9, 4.2])]
+    found = [
+        RetrievedPassage("s", 0, 1, score, f"t{number}", 10, number)
+        for number, score in enumerate([5.0, 4.5, 3.9, 4.2])
+    ]
     assert [one.number for one in within_budget(found, 1000)] == [0, 1, 3]
 
 

@@ -26,7 +26,8 @@ def logs(lm: LanguageModel, path: Path | None) -> Memory:
 
 
 def append(lm: LanguageModel, memory: Memory) -> None:
-    lm.remember(memory, "A zinc trunk that came later, a brass trunk too.", source=f"late {memory.generation}")
+    late = memory.generation  # no two texts are the same: a text is found once
+    lm.remember(memory, f"A zinc trunk that came later, a brass trunk too, {late}.", source=f"late {late}")
 
 
 def append_and_search(lm: LanguageModel, memory: Memory) -> None:

@@ -41,6 +41,13 @@ class Sources(Mapping[str, SourceRecord]):
         """Names and records, in the same order."""
         return latest(self._shards).items()
 
+    def __reversed__(self) -> Iterator[str]:
+        """The names from the last to appear first, found one at a time: the latest cost nothing but themselves."""
+        for index in reversed(range(len(self._shards))):
+            for name in reversed(list(self._shards[index].sources)):
+                if not any(name in shard.sources for shard in self._shards[:index]):
+                    yield name
+
     def __len__(self) -> int:
         counts = list(self._new_names)
         for index in range(len(counts), len(self._shards)):
