@@ -1,7 +1,7 @@
 """What can be read from a memory, and a view: its contents at one moment, with the word index of exactly these passages."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 

@@ -95,7 +95,7 @@ def _longest_scales(blocks: Sequence[Block]) -> Floats:
     samples = [block.scales[:: len(block.scales) // SAMPLED + 1].astype(np.float32) for block in blocks]
     if not samples:
         return np.zeros(0, np.float32)
-    limits: Floats = MAX_KEY_LENGTH * np.quantile(np.concatenate(samples), 0.1, axis=0).astype(np.float32)
+    limits: Floats = MAX_KEY_LENGTH * np.nanquantile(np.concatenate(samples), 0.1, axis=0).astype(np.float32)
     return limits
 
 

@@ -133,3 +133,25 @@ def test_the_scores_of_tokens_against_a_naive_loop() -> None:
                 expected += given * inside / inside.sum()
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
         assert found.sum() == pytest.approx(whole[number], rel=1e-4)
+
+
+def test_a_passage_of_long_keys_does_not_silence_the_others() -> None:
+    """Keys that no text has count as long ones of text: the heads still tell the other passages apart."""
+    question, keys, scales, ends = make(5, passages=30)
+    usual = head_scores(question, [Block(0, keys, scales, ends)])
+    forged = scales.copy()
+    forged[ends[2] : ends[3]] = np.minimum(forged[ends[2] : ends[3]].astype(np.float32) * 1000, 60_000).astype(
+        np.float16
+    )
+    scores = head_scores(question, [Block(0, keys, forged, ends)])
+    others = np.arange(len(ends)) != 3
+    assert np.isfinite(scores).all()
+    assert np.corrcoef(scores[others], usual[others])[0, 1] > 0.7
+    forged[ends[2] : ends[3]] = np.float16("nan")
+    assert np.isfinite(head_scores(question, [Block(0, keys, forged, ends)])[others]).all()
+
+
+def test_words_alone_do_not_outweigh_the_heads_without_limit() -> None:
+    words = np.zeros(400, np.float32)
+    words[7] = 100
+    assert fuse(np.zeros(400, np.float32), words)[7] == recall.MAX_WORD_SCORE
