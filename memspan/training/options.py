@@ -4,6 +4,7 @@ import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -59,7 +60,8 @@ class OptionGroup:
     """
 
     def __post_init__(self) -> None:
-        hints = _hints(type(self))
+        group: Any = type(self)
+        hints = _hints(group)
         for item in fields(self):
             value = converted(option_name(item), getattr(self, item.name), hints[item.name])
             object.__setattr__(self, item.name, value)
@@ -75,7 +77,8 @@ def option_name(item: "Field[Any]") -> str:
 
 def option_type(group: type[OptionGroup], item: "Field[Any]") -> Any:
     """The type that a field is declared with."""
-    return _hints(group)[item.name]
+    cls: Any = group
+    return _hints(cls)[item.name]
 
 
 def default_of(item: "Field[Any]") -> Any:
@@ -85,6 +88,7 @@ def default_of(item: "Field[Any]") -> Any:
     return None if item.default is MISSING else item.default
 
 
+@lru_cache
 def _hints(group: Any) -> dict[str, Any]:
     return get_type_hints(group)
 

@@ -32,10 +32,10 @@ SMALL = ["config.json", *LEARNED]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs of a task that learns a tokenizer and labels, one of recommendation, and one of self-training."""
+    """A run of a task that learns a tokenizer and labels and a copy of it, one of recommendation, and one of self-training."""
     folder = tmp_path_factory.mktemp("runs")
-    for name in ("a", "b"):
-        train(TrainConfig.of(**FIELDS, output=str(folder / name)))
+    train(TrainConfig.of(**FIELDS, output=str(folder / "a")))
+    shutil.copytree(folder / "a", folder / "b")
     items = {**FIELDS, "task": "recommendation", "task_settings": {"segment": 8, "vocabulary": 300}}
     train(TrainConfig.of(**items, output=str(folder / "items")))
     texts = ["We cannot come on Friday.", "A room for two, please."]

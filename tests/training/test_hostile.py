@@ -14,9 +14,11 @@ from memspan.errors import MemspanError, UsageError
 from memspan.evaluation.predict import predict
 from memspan.models.saved import open_model
 from memspan.training.build import read_run
+from memspan.training.checkpoint import check_checkpoint, load_checkpoint
 from memspan.training.config import TrainConfig
-from memspan.training.loop import train
+from memspan.training.loop import make_accelerator, train
 from memspan.training.report import TrainProgress
+from memspan.training.run import Run
 from tests.training.hostile import CONFIG, LEARNED, LIVING, MODEL, TRAINING, Change
 
 
@@ -75,16 +77,32 @@ def changed(folder: Path, change: Change, into: Path) -> Path:
     return into / "run" / "last"
 
 
+@pytest.fixture(scope="module")
+def taking_up(living: Path) -> Run:
+    """The run that goes on from a checkpoint; a checkpoint that is refused does not spoil it for the next."""
+    config = TrainConfig.load(living / "config.yaml")
+    return Run(config, make_accelerator(config))
+
+
 @pytest.mark.usefixtures("bounded")
 @pytest.mark.parametrize("change", TRAINING.values(), ids=TRAINING)
-def test_a_run_is_not_taken_up(living: Path, tmp_path: Path, change: Change) -> None:
-    config = TrainConfig.load(living / "config.yaml").replace(output=str(tmp_path / "run"))
-    changed(living, change, tmp_path)
+def test_a_run_is_not_taken_up(living: Path, taking_up: Run, tmp_path: Path, change: Change) -> None:
+    folder = changed(living, change, tmp_path)
     modules = set(sys.modules)
-    with pytest.raises(MemspanError) as raised:
-        train(config, resume=True)
+    check_checkpoint(taking_up.config, folder)  # the checksums are right
+    with torch.random.fork_rng(), pytest.raises(MemspanError) as raised:
+        load_checkpoint(taking_up, folder)
     assert len(str(raised.value)) < 1500
     assert not {"this", "payload"} & (set(sys.modules) - modules)
+
+
+@pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize("name", ["form: a class", 'tree: state = {"dict": []}', "optimizer: NaN"])
+def test_training_is_not_resumed(living: Path, tmp_path: Path, name: str) -> None:
+    config = TrainConfig.load(living / "config.yaml").replace(output=str(tmp_path / "run"))
+    changed(living, TRAINING[name], tmp_path)
+    with pytest.raises(UsageError):
+        train(config, resume=True)
 
 
 @pytest.mark.usefixtures("bounded")
