@@ -188,6 +188,7 @@ def test_a_part_of_the_model_called_alone_is_refused() -> None:
         ("sink_window", {"widnow": 8}, "no setting 'widnow'. Known: sinks, window, block"),
         ("sink_window", {"window": 256}, "at most the 256 positions .* got 260"),
         ("sink_window", {"window": 100, "block": 64}, "positive multiple of block"),
+        ("sink_window", {"window": 64}, r"window=64, block=128 \(default: sinks=4, block=128\)"),
         (SinkWindow(), {"window": 8}, "go with the name of a mechanism"),
         ([SinkWindow(window=None)] * 3, {}, "must be 4, one per layer of the model, got 3"),
     ],
