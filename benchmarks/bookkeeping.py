@@ -36,6 +36,8 @@ COUNTS = {"files": 20_000, "appends": 2_000, "turns": 500, "asks": 500, "tokens"
 class NoModel:
     """An encoder that computes nothing: a token for every four characters, keys of zeros, a passage for every KiB."""
 
+    tokenizer = ("",)  # a vocabulary of a single token
+
     def encode(self, text: str, before: Any = (), progress: Any = None) -> Any:
         from memspan.memory.index.encoder import Encoding
 

@@ -40,6 +40,7 @@ VOLATILE = {
     "answer_seconds",
     "memory",
     "nbytes",
+    "file",
 }
 
 

@@ -206,5 +206,5 @@ def _update(bars: "Progress", task: "TaskID", state: "Outlook | ReadProgress") -
         completed=state.tokens,
         total=None if state.tokens_left is None else state.tokens + state.tokens_left,
         speed=f"{state.speed:,.0f} tokens/s",
-        left="" if left is None else f"about {duration(left)} left",
+        left=f"about {duration(left)} left" if left else "",
     )
