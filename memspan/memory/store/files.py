@@ -106,7 +106,8 @@ class Directory:
                 )
         except (OSError, DamagedMemory):  # no links on this file system, another disk, or the source is gone
             return False
-        self.flush()
+        with explained("write", self.path / name), self._opened() as (ours, _):
+            _flush_folder(ours)
         return True
 
     def read(self, name: str, limit: int) -> bytes:
@@ -148,15 +149,14 @@ class Directory:
             raise DamagedMemory(f"{path} does not match its checksum. {WAY_OUT}")
         return content
 
-    def remove(self, name: str) -> None:
-        """Delete a file if it is there; a folder of that name is none of memspan's and stays. Not durable before `flush`."""
-        absent = (FileNotFoundError, IsADirectoryError)
-        with explained("delete", self.path / name), suppress(*absent), self._opened() as (folder, prefix):
-            os.unlink(prefix + name, dir_fd=folder)
-
-    def flush(self) -> None:
-        """Make the creations, renames and deletions in the folder durable."""
-        with explained("write", self.path), self._opened() as (folder, _):
+    def remove(self, *names: str) -> None:
+        """Delete those of these files that are there, durably. A folder of such a name is none of memspan's and stays."""
+        if not names:
+            return
+        with explained("delete", self.path / names[0]), suppress(FileNotFoundError), self._opened() as (folder, prefix):
+            for name in names:
+                with explained("delete", self.path / name), suppress(FileNotFoundError, IsADirectoryError):
+                    os.unlink(prefix + name, dir_fd=folder)
             _flush_folder(folder)
 
     def make(self) -> None:

@@ -136,7 +136,7 @@ class Folder:
             UsageError: there is something other than a folder.
         """
         names = self._top.names() if self._top.exists() else []
-        return _UNFINISHED_MARK in names or all(name == _LOCK or files.unfinished(name) in _FILES for name in names)
+        return _UNFINISHED_MARK in names or all(name == _LOCK or _is_unfinished(name) for name in names)
 
     def nbytes(self) -> int:
         """The bytes of all its files."""
@@ -177,7 +177,6 @@ class Folder:
             manifest = manifest_of(fingerprint, generation, new_lineage(), stored)
             self._top.write(_MANIFEST, [render(manifest)])
             self._top.remove(_UNFINISHED_MARK)
-            self._top.flush()
         except MemspanError:
             with suppress(MemspanError):  # the mark stays: whatever could not be cleared does not count
                 self._top.write(_UNFINISHED_MARK, [_UNFINISHED])
@@ -186,14 +185,8 @@ class Folder:
         return manifest, stored
 
     def _clear(self) -> None:
-        for name in filter(_is_shard_file, self._parts.names()):
-            self._parts.remove(name)
-        for name in [
-            _MANIFEST,
-            *INDEX_FILES,
-            *(name for name in self._top.names() if files.unfinished(name) in _FILES),
-        ]:
-            self._top.remove(name)
+        self._parts.remove(*filter(_is_shard_file, self._parts.names()))
+        self._top.remove(_MANIFEST, *INDEX_FILES, *filter(_is_unfinished, self._top.names()))
 
     def store(self, group: Sequence[Shard]) -> Shard:
         """The contents of a group of shards as one shard with a file here; one that is here already stays."""
@@ -235,15 +228,8 @@ class Folder:
         and the word index of a numbering of passages that is no more."""
         manifest = self.manifest()
         named = {entry.name + _SUFFIX for entry in manifest.shards}
-        stale = {
-            self._top: [name for name in self._top.names() if files.unfinished(name) in _FILES],
-            self._parts: [name for name in self._parts.names() if _is_shard_file(name) and name not in named],
-        }
-        for directory, names in stale.items():
-            for name in names:
-                directory.remove(name)
-            if names:
-                directory.flush()
+        self._top.remove(*filter(_is_unfinished, self._top.names()))
+        self._parts.remove(*(name for name in self._parts.names() if _is_shard_file(name) and name not in named))
         self.index.delete_foreign(manifest.lineage)
 
     def store_index(self, index: WordIndex, manifest: Manifest) -> bool:
@@ -260,6 +246,11 @@ class Folder:
 def _new_name() -> str:
     """A name for the file of a shard, which no other has."""
     return secrets.token_hex(16) + _SUFFIX
+
+
+def _is_unfinished(name: str) -> bool:
+    """Whether memspan gives this name to a file beside the shards while it is written."""
+    return files.unfinished(name) in _FILES
 
 
 def _is_shard_file(name: str) -> bool:

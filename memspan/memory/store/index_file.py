@@ -94,16 +94,14 @@ class IndexFile:
 
     def delete(self) -> None:
         """Delete the index, durably."""
-        for name in INDEX_FILES:
-            self._folder.remove(name)
-        self._folder.flush()
+        self._folder.remove(*INDEX_FILES)
 
     def delete_foreign(self, lineage: str) -> None:
         """Delete the index, durably, unless it says that it covers passages of `lineage`."""
-        if any(self._folder.status(name) is not None for name in INDEX_FILES):
-            stamp = self._read_stamp()
-            if stamp is None or stamp.lineage != lineage:
-                self.delete()
+        stamp = self._read_stamp()
+        is_current = stamp is not None and stamp.lineage == lineage
+        if not is_current and any(self._folder.status(name) is not None for name in INDEX_FILES):
+            self.delete()
 
     def _read_stamp(self) -> _Stamp | None:
         """What this user signed; None if there is nothing of that kind."""
