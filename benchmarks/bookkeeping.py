@@ -8,7 +8,7 @@
     appends   sentences remembered one by one, by that encoder
     document  one document of a million tokens, chunk after chunk, by that encoder
     asks      questions to the memory of the appends, by a tiny random model
-    turns     of a chat, by that model; its memory begins empty
+    turns     of a chat, by that model, after those that filled its window
 
 For each operation: processor milliseconds in the first and in the last tenth, and their ratio, by the median and by the
 mean (which holds the occasional joining of shards); then the wall time of all, physical memory, open descriptors, and the
@@ -31,6 +31,8 @@ from benchmarks import report
 
 SENTENCE = "The boats of harbour {} lay in row {} until the keeper counted {} lamps. "
 COUNTS = {"files": 20_000, "appends": 2_000, "turns": 500, "asks": 500, "tokens": 1_000_000}
+
+FULL_AFTER = 60  # turns until the window of the tiny model is full, and there are passages enough to rerank
 
 
 class NoModel:
@@ -172,7 +174,9 @@ def of_model(root: Path, asks: int, appends: int, turns: int, chosen: list[str])
         yield measure("asks", operations, root / "asks.mem")
     if "turns" in chosen:
         chat = Chat(lm, lm.new_memory(root / "turns.mem"), sampling=sampling)
-        messages = (sentence(number) for number in range(turns))
+        for number in range(FULL_AFTER):
+            list(chat.reply(sentence(number)))
+        messages = (sentence(number) for number in range(FULL_AFTER, FULL_AFTER + turns))
         operations = (lambda message=message: list(chat.reply(message)) for message in messages)
         yield measure("turns", operations, root / "turns.mem")
 
