@@ -10,7 +10,8 @@ from memspan import LanguageModel, load_memory
 from memspan.assistant import chat as chat_room
 from memspan.assistant.chat import KIND, Chat
 from memspan.errors import UsageError
-from memspan.memory import Memory
+from memspan.memory import EncodedText, Memory
+from memspan.memory.store.sources import Sources
 from memspan.models.generate import Sampling
 
 SHORT = Sampling(max_new_tokens=8)
@@ -177,3 +178,43 @@ def test_an_empty_message_is_refused(lm: LanguageModel, text: str) -> None:
 def test_a_message_longer_than_the_window_is_refused(lm: LanguageModel) -> None:
     with pytest.raises(UsageError, match="shorten it"):
         Chat(lm, lm.read("Something.")).reply("word " * 5000)
+
+
+def test_a_turn_looks_at_the_latest_exchanges_alone(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are: as many records and passages are read after 300 turns as after 30."""
+
+    def looks(count: int) -> int:
+        memory, encoding = lm.new_memory(), lm.encoder.encode("An exchange.")
+        fields = {"ids": encoding.ids, "keys": encoding.keys, "scales": encoding.scales, "passages": encoding.passages}
+        memory.append(
+            [
+                EncodedText(
+                    source=f"chat/{turn:03}",
+                    start=0,
+                    text="An exchange.",
+                    kind=KIND,
+                    meta={"turns": [["user", f"Day {turn}. {'Fog all day. ' * 10}"], ["assistant", "Yes."]]},
+                    **fields,
+                )
+                for turn in range(count)
+            ]
+        )
+        looked: list[str] = []
+        look = Sources.__getitem__
+        with monkeypatch.context() as patch:
+            patch.setattr(Sources, "__getitem__", lambda self, name: (looked.append(name), look(self, name))[1])
+            prompt = prompt_of(Chat(lm, memory, sampling=SHORT), "And today?")
+        assert f"Day {count - 1}." in prompt
+        return len(looked)
+
+    assert looks(30) == looks(300) < 30
+
+
+def test_marks_of_quotation_that_outgrow_the_window_cost_a_passage(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_room, "MIN_GAIN", -100.0)
+    monkeypatch.setattr(lm.decoder, "window", 512)
+    memory = lm.read("zinc\nx\n" * 60, source="list")
+    chat = Chat(lm, memory, sampling=SHORT)
+    assert len(chat.prompt_ids("zinc?")) + SHORT.max_new_tokens <= 512

@@ -1,6 +1,7 @@
 """What users get wrong about tasks, their data and their models: one sentence with cause and way out, and nothing is lost."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -243,3 +244,25 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(
     before = contents(runs)
     assert run("train", "--output", "runs/classification", "--resume").sentence
     assert contents(runs) == before
+
+
+def test_bytes_that_are_not_utf8_end_in_a_sentence(run: Run, library: Path) -> None:
+    """An argument of the byte FF arrives as a lone surrogate."""
+    for arguments in (
+        ("ask", "library", "Who is \udcff?"),
+        ("search", "library", "\udcff"),
+        ("chat", "--memory", "library", "--system", "Be \udcff."),
+        ("read", "log.txt", "--into", "other", "--as", "name \udcff"),
+    ):
+        outcome = run(*arguments, stdin="Who?\n")
+        line = outcome.sentence if arguments[0] != "chat" else outcome.err
+        assert "must be valid Unicode" in line, arguments
+        assert "unexpected" not in line
+
+
+def test_a_file_whose_name_is_not_utf8_is_read(run: Run, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.txt")
+    (tmp_path / name).write_text("The zinc trunk stands here.", "utf-8")
+    outcome = run("read", name, "--into", "library")
+    assert outcome.code in (0, 2), outcome
+    assert "unexpected" not in outcome.err
