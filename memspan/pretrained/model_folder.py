@@ -214,7 +214,8 @@ def check_counts(folder: Path, config: Mapping[str, Any], stored: StoredWeights)
     for name, value in _fields(config):
         if isinstance(value, bool) or not isinstance(value, int) or not _COUNT.search(name):
             continue
-        limit = len(stored.shapes) if "layer" in name else LARGEST_COUNT
+        is_bounded = "layer" in name and not name.startswith("max")  # a maximum may lie above the number itself
+        limit = len(stored.shapes) if is_bounded else LARGEST_COUNT
         if value > limit:
             raise UsageError(
                 f"{folder / CONFIG} does not belong to the weights beside it: {name} is {value:,}, but there are "

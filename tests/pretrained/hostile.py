@@ -345,5 +345,6 @@ HARMLESS: dict[str, Case] = {
         folder, "tokenizer_config.json", special_tokens_map_file="/dev/zero"
     ),
     "configuration that names another model": config(_name_or_path="somebody/elsewhere"),
+    "maximum above the number of layers": config(max_window_layers=70),
     "stop tokens beyond": lambda folder: edit(folder, "generation_config.json", eos_token_id=[10**9]),
 }

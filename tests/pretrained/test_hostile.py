@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM, BertModel
 
 import memspan
 from memspan.errors import DamagedFolder, UsageError
 from memspan.pretrained import hub
+from memspan.pretrained.loading import load_weights, options
 from tests.pretrained.hostile import HARMLESS, REFUSED
 
 PACKAGE = Path(memspan.__file__).parent
@@ -70,6 +73,21 @@ def test_code_is_answered_with_the_flag_that_allows_it(folder: Path, case: str, 
     assert not (folder.parent / "marker").exists()
 
 
+def test_weights_of_another_head_are_an_encoder_but_no_language_model(tmp_path: Path) -> None:
+    sizes = {
+        "vocab_size": 50,
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    BertForMaskedLM(BertConfig(**sizes)).save_pretrained(tmp_path)  # has a head, and no pooler
+    assert load_weights("AutoModel", tmp_path, torch.float32).stored.elements > 0
+    BertModel(BertConfig(**sizes)).save_pretrained(tmp_path)
+    with pytest.raises(DamagedFolder, match="tensors are missing"):
+        load_weights("AutoModelForMaskedLM", tmp_path, torch.float32)
+
+
 def calls() -> list[tuple[Path, ast.Call]]:
     """Every call in memspan that reads a model or a data set."""
     names = {"from_pretrained", "snapshot_download", "load_dataset"}
@@ -99,8 +117,6 @@ def test_every_call_that_reads_a_model_says_what_it_trusts() -> None:
 
 
 def test_the_options_of_every_call() -> None:
-    from memspan.pretrained.loading import options
-
     assert options() == {"trust_remote_code": False, "local_files_only": True}
     assert options(weights=True)["use_safetensors"] is True
     assert options(True)["trust_remote_code"] is True
