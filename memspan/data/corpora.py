@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from memspan.data.formats.parsing import MAX_ARCHIVE
+
 Record = Mapping[str, Any]  # the columns of a task, and their values
 
 
@@ -18,11 +20,21 @@ def _text(path: Path) -> str:
     """The text of a file that is plain, gzipped, or the first in a zip archive."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
-            member = next(name for name in archive.namelist() if not name.startswith("__"))
+            member = next(member for member in archive.infolist() if not member.filename.startswith("__"))
+            _check_size(member.file_size)
             return archive.read(member).decode()
     if path.suffix == ".gz":
-        return gzip.decompress(path.read_bytes()).decode()
+        with gzip.open(path) as file:
+            data = file.read(MAX_ARCHIVE + 1)
+        _check_size(len(data))
+        return data.decode()
     return path.read_text("utf-8")
+
+
+def _check_size(size: int) -> None:
+    """Raise ValueError if a few packed bytes would fill the memory of the machine."""
+    if size > MAX_ARCHIVE:
+        raise ValueError(f"unpacks to more than the {MAX_ARCHIVE:,} bytes that are read")
 
 
 def _json_lines(path: Path) -> Iterator[Any]:
@@ -53,6 +65,7 @@ def phrasebank(path: Path) -> list[Record]:
 def labelled_folders(path: Path) -> list[Record]:
     """A zip archive with a folder for each label and a file for each text, as NLTK's movie_reviews."""
     with zipfile.ZipFile(path) as archive:
+        _check_size(sum(member.file_size for member in archive.infolist()))
         names = sorted(name for name in archive.namelist() if name.endswith(".txt"))
         texts = [archive.read(name).decode("utf-8", "replace") for name in names]
     return [{"text": text, "label": PurePosixPath(name).parent.name} for name, text in zip(names, texts, strict=True)]

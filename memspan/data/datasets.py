@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from memspan.data.corpora import CORPORA, Record
+from memspan.data.formats.parsing import MAX_COLUMNS, MAX_NESTED, MAX_PAGE
 from memspan.errors import UsageError
 from memspan.plugins import require_installed
 
@@ -102,7 +104,7 @@ def read(
 
 _NOT_IN_THE_FORMAT = (
     KeyError, TypeError, ValueError, IndexError, AttributeError, EOFError, StopIteration, RuntimeError,
-    zipfile.BadZipFile, zlib.error,
+    zipfile.BadZipFile, zlib.error, MemoryError,
 )  # fmt: skip
 
 
@@ -131,6 +133,8 @@ def _tables(paths: Sequence[Path]) -> Sequence[Record]:
     verbosity = datasets.utils.logging.get_verbosity()
     datasets.utils.logging.set_verbosity(logging.CRITICAL)  # it logs an error beside raising it
     try:
+        for path in paths:
+            _check_table(path)
         # Local files, read by the library's own code, have no revision.
         return datasets.load_dataset(  # type: ignore[no-any-return]  # nosec B615
             kind, data_files=[str(path) for path in paths], split="train", **options
@@ -144,6 +148,39 @@ def _tables(paths: Sequence[Path]) -> Sequence[Record]:
         raise UsageError(f"{paths[0]} must be a readable table, got: {str(cause).splitlines()[0]}") from error
     finally:
         datasets.utils.logging.set_verbosity(verbosity)
+
+
+def _check_table(path: Path) -> None:
+    """Raise UsageError for what Arrow takes too far: values nested so deeply that it crashes, or too many columns."""
+    suffix = path.suffix.lower()
+    if suffix in (".json", ".jsonl") and _depth_of_json(path) > MAX_NESTED:
+        raise UsageError(f"{path} must have at most {MAX_NESTED} values within one another, got more: flatten it.")
+    if suffix in (".csv", ".tsv"):
+        with path.open("rb") as file:
+            columns = 1 + file.readline(MAX_PAGE).count(b"\t" if suffix == ".tsv" else b",")
+        if columns > MAX_COLUMNS:
+            raise UsageError(f"{path} must have at most {MAX_COLUMNS:,} columns, got {columns:,}: leave out some.")
+
+
+_STEPS = np.zeros(256, np.int8)  # what a byte of JSON outside of strings adds to the depth
+_STEPS[[ord("["), ord("{")]], _STEPS[[ord("]"), ord("}")]] = 1, -1
+
+
+def _depth_of_json(path: Path) -> int:
+    """The greatest number of arrays and objects within one another, without parsing them."""
+    depth = deepest = in_string = 0
+    with path.open("rb") as file:
+        while block := file.read(4 * 1024 * 1024):
+            if (len(block) - len(block.rstrip(b"\\"))) % 2:
+                block += file.read(1)  # the character that is escaped
+            marks = np.frombuffer(block.replace(b"\\\\", b"").replace(b'\\"', b""), np.uint8)
+            if len(marks) == 0:
+                continue
+            strings = (np.cumsum(marks == ord('"')) + in_string) % 2
+            depths = depth + np.cumsum(np.where(strings, 0, _STEPS[marks]), dtype=np.int64)
+            deepest = max(deepest, int(depths.max()))
+            depth, in_string = int(depths[-1]), int(strings[-1])
+    return deepest
 
 
 def _not_utf8(paths: Sequence[Path]) -> Path:

@@ -1,6 +1,8 @@
 """Records from tables and public corpora, and the sentences that refuse files of another form."""
 
+import gzip
 import json
+import zipfile
 from pathlib import Path
 
 import datasets
@@ -129,3 +131,50 @@ def test_a_public_corpus_as_it_is_published(name: str) -> None:
     assert len(records) == COUNTS[name]
     assert all(records[0].keys() == record.keys() for record in records)
     assert all(value not in ("", None) for value in records[0].values())
+
+
+# --- tables and corpora made to take the machine ------------------------------------------------------------------------
+
+
+def nested(depth: int) -> str:
+    """A record with values within one another, and strings that look as if they were more of them."""
+    decoy = json.dumps("[{" * 200 + '\\"[' * 200)
+    return f'{{"text": {decoy}, "a": {"[" * (depth - 1)}1{"]" * (depth - 1)}}}\n'
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+def test_values_within_one_another_are_limited_before_arrow_crashes(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    path.write_text(nested(50) * 3)
+    assert len(read([path], ["text"])) == 3
+    path.write_text(nested(1) + nested(51))
+    with pytest.raises(UsageError, match="must have at most 50 values within one another"):
+        read([path], ["text"])
+
+
+@pytest.mark.parametrize(("ending", "mark"), [("csv", ","), ("tsv", "\t")])
+def test_the_columns_of_a_table_are_limited(tmp_path: Path, ending: str, mark: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    path.write_text("text" + f"{mark}c" * 10_000 + "\n")
+    with pytest.raises(UsageError, match="must have at most 10,000 columns, got 10,001"):
+        read([path], ["text"])
+
+
+@pytest.mark.parametrize("ending", ["gz", "zip"])
+def test_a_corpus_that_unpacks_to_far_too_much_is_refused(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, text = tmp_path / f"a.tsv.{ending}", "one\ttwo\n" * 1000
+    if ending == "gz":
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.txt", text)
+    names = ["tatoeba", "labelled_folders"] if ending == "zip" else ["tatoeba"]
+    columns = {"tatoeba": "source", "labelled_folders": "text"}
+    for name in names:
+        monkeypatch.setattr("memspan.data.corpora.MAX_ARCHIVE", len(text))
+        assert len(read([path], [columns[name]], name)) > 0
+        monkeypatch.setattr("memspan.data.corpora.MAX_ARCHIVE", len(text) - 1)
+        with pytest.raises(UsageError, match="unpacks to more than the 7,999 bytes"):
+            read([path], [columns[name]], name)
