@@ -316,6 +316,7 @@ SHARDS: list[tuple[str, Attack]] = [
     ("a character below zero", number("passages", (0, CHARACTER), -1)),
     ("a character at the end of the numbers", number("passages", (1, CHARACTER_END), 2**63 - 1)),
     ("characters that do not ascend", number("passages", (1, CHARACTER), 0)),
+    ("passages that overlap in their source", shard(lambda arrays: overlapping(arrays))),
     ("more characters than the text has", shard(lambda arrays: shifted(arrays, 1000))),
     ("more characters than the source has", shard(lambda arrays: shifted(arrays, 1))),
     ("a token beyond the end", number("passages", (0, TOKEN_END), 2**62)),
@@ -407,7 +408,12 @@ def cut_character(arrays: dict[str, np.ndarray]) -> None:
     """The first passage ends after one byte, which is half of a letter; all counts fit."""
     table = arrays["passages"]
     table[0, BYTE_END] = table[1, BYTE] = 1
-    table[0, CHARACTER_END] = table[1, CHARACTER] = 0
+    table[0, CHARACTER_END] = table[1, CHARACTER] = 1
+
+
+def overlapping(arrays: dict[str, np.ndarray]) -> None:
+    """The second passage begins one character before the first one ends; all counts fit."""
+    arrays["passages"][1, [CHARACTER, CHARACTER_END]] -= 1
 
 
 def shifted(arrays: dict[str, np.ndarray], by: int) -> None:
