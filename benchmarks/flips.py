@@ -167,7 +167,9 @@ def damage(prepared: Prepared, kind: str, rng: random.Random) -> tuple[Path, str
     """Damages a file of this kind in place; returns its path and what was done."""
     path = prepared.here / rng.choice(prepared.kinds[kind])
     content, status = path.read_bytes(), path.stat()
-    if content and rng.random() < 1 / 16:
+    if (
+        content and path.name != "unfinished" and rng.random() < 1 / 16
+    ):  # removing that mark is how a memory is finished
         path.unlink()
         return path, "removed"
     others = [other for other in prepared.others[kind] if other != content]
