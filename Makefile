@@ -1,9 +1,9 @@
 # make demo       on a fresh machine: the environment, the embedded model, a long document, questions and answers
 # make test       on a fresh machine: the environment and all fast tests, on two cores
-# make lint types docs-check site    what CI checks beside the tests; `make docs` renews what is generated
+# make lint types audit docs-check site    what CI checks beside the tests; `make docs` renews what is generated
 # make wheel      the wheel outside the repository, with the newest and with the lowest version of every dependency: read,
 #                 search, ask, train, predict
-# make slow       tests that take minutes;  make mutations: faults in the source, each of which a test must find
+# make slow       tests that take minutes, and five of fuzzing;  make mutations: faults that a test must find
 # make matrix     the fast tests with the lowest and with the newest declared version of every dependency, each in its own
 #                 environment under build/matrix, where a library's warning is no failure; TORCH=2.11.0 takes another torch
 # make bench      the benchmarks of the README that need no data set but those in MEMSPAN_DATA
@@ -12,13 +12,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BUILD ?= build
 PIP = -m pip install --quiet --disable-pip-version-check
-EXTRAS = train,tasks,tune,explain
+EXTRAS = train,tasks,tune,explain,html
 MATRIX ?= lowest newest
 TORCH ?= $(patsubst torch==%,%,$(filter torch==%,$(file < constraints.txt)))
 FAST = -m pytest -m "not slow" -q -n 2 --dist worksteal
 GENERATED = README.md README.zh-CN.md docs/benchmarks.md docs/cli.md docs/cookbook.md docs/mechanisms.md docs/tasks.md
 
-.PHONY: demo test slow lint types docs docs-check site wheel matrix mutations bench clean
+.PHONY: demo test slow lint types audit docs docs-check site wheel matrix mutations bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -47,6 +47,9 @@ lint: $(VENV)/.installed
 
 types: $(VENV)/.installed
 	$(BIN)/mypy
+
+audit: $(VENV)/.installed
+	$(BIN)/bandit --quiet --recursive memspan --configfile pyproject.toml
 
 docs: $(VENV)/.installed
 	$(BIN)/cog -r $(GENERATED)
@@ -88,7 +91,12 @@ bench: $(VENV)/.installed
 	for name in parity reading flat_memory needles decoding; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 	$(BIN)/python -m benchmarks.recall --answers
 	$(BIN)/python -m benchmarks.recall --data cmrc
-	$(BIN)/python -m benchmarks.durability --kills 200
+	$(BIN)/python -m benchmarks.durability --kills 500
+	$(BIN)/python -m benchmarks.killed_training --kills 60
+	$(BIN)/python -m benchmarks.flips --flips 1000 --save
+	$(BIN)/python -m benchmarks.threads --minutes 10
+	$(BIN)/python -m benchmarks.bookkeeping --save
+	$(BIN)/python -m benchmarks.injections
 
 clean:
 	rm -rf $(BUILD) .pytest_cache .mypy_cache .ruff_cache

@@ -21,6 +21,7 @@ import memspan
 from memspan.cli import run as run_command
 from memspan.models.folders import write_checksums
 from memspan.pretrained import hub
+from memspan.pretrained.identity import gguf_identity
 from memspan.training.config import TrainConfig
 from tests.paths import ROOT
 from tests.tiny import logbook
@@ -105,7 +106,8 @@ def stand_in(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         shutil.copytree(tiny_model, folder)
         (folder / "memspan.json").write_text(json.dumps({"name": hub.DEFAULT, "gguf_sha256": embedded.gguf_sha256}))
         write_checksums(folder)
-        memspan.load_model(str(tiny_model)).heads.save(folder / "heads.json")
+        heads = memspan.load_model(str(tiny_model)).heads
+        heads.save(folder / "heads.json", gguf_identity(embedded.gguf_sha256))
         yield cache
 
 

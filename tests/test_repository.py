@@ -80,12 +80,13 @@ def test_pins_are_within_the_declared_ranges() -> None:
         assert CORE[name].specifier.contains(pins()[name]), name
 
 
-def test_the_matrix_has_both_ends_of_the_range() -> None:
-    line = next(line for line in (ROOT / "Makefile").read_text("utf-8").splitlines() if line.startswith("MATRIX ?="))
-    lowest, highest = map(Version, line.split("=")[1].split())
-    bounds = {bound.operator: Version(bound.version) for bound in CORE["transformers"].specifier}
-    assert (lowest.major, lowest.minor) == (bounds[">="].major, bounds[">="].minor)
-    assert (highest.major, highest.minor + 1) == (bounds["<"].major, bounds["<"].minor)
+def test_the_lowest_versions_of_the_matrix_are_the_declared_ones() -> None:
+    script = [sys.executable, str(ROOT / ".ci" / "lowest"), "9.9"]
+    lines = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
+    lowest = {canonicalize_name(name): Version(version) for name, version in (line.split("==") for line in lines)}
+    assert lowest.pop("torch") == Version("9.9")
+    for name, requirement in CORE.items() - {("torch", CORE["torch"])}:
+        assert Version(next(bound.version for bound in requirement.specifier if bound.operator == ">=")) == lowest[name]
 
 
 def test_no_file_names_a_folder_of_one_machine() -> None:

@@ -97,8 +97,13 @@ class Chat:
         last = next(latest_exchanges(self.memory), None)
         if last is None:
             raise UsageError("There is no exchange to forget yet.")
-        self.memory.forget(last.source)
+        self.forget(last.source)
         return last
+
+    def forget(self, pattern: str) -> list[str]:
+        """Forget sources of the memory for good, as `Memory.forget` does, and whatever the last turn kept of them."""
+        self.recalled, self._prefix = (), None
+        return self.memory.forget(pattern)
 
     def prompt_ids(self, text: str) -> list[int]:
         """The ids of the prompt for a message: system message, recent exchanges, retrieved passages and the message.

@@ -123,7 +123,7 @@ def _run_chat_command(line: str, conversation: "Chat") -> str:
         case "recalled":
             print_passages(conversation.recalled)
         case "forget" if argument:
-            print_line(f"Forgot {', '.join(memory.forget(argument))}.")
+            print_line(f"Forgot {', '.join(conversation.forget(argument))}.")
         case "forget":
             print_line(f"Forgot {conversation.forget_last().source}.")
         case "save" if argument:

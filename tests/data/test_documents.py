@@ -245,13 +245,15 @@ def test_folders_may_nest_deeper_than_python(tmp_path: Path, monkeypatch: pytest
         os.chdir("d")
     Path("a.txt").write_text("words")
     os.chdir(tmp_path)
-    (document,) = open_documents(["d"])
-    assert "".join(document.chunks()) == "words"
-    os.chdir(Path("d", *"d" * (depth - 1)))  # shutil.rmtree, with which pytest tidies up, nests too
-    os.remove("a.txt")
-    for _ in range(depth):
-        os.chdir("..")
-        os.rmdir("d")
+    try:
+        (document,) = open_documents(["d"])
+        assert "".join(document.chunks()) == "words"
+    finally:  # shutil.rmtree, with which pytest tidies up, nests too
+        os.chdir(tmp_path.joinpath(*"d" * depth))
+        os.remove("a.txt")
+        for _ in range(depth):
+            os.chdir("..")
+            os.rmdir("d")
 
 
 def test_a_folder_of_many_files_is_read_in_order(tmp_path: Path) -> None:

@@ -55,16 +55,16 @@ class RetrievalHeads:
         if fault is not None:
             raise UsageError(f"The retrieval heads must {fault}, got {self}.")
 
-    def save(self, path: Path, model: str) -> None:
-        """Writes a JSON file for the model with this identity, in one step."""
+    def save(self, path: Path, model: str | None = None) -> None:
+        """Writes a JSON file, in one step: for the model with this identity, or for any that its owner loads it with."""
         record = {**asdict(self), "model": model}
         scratch = path.with_suffix(".new")
         scratch.write_text(json.dumps({**record, "sha256": _checksum(record)}, indent=2), "utf-8")
         scratch.replace(path)
 
     @classmethod
-    def load(cls, path: Path, model: str) -> "RetrievalHeads | None":
-        """What `save` wrote; None if there is no such file, or it belongs to another model.
+    def load(cls, path: Path, model: str | None = None) -> "RetrievalHeads | None":
+        """What `save` wrote; None if there is no such file, or it belongs to another model than `model`, if that is given.
 
         A file of an older version has no model and no checksum. Raises MemspanError for any other file.
         """
@@ -76,7 +76,7 @@ class RetrievalHeads:
                     raise ValueError("its fields are not those of a calibration")
                 if record.pop("sha256") != _checksum(record):
                     raise ValueError("its checksum does not match")
-                if record.pop("model") != model:
+                if record.pop("model") != model and model is not None:
                     return None
             numbers = [number for head in record["heads"] for number in head]
             if not all(type(number) is int for number in numbers):

@@ -118,6 +118,16 @@ def test_the_main_text_of_a_page_is_another_source(tmp_path: Path, monkeypatch: 
     assert names == [f"{tmp_path}/a.html#main-text", f"{tmp_path}/b.html#main-text", f"{tmp_path}/c.txt"]
 
 
+def test_trafilatura_finds_the_main_text(tmp_path: Path) -> None:
+    pytest.importorskip("trafilatura")
+    body = "".join(f"<p>The keeper wrote line {line} of the logbook in the tower that night.</p>" for line in range(9))
+    page = f"<body><div class='menu'><a href='/'>Home</a></div><article><h1>Log</h1>{body}</article></body>"
+    (document,) = open_documents([written(tmp_path / "a.html", page)], main_text=True)
+    text = "".join(document.chunks())
+    assert "line 8 of the logbook" in text
+    assert "Home" not in text
+
+
 def test_without_the_extractor_its_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trafilatura", None)
     with pytest.raises(UsageError, match=re.escape("pip install 'memspan[html]'")):

@@ -69,7 +69,7 @@ def test_the_record_holds_no_arguments(text: str, monkeypatch: pytest.MonkeyPatc
     for program in ("/usr/bin/memspan", "/lib/memspan/__main__.py"):
         monkeypatch.setattr(sys, "argv", [program, *text.split()])
         assert Holder.of_this_process().command == f"memspan {text.split()[0]}"
-    monkeypatch.setattr(sys, "argv", ["/home/me/study.py", "private"])
+    monkeypatch.setattr(sys, "argv", ["/mnt/study.py", "private"])
     assert Holder.of_this_process().command == "study"
 
 
@@ -89,6 +89,7 @@ RECORD = {"process": os.getpid(), "host": socket.gethostname(), "command": "mems
         ("[" * 2000, False),
         ("\0" * 5000, False),
     ],
+    ids=["alive", "dead", "elsewhere", "no number", "huge number", "no time", "empty", "nested", "zeros"],
 )
 def test_a_record_counts_only_while_its_process_lives(path: Path, content: str, named: bool) -> None:
     with Folder(path).lock():
