@@ -52,9 +52,8 @@ class _State:
 class Memory(Contents):
     """Text with its provenance, token ids, and the keys of the model's retrieval heads.
 
-    A new memory lives in RAM. `save` binds it to a folder; from then on every change is on disk when the call that
-    makes it returns. Several processes may use one folder: their changes follow one another, and an object sees those
-    of other processes when it makes one itself, or on `refresh`.
+    A new memory lives in RAM. `save` binds it to a folder; from then on every change is on disk when its call returns.
+    Several processes may use one folder: an object sees their changes when it makes one itself, or on `refresh`.
 
     Every method that changes the memory either succeeds as a whole, or raises and leaves the memory as it was.
 

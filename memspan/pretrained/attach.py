@@ -26,9 +26,9 @@ def attached(
     back with the next segment. Outside, the model is what it was, to the bit. The memory assigns positions itself:
     `position_ids` are ignored.
 
-    Inside, the model belongs to the thread that entered the `with`: other threads may do nothing with it, neither call it
-    nor attach to it, nor be in the middle of a call when the `with` is entered. Their calls raise UsageError. A thread that
-    generates in the background, as for a `TextIteratorStreamer`, enters the `with` itself.
+    Inside, the model belongs to the thread that entered the `with`, and to threads that are started inside it, for a
+    `TextIteratorStreamer` for example. Threads that were running before may do nothing with it, neither call it nor attach
+    to it, nor be in the middle of a call when the `with` is entered: their calls raise UsageError.
 
     A model of a family that is not in `FAMILIES` first has to pass the parity self-test.
 

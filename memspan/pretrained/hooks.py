@@ -108,13 +108,14 @@ class Attachment:
         self._rotary: IdentityRotary | None = None
         self._replaced: WeakSet[Any] = WeakSet()
         self._handles: list[Any] = []
-        self._thread: int | None = None  # the only one that may call the model
+        self._others: WeakSet[threading.Thread] = WeakSet()  # those that may not call the model
+        self._switching: int | None = None  # the thread that attaches or detaches now: no other may call the model
 
     def attach(self, *, to_this_thread: bool = False) -> None:
         """Put the hooks on the model.
 
         Args:
-            to_this_thread: refuse calls of the model from other threads.
+            to_this_thread: refuse calls of the model from the other threads that are running now.
 
         Raises:
             UnsupportedModel: the model's attention does not fit; the model is then left as it was.
@@ -123,7 +124,9 @@ class Attachment:
         with _SWITCH:
             self._refuse_second()
             self._attention_before = self.causal_lm.config._attn_implementation
-            self._thread = threading.get_ident() if to_this_thread else None
+            self._switching = threading.get_ident()
+            if to_this_thread:
+                self._others.update(set(threading.enumerate()) - {threading.current_thread()})
             # The hooks come first and go last: in between, they refuse the calls of other threads.
             self._handles = [
                 self.base.register_forward_pre_hook(self._before_forward, with_kwargs=True),
@@ -139,10 +142,12 @@ class Attachment:
             if hasattr(self.base, "rotary_emb"):
                 self._rotary = IdentityRotary(self.base.rotary_emb, trained_positions(self.config))
                 self.base.rotary_emb = self._rotary
+            self._switching = None
 
     def detach(self) -> None:
         """Remove everything that `attach` put on the model."""
         with _SWITCH:
+            self._switching = threading.get_ident()
             if self._rotary is not None:
                 self.base.rotary_emb = self._rotary.real
                 self._rotary = None
@@ -167,11 +172,12 @@ class Attachment:
 
         The copies of `DataParallel` run in threads of their own, as does what activation checkpointing computes again.
         """
-        is_other = self._thread is not None and threading.get_ident() != self._thread
+        amid_switch = self._switching is not None and self._switching != threading.get_ident()
+        is_other = amid_switch or threading.current_thread() in self._others
         if is_other and module is self.base and torch._C._current_graph_task_id() == -1:
             raise UsageError(
-                "A memory is attached to this model by another thread: until that leaves its `with`, no other thread may "
-                "use the model. Take turns, or load the model once for each thread."
+                "A memory is attached to this model by another thread: until that leaves its `with`, only threads that were "
+                "started inside it may use the model. Take turns, or load the model once for each thread."
             )
 
     def rotation(self, module: nn.Module, layer: int, step: ForwardStep) -> Rotate | None:

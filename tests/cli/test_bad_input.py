@@ -199,7 +199,7 @@ def says(content: bytes) -> Callable[[Path], None]:
 
 DAMAGE = [
     ("classification", "model.safetensors", cut, "cannot be read"),
-    ("classification", "model.safetensors", Path.unlink, "cannot be read"),
+    ("classification", "model.safetensors", Path.unlink, "holds no model.safetensors"),
     ("classification", "config.json", cut, "is damaged"),
     ("classification", "config.json", says(b'{"model": "dream"}'), "got 'dream'"),
     ("classification", "config.yaml", says(b"task: [x"), "not valid YAML"),

@@ -131,6 +131,8 @@ def test_on_a_terminal_bars_move_within_the_batches_of_a_slow_model(
         update(bars, task, state)
         now = bars.tasks[task]
         shown.append((now.description, int(now.completed), now.fields["speed"], now.fields["left"]))
+        is_reading = now.completed > 0 and (now.total is None or now.completed < now.total)
+        assert not is_reading or "left" in now.fields["left"], shown
 
     monkeypatch.setattr(encoder, "REPORT_SECONDS", 0.0)
     monkeypatch.setattr(reading_progress, "_update", recording)
@@ -141,6 +143,5 @@ def test_on_a_terminal_bars_move_within_the_batches_of_a_slow_model(
     first = [state for state in shown if state[0] == "a.txt"]
     assert len({completed for _, completed, _, _ in first}) > 4  # layers, and two segments
     assert all(speed.endswith("tokens/s") for _, completed, speed, _ in shown if completed > 0)
-    assert all("left" in left for _, completed, _, left in shown if completed > 0), shown
     whole = [completed for description, completed, *_ in shown if description.startswith("document")]
     assert whole == sorted(whole)
