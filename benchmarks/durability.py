@@ -142,6 +142,8 @@ def fork_of(path: Path, number: int) -> Path:
 
 def change_until_killed(folder: str, log: str, operation: str, first: str) -> None:
     """What the child does: one change after the other, each acknowledged when the call has returned."""
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, signal.SIG_DFL)  # `nohup` has them ignored
     memory = Memory.open(folder, FINGERPRINT)
     with Path(log).open("a", buffering=1) as acknowledgements:
         number = int(first)
