@@ -57,7 +57,7 @@ def headline(language: str = "en") -> str:
             f"Writing speed with a memory of {newest('decoding')['memory tokens']:,} tokens, relative to an almost empty memory",
             f"{decoding['memory of 128k tokens over an almost empty one']:.2f} times",
         ),
-        ("Acknowledged changes lost in kill -9 during writing", f"{durability['lost']} in {durability['kills']} kills"),
+        ("Acknowledged changes lost when the writer was killed", f"{durability['lost']} in {durability['kills']} kills"),
     ]
     if language == "en":
         return markdown(("quantity", "measured"), english)
@@ -69,7 +69,7 @@ def headline(language: str = "en") -> str:
         "阅读速度（两个 CPU 核）",
         "阅读时主机内存的增长",
         f"记忆有 {newest('decoding')['memory tokens']:,} 个 token 时的生成速度，相对于几乎为空的记忆",
-        "写入过程中 kill -9：已确认却丢失的改动",
+        "写入过程中被强行终止：已确认却丢失的改动",
     ]
     values = [
         shares["squad"],
@@ -163,8 +163,57 @@ def durability() -> str:
         "lost": "acknowledged changes lost",
         "wrong": "memories with content that was never written",
         "unreadable": "memories that could not be opened",
+        "not_forgotten": "forgotten texts still in a file after the same call again",
+        "forks_broken": "forks that were not whole",
     }
     return markdown(("quantity", "count"), [(label, f"{found[key]:,}") for key, label in labels.items()])
+
+
+def killed_training() -> str:
+    """What became of runs that were killed and resumed."""
+    found = newest("killed-training")
+    rows = [
+        ("kills (SIGKILL, SIGTERM, SIGHUP)", f"{found['kills']}"),
+        ("runs with the weights of the undisturbed one, bit for bit", f"{found['equal']} of {found['runs']}"),
+        ("reads of `best` and `last` while they were written, without a failure", f"{found['read while it ran']:,}"),
+        ("folders left behind", f"{found['folders left behind at the end']}"),
+    ]
+    return markdown(("quantity", "count"), rows)
+
+
+def flips() -> str:
+    """What a damage to a stored file came to, by kind of folder."""
+    columns = ("damages", "refused", "warned", "equal", "SILENT", "UNTYPED", "SLOW")
+    sums: dict[str, list[int]] = {}
+    for row in newest("flips")["kinds"]:
+        totals = sums.setdefault(row["of"], [0] * len(columns))
+        sums[row["of"]] = [total + row[column] for total, column in zip(totals, columns, strict=True)]
+    sums["all"] = [sum(column) for column in zip(*sums.values(), strict=True)]
+    heads = ("folder", "damages", "refused", "warned", "equal result", "silent difference", "untyped error", "above 10 s")
+    return markdown(heads, [(name, *map(str, totals)) for name, totals in sums.items()])
+
+
+def threads() -> str:
+    """What threads saw that searched, wrote and forgot at once."""
+    found = newest("threads")
+    return markdown(
+        ("quantity", "count"), [(name, f"{value:,}") for name, value in found.items() if isinstance(value, int | float)]
+    )
+
+
+def bookkeeping() -> str:
+    """Processor time of an operation at the beginning and at the end."""
+    rows = [
+        (row["operation"], f"{row['count']:,}", *(f"{row[key]:.3g}" for key in ("first ms, median", "last ms, median", "ratio, median")))
+        for row in newest("bookkeeping")["operations"]
+    ]
+    return markdown(("operation", "count", "first tenth, ms", "last tenth, ms", "ratio"), rows)
+
+
+def injections() -> str:
+    """Orders planted in documents: how many are obeyed, and how many questions are still answered."""
+    rows = [(row["prompt"], f"{row['obeys']:.2f}", f"{row['right']:.2f}") for row in newest("injections")["prompts"]]
+    return markdown(("prompt", "answers that obey", "right answers"), rows)
 
 
 def mechanisms() -> str:
