@@ -57,7 +57,10 @@ def headline(language: str = "en") -> str:
             f"Writing speed with a memory of {newest('decoding')['memory tokens']:,} tokens, relative to an almost empty memory",
             f"{decoding['memory of 128k tokens over an almost empty one']:.2f} times",
         ),
-        ("Acknowledged changes lost when the writer was killed", f"{durability['lost']} in {durability['kills']} kills"),
+        (
+            "Acknowledged changes lost when the writer was killed",
+            f"{durability['lost']} in {durability['kills']} kills",
+        ),
     ]
     if language == "en":
         return markdown(("quantity", "measured"), english)
@@ -186,10 +189,21 @@ def flips() -> str:
     columns = ("damages", "refused", "warned", "equal", "SILENT", "UNTYPED", "SLOW")
     sums: dict[str, list[int]] = {}
     for row in newest("flips")["kinds"]:
+        if row["of"] == "all":
+            continue
         totals = sums.setdefault(row["of"], [0] * len(columns))
         sums[row["of"]] = [total + row[column] for total, column in zip(totals, columns, strict=True)]
     sums["all"] = [sum(column) for column in zip(*sums.values(), strict=True)]
-    heads = ("folder", "damages", "refused", "warned", "equal result", "silent difference", "untyped error", "above 10 s")
+    heads = (
+        "folder",
+        "damages",
+        "refused",
+        "warned",
+        "equal result",
+        "silent difference",
+        "untyped error",
+        "above 10 s",
+    )
     return markdown(heads, [(name, *map(str, totals)) for name, totals in sums.items()])
 
 
@@ -204,7 +218,11 @@ def threads() -> str:
 def bookkeeping() -> str:
     """Processor time of an operation at the beginning and at the end."""
     rows = [
-        (row["operation"], f"{row['count']:,}", *(f"{row[key]:.3g}" for key in ("first ms, median", "last ms, median", "ratio, median")))
+        (
+            row["operation"],
+            f"{row['count']:,}",
+            *(f"{row[key]:.3g}" for key in ("first ms, median", "last ms, median", "ratio, median")),
+        )
         for row in newest("bookkeeping")["operations"]
     ]
     return markdown(("operation", "count", "first tenth, ms", "last tenth, ms", "ratio"), rows)
