@@ -134,6 +134,10 @@ def converted(name: str, value: Any, hint: Any) -> Any:
         if isinstance(value, Sequence) and not isinstance(value, str):
             return [converted(name, item, get_args(kind)[0]) for item in value]
     elif isinstance(value, plain):
+        if value == "" and type(None) in options:
+            raise UsageError(f"{name} must have at least one character, or be left out, got an empty text.")
+        if isinstance(value, str) and "\0" in value:
+            raise UsageError(f"{name} must be a text without NUL characters, got {shown(value)}.")
         return value
     raise UsageError(f"{name} must be {_KINDS[plain]}, got {shown(value)}.")
 

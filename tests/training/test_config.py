@@ -77,6 +77,8 @@ def test_layers_in_short_and_spelled_out() -> None:
         ({"tracker": "pencil"}, "one of tensorboard, wandb, got 'pencil'"),
         ({"residual": "none"}, "residual must be prenorm or rezero"),
         ({"width": 63}, "must divide a width of 63"),
+        ({"init_from": ""}, "init_from must have at least one character"),
+        ({"init_from": "a\0b"}, "init_from must be a text without NUL"),
     ],
 )
 def test_what_cannot_be_is_refused(changes: dict[str, Any], sentence: str) -> None:
