@@ -1,6 +1,7 @@
 """What several rooms of the suite share."""
 
 import io
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,16 @@ from tests.tiny import save_tiny_model
 torch.set_num_threads(1)  # small tensors: more threads wait for each other longer than they work
 settings.register_profile("unhurried", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals() -> None:
+    """Signals do what they do for a user, also where `nohup` or a shell's background has them ignored."""
+    defaults = {"SIGHUP": signal.SIG_DFL, "SIGTERM": signal.SIG_DFL, "SIGINT": signal.default_int_handler}
+    for name, handler in defaults.items():
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
