@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from numbers import Real
 from types import NoneType
 
 from memspan.errors import UsageError, require_type
@@ -36,6 +37,8 @@ class Selection:
             )
         for name in ("pattern", "containing"):
             require_type(name, getattr(self, name), (str, NoneType), "a string")
+        for name in ("before", "after"):
+            require_type(name, getattr(self, name), (datetime, Real, NoneType), "a datetime or unix seconds")
         if self.containing == "":
             raise UsageError("The text that sources contain must not be empty.")
 

@@ -27,6 +27,7 @@ from memspan.pretrained.model_folder import (
 
 # Elements that a model may have beyond one for each byte of its weights: buffers such as masks, and tied tensors.
 SLACK = 2**24
+MOST_PACKED = 4  # numbers in a byte of quantised weights, of two bits each
 # Tensors of older checkpoints that transformers computes now, by the end of their names.
 _COMPUTED = (
     "rotary_emb.inv_freq",
@@ -90,7 +91,8 @@ def load_weights(auto: str, folder: Path, dtype: torch.dtype, trust_remote_code:
     check_counts(folder, fields, stored)
     loader = getattr(transformers, auto)
     if not trust_remote_code:
-        _check_size(folder, loader, config, stored)
+        packed = MOST_PACKED if fields.get("quantization_config") is not None else 1
+        _check_size(folder, loader, config, packed * stored.nbytes)
     with _refused(folder), quiet():
         model, info = loader.from_pretrained(folder, dtype=dtype, **options(trust_remote_code, weights=True))
     _check_names(folder, info, with_head=auto != "AutoModel")
@@ -144,17 +146,20 @@ def check_vocabulary(folder: Path, model: nn.Module, tokenizer: Any) -> None:
         )
 
 
-def _check_size(folder: Path, loader: Any, config: Any, stored: StoredWeights) -> None:
-    """Raises DamagedFolder for a model that is larger than its weights; it is built without memory for its tensors."""
+def _check_size(folder: Path, loader: Any, config: Any, capacity: int) -> None:
+    """Raises DamagedFolder for a model of more numbers than its weights hold, `capacity` at most.
+
+    It is built without memory for its tensors.
+    """
     from transformers.initialization import no_init_weights
 
     with _refused(folder), quiet(), no_init_weights(), torch.device("meta"):
         model = loader.from_config(config, trust_remote_code=False)
     elements = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
-    if elements > stored.nbytes + SLACK:
+    if elements > capacity + SLACK:
         raise DamagedFolder(
             f"{folder / CONFIG} does not belong to the weights beside it: it describes a model of {elements:,} numbers, but "
-            f"the weights have {stored.nbytes:,} bytes. Copy or download the model again."
+            f"the weights hold at most {capacity:,}. Copy or download the model again."
         )
 
 

@@ -207,6 +207,12 @@ def test_shared_files_are_those_that_a_fork_has(quick_path: Path) -> None:
     assert memory.shared_files(["a", "b"]) == 0
 
 
+@pytest.mark.parametrize("name", ["before", "after"])
+def test_a_time_is_no_text(name: str) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` must be a datetime or unix seconds, got str"):
+        Memory(FINGERPRINT).matching(**{name: "30d"})  # type: ignore[arg-type]
+
+
 DAY = 86_400.0
 
 

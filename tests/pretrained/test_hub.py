@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import memspan
 from memspan.errors import DamagedFolder, MemspanError, UsageError
 from memspan.memory.index.calibration import RetrievalHeads
-from memspan.pretrained import hub
+from memspan.pretrained import hub, loading
 from tests.pretrained.hostile import code_of_tokenizer
 from tests.pretrained.test_identity import hashed
 
@@ -195,6 +195,27 @@ def test_calibrated_heads_are_checked_too(tiny_gguf: Path, cache: Path, monkeypa
     path.write_text(path.read_text("utf-8").replace("2", "3"), "utf-8")
     with pytest.raises(DamagedFolder, match=r"heads\.json is damaged"):
         memspan.load_model(str(tiny_gguf), dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "sentence"),
+    [(None, "the weights hold at most"), ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes")],
+)
+def test_quantised_weights_hold_more_numbers_than_bytes(
+    quantisation: dict[str, object] | None,
+    sentence: str,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A folder with half as many bytes as numbers is refused, unless quantised: then its own package is what is missing."""
+    shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "quantization_config": quantisation}))
+    numbers = sum(weight.numel() for weight in AutoModelForCausalLM.from_pretrained(tiny_model).parameters())
+    monkeypatch.setattr(loading, "SLACK", int(-3.5 * numbers))  # of four bytes a number
+    with pytest.raises(MemspanError, match=sentence):
+        hub.load(str(tmp_path / "model"))
 
 
 def test_what_is_no_source_of_a_model(tmp_path: Path) -> None:
