@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -23,9 +22,9 @@ from memspan.errors import UnsupportedModel, UsageError, require_type, require_w
 from memspan.memory import Contents, Fingerprint, Memory, Passage
 from memspan.memory.index.calibration import RetrievalHeads, calibrate
 from memspan.memory.index.encoder import KeyEncoder
-from memspan.models.folders import write_checksums
 from memspan.models.generate import Sampling
 from memspan.pretrained import hub
+from memspan.pretrained.calibrations import file_of
 from memspan.pretrained.decoding import CompiledDecoder, Decoder
 from memspan.pretrained.heads import HeadReader
 from memspan.pretrained.identity import tokenizer_fingerprint, weights_sample
@@ -342,31 +341,18 @@ def load_model(
         raise UsageError("`tokenizer` belongs to a model that is passed in; a model loaded by name has its own.")
     name = path_argument("name", name)
     loaded = hub.load(name, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    path = _heads_file(loaded)
-    heads = None if recalibrate else _stored_heads(path, loaded)
+    heads = None if recalibrate else _stored_heads(loaded)
     if heads is None and not recalibrate and name in hub.EMBEDDED:
         heads = RetrievalHeads(*hub.EMBEDDED[name].heads)
     lm = LanguageModel(
         loaded.model, loaded.tokenizer, name=name, heads=heads, compiled=compiled, identity=loaded.identity
     )
     if heads is None:
-        with suppress(OSError):  # where nothing can be stored, they are calibrated each time
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lm.heads.save(path, loaded.identity)
-            if loaded.converted is not None:
-                write_checksums(loaded.converted)  # from now on the heads are checked with the model
+        lm.heads.store(loaded)
     return lm
 
 
-def _heads_file(loaded: hub.LoadedModel) -> Path:
-    """The file of a model's retrieval heads: beside a converted model, or in the cache, one for each dtype."""
-    if loaded.converted is not None:
-        return loaded.converted / "heads.json"
-    dtype = str(find_causal_lm(loaded.model).dtype).removeprefix("torch.")
-    return hub.cache_folder() / "heads" / f"{loaded.identity[:32]}-{dtype}.json"
-
-
-def _stored_heads(path: Path, loaded: hub.LoadedModel) -> RetrievalHeads | None:
+def _stored_heads(loaded: hub.LoadedModel) -> RetrievalHeads | None:
     """The heads of an earlier calibration. Older versions named the file by a sample of the weights."""
-    older = path.with_name(f"{weights_sample(loaded.model)[:32]}.json")
-    return RetrievalHeads.load(path, loaded.identity) or RetrievalHeads.load(older, loaded.identity)
+    older = file_of(loaded, RetrievalHeads.kind).with_name(f"{weights_sample(loaded.model)[:32]}.json")
+    return RetrievalHeads.stored(loaded) or RetrievalHeads.load(older, loaded.identity)

@@ -1,25 +1,22 @@
 """Calibration: the choice of a model's retrieval heads, measured once per model on an invented corpus."""
 
-import hashlib
-import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from dataclasses import fields as dataclass_fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from memspan.data.plain_text import plain_ids
-from memspan.errors import MemspanError, UsageError
+from memspan.errors import UsageError
 from memspan.memory.index.encoder import repeated_question, sink_of
 from memspan.memory.index.head_scores import HeadQuery, head_scores, quantise
 from memspan.memory.index.probe_corpus import haystack
 from memspan.memory.store.snapshot import Block
+from memspan.pretrained.calibrations import Calibration
 from memspan.pretrained.heads import Head, HeadReader
 
 PASSAGES, NEEDLES, SEED = 96, 36, 20
@@ -30,7 +27,7 @@ PER_SEGMENT = 4  # passages
 
 
 @dataclass(frozen=True)
-class RetrievalHeads:
+class RetrievalHeads(Calibration):
     """The chosen heads, best first, and their quality on the calibration corpus.
 
     Attributes:
@@ -38,6 +35,9 @@ class RetrievalHeads:
         reciprocal_rank: mean over the needles, of all heads together.
         first: share of needles ranked first, by all heads together.
     """
+
+    kind = "heads"
+    has_old_files = True
 
     heads: tuple[Head, ...]
     reciprocal_rank: float
@@ -55,44 +55,13 @@ class RetrievalHeads:
         if fault is not None:
             raise UsageError(f"The retrieval heads must {fault}, got {self}.")
 
-    def save(self, path: Path, model: str | None = None) -> None:
-        """Writes a JSON file, in one step: for the model with this identity, or for any that its owner loads it with."""
-        record = {**asdict(self), "model": model}
-        scratch = path.with_suffix(".new")
-        scratch.write_text(json.dumps({**record, "sha256": _checksum(record)}, indent=2), "utf-8")
-        scratch.replace(path)
-
     @classmethod
-    def load(cls, path: Path, model: str | None = None) -> "RetrievalHeads | None":
-        """What `save` wrote; None if there is no such file, or it belongs to another model than `model`, if that is given.
-
-        A file of an older version has no model and no checksum. Raises MemspanError for any other file.
-        """
-        try:
-            record = json.loads(path.read_text("utf-8"))
-            fields = {field.name for field in dataclass_fields(cls)}
-            if record.keys() != fields:
-                if record.keys() != {*fields, "model", "sha256"}:
-                    raise ValueError("its fields are not those of a calibration")
-                if record.pop("sha256") != _checksum(record):
-                    raise ValueError("its checksum does not match")
-                if record.pop("model") != model and model is not None:
-                    return None
-            numbers = [number for head in record["heads"] for number in head]
-            if not all(type(number) is int for number in numbers):
-                raise ValueError("a head must be two whole numbers")
-            heads = tuple((layer, head) for layer, head in record["heads"])
-            return cls(heads, float(record["reciprocal_rank"]), float(record["first"]))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise MemspanError(
-                f"{path} is damaged ({error}); delete it, and the heads are calibrated again."
-            ) from error
-
-
-def _checksum(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    def parse(cls, record: Mapping[str, Any]) -> Self:
+        """The heads of a file. Raises ValueError, TypeError or KeyError for anything else."""
+        if not all(type(number) is int for head in record["heads"] for number in head):
+            raise ValueError("a head must be two whole numbers")
+        heads = tuple((layer, head) for layer, head in record["heads"])
+        return cls(heads, float(record["reciprocal_rank"]), float(record["first"]))
 
 
 def calibrate(
