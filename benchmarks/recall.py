@@ -117,8 +117,8 @@ def answers(
     """Answers from memory beside answers of the oracle; greedy, at most 32 tokens, several at once to save time."""
     import torch
 
+    from memspan.assistant.prompt_choice import BUDGET, within_budget
     from memspan.assistant.prompts import Quotable, Quotation, question_message
-    from memspan.assistant.retriever import BUDGET, within_budget
 
     def generate(texts: Sequence[Sequence[Quotable]]) -> list[str]:
         prompts = [

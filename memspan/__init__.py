@@ -9,7 +9,8 @@ print(lm.ask(memory, "Where was the treasure buried?").text)
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memspan.assistant.language_model import Answer, LanguageModel, load_model
+    from memspan.assistant.answer import Answer
+    from memspan.assistant.language_model import LanguageModel, load_model
     from memspan.assistant.progress import ReadProgress
     from memspan.assistant.retriever import RetrievedPassage
     from memspan.memory import Memory, load_memory
@@ -30,7 +31,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "memspan.assistant.language_model": ("Answer", "LanguageModel", "load_model"),
+    "memspan.assistant.answer": ("Answer",),
+    "memspan.assistant.language_model": ("LanguageModel", "load_model"),
     "memspan.assistant.progress": ("ReadProgress",),
     "memspan.assistant.retriever": ("RetrievedPassage",),
     "memspan.models.generate": ("Sampling",),

@@ -4,15 +4,17 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from memspan.assistant.answerers.base import Answerer
+from memspan.assistant.answerers.local import LocalAnswerer
+from memspan.assistant.asking import UNKNOWN_WINDOW
 from memspan.assistant.language_model import LanguageModel
+from memspan.assistant.prompt_choice import BUDGET, within_budget
 from memspan.assistant.prompts import chat_message
-from memspan.assistant.retriever import BUDGET, RetrievedPassage, within_budget
-from memspan.assistant.streaming import StreamedText
-from memspan.data.plain_text import plain_ids
+from memspan.assistant.retriever import RetrievedPassage
+from memspan.data.plain_text import Message, plain_ids
 from memspan.errors import UsageError
 from memspan.memory import Contents, Memory
 from memspan.models.generate import Sampling
-from memspan.pretrained.decoding import Prefix
 
 KIND = "exchange"
 # Nats per token by which a passage must make the user's message likelier to be quoted. In ten turns with SmolLM2, passages
@@ -63,6 +65,7 @@ class Chat:
         system: str | None = None,
         sampling: Sampling | None = None,
         budget: int = BUDGET,
+        answerer: Answerer | None = None,
     ) -> None:
         """
         Args:
@@ -70,11 +73,12 @@ class Chat:
             system: a system message, with instructions for the model; not remembered.
             sampling: how replies are sampled, and their maximum length.
             budget: tokens of retrieved text in a prompt, at most.
+            answerer: what writes the replies; None for the model itself.
         """
         self.lm, self.memory, self.system, self.budget = lm, memory, system, budget
         self.sampling = Sampling() if sampling is None else sampling
         self.recalled: tuple[RetrievedPassage, ...] = ()
-        self._prefix: Prefix | None = None
+        self.answerer = answerer or LocalAnswerer(lm.tokenizer, lm.decoder, lm.name, keeps_prefix=True)
         self._lengths: dict[str, int] = {}  # tokens of an exchange, by source
 
     @property
@@ -90,7 +94,7 @@ class Chat:
         """
         if not text.strip():
             raise UsageError("There is nothing to answer in an empty message.")
-        return self._generate(text, self.prompt_ids(text))
+        return self._generate(text, self.messages(text))
 
     def forget_last(self) -> Exchange:
         """Forget the last exchange for good. Raises UsageError if there is none."""
@@ -102,17 +106,23 @@ class Chat:
 
     def forget(self, pattern: str) -> list[str]:
         """Forget sources of the memory for good, as `Memory.forget` does, and whatever the last turn kept of them."""
-        self.recalled, self._prefix = (), None
+        self.recalled = ()
+        if isinstance(self.answerer, LocalAnswerer):
+            self.answerer.forget_prefix()
         return self.memory.forget(pattern)
 
     def prompt_ids(self, text: str) -> list[int]:
-        """The ids of the prompt for a message: system message, recent exchanges, retrieved passages and the message.
+        """The ids of the messages for a message of the user, in the local model's tokenizer."""
+        return self.lm.prompt_ids(self.messages(text))
+
+    def messages(self, text: str) -> list[Message]:
+        """The prompt for a message: system message, recent exchanges, retrieved passages and the message.
 
         Raises UsageError if the message alone does not fit into the window.
         """
-        window = self.lm.decoder.window
+        window = UNKNOWN_WINDOW if self.answerer.window is None else self.answerer.window
         room = window - min(self.sampling.max_new_tokens, window // 2)
-        alone = len(self._ids([], text))
+        alone = self._count(self._messages([], text))
         if alone > room:
             raise UsageError(
                 f"The message must have at most {room} tokens to fit into the window, got {alone}: shorten it."
@@ -128,14 +138,14 @@ class Chat:
             if passage.gain is not None and passage.gain > MIN_GAIN and passage.tokens <= budget
         ]
         self.recalled = tuple(within_budget(relevant, budget))
-        ids = self._ids(recent, chat_message(text, self.recalled))
-        while len(ids) > room and (recent or self.recalled):  # lengths were estimates
+        messages = self._messages(recent, chat_message(text, self.recalled))
+        while self._count(messages) > room and (recent or self.recalled):  # lengths were estimates
             if recent:
                 recent = recent[1:]
             else:
                 self.recalled = self.recalled[:-1]
-            ids = self._ids(recent, chat_message(text, self.recalled))
-        return ids
+            messages = self._messages(recent, chat_message(text, self.recalled))
+        return messages
 
     def _most_recent(self, memory: Contents, room: int) -> list[Exchange]:
         """The last exchanges that fit into `room` tokens together, the oldest first."""
@@ -153,31 +163,27 @@ class Chat:
             self._lengths[exchange.source] = tokens + 2 * TEMPLATE_TOKENS
         return self._lengths[exchange.source]
 
-    def _ids(self, exchanges: Sequence[Exchange], text: str) -> list[int]:
-        messages = [] if self.system is None else [{"role": "system", "content": self.system}]
+    def _count(self, messages: list[Message]) -> int:
+        return len(self.lm.prompt_ids(messages))
+
+    def _messages(self, exchanges: Sequence[Exchange], text: str) -> list[Message]:
+        messages: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
         for exchange in exchanges:
             messages.append({"role": "user", "content": exchange.user})
             messages.append({"role": "assistant", "content": exchange.assistant})
-        return self.lm.prompt_ids([*messages, {"role": "user", "content": text}])
+        return [*messages, {"role": "user", "content": text}]
 
-    def _generate(self, text: str, ids: Sequence[int]) -> Generator[str, None, None]:
-        prefix, self._prefix = self._prefix, None  # decoding uses it up
-        reply = StreamedText(self.lm.tokenizer)
+    def _generate(self, text: str, messages: Sequence[Message]) -> Generator[str, None, None]:
+        reply = ""
         try:
-            decoding = self.lm.decoder.generate(ids, self.sampling, prefix)
-            while True:
-                try:
-                    reply.append(next(decoding))
-                except StopIteration as end:
-                    self._prefix = end.value
-                    break
-                if new := reply.take():
-                    yield new
+            for part in self.answerer.answer(messages, self.sampling):
+                reply += part
+                yield part
         except (GeneratorExit, KeyboardInterrupt):
-            if reply.shown:
-                self._remember(text, reply.shown)
+            if reply:
+                self._remember(text, reply)
             raise
-        self._remember(text, reply.text)
+        self._remember(text, reply)
 
     def _remember(self, user: str, assistant: str) -> None:
         exchange = Exchange(self._free_name(), user, assistant.strip())

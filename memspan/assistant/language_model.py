@@ -1,8 +1,6 @@
 """A language model with a memory longer than its window: read, search, ask."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from types import NoneType
@@ -10,14 +8,17 @@ from typing import Any
 
 from torch import nn
 
-from memspan.assistant import prompts
+from memspan.assistant import asking, prompts
+from memspan.assistant.answer import Answer
+from memspan.assistant.answerers.base import Answerer
+from memspan.assistant.answerers.local import LocalAnswerer
 from memspan.assistant.arguments import check_contents, check_memory, path_argument
+from memspan.assistant.asking import Question
 from memspan.assistant.progress import ReadProgress
 from memspan.assistant.reader import TextReader
-from memspan.assistant.retriever import BUDGET, RERANKED, RetrievedPassage, Retriever, within_budget
-from memspan.assistant.streaming import StreamedText
+from memspan.assistant.retriever import RERANKED, RetrievedPassage, Retriever
 from memspan.data.documents import Document
-from memspan.data.plain_text import plain_tokens
+from memspan.data.plain_text import Message
 from memspan.errors import UnsupportedModel, UsageError, require_type, require_whole
 from memspan.memory import Contents, Fingerprint, Memory, Passage
 from memspan.memory.index.calibration import RetrievalHeads, calibrate
@@ -32,29 +33,6 @@ from memspan.pretrained.self_test import check_parity
 from memspan.pretrained.support import find_causal_lm, why_unsupported
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An answer, the passages it rests on, and its cost.
-
-    Attributes:
-        passages: read in the prompt, best first.
-        memory_tokens: tokens of the whole memory.
-        seconds: of "recall", the search, and of "answer", the generation.
-    """
-
-    text: str
-    passages: tuple[RetrievedPassage, ...]
-    memory_tokens: int
-    prompt_tokens: int
-    answer_tokens: int
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values: answer, passages, memory_tokens, prompt_tokens, answer_tokens, seconds."""
-        record = asdict(self)
-        return {"answer": record.pop("text"), **record}
-
-
 class LanguageModel:
     """A causal LM with its tokenizer and retrieval heads. The model passed in is used as it is and never changed.
 
@@ -64,6 +42,7 @@ class LanguageModel:
         reader: appends texts to memories.
         retriever: searches memories.
         decoder: generates token by token.
+        answerer: the decoder as an answerer.
         fingerprint: of the memories made with this model.
     """
 
@@ -116,6 +95,7 @@ class LanguageModel:
             name=name,
         )
         self.decoder: Decoder = (CompiledDecoder if compiled else Decoder)(self.causal_lm, self._stop_tokens())
+        self.answerer = LocalAnswerer(tokenizer, self.decoder, name)
         self.reader = TextReader(self.encoder, self.fingerprint)
         self.retriever = Retriever(self.causal_lm, tokenizer, self.encoder, self.fingerprint, self.decoder.window)
 
@@ -208,6 +188,7 @@ class LanguageModel:
         budget: int | None = None,
         rerank: int = RERANKED,
         sampling: Sampling | None = None,
+        answerer: Answerer | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
         """Searches for the passages that bear on the question, reads them in the prompt, and answers.
@@ -216,6 +197,7 @@ class LanguageModel:
             budget: tokens of retrieved text at most; the best passage is read in any case, as far as the window holds it.
                 None takes 640, or as many as fit into the window.
             rerank: as in `search`.
+            answerer: what writes the answer; None for the model itself.
             on_text: called with the new text of the answer while it is generated.
 
         Raises:
@@ -227,74 +209,25 @@ class LanguageModel:
             require_whole("budget", budget, least=0)
         require_whole("rerank", rerank, least=0)
         require_type("sampling", sampling, (Sampling, NoneType), "a Sampling")
+        require_type("answerer", answerer, (Answerer, NoneType), "an Answerer")
         require_type("on_text", on_text, (Callable, NoneType), "a function of a text")  # type: ignore[arg-type]
         if len(view) == 0:
             raise UsageError("This memory is empty; read something into it first.")
-        sampling = Sampling() if sampling is None else sampling
-        begun = time.perf_counter()
-        self.retriever.check_length(question)
-        room = self.decoder.window - min(sampling.max_new_tokens, self.decoder.window // 2)
-        budget = self._budget(question, room, budget)
-        found = within_budget(self.search(view, question, rerank=rerank), budget)
-        searched = time.perf_counter()
-        passages, ids = self._fitted(question, found, room)
-        answer = StreamedText(self.tokenizer)
-        for token in self.decoder.generate(ids, sampling):
-            answer.append(token)
-            if on_text is not None and (new := answer.take()):
-                on_text(new)
-        text = answer.text.strip()
-        seconds = {"recall": searched - begun, "answer": time.perf_counter() - searched}
-        return Answer(text, tuple(passages), view.tokens, len(ids), len(answer.tokens), seconds)
+        question_ = Question(question, Sampling() if sampling is None else sampling, budget, rerank)
+        answering = asking.answering(view, question_, self.retriever, self.tokenizer, answerer or self.answerer)
+        while True:
+            try:
+                part = next(answering)
+            except StopIteration as end:
+                answer: Answer = end.value
+                return answer
+            if on_text is not None:
+                on_text(part)
 
-    def prompt_ids(self, message: str | list[dict[str, str]]) -> list[int]:
+    def prompt_ids(self, message: str | Sequence[Message]) -> list[int]:
         """The ids of a user's message, or of a whole conversation, in the model's chat template if it has one."""
         messages = [{"role": "user", "content": message}] if isinstance(message, str) else message
         return prompts.prompt_ids(self.tokenizer, messages)
-
-    def _budget(self, question: str, room: int, budget: int | None) -> int:
-        """The tokens of retrieved text, at most `budget`, that fit with the question into a prompt of `room` tokens."""
-        alone = len(self.prompt_ids(prompts.question_message(question, [prompts.Quotation("", "")])))
-        fitting = room - alone
-        if fitting < 1:
-            raise self._too_long(room, alone)
-        if budget is not None and budget > fitting:
-            raise UsageError(
-                f"The budget must be at most {fitting} tokens, so that the model's window of {self.decoder.window} also "
-                f"holds the question and an answer, got {budget}."
-            )
-        return min(BUDGET, fitting) if budget is None else budget
-
-    def _fitted(
-        self, question: str, passages: Sequence[RetrievedPassage], room: int
-    ) -> tuple[list[RetrievedPassage], list[int]]:
-        """The passages, best first, that fit with their quotation marks into `room` tokens, and the prompt with them."""
-        frame = len(self.prompt_ids(prompts.question_message(question, [replace(passages[0], text="")])))
-        kept = list(passages)
-        while len(ids := self.prompt_ids(prompts.question_message(question, kept))) > room:
-            last = kept.pop()
-            if not kept:
-                shorter = self._shortened(last, (room - frame) / (len(ids) - frame))
-                if shorter is None:
-                    raise self._too_long(room, frame)
-                kept = [shorter]
-        return kept, ids
-
-    def _too_long(self, room: int, tokens: int) -> UsageError:
-        return UsageError(
-            f"The prompt without any retrieved text must be below {room} tokens, so that the model's window of "
-            f"{self.decoder.window} holds it with an answer, got {tokens}: shorten the question, or let the answer have "
-            "fewer tokens."
-        )
-
-    def _shortened(self, passage: RetrievedPassage, share: float) -> RetrievedPassage | None:
-        """The first `share`, below 1, of a passage; None if no token remains."""
-        _, spans = plain_tokens(self.tokenizer, passage.text)
-        tokens = int(share * len(spans))
-        if tokens < 1:
-            return None
-        end = spans[tokens - 1][1]
-        return replace(passage, text=passage.text[:end], end=passage.start + end, tokens=tokens)
 
     def _stop_tokens(self) -> list[int]:
         configured = self.causal_lm.generation_config.eos_token_id if self.causal_lm.generation_config else None

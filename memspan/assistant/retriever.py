@@ -4,7 +4,6 @@ Letters: P passages of a memory, T tokens of a passage.
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -23,9 +22,6 @@ from memspan.memory.index.encoder import KeyEncoder
 from memspan.memory.index.head_scores import best, fuse, head_scores, token_scores
 
 # Each measured on questions outside the benchmarks, see LOG.md.
-BUDGET = 640  # tokens of retrieved text in a prompt
-SOURCE_SHARE = 0.5  # of the budget, for one source while others score near the best passage too
-MAX_SCORE_GAP = 1.0  # a passage that scores further below the best distracts a small model more than it helps
 RERANKED = 16  # passages reranked by likelihood, at most
 LIKELIHOOD_WEIGHT = 4.0  # standard deviations of the other rankers that one nat per token counts for
 RERANK_GAP = (
@@ -163,27 +159,6 @@ class Retriever:
                 f"The question must have at most {self.window // 2} tokens, half of the model's window, got {length}: "
                 "shorten it, or read the long part into the memory as a document and ask about it."
             )
-
-
-def within_budget(passages: Sequence[RetrievedPassage], budget: int) -> list[RetrievedPassage]:
-    """The best passage, and those that score near it as far as they fit into `budget` tokens; best first.
-
-    Where several sources score near it, the passages of each fill `SOURCE_SHARE` of the budget before any gets more.
-
-    Args:
-        passages: of a search, best first.
-    """
-    near = list(distinct(passage for passage in passages if passage.score > passages[0].score - MAX_SCORE_GAP))
-    shares = (1.0,) if len({passage.source for passage in near}) == 1 else (SOURCE_SHARE, 1.0)
-    chosen: set[int] = set()
-    taken: Counter[str] = Counter()  # tokens by source
-    for share in shares:
-        for number, passage in enumerate(near):
-            fits = taken.total() + passage.tokens <= budget and taken[passage.source] + passage.tokens <= share * budget
-            if number not in chosen and (fits or not chosen):
-                chosen.add(number)
-                taken[passage.source] += passage.tokens
-    return [near[number] for number in sorted(chosen)]
 
 
 def distinct(passages: Iterable[AnyPassage]) -> Iterator[AnyPassage]:

@@ -1,7 +1,7 @@
 """`memspan ask` and `memspan search`: questions to a memory."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,7 +53,7 @@ def ask(
     lm = load_language_model(model, loading, folder, opened=True)
     memory = open_memory(lm, folder)
     _check_fits(lm, question)
-    options = {} if budget is None else {"budget": budget}
+    options: dict[str, Any] = {} if budget is None else {"budget": budget}
     if no_rerank:
         options["rerank"] = 0
     answer = lm.ask(memory, question, sampling=sampling, on_text=None if as_json else print_part, **options)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,7 +63,7 @@ def chat(
     memory.lock_seconds, memory.on_wait = None, print_waiting
     from memspan.assistant.chat import Chat
 
-    options = {} if budget is None else {"budget": budget}
+    options: dict[str, Any] = {} if budget is None else {"budget": budget}
     conversation = Chat(lm, memory, system=system, sampling=sampling, **options)
     if sys.stdin.isatty():
         counts = f"{count(len(memory.sources), 'source')}, {count(len(conversation.transcript), 'exchange')}"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from memspan.assistant import prompts
 from memspan.assistant.language_model import LanguageModel, load_model
-from memspan.assistant.retriever import BUDGET, within_budget
+from memspan.assistant.prompt_choice import BUDGET, within_budget
 from memspan.assistant.streaming import StreamedText
 from memspan.data.corpora import Record
 from memspan.data.plain_text import plain_tokens

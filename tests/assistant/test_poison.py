@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memspan import LanguageModel, Memory, RetrievedPassage
-from memspan.assistant.retriever import BUDGET, SOURCE_SHARE, within_budget
+from memspan.assistant.prompt_choice import BUDGET, SOURCE_SHARE, within_budget
 from memspan.memory import EncodedText
 from tests.tiny import logbook
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from memspan import LanguageModel, RetrievedPassage
-from memspan.assistant.retriever import within_budget
+from memspan.assistant.prompt_choice import within_budget
 from memspan.errors import UsageError
 from tests.tiny import logbook
 

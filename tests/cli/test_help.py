@@ -63,7 +63,7 @@ def test_every_command_has_an_example_and_a_help_for_every_option(run: Run, name
 
 
 def test_defaults_in_the_help_are_true(run: Run) -> None:
-    from memspan.assistant.retriever import BUDGET
+    from memspan.assistant.prompt_choice import BUDGET
 
     assert f"(default: {BUDGET})" in words(run, "ask")
     assert Loading().dtype == "auto"

@@ -1,0 +1,1 @@
+"""Answerers: what writes an answer, given the messages of a prompt."""

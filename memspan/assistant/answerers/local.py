@@ -1,0 +1,50 @@
+"""The local model as an answerer."""
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from memspan.assistant import prompts
+from memspan.assistant.answerers.base import Usage
+from memspan.assistant.streaming import StreamedText
+from memspan.data.plain_text import Message
+from memspan.models.generate import Sampling
+from memspan.pretrained.decoding import Decoder, Prefix
+
+
+class LocalAnswerer:
+    """Answers with the decoder of a language model, in the chat template of its tokenizer."""
+
+    def __init__(self, tokenizer: Any, decoder: Decoder, name: str, *, keeps_prefix: bool = False) -> None:
+        """
+        Args:
+            keeps_prefix: keep the contents of the window, so that the next prompt is read only from where it differs.
+        """
+        self._tokenizer, self._decoder, self._keeps_prefix = tokenizer, decoder, keeps_prefix
+        self._prefix: Prefix | None = None
+        self.name = name
+
+    @property
+    def window(self) -> int:
+        return self._decoder.window
+
+    def answer(self, messages: Sequence[Message], sampling: Sampling) -> Generator[str, None, Usage]:
+        """The answer in parts of whole characters; returns the tokens of prompt and answer."""
+        ids = prompts.prompt_ids(self._tokenizer, messages)
+        prefix, self._prefix = self._prefix, None  # decoding uses it up
+        answer = StreamedText(self._tokenizer)
+        decoding = self._decoder.generate(ids, sampling, prefix)
+        while True:
+            try:
+                answer.append(next(decoding))
+            except StopIteration as end:
+                self._prefix = end.value if self._keeps_prefix else None
+                break
+            if new := answer.take():
+                yield new
+        if rest := answer.text[len(answer.shown) :]:
+            yield rest
+        return Usage(len(ids), len(answer.tokens))
+
+    def forget_prefix(self) -> None:
+        """Drops the contents of the window."""
+        self._prefix = None

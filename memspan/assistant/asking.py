@@ -1,0 +1,73 @@
+"""How a question is answered: search, choice of what enters the prompt, answer, and what can be checked about it."""
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from memspan.assistant.answer import Answer
+from memspan.assistant.answerers.base import Answerer, Usage, answer_parts
+from memspan.assistant.prompt_choice import Prompt, Room, budget_within, choose
+from memspan.assistant.retriever import RERANKED, RetrievedPassage, Retriever
+from memspan.data.plain_text import plain_ids
+from memspan.memory import View
+from memspan.models.generate import Sampling
+
+UNKNOWN_WINDOW = 4096  # tokens that an answerer is assumed to hold if it does not say
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, and how it is to be answered; the fields are arguments of `LanguageModel.ask`."""
+
+    text: str
+    sampling: Sampling
+    budget: int | None = None
+    rerank: int = RERANKED
+
+
+def answering(
+    view: View, question: Question, retriever: Retriever, tokenizer: Any, answerer: Answerer
+) -> Generator[str, None, Answer]:
+    """Yields the answer in parts while it is written; returns it with the passages that it rests on.
+
+    Raises UsageError if the question or the budget does not fit into the window.
+    """
+    begun = time.perf_counter()
+    retriever.check_length(question.text)
+    window = UNKNOWN_WINDOW if answerer.window is None else answerer.window
+    room = Room(tokenizer, window, question.sampling.max_new_tokens)
+    budget = budget_within(room, question.text, question.budget)
+    found = recall(view, question, retriever)
+    searched = time.perf_counter()
+    prompt = choose(room, question.text, found, budget)
+    text, usage = yield from write(answerer, prompt, question.sampling, tokenizer)
+    seconds = {"recall": searched - begun, "answer": time.perf_counter() - searched}
+    return Answer(text, prompt.passages, view.tokens, usage.prompt_tokens, usage.answer_tokens, seconds)
+
+
+def recall(view: View, question: Question, retriever: Retriever) -> list[RetrievedPassage]:
+    """The passages that bear on the question, best first."""
+    return retriever.search(view, question.text, rerank=question.rerank)
+
+
+def write(
+    answerer: Answerer, prompt: Prompt, sampling: Sampling, tokenizer: Any
+) -> Generator[str, None, tuple[str, Usage]]:
+    """Yields the answer to a prompt in parts; returns its text and tokens.
+
+    The local tokenizer counts the tokens for an answerer that does not count its own.
+    """
+    parts: list[str] = []
+    writing = answer_parts(answerer, prompt.messages, sampling)
+    while True:
+        try:
+            parts.append(next(writing))
+        except StopIteration as end:
+            usage = end.value
+            break
+        yield parts[-1]
+    text = "".join(parts).strip()
+    if not isinstance(usage, Usage):
+        usage = Usage(prompt.tokens, len(plain_ids(tokenizer, text)))
+    return text, usage
