@@ -55,6 +55,7 @@ class LanguageModel:
         heads: RetrievalHeads | None = None,
         compiled: bool = False,
         identity: str | None = None,
+        calibration_progress: Callable[[float], None] | None = None,
     ) -> None:
         """
         Args:
@@ -64,6 +65,7 @@ class LanguageModel:
             heads: of an earlier calibration; None calibrates now (seconds to minutes, see `calibrate`).
             compiled: compile the decoding step, see `CompiledDecoder`.
             identity: a hash of the files that the model was loaded from; None identifies it by a sample of its weights.
+            calibration_progress: called during a calibration with the share of it that is done, 0 to 1.
 
         Raises:
             UsageError: no transformers model, no fast tokenizer, or heads that the model does not have.
@@ -82,7 +84,7 @@ class LanguageModel:
         head_reader = HeadReader(model)
         if heads is not None:
             heads.check(head_reader.layers, head_reader.query_heads)
-        self.heads = calibrate(head_reader, tokenizer) if heads is None else heads
+        self.heads = calibrate(head_reader, tokenizer, calibration_progress) if heads is None else heads
         self.encoder = KeyEncoder(head_reader, tokenizer, self.heads.heads)
         sample = weights_sample(model)
         self.fingerprint = Fingerprint(
@@ -244,6 +246,7 @@ def load_model(
     trust_remote_code: bool = False,
     compiled: bool = False,
     recalibrate: bool = False,
+    calibration_progress: Callable[[float], None] | None = None,
 ) -> LanguageModel:
     """A language model by name: `smollm2` (embedded), a Hugging Face id, a local folder, or a GGUF file.
 
@@ -258,6 +261,7 @@ def load_model(
         trust_remote_code: run code that comes with the model.
         compiled: compile the decoding step: slow to start, faster afterwards.
         recalibrate: choose the retrieval heads anew.
+        calibration_progress: called while the heads are calibrated with the share of it that is done, 0 to 1.
 
     Raises:
         UsageError: no such model; the message names the way out.
@@ -269,23 +273,33 @@ def load_model(
                 "A model that is passed in needs its tokenizer: memspan.load_model(model, tokenizer=tokenizer), or "
                 "memspan.LanguageModel(model, tokenizer)."
             )
-        return LanguageModel(name, tokenizer, compiled=compiled)
+        return LanguageModel(name, tokenizer, compiled=compiled, calibration_progress=calibration_progress)
     if tokenizer is not None:
         raise UsageError("`tokenizer` belongs to a model that is passed in; a model loaded by name has its own.")
     name = path_argument("name", name)
     loaded = hub.load(name, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    heads = None if recalibrate else _stored_heads(loaded)
-    if heads is None and not recalibrate and name in hub.EMBEDDED:
-        heads = RetrievalHeads(*hub.EMBEDDED[name].heads)
+    heads = None if recalibrate else _known_heads(name, loaded)
     lm = LanguageModel(
-        loaded.model, loaded.tokenizer, name=name, heads=heads, compiled=compiled, identity=loaded.identity
+        loaded.model,
+        loaded.tokenizer,
+        name=name,
+        heads=heads,
+        compiled=compiled,
+        identity=loaded.identity,
+        calibration_progress=calibration_progress,
     )
     if heads is None:
         lm.heads.store(loaded)
     return lm
 
 
-def _stored_heads(loaded: hub.LoadedModel) -> RetrievalHeads | None:
-    """The heads of an earlier calibration. Older versions named the file by a sample of the weights."""
+def _known_heads(name: str, loaded: hub.LoadedModel) -> RetrievalHeads | None:
+    """The heads of an earlier calibration, or those that an embedded model comes with.
+
+    Older versions named the file of a calibration by a sample of the weights.
+    """
     older = file_of(loaded, RetrievalHeads.kind).with_name(f"{weights_sample(loaded.model)[:32]}.json")
-    return RetrievalHeads.stored(loaded) or RetrievalHeads.load(older, loaded.identity)
+    stored = RetrievalHeads.stored(loaded) or RetrievalHeads.load(older, loaded.identity)
+    if stored is None and name in hub.EMBEDDED:
+        return RetrievalHeads(*hub.EMBEDDED[name].heads)
+    return stored

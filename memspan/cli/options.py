@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from memspan.cli.calibration_progress import CalibrationDisplay
 from memspan.cli.commands import CommandFunction, with_parameters
 from memspan.cli.output import print_info, print_waiting
 from memspan.errors import UsageError
@@ -159,7 +160,7 @@ def load_language_model(
     if loading.threads is not None:
         torch.set_num_threads(loading.threads)
     name = name or os.environ.get("MEMSPAN_MODEL") or DEFAULT
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, CalibrationDisplay() as calibration:
         warnings.simplefilter("always", ChangedModel)
         lm = load_model(
             str(Path(name).resolve()) if os.path.exists(name) else name,
@@ -168,6 +169,7 @@ def load_language_model(
             trust_remote_code=loading.trust_remote_code,
             compiled=loading.compile,
             recalibrate=recalibrate,
+            calibration_progress=calibration.show,
         )
     for warning in caught:
         print_info(str(warning.message))

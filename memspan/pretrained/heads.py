@@ -138,8 +138,8 @@ class HeadReader:
         inputs = self._attention_inputs(ids, frozenset(layer for layer, _ in heads), valid)
         return torch.stack([inputs[layer].q[:, head] for layer, head in heads], 2)
 
-    def all_layers(self, ids: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """(layer, queries (B, S, Hq, K), keys (B, S, H, K)) of every layer: for calibration."""
-        by_layer = self._attention_inputs(ids, frozenset(range(self.layers)), None)
+    def all_layers(self, ids: Tensor, count: int | None = None) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(layer, queries (B, S, Hq, K), keys (B, S, H, K)) of every layer, or of the first `count`: for calibration."""
+        by_layer = self._attention_inputs(ids, frozenset(range(self.layers if count is None else count)), None)
         for layer, inputs in sorted(by_layer.items()):
             yield layer, inputs.q.transpose(1, 2), inputs.k.transpose(1, 2)

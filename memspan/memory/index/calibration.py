@@ -1,7 +1,7 @@
 """Calibration: the choice of a model's retrieval heads, measured once per model on an invented corpus."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Self
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from memspan.data.plain_text import plain_ids
 from memspan.errors import UsageError
 from memspan.memory.index.encoder import repeated_question, sink_of
-from memspan.memory.index.head_scores import HeadQuery, head_scores, quantise
+from memspan.memory.index.head_scores import HeadQuery, quantise, scores_by_head
 from memspan.memory.index.probe_corpus import haystack
 from memspan.memory.store.snapshot import Block
 from memspan.pretrained.calibrations import Calibration
@@ -24,6 +24,7 @@ MOST_HEADS = 8  # each further head dilutes the others by more than it adds
 MIN_QUALITY = 0.75  # smallest mean reciprocal rank of a chosen head, as a share of the best one's
 DEPTH = 2 / 3  # of the layers, from the bottom: heads above slow down reading by more than they improve it, see LOG.md
 PER_SEGMENT = 4  # passages
+QUESTIONS_SHARE, TEXTS_SHARE = 0.1, 0.6  # of the time, when the questions and then the texts are encoded
 
 
 @dataclass(frozen=True)
@@ -65,24 +66,57 @@ class RetrievalHeads(Calibration):
 
 
 def calibrate(
-    reader: HeadReader, tokenizer: Any, *, passages: int = PASSAGES, needles: int = NEEDLES
+    reader: HeadReader,
+    tokenizer: Any,
+    progress: Callable[[float], None] | None = None,
+    *,
+    passages: int = PASSAGES,
+    needles: int = NEEDLES,
 ) -> RetrievalHeads:
-    """The heads of the lower layers that best find facts hidden in invented prose.
+    """The heads of the lower layers that together best find facts hidden in invented prose.
 
-    Each head alone ranks the passages for every question; the best head and those nearly as good are chosen.
+    The head that finds most by itself comes first; then heads nearly as good are added, at each step the best addition,
+    until each would make the set worse (greedy forward selection). So the set is at least as good as its best head.
 
     Args:
+        progress: called now and then with the share of the work that is done, 0 to 1.
         passages: of the corpus.
         needles: questions, each about one passage.
     """
     texts, facts = haystack(passages, needles, SEED)
     relevant = np.array([fact.passage for fact in facts])
-    scores = _scores_by_head(reader, tokenizer, texts, [fact.question for fact in facts])
-    quality = {head: float((1 / ranks(score, relevant)).mean()) for head, score in scores.items()}
-    ranked = sorted(quality, key=lambda head: -quality[head])
-    chosen = tuple(head for head in ranked[:MOST_HEADS] if quality[head] >= MIN_QUALITY * quality[ranked[0]])
-    together = ranks(np.sum([scores[head] for head in chosen], axis=0), relevant)
-    return RetrievalHeads(chosen, float((1 / together).mean()), float((together == 1).mean()))
+    scores = _scores_by_head(reader, tokenizer, texts, [fact.question for fact in facts], progress or (lambda _: None))
+
+    def quality(*heads: Head) -> float:
+        together = standing_out(np.sum([scores[head] for head in heads], axis=0))
+        return float((1 / ranks(together, relevant)).mean())
+
+    alone = {head: quality(head) for head in scores}
+    ranked = sorted(alone, key=lambda head: -alone[head])
+    candidates = [head for head in ranked if alone[head] >= MIN_QUALITY * alone[ranked[0]]]
+    chosen, reached = candidates[:1], alone[ranked[0]]
+    while len(chosen) < MOST_HEADS and len(chosen) < len(candidates):
+        additions = {head: quality(*chosen, head) for head in candidates if head not in chosen}
+        best = max(additions, key=lambda head: additions[head])  # of equals the better alone
+        if additions[best] < reached:
+            break
+        chosen.append(best)
+        reached = additions[best]
+    first = ranks(standing_out(np.sum([scores[head] for head in chosen], axis=0)), relevant) == 1
+    return RetrievalHeads(tuple(chosen), reached, float(first.mean()))
+
+
+def standing_out(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Head scores (Q, P) as standard scores, less the mean of what a passage draws from the other questions.
+
+    Some passages draw attention whatever the question, as the first passage of a text does: without the difference, heads
+    would be chosen by how little they give to these.
+    """
+    roots = np.sqrt(scores)
+    standard = (roots - roots.mean(axis=1, keepdims=True)) / np.maximum(roots.std(axis=1, keepdims=True), 1e-6)
+    others = (standard.sum(axis=0) - standard) / max(1, len(scores) - 1)
+    difference: NDArray[np.float32] = standard - others
+    return difference
 
 
 def ranks(scores: NDArray[np.float32], relevant: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -93,47 +127,61 @@ def ranks(scores: NDArray[np.float32], relevant: NDArray[np.int64]) -> NDArray[n
 
 
 def _scores_by_head(
-    reader: HeadReader, tokenizer: Any, texts: Sequence[str], questions: Sequence[str]
+    reader: HeadReader,
+    tokenizer: Any,
+    texts: Sequence[str],
+    questions: Sequence[str],
+    progress: Callable[[float], None],
 ) -> dict[Head, NDArray[np.float32]]:
     """For each head of the lower layers, its scores of every passage for every question, (questions, passages)."""
-    queries = [_queries(reader, tokenizer, question) for question in questions]
+    count = math.ceil(DEPTH * reader.layers)
     segments = [texts[first : first + PER_SEGMENT] for first in range(0, len(texts), PER_SEGMENT)]
-    encoded = [_layers(reader, tokenizer, segment) for segment in segments]
+    queries, encoded = [], []
+    for number, question in enumerate(questions, start=1):
+        queries.append(_queries(reader, tokenizer, question, count))
+        progress(QUESTIONS_SHARE * number / len(questions))
+    for number, segment in enumerate(segments, start=1):
+        encoded.append(_layers(reader, tokenizer, segment, count))
+        progress(QUESTIONS_SHARE + (TEXTS_SHARE - QUESTIONS_SHARE) * number / len(segments))
+    groups = tuple(reader.key_head((0, head))[1] for head in range(reader.query_heads))
     scores: dict[Head, NDArray[np.float32]] = {}
-    for layer in range(math.ceil(DEPTH * reader.layers)):
-        for key_head in range(reader.key_heads):
-            block = _block([layers[layer] for layers in encoded], key_head)
-            shared = reader.query_heads // reader.key_heads
-            for head in range(key_head * shared, (key_head + 1) * shared):
-                of_head = [layers[layer][:, head : head + 1] * np.float32(reader.scale) for layers in queries]
-                scores[layer, head] = np.stack([head_scores(HeadQuery(query, (0,)), [block]) for query in of_head])
+    for layer in range(count):
+        of_layer = [HeadQuery(by_layer[layer] * np.float32(reader.scale), groups) for by_layer in queries]
+        by_head = scores_by_head(of_layer, [_block([by_layer[layer] for by_layer in encoded])])
+        scores |= {(layer, head): by_head[:, head] for head in range(reader.query_heads)}
+        progress(TEXTS_SHARE + (1 - TEXTS_SHARE) * (layer + 1) / count)
     return scores
 
 
-_Layer = tuple[torch.Tensor, list[int]]  # keys (S, H, K), end token of each text
+@dataclass(frozen=True)
+class _Layer:
+    """The keys of a segment in one layer, quantised as a memory holds them, and the end token of each of its texts."""
+
+    keys: NDArray[np.int8]  # (S, H, K)
+    scales: NDArray[np.float16]  # (S, H)
+    ends: list[int]
 
 
-def _queries(reader: HeadReader, tokenizer: Any, question: str) -> list[NDArray[np.float32]]:
-    """The queries (S, Hq, K) of every layer for a question, as `KeyEncoder.question` computes them for chosen heads."""
-    ids, count = repeated_question(tokenizer, question)
-    layers = reader.all_layers(torch.tensor([[sink_of(tokenizer), *ids]], device=reader.device))
-    return [queries[0, -count:].float().cpu().numpy() for _, queries, _ in layers]
+def _queries(reader: HeadReader, tokenizer: Any, question: str, count: int) -> list[NDArray[np.float32]]:
+    """The queries (S, Hq, K) of `count` layers for a question, as `KeyEncoder.question` computes them for chosen heads."""
+    ids, tokens = repeated_question(tokenizer, question)
+    layers = reader.all_layers(torch.tensor([[sink_of(tokenizer), *ids]], device=reader.device), count)
+    return [queries[0, -tokens:].float().cpu().numpy() for _, queries, _ in layers]
 
 
-def _layers(reader: HeadReader, tokenizer: Any, texts: Sequence[str]) -> list[_Layer]:
-    """The keys of every layer for texts that follow one another in a segment, without the token that begins it."""
+def _layers(reader: HeadReader, tokenizer: Any, texts: Sequence[str], count: int) -> list[_Layer]:
+    """The keys of `count` layers for texts that follow one another in a segment, without the token that begins it."""
     ids, ends = [sink_of(tokenizer)], []
     for text in texts:
         ids += plain_ids(tokenizer, text + "\n\n")
         ends.append(len(ids) - 1)
-    layers = reader.all_layers(torch.tensor([ids], device=reader.device))
-    return [(keys[0, 1:].float().cpu(), ends) for _, _, keys in layers]
+    layers = reader.all_layers(torch.tensor([ids], device=reader.device), count)
+    return [_Layer(*quantise(keys[0, 1:].float().cpu().numpy()), ends) for _, _, keys in layers]
 
 
-def _block(segments: Sequence[_Layer], key_head: int) -> Block:
-    """The keys of one key-value head in all segments, as a memory would hold them."""
-    keys = torch.cat([keys[:, key_head : key_head + 1] for keys, _ in segments])
-    quantised, scales = quantise(keys.numpy())
-    lengths = [0, *accumulate(len(keys) for keys, _ in segments)]
-    ends = [length + end for length, (_, ends) in zip(lengths, segments, strict=False) for end in ends]
-    return Block(0, quantised, scales, np.array(ends, np.int64))
+def _block(segments: Sequence[_Layer]) -> Block:
+    """The keys of one layer in all segments, as a memory would hold them."""
+    lengths = [0, *accumulate(len(segment.keys) for segment in segments)]
+    ends = [length + end for length, segment in zip(lengths, segments, strict=False) for end in segment.ends]
+    keys, scales = (np.concatenate([getattr(segment, name) for segment in segments]) for name in ("keys", "scales"))
+    return Block(0, keys, scales, np.array(ends, np.int64))

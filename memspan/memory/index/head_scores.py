@@ -25,6 +25,7 @@ MAX_KEY_LENGTH = np.float32(4.0)
 MAX_WORD_SCORE = np.float32(8.0)  # standard deviations
 SAMPLED = 1024  # tokens of a block that tell the length of ordinary keys
 TOKENS_AT_ONCE = 16_384
+SCORES_AT_ONCE = 2**22  # of a key-value head: fewer tokens at once where many queries read them
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,26 @@ def head_scores(question: HeadQuery, blocks: Iterable[Block]) -> Floats:
     attends everywhere (a stop word) adds little, and one that attends to a single passage adds much.
     """
     scores: Floats = _contributions(question, blocks).sum(axis=0, dtype=np.float32)
+    return scores
+
+
+def scores_by_head(questions: Sequence[HeadQuery], blocks: Iterable[Block]) -> Floats:
+    """The share of each head in the `head_scores` of several questions, which the same heads ask: float32 (Q, H, P).
+
+    The keys are de-quantised once for all questions and for all heads that read them.
+    """
+    groups = np.asarray(questions[0].groups)
+    queries = np.concatenate([question.queries for question in questions])
+    rows = _contributions(HeadQuery(queries, questions[0].groups), blocks)
+    by_head = np.empty((*queries.shape[:2], rows.shape[1]), np.float32)
+    first = 0
+    for group in np.unique(groups):  # the order of rows is that of `_log_mass`
+        heads = np.flatnonzero(groups == group)
+        last = first + len(queries) * len(heads)
+        by_head[:, heads] = rows[first:last].reshape(len(queries), len(heads), -1)
+        first = last
+    starts = np.cumsum([0, *[len(question.queries) for question in questions[:-1]]])
+    scores: Floats = np.add.reduceat(by_head, starts, axis=0)
     return scores
 
 
@@ -111,11 +132,13 @@ def _log_mass(question: HeadQuery, block: Block, limits: Floats) -> Floats:
     """The log of the summed exp(score) of every passage for each head and question token: (S * H, P)."""
     groups = np.asarray(question.groups)
     starts = np.concatenate([[0], block.ends[:-1]])
+    rows_at_once = len(question.queries) * int(np.unique(groups, return_counts=True)[1].max())
+    tokens_at_once = min(TOKENS_AT_ONCE, SCORES_AT_ONCE // rows_at_once)
     out = []
     first = 0
     while first < len(starts):
         # As many whole passages as fit, at least one: bounded memory however large the block.
-        last = max(first + 1, int(np.searchsorted(block.ends, starts[first] + TOKENS_AT_ONCE, side="right")))
+        last = max(first + 1, int(np.searchsorted(block.ends, starts[first] + tokens_at_once, side="right")))
         begin, end = int(starts[first]), int(block.ends[last - 1])
         inside = starts[first:last] - begin
         rows = []

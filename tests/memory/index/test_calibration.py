@@ -1,6 +1,7 @@
 """The corpus for calibration, and the heads that calibration chooses."""
 
 import hashlib
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from memspan.memory.index.calibration import NEEDLES, PASSAGES, SEED, RetrievalHeads, calibrate, ranks
+from memspan.memory.index.calibration import NEEDLES, PASSAGES, SEED, RetrievalHeads, calibrate, ranks, standing_out
+from memspan.memory.index.encoder import repeated_question, sink_of
+from memspan.memory.index.head_scores import HeadQuery, head_scores, quantise
 from memspan.memory.index.probe_corpus import haystack
+from memspan.memory.store.snapshot import Block
 from memspan.pretrained.heads import HeadReader
 
 
@@ -86,3 +90,67 @@ def test_heads_much_worse_than_the_best_are_left_out(tiny_model: Path) -> None:
         model.model.layers[0].self_attn.q_proj.weight[-model.config.head_dim :].normal_()
     chosen = calibrate(HeadReader(model), AutoTokenizer.from_pretrained(tiny_model), passages=24, needles=9)
     assert sorted(chosen.heads) == [(0, 0), (0, 1), (0, 2)]
+
+
+def naive_scores(reader: HeadReader, tokenizer, passages: int, needles: int):  # type: ignore[no-untyped-def]
+    """The scores of the passages by each head of the lower two thirds of the layers, one head and one question at a time."""
+    texts, facts = haystack(passages, needles, SEED)
+    segments = []
+    for first in range(0, passages, 4):
+        of_texts = [
+            tokenizer(text + "\n\n", add_special_tokens=False)["input_ids"] for text in texts[first : first + 4]
+        ]
+        ids = torch.tensor([[sink_of(tokenizer), *(token for text in of_texts for token in text)]])
+        segments.append(([len(text) for text in of_texts], list(reader.all_layers(ids))))
+    ends = np.cumsum([length for lengths, _ in segments for length in lengths])
+    scores: dict[tuple[int, int], list[np.ndarray]] = {}
+    for fact in facts:
+        ids, count = repeated_question(tokenizer, fact.question)
+        layers = list(reader.all_layers(torch.tensor([[sink_of(tokenizer), *ids]])))
+        for layer, head in itertools.product(range(-(-reader.layers * 2 // 3)), range(reader.query_heads)):
+            group = reader.key_head((layer, head))[1]
+            keys = torch.cat([by_layer[layer][2][0, 1:, group : group + 1] for _, by_layer in segments])
+            query = layers[layer][1][0, -count:, head : head + 1].numpy() * reader.scale
+            block = Block(0, *quantise(keys.numpy()), ends)
+            scores.setdefault((layer, head), []).append(head_scores(HeadQuery(query, (0,)), [block]))
+    return {head: np.stack(rows) for head, rows in scores.items()}, np.array([fact.passage for fact in facts])
+
+
+def naive_quality(scores: np.ndarray, relevant: np.ndarray) -> float:
+    """The mean reciprocal rank, what a passage draws from the other questions taken off."""
+    standard = np.stack([(row - row.mean()) / row.std() for row in np.sqrt(scores)])
+    total = 0.0
+    for number, passage in enumerate(relevant):
+        row = standard[number] - np.delete(standard, number, axis=0).mean(axis=0)
+        total += 1 / (row >= row[passage]).sum()
+    return total / len(relevant)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_calibration_equals_a_naive_one_and_no_head_alone_is_better(tiny_model: Path, seed: int) -> None:
+    torch.manual_seed(seed)
+    model = copying_model(tiny_model, 3, {seed % 2})
+    with torch.no_grad():  # heads of several qualities
+        projection = model.model.layers[seed % 2].self_attn.q_proj.weight
+        projection += torch.randn_like(projection) * torch.tensor([0.1, 0.4, 0.8, 1.2]).repeat_interleave(16)[:, None]
+    reader, tokenizer = HeadReader(model), AutoTokenizer.from_pretrained(tiny_model)
+    shares: list[float] = []
+    chosen = calibrate(reader, tokenizer, shares.append, passages=24, needles=9)
+    scores, relevant = naive_scores(reader, tokenizer, 24, 9)
+    alone = {head: naive_quality(scores[head], relevant) for head in scores}
+    together = [sum(scores[head] for head in chosen.heads[:count]) for count in range(1, len(chosen.heads) + 1)]
+    qualities = [naive_quality(of_set, relevant) for of_set in together]
+    assert qualities[0] == pytest.approx(max(alone.values()))
+    assert chosen.reciprocal_rank == pytest.approx(qualities[-1])
+    assert qualities == sorted(qualities)
+    for head in set(scores) - set(chosen.heads):  # one more would make the set worse, or is much worse than the best
+        worse = naive_quality(together[-1] + scores[head], relevant) < qualities[-1]
+        assert worse or alone[head] < 0.75 * qualities[0] or len(chosen.heads) == 8
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
+
+
+def test_what_a_passage_draws_from_every_question_does_not_count() -> None:
+    scores = np.array([[9, 1, 0, 0], [9, 0, 1, 0], [9, 0, 0, 1]], np.float32)
+    assert ranks(scores, np.array([1, 2, 3])).tolist() == [2, 2, 2]
+    assert ranks(standing_out(scores), np.array([1, 2, 3])).tolist() == [1, 1, 1]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memspan.memory.index import head_scores as recall
-from memspan.memory.index.head_scores import HeadQuery, best, fuse, head_scores, quantise, token_scores
+from memspan.memory.index.head_scores import HeadQuery, best, fuse, head_scores, quantise, scores_by_head, token_scores
 from memspan.memory.store.snapshot import Block
 
 
@@ -53,6 +53,24 @@ def test_a_large_block_is_scored_in_bounded_portions(monkeypatch: pytest.MonkeyP
     whole = head_scores(question, [Block(0, keys, scales, ends)])
     monkeypatch.setattr(recall, "TOKENS_AT_ONCE", 5)
     np.testing.assert_allclose(head_scores(question, [Block(0, keys, scales, ends)]), whole, rtol=1e-4, atol=1e-5)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_several_questions_at_once_score_as_each_head_and_question_alone(seed: int) -> None:
+    question, keys, scales, ends = make(seed, passages=9)
+    rng = np.random.default_rng(seed)
+    others = [HeadQuery(rng.normal(size=(tokens, 3, 8)).astype(np.float32), question.groups) for tokens in (1, 6)]
+    blocks = [Block(0, keys[: ends[3]], scales[: ends[3]], ends[:4])]
+    blocks += [Block(4, keys[ends[3] :], scales[ends[3] :], ends[4:] - ends[3])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recall, "SCORES_AT_ONCE", 60)
+        together = scores_by_head([question, *others], blocks)
+    assert together.shape == (3, 3, 9)
+    for by_head, one_question in zip(together, [question, *others], strict=True):
+        for head, group in enumerate(question.groups):
+            alone = HeadQuery(one_question.queries[:, head : head + 1], (group,))
+            np.testing.assert_allclose(by_head[head], naive(alone, keys, scales, ends), rtol=1e-3, atol=1e-4)
 
 
 def test_the_passage_that_a_head_points_at_comes_first() -> None:
