@@ -1,12 +1,16 @@
 """Reading texts into a memory: cut into chunks, encode each, append it, and continue a source where reading stopped."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from memspan.assistant.progress import ReadingMeter, ReadProgress
 from memspan.data.chunking import in_chunks
 from memspan.data.documents import Document
+from memspan.data.marks import Chunk, Value, in_force, marks_of_passages
 from memspan.errors import DamagedMemory, UsageError, require_type
 from memspan.memory import EncodedText, Fingerprint, Memory, SourceRecord
 from memspan.memory.index.encoder import CONTEXT, Encoding, KeyEncoder
@@ -38,13 +42,14 @@ class TextReader:
             return
         read = 0 if record is None else record.characters
         unread = _unread(_chunks(text), name, record)
-        chunk = next(unread, None)
+        chunk, holding = next(unread, None), dict[str, Value]()
         if chunk is None:
             return
         before = _last_ids(memory, name, len(self.encoder.tokenizer))
         meter = ReadingMeter(text, name, read, progress)
         while chunk is not None:
             encoding = self.encoder.encode(chunk, before, meter.within(chunk))
+            _, holding = marks_of_passages(chunk, encoding.passages[:, 2:].tolist(), holding)
             fields: dict[str, Any] = {"source": name, "start": read, "complete": False}
             try:
                 following = next(unread, None)
@@ -96,6 +101,13 @@ def _free_name(memory: Memory) -> str:
     return name(free)
 
 
+def mark_fields(marks: Sequence[Mapping[str, Value]]) -> dict[str, Any]:
+    """The fields of an `EncodedText` for what holds of each of its passages: when it happened, and everything else."""
+    happened = [float(held.get("happened", math.nan)) for held in marks]
+    rest = [{kind: value for kind, value in held.items() if kind != "happened"} for held in marks]
+    return {"happened": np.array(happened, np.float64), "passage_marks": rest}
+
+
 def _encoded_text(encoding: Encoding, text: str, **fields: Any) -> EncodedText:
     return EncodedText(
         text=text,
@@ -107,10 +119,10 @@ def _encoded_text(encoding: Encoding, text: str, **fields: Any) -> EncodedText:
     )
 
 
-def _chunks(text: str | Document | Iterable[str]) -> Iterator[str]:
-    """A text in chunks of bounded length."""
+def _chunks(text: str | Document | Iterable[str]) -> Iterator[Chunk]:
+    """A text in chunks of bounded length, with its marks."""
     if isinstance(text, Document):
-        return text.chunks()
+        return text.marked_chunks()
     return in_chunks([text] if isinstance(text, str) else _strings(text))
 
 
@@ -121,10 +133,13 @@ def _strings(portions: Iterable[str]) -> Iterator[str]:
         yield portion
 
 
-def _unread(chunks: Iterator[str], name: str, record: SourceRecord | None) -> Iterator[str]:
-    """The chunks, or parts of them, behind what was read before, after checking that this is the same text."""
+def _unread(chunks: Iterator[Chunk], name: str, record: SourceRecord | None) -> Iterator[Chunk]:
+    """The chunks, or parts of them, behind what was read before, after checking that this is the same text.
+
+    The first begins with marks of what holds there by the marks of the text that was read before.
+    """
     read, expected = (0, None) if record is None else (record.characters, record.sha256)
-    hasher, passed = hashlib.sha256(), 0
+    hasher, passed, holding = hashlib.sha256(), 0, dict[str, Value]()
     for chunk in chunks:
         old = chunk[: max(0, read - passed)]
         hasher.update(old.encode())
@@ -136,8 +151,11 @@ def _unread(chunks: Iterator[str], name: str, record: SourceRecord | None) -> It
                     "this text another name with --as."
                 )
             expected = None
-        if chunk[len(old) :]:
-            yield chunk[len(old) :]
+        if len(old) < len(chunk):
+            yield chunk.behind(len(old), holding)
+            holding = {}
+        else:
+            holding = in_force((mark for _, mark in chunk.marks), holding)
     if expected is not None and read > 0:
         raise UsageError(f"'{name}' is shorter than what was read before under this name; `memspan forget` it first.")
 

@@ -7,7 +7,11 @@ dialogue, some whole sentences of a long paragraph. Everything here counts chara
 import math
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
+
+from memspan.data.marks import Chunk, Mark
 
 MAX_CHUNK = 64 * 1024  # characters
 
@@ -47,24 +51,31 @@ def split_passages(text: str, limit: int) -> list[tuple[int, int]]:
     return list(_merged(text, _units(text, limit), limit))
 
 
-def in_chunks(portions: Iterable[str], limit: int = MAX_CHUNK) -> Iterator[str]:
+def in_chunks(portions: Iterable[str | Mark], limit: int = MAX_CHUNK) -> Iterator[Chunk]:
     """Cut a stream of text, given in portions of any size, into chunks of at most `limit` characters.
 
     Yields the chunks in order; joined they are the text, and none is empty. A chunk ends at the last paragraph break
     within the limit, else at a line end, else at a sentence end, else at white space, else at the limit. At most
-    `limit` characters and one portion are held at a time.
+    `limit` characters and one portion are held at a time. Marks between the portions become marks of the chunks; one that
+    no text follows belongs to the last chunk.
     """
-    pending = ""
+    pending, marks = "", list[tuple[int, Mark]]()
     for portion in portions:
+        if isinstance(portion, Mark):
+            marks.append((len(pending), portion))
+            continue
         pending += portion
         start = 0
         while len(pending) - start > limit:
             end = _chunk_end(pending, start, start + limit)
-            yield pending[start:end]
+            passed = bisect_left(marks, end, key=itemgetter(0))
+            yield Chunk(pending[start:end], [(offset - start, mark) for offset, mark in marks[:passed]])
+            marks = marks[passed:]
             start = end
-        pending = pending[start:]
+        if start:
+            pending, marks = pending[start:], [(offset - start, mark) for offset, mark in marks]
     if pending:
-        yield pending
+        yield Chunk(pending, marks)
 
 
 def _chunk_end(text: str, start: int, end: int) -> int:

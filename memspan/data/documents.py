@@ -29,6 +29,7 @@ from memspan.data.formats.html import HTML
 from memspan.data.formats.main_text import extractor
 from memspan.data.formats.parsing import bounded
 from memspan.data.formats.text import TEXT
+from memspan.data.marks import Chunk, Mark
 from memspan.data.piped import PipedSource
 from memspan.errors import UnreadableSource, UsageError
 
@@ -57,6 +58,11 @@ class Document:
     kind: str = "document"
     packed: bool = False
     state: Callable[[], str | None] = lambda: None
+
+    def marked_chunks(self) -> Iterator[Chunk]:
+        """What `chunks` yields, each with the marks of its text (`memspan.data.marks`); none where there are none."""
+        for chunk in self.chunks():
+            yield chunk if isinstance(chunk, Chunk) else Chunk(chunk)
 
 
 @dataclass(frozen=True)
@@ -189,7 +195,7 @@ def _file_state(source: FileSource) -> str | None:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
-def _chunks(source: FileSource, format: Format) -> Iterator[str]:
+def _chunks(source: FileSource, format: Format) -> Iterator[Chunk]:
     """The text of `source` in chunks. Raises UnreadableSource at the end if there was nothing but white space."""
     blank = True
     for chunk in in_chunks(_cleaned(bounded(source, format))):
@@ -202,10 +208,19 @@ def _chunks(source: FileSource, format: Format) -> Iterator[str]:
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _cleaned(portions: Iterable[str]) -> Iterator[str]:
+def _cleaned(portions: Iterable[str | Mark]) -> Iterator[str | Mark]:
     """Mend what parsers let through: "\\r\\n", NUL, and lone surrogates, which no tokenizer can take."""
     for portion in portions:
-        yield _LONE_SURROGATE.sub("\ufffd", portion.replace("\r\n", "\n").replace("\0", ""))
+        if isinstance(portion, Mark):
+            value = portion.value
+            yield Mark(portion.kind, " ".join(_clean(value).split()) if isinstance(value, str) else value)
+        else:
+            yield _clean(portion)
+
+
+def _clean(text: str) -> str:
+    """A text without what no tokenizer can take."""
+    return _LONE_SURROGATE.sub("\ufffd", text.replace("\r\n", "\n").replace("\0", ""))
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------

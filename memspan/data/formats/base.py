@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from memspan.data.marks import Mark
 from memspan.errors import UnreadableSource, UsageError
 
 NOT_REGULAR = 'is not a regular file (a pipe, a device, a broken link?): pipe it in and name it "-"'
@@ -64,9 +65,10 @@ class Format:
     Attributes:
         name: the word for the format in help texts and documentation.
         suffixes: endings of its files, lower case with the dot.
-        read: a function from a file to its text, in portions of any size and in reading order. It raises
-            UnreadableSource (`source.refused`) for a file that it does not understand, and imports the library it needs
-            in its body, so that no other format pays for it.
+        read: a function from a file to its text, in portions of any size and in reading order, with marks
+            (`memspan.data.marks`) ahead of the portions that they hold of. It raises UnreadableSource (`source.refused`)
+            for a file that it does not understand, and imports the library it needs in its body, so that no other format
+            pays for it.
         packed: whether the size of the file does not tell the length of its text (compression, markup).
 
     Raises UsageError for a field of another type, or a suffix that no file name ends in.
@@ -74,7 +76,7 @@ class Format:
 
     name: str
     suffixes: tuple[str, ...]
-    read: Callable[[FileSource], Iterator[str]]
+    read: Callable[[FileSource], Iterator[str | Mark]]
     packed: bool = False
 
     def __post_init__(self) -> None:

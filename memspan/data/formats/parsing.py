@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from memspan.data.formats.base import FileSource, Format
+from memspan.data.marks import Mark
 from memspan.errors import MemspanError
 
 MAX_MEMBER = 64 * 1024 * 1024  # bytes that one file within an archive may unpack to
@@ -72,8 +73,8 @@ def time_limit(source: FileSource, seconds: float | None = None) -> Callable[[],
     return check
 
 
-def bounded(source: FileSource, format: Format) -> Iterator[str]:
-    """The portions of a document, within MAX_TOTAL_SECONDS and, where its size does not tell, within MAX_TEXT.
+def bounded(source: FileSource, format: Format) -> Iterator[str | Mark]:
+    """The portions and marks of a document, within MAX_TOTAL_SECONDS and, where its size does not tell, within MAX_TEXT.
 
     Raises UnreadableSource beyond them, and when there is not enough memory.
     """
@@ -88,7 +89,7 @@ def bounded(source: FileSource, format: Format) -> Iterator[str]:
         seconds += time.thread_time() - start
         if portion is None:
             return
-        characters += len(portion)
+        characters += len(portion) if isinstance(portion, str) else 1
         if format.packed:
             check_at_most(source, characters, MAX_TEXT, "characters of text")
         check_at_most(source, int(seconds), MAX_TOTAL_SECONDS, "seconds of work")

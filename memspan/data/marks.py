@@ -1,0 +1,126 @@
+"""Marks: what holds of a text from some character on, such as its heading, its speaker, or when it happened.
+
+A format yields marks between portions of text. They travel with the text, by character offsets, and end as facts about
+passages; the text itself is never changed by them.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+Value = str | int | float
+
+KINDS: Final = ("title", "file", "chapter", "heading", "page", "line", "date", "happened", "from", "to", "speaker")
+LONGEST_VALUE = 200  # characters of a mark that is a text: a heading, not a paragraph
+
+_WITH_LINES = frozenset({"title", "chapter", "heading", "date"})  # the line that says so often stands in the text
+_BESIDE_THE_VALUE = 24  # characters that such a line has beside the value: "## ", "Session of ", brackets
+_WORD = re.compile(r"\w")
+_NOT_SPACE = re.compile(r"\S")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What holds of the text that follows, until the next mark of the same kind.
+
+    Attributes:
+        kind: one of KINDS.
+        value: of "page" and "line" a whole number, of "happened" unix seconds, of "date" the date as written, of others a
+            text. None ends the mark before it: from here on nothing of this kind is known.
+    """
+
+    kind: str
+    value: Value | None
+
+
+class Chunk(str):
+    """A stretch of text with its marks.
+
+    Attributes:
+        marks: pairs of a character offset within the chunk, ascending, and the mark that holds from there on.
+    """
+
+    marks: tuple[tuple[int, Mark], ...]
+
+    def __new__(cls, text: str, marks: Iterable[tuple[int, Mark]] = ()) -> "Chunk":
+        chunk = super().__new__(cls, text)
+        chunk.marks = tuple(marks)
+        return chunk
+
+    @property
+    def text(self) -> str:
+        """The text without its marks."""
+        return str(self)
+
+    def behind(self, start: int, before: Mapping[str, Value]) -> "Chunk":
+        """The rest from character `start` on, with what holds there as marks of its first character.
+
+        Args:
+            before: what holds where this chunk begins.
+        """
+        passed = in_force((mark for offset, mark in self.marks if offset < start), before)
+        held = [(0, Mark(kind, value)) for kind, value in passed.items()]
+        return Chunk(self[start:], [*held, *((offset - start, mark) for offset, mark in self.marks if offset >= start)])
+
+
+def in_force(marks: Iterable[Mark], before: Mapping[str, Value] | None = None) -> dict[str, Value]:
+    """What holds after `marks`, by kind, where `before` held ahead of them."""
+    holding = dict(before or {})
+    for mark in marks:
+        holding.pop(mark.kind, None)
+        if mark.value is not None:
+            holding[mark.kind] = mark.value[:LONGEST_VALUE] if isinstance(mark.value, str) else mark.value
+    return holding
+
+
+def marks_of_passages(
+    chunk: Chunk, spans: Sequence[tuple[int, int]], before: Mapping[str, Value]
+) -> tuple[list[dict[str, Value]], dict[str, Value]]:
+    """What holds of each passage of a chunk, and what holds at the end of the chunk.
+
+    A passage has the marks in force at its first character. Those of the headings and dates with which it begins count
+    too, so that the first passage of a chapter has its number, its name and its date.
+
+    Args:
+        spans: the first and the end character of each passage; they tile the chunk.
+        before: what holds where the chunk begins.
+    """
+    offsets = [offset for offset, _ in chunk.marks]
+    holding, passages, passed = dict(before), [], 0
+    for start, end in spans:
+        first = bisect_left(offsets, start)
+        holding = in_force((mark for _, mark in chunk.marks[passed:first]), holding)
+        passages.append(in_force(_opening_marks(chunk, start, end, first), holding))
+        passed = first
+    return passages, in_force((mark for _, mark in chunk.marks[passed:]), holding)
+
+
+def _opening_marks(chunk: Chunk, start: int, end: int, first: int) -> Iterator[Mark]:
+    """The marks, from number `first` on, of the first words of the passage `[start, end)` and of headings ahead of them."""
+    marks, position = chunk.marks, start
+    while position < end:
+        word = _NOT_SPACE.search(chunk, position, end)
+        line_start = end - 1 if word is None else word.start()
+        line_end = chunk.find("\n", line_start, end)
+        line = chunk[line_start : end if line_end < 0 else line_end]
+        is_heading = _WORD.search(line) is None  # also the line under a heading, or between a heading and the text
+        while first < len(marks) and marks[first][0] <= line_start:
+            yield marks[first][1]
+            is_heading = is_heading or _is_own_line(marks[first][1], line)
+            first += 1
+        if not is_heading or line_end < 0:
+            return
+        position = line_end + 1
+
+
+def _is_own_line(mark: Mark, line: str) -> bool:
+    """Whether a line says what the mark says, and little else."""
+    value = mark.value
+    return (
+        mark.kind in _WITH_LINES
+        and isinstance(value, str)
+        and value[:LONGEST_VALUE] in line
+        and len(line) <= len(value) + _BESIDE_THE_VALUE
+    )
