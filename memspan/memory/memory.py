@@ -5,12 +5,14 @@ import os
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from memspan.errors import MemspanError, UsageError, require_type
+from memspan.memory.description import describe
 from memspan.memory.index.word_search import WordSearch
 from memspan.memory.selection import Selection
 from memspan.memory.source_names import free_names
@@ -19,7 +21,6 @@ from memspan.memory.store.encoded_text import EncodedText, check_texts, continue
 from memspan.memory.store.folder import Folder
 from memspan.memory.store.lock import LOCK_SECONDS, OnWait
 from memspan.memory.store.manifest import (
-    FORMAT_VERSION,
     Fingerprint,
     Manifest,
     adopted,
@@ -27,7 +28,7 @@ from memspan.memory.store.manifest import (
     new_lineage,
     refuse_foreign,
 )
-from memspan.memory.store.shard import Shard, join, select
+from memspan.memory.store.shard import Shard, join, select, without
 from memspan.memory.store.snapshot import Snapshot
 from memspan.memory.view import Contents, View
 
@@ -218,15 +219,27 @@ class Memory(Contents):
         selection = Selection(pattern, before, after, containing)
         with self._turn(cleaning=True):
             forgotten = selection.names(self.snapshot)
-            remaining = {name: name for name in self.sources}
-            for name in forgotten:
-                del remaining[name]
-            groups = [
-                [shard] if shard.sources.keys() <= remaining.keys() else select(shard, remaining)
-                for shard in self.snapshot.shards
-            ]
-            self._commit([group for group in groups if group], new_lineage())
+            self._commit(without(self.snapshot.shards, forgotten), new_lineage())
             return forgotten
+
+    def replace(self, sources: Collection[str], texts: Sequence[EncodedText]) -> None:
+        """Remove sources and append texts in one commit: all or nothing, such as a document for its earlier version.
+
+        What is removed is gone as after `forget`.
+
+        Raises:
+            UsageError: there is no such source; or a text is not what `append` takes.
+            MemspanError, MemoryLocked: as `append` does.
+        """
+        require_type("sources", sources, (list, tuple, set, frozenset), "a list of names of sources")
+        check_texts(texts, len(self.fingerprint.heads), self.fingerprint.head_size)
+        with self._turn(cleaning=True):
+            if absent := [name for name in sources if name not in self.sources]:
+                raise UsageError(f"no source has the name {absent[0]!r}; nothing was changed.")
+            groups = without(self.snapshot.shards, sources)
+            kept = Snapshot(self.generation, self.snapshot.lineage, tuple(chain.from_iterable(groups)))
+            views, _ = continue_sources(texts, kept, {})
+            self._commit([*groups, *([view] for view in views)], new_lineage())
 
     def clean(self) -> None:
         """Delete what interrupted writers left in the folder, such as the files of forgotten sources.
@@ -364,20 +377,7 @@ class Memory(Contents):
 
     def inspect(self) -> dict[str, Any]:
         """A description of the memory and its sources, as JSON values."""
-        snapshot = self.snapshot
-        sources = list(snapshot.sources.values())
-        return {
-            "path": None if self.path is None else str(self.path),
-            "format": FORMAT_VERSION,
-            "generation": snapshot.generation,
-            "fingerprint": self.fingerprint.to_dict(),
-            "bytes": self.nbytes,
-            "parts": len(snapshot.shards),
-            "passages": snapshot.passages,
-            "tokens": snapshot.tokens,
-            "characters": sum(source.characters for source in sources),
-            "sources": [asdict(source) for source in sources],
-        }
+        return describe(self, self.nbytes)
 
 
 def _copied(

@@ -18,7 +18,7 @@ import codecs
 import hashlib
 import json
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -136,6 +136,18 @@ def select(shard: Shard, names: Mapping[str, str]) -> list[Shard]:
         used = [names[old[column]] for column in np.unique(shard.passages[first:end, SOURCE])]
         views.append(_view(shard, first, end, {name: records[name] for name in used}))
     return views
+
+
+def without(shards: Iterable[Shard], names: Collection[str]) -> list[list[Shard]]:
+    """The shards without these sources: each shard that holds none of them as it is, of any other the views of the rest."""
+    removed = frozenset(names)
+    groups = []
+    for shard in shards:
+        if removed.isdisjoint(shard.sources):
+            groups.append([shard])
+        elif views := select(shard, {name: name for name in shard.sources if name not in removed}):
+            groups.append(views)
+    return groups
 
 
 def _view(shard: Shard, first: int, end: int, records: Mapping[str, SourceRecord]) -> Shard:

@@ -92,7 +92,7 @@ class Snapshot:
 
     def passage(self, number: int) -> Passage:
         """One passage with its text. Raises IndexError."""
-        shard, row = self._find(number)
+        shard, row = self.locate(number)
         columns = shard.passages[row]
         return Passage(
             number=number,
@@ -106,12 +106,12 @@ class Snapshot:
 
     def ids(self, number: int) -> Ids:
         """The token ids of one passage, int32 (T,), read-only. Raises IndexError."""
-        shard, row = self._find(number)
+        shard, row = self.locate(number)
         return shard.ids[shard.passages[row, TOKEN] : shard.passages[row, TOKEN_END]]
 
     def neighbours(self, number: int, before: int, after: int) -> list[int]:
         """The numbers of the passages around one in its source, itself included. Raises IndexError."""
-        shard, row = self._find(number)
+        shard, row = self.locate(number)
         source = shard.names[shard.passages[row, SOURCE]]
         numbers = self.numbers_of(source)
         position = int(np.searchsorted(numbers, number))
@@ -138,7 +138,8 @@ class Snapshot:
         ]
         return np.concatenate(numbers) if numbers else np.zeros(0, np.int64)
 
-    def _find(self, number: int) -> tuple[Shard, int]:
+    def locate(self, number: int) -> tuple[Shard, int]:
+        """The shard that holds a passage, and its row there. Raises IndexError."""
         if not 0 <= number < self.passages:
             raise IndexError(f"there is no passage {number}; the memory has {self.passages}")
         index = bisect_right(self._firsts, number) - 1
