@@ -4,8 +4,8 @@ Letters: P passages of a memory, T tokens of a passage.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from memspan.assistant.prompts import likelihood_prefix
+from memspan.data.marks import Value
 from memspan.data.plain_text import plain_ids
 from memspan.errors import UsageError
 from memspan.memory import Contents, Fingerprint, Passage, View
@@ -40,6 +41,8 @@ class RetrievedPassage:
         score: the number by which passages are ranked: how far the passage stands out from all passages of the memory, in
             standard deviations summed over the rankers, plus the weighted gain.
         number: of the passage in the memory.
+        marks: what holds of it, such as its page.
+        happened: unix seconds of what it is about; None if that is not known.
         gain: nats per token by which the passage makes the question likelier than no text does; None if not computed.
     """
 
@@ -51,6 +54,8 @@ class RetrievedPassage:
     tokens: int
     number: int
     gain: float | None = None
+    marks: Mapping[str, Value] = field(default_factory=dict)
+    happened: float | None = None
 
 
 AnyPassage = TypeVar("AnyPassage", Passage, RetrievedPassage)
@@ -173,5 +178,13 @@ def distinct(passages: Iterable[AnyPassage]) -> Iterator[AnyPassage]:
 
 def _retrieved(passage: Passage, score: float) -> RetrievedPassage:
     return RetrievedPassage(
-        passage.source, passage.start, passage.end, score, passage.text, passage.tokens, passage.number
+        passage.source,
+        passage.start,
+        passage.end,
+        score,
+        passage.text,
+        passage.tokens,
+        passage.number,
+        marks=passage.marks,
+        happened=passage.happened,
     )

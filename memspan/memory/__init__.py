@@ -2,7 +2,7 @@
 
 from memspan.memory.memory import Memory, load_memory
 from memspan.memory.store.encoded_text import EncodedText
-from memspan.memory.store.manifest import FORMAT_VERSION, Fingerprint
+from memspan.memory.store.manifest import FORMAT_VERSION, EncoderFingerprint, Fingerprint
 from memspan.memory.store.shard import SourceRecord
 from memspan.memory.store.snapshot import Block, Passage
 from memspan.memory.view import Contents, View
@@ -12,6 +12,7 @@ __all__ = [
     "Block",
     "Contents",
     "EncodedText",
+    "EncoderFingerprint",
     "Fingerprint",
     "Memory",
     "Passage",

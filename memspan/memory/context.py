@@ -15,7 +15,20 @@ SEPARATOR = " | "
 _KINDS = ("title", "chapter", "heading", "date", "from", "to", "speaker")  # in the order of the line
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _IN_WORDS = re.compile(r"[^\W\d_]{3}|[年月日]")  # a date that is more than digits and signs: May, 5月
-_MONTHS = "January February March April May June July August September October November December".split()
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 
 
 class Marked(Protocol):

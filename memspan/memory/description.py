@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from memspan.memory.store.manifest import FORMAT_VERSION
+from memspan.memory.store.manifest import format_version
 from memspan.memory.view import Contents
 
 
@@ -13,7 +13,7 @@ def describe(memory: Contents, nbytes: int) -> dict[str, Any]:
     sources = list(snapshot.sources.values())
     return {
         "path": None if memory.path is None else str(memory.path),
-        "format": FORMAT_VERSION,
+        "format": format_version(memory.fingerprint, snapshot.shards),
         "generation": snapshot.generation,
         "fingerprint": memory.fingerprint.to_dict(),
         "bytes": nbytes,

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -84,7 +84,6 @@ class Memory(Contents):
         """Open the memory in a folder after checking every byte of it. Takes no lock.
 
         Args:
-            path: its folder.
             expect: the fingerprint it must have; `None` for any.
 
         Raises:
@@ -172,7 +171,7 @@ class Memory(Contents):
             MemspanError: keys that are not finite; or the system refused.
             MemoryLocked: another process held the lock too long.
         """
-        check_texts(texts, len(self.fingerprint.heads), self.fingerprint.head_size)
+        check_texts(texts, self.fingerprint)
         if len(texts) == 0:
             return
         with self._turn():
@@ -232,7 +231,7 @@ class Memory(Contents):
             MemspanError, MemoryLocked: as `append` does.
         """
         require_type("sources", sources, (list, tuple, set, frozenset), "a list of names of sources")
-        check_texts(texts, len(self.fingerprint.heads), self.fingerprint.head_size)
+        check_texts(texts, self.fingerprint)
         with self._turn(cleaning=True):
             if absent := [name for name in sources if name not in self.sources]:
                 raise UsageError(f"no source has the name {absent[0]!r}; nothing was changed.")
@@ -255,7 +254,7 @@ class Memory(Contents):
         """Add the sources of another memory, in their order, in one commit.
 
         A source that is here under the same name with the same text is skipped; one with other text gets the name
-        "name (2)".
+        "name (2)". The vectors of its passages are added if they are of this memory's sentence encoder.
 
         Returns:
             The names of the added sources.
@@ -268,7 +267,8 @@ class Memory(Contents):
         theirs = other.snapshot
         with self._turn(cleaning=True):
             names = free_names(theirs.sources, self.sources)
-            groups = [select(shard, names) for shard in theirs.shards]
+            is_same = other.fingerprint.encoder == self.fingerprint.encoder
+            groups = [select(shard if is_same else replace(shard, vectors=None), names) for shard in theirs.shards]
             if names:
                 self._commit([*([shard] for shard in self.snapshot.shards), *(group for group in groups if group)])
             return list(names.values())

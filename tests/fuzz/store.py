@@ -4,13 +4,14 @@ import hashlib
 import json
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from memspan.memory import Memory, load_memory
+from memspan.memory import EncoderFingerprint, Memory, load_memory
 from memspan.memory.index.head_scores import HeadQuery, head_scores
 from tests.fuzz.harness import Use
 from tests.fuzz.mutations import mutated, mutated_json, text_of
@@ -21,8 +22,13 @@ QUERY = HeadQuery(np.ones((2, 2, 4), np.float32), (0, 1))
 
 def made(folder: Path) -> Path:
     """A memory of two shards with a stored word index."""
-    memory = Memory.open(folder / "intact", FINGERPRINT)
-    memory.append([encoded("one two three four five", added=1.0, meta={"page": 3})])
+    memory = Memory.open(folder / "intact", replace(FINGERPRINT, encoder=EncoderFingerprint("e", "small", 3)))
+    optional = {
+        "vectors": np.ones((2, 3), np.int8),
+        "happened": np.zeros(2),
+        "passage_marks": [{"page": 1, "title": "x"}, {"page": 2}],
+    }
+    memory.append([encoded("one two three four five", added=1.0, meta={"page": 3}, **optional)])
     memory.append([encoded("six seven ü " * 50, source="b", complete=False, added=2.0)])
     memory.word_scores("one")
     return folder / "intact"
@@ -40,7 +46,7 @@ def use(path: Path) -> None:
     memory = load_memory(path)
     json.dumps(memory.inspect(), allow_nan=False)
     for number in range(len(memory)):
-        memory.passage(number)
+        json.dumps(dict(memory.passage(number).marks), allow_nan=False)
         assert memory.ids(number).min(initial=0) >= 0
         memory.neighbours(number, 1, 1)
     assert np.isfinite(memory.word_scores("one seven")).all()
@@ -131,17 +137,32 @@ def part_header(folder: Path) -> tuple[st.SearchStrategy[Any], Use]:
 
 def part_sources(folder: Path) -> tuple[st.SearchStrategy[Any], Use]:
     """The records of the sources, with the sizes that belong to them."""
+    return _part_json(folder, "sources")
+
+
+def part_marks(folder: Path) -> tuple[st.SearchStrategy[Any], Use]:
+    """The marks of the passages, with the sizes that belong to them."""
+    return _part_json(folder, "marks")
+
+
+def _part_json(folder: Path, name: str) -> tuple[st.SearchStrategy[Any], Use]:
     intact = made(folder)
     raw = first_part(intact)
     (length,) = struct.unpack_from("<Q", raw)
     header = json.loads(raw[8 : 8 + length])
-    first, end = header["sources"]["data_offsets"]
+    first, end = header[name]["data_offsets"]
     data = raw[8 + length :]
 
-    def run(records: Any) -> None:
-        here, text = copied(intact), text_of(records)
+    def run(value: Any) -> None:
+        here, text = copied(intact), text_of(value)
         entry = {"dtype": "U8", "shape": [len(text)], "data_offsets": [first, first + len(text)]}
-        new = text_of({**header, "sources": entry})
+        grown = len(text) - (end - first)
+        moved = {
+            other: {**fields, "data_offsets": [offset + grown for offset in fields["data_offsets"]]}
+            for other, fields in header.items()
+            if fields["data_offsets"][0] >= end
+        }
+        new = text_of({**header, **moved, name: entry})
         new += b" " * (-len(new) % 8)
         forge_part(here, struct.pack("<Q", len(new)) + new + data[:first] + text + data[end:])
         use(here)
@@ -187,6 +208,7 @@ TARGETS = {
     "part_bytes": part_bytes,
     "part_header": part_header,
     "part_sources": part_sources,
+    "part_marks": part_marks,
     "index_stamp": index_stamp,
     "index_forged": index_forged,
 }

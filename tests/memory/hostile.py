@@ -24,7 +24,10 @@ from tests.memory.make import FINGERPRINT, encoded, word_scores
 
 Attack: TypeAlias = Callable[[Path], object]
 
-CODES = {"passages": "I64", "added": "F64", "ids": "I32", "scales": "F16", "keys": "I8", "text": "U8", "sources": "U8"}
+CODES = {
+    "passages": "I64", "added": "F64", "happened": "F64", "ids": "I32", "scales": "F16", "keys": "I8", "vectors": "I8",
+    "text": "U8", "sources": "U8", "marks": "U8"
+}  # fmt: skip
 SOURCE, TOKEN, TOKEN_END, CHARACTER, CHARACTER_END, BYTE, BYTE_END = range(7)
 
 
@@ -95,17 +98,17 @@ def joined(header: Any, data: bytes) -> bytes:
 def arrays_joined(arrays: dict[str, np.ndarray]) -> bytes:
     """A shard with these arrays, in their order."""
     header, position = {}, 0
-    for name, array in arrays.items():
+    for name, array in ((name, arrays[name]) for name in CODES if name in arrays):
         end = position + array.nbytes
         header[name] = {"dtype": CODES[name], "shape": array.shape, "data_offsets": [position, end]}
         position = end
-    return joined(header, b"".join(array.tobytes() for array in arrays.values()))
+    return joined(header, b"".join(arrays[name].tobytes() for name in CODES if name in arrays))
 
 
 def arrays_of(folder: Path) -> dict[str, np.ndarray]:
     """The arrays of the first shard, in the order of the file, to be changed."""
     arrays = safetensors.numpy.load(first_shard(folder).read_bytes())
-    return {name: arrays[name].copy() for name in CODES}
+    return {name: arrays[name].copy() for name in CODES if name in arrays}
 
 
 def shard(change: Callable[[dict[str, np.ndarray]], object]) -> Attack:
@@ -122,6 +125,34 @@ def shard(change: Callable[[dict[str, np.ndarray]], object]) -> Attack:
 def number(array: str, index: Any, value: float) -> Attack:
     """Another number in an array of the first shard."""
     return shard(lambda arrays: arrays[array].__setitem__(index, value))
+
+
+def extended(change: Callable[[dict[str, np.ndarray]], object]) -> Attack:
+    """Vectors, times and marks in the first shard, which `change` alters in place, of an encoder that the manifest names."""
+
+    def attack(folder: Path) -> None:
+        encoder = {"identity": "e" * 64, "name": "small", "size": 3}
+        body = manifest_of(folder)
+        sign_manifest(folder, {**body, "format": 2, "fingerprint": {**body["fingerprint"], "encoder": encoder}})
+        arrays = arrays_of(folder)
+        rows = len(arrays["passages"])
+        arrays.update(happened=np.zeros(rows), vectors=np.ones((rows, 3), np.int8))
+        arrays["marks"] = np.frombuffer(b'{"page":[[0,2],[1,null]],"title":[[1],["x"]]}', np.uint8)
+        change(arrays)
+        store_shard(folder, arrays_joined(arrays), passages=rows, tokens=len(arrays["ids"]))
+
+    return attack
+
+
+def marks(content: Any) -> Attack:
+    """Other marks of the passages of the first shard: bytes, or JSON."""
+    raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return extended(lambda arrays: arrays.update(marks=np.frombuffer(raw, np.uint8)))
+
+
+def times(value: float) -> Attack:
+    """Another time that the first passage is about."""
+    return extended(lambda arrays: arrays["happened"].__setitem__(0, value))
 
 
 def text(index: int, content: bytes) -> Attack:
@@ -346,6 +377,53 @@ SHARDS: list[tuple[str, Attack]] = [
     ("ids that are objects", header_entry("ids", dtype="O")),
 ]
 
+EXTENSIONS: list[tuple[str, Attack]] = [
+    ("an encoder of text", fingerprint(encoder="x")),
+    ("an encoder that is nothing", fingerprint(encoder=None)),
+    ("an encoder without fields", fingerprint(encoder={})),
+    ("an encoder with a field too many", fingerprint(encoder={"identity": "e", "name": "n", "size": 3, "more": 1})),
+    ("an encoder of no size", fingerprint(encoder={"identity": "e", "name": "n", "size": 0})),
+    ("an encoder of a huge size", fingerprint(encoder={"identity": "e", "name": "n", "size": 2**40})),
+    ("an encoder whose size is true", fingerprint(encoder={"identity": "e", "name": "n", "size": True})),
+    ("an encoder of an endless name", fingerprint(encoder={"identity": "e", "name": "n" * 100_000, "size": 3})),
+    ("a format that is true", manifest(format=True)),
+    ("a format of text", manifest(format="2")),
+    ("vectors of another size", extended(lambda arrays: arrays.update(vectors=arrays["vectors"][:, :2]))),
+    ("vectors of no size", extended(lambda arrays: arrays.update(vectors=arrays["vectors"][:, :0]))),
+    ("vectors of other passages", extended(lambda arrays: arrays.update(vectors=arrays["vectors"][1:]))),
+    ("vectors of one axis", extended(lambda arrays: arrays.update(vectors=arrays["vectors"][:, 0]))),
+    ("times of other passages", extended(lambda arrays: arrays.update(happened=arrays["happened"][1:]))),
+    ("a time at infinity", times(np.inf)),
+    ("a time after the year 9999", times(1e300)),
+    ("a time before the year 1", times(-1e12)),
+    ("marks that are a list", marks([])),
+    ("marks that are no JSON", marks(b"{")),
+    ("marks that are no UTF-8", marks(b'{"\xff": [[0], [1]]}')),
+    ("deep marks", marks(b"[" * 100_000)),
+    ("marks of one kind twice", marks(b'{"page":[[0],[1]],"page":[[0],[2]]}')),
+    ("marks that are an object", marks({"page": {"rows": [0], "values": [1]}})),
+    ("marks of one list", marks({"page": [[0]]})),
+    ("marks of unequal lists", marks({"page": [[0, 1], [1]]})),
+    ("marks of nothing", marks({"page": [[], []]})),
+    ("marks that descend", marks({"page": [[1, 0], [1, 2]]})),
+    ("marks of a passage twice", marks({"page": [[0, 0], [1, 2]]})),
+    ("marks below zero", marks({"page": [[-1], [1]]})),
+    ("marks beyond the last passage", marks({"page": [[10**6], [1]]})),
+    ("marks of a passage that is true", marks({"page": [[True], [1]]})),
+    ("marks of fractions", marks({"page": [[0.0], [1]]})),
+    ("a mark that is true", marks({"page": [[0], [True]]})),
+    ("a mark that is a list", marks({"page": [[0], [[1]]]})),
+    ("a mark that is NaN", marks({"page": [[0], [float("nan")]]})),
+    ("a mark beyond all numbers", marks(b'{"page": [[0], [1e999]]}')),
+    ("a mark of a thousand digits", marks({"page": [[0], [10**1000]]})),
+    ("an endless mark", marks({"title": [[0], ["x" * 100_000]]})),
+    ("a mark that is half a character", marks({"title": [[0], ["\ud800"]]})),
+    ("a mark of an endless kind", marks({"x" * 100_000: [[0], [1]]})),
+    ("a mark of no kind", marks({"": [[0], [1]]})),
+    ("a mark of half a character", marks({"\ud800": [[0], [1]]})),
+    ("a thousand marks of a passage", marks({f"kind {number}": [[0], [1]] for number in range(1000)})),
+]
+
 RECORDS: list[tuple[str, Attack]] = [
     ("no records", sources(b"[]")),
     ("a record that is a number", sources(b"[5]")),
@@ -421,4 +499,4 @@ def shifted(arrays: dict[str, np.ndarray], by: int) -> None:
     arrays["passages"][-1, [CHARACTER, CHARACTER_END]] += by
 
 
-HOSTILE: Sequence[tuple[str, Attack]] = [*FILES, *MANIFESTS, *SHARDS, *RECORDS, *INDEXES, *OTHERS]
+HOSTILE: Sequence[tuple[str, Attack]] = [*FILES, *MANIFESTS, *SHARDS, *EXTENSIONS, *RECORDS, *INDEXES, *OTHERS]

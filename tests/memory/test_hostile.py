@@ -100,6 +100,9 @@ def test_the_tools_of_the_hostile_forge_what_is_accepted_where_nothing_is_change
         shutil.copytree(prepared, path)
         neutral(path)
         assert contents(load_memory(path)) == contents(load_memory(prepared)), number
+    hostile.extended(lambda arrays: None)(path)
+    marks = [dict(marks) for marks in load_memory(path).snapshot.marks()]
+    assert marks[:3] == [{"page": 1}, {"page": 1, "title": "x"}, {"title": "x"}]
 
 
 def test_there_are_many_cases_and_each_has_a_name() -> None:

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memspan.errors import UsageError
-from memspan.memory import FORMAT_VERSION, Memory, load_memory
+from memspan.memory import Memory, load_memory
 from memspan.memory.store.folder import Folder
+from memspan.memory.store.manifest import FIRST_VERSION
 from tests.memory.make import FINGERPRINT, contents_of, encoded, term_of, word_scores
 
 
@@ -218,7 +219,7 @@ def test_inspect_and_bytes(memory: Memory) -> None:
     seen = memory.inspect()
     assert seen["path"] == (None if memory.path is None else str(memory.path))
     assert {name: seen[name] for name in ("format", "generation", "passages", "tokens", "characters", "parts")} == {
-        "format": FORMAT_VERSION,
+        "format": FIRST_VERSION,
         "generation": 2,
         "passages": 3,
         "tokens": 5,

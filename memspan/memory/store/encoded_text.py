@@ -1,6 +1,6 @@
 """Text as a model encoded it: what a memory appends, checked against itself, its source and the memory.
 
-Letters: T tokens, P passages, G retrieval heads, K numbers per key.
+Letters: T tokens, P passages, G retrieval heads, K numbers per key, E numbers per vector.
 """
 
 import hashlib
@@ -13,8 +13,21 @@ from typing import Any
 import numpy as np
 
 from memspan.errors import MemspanError, UsageError, require_type
+from memspan.memory.store.manifest import Fingerprint
+from memspan.memory.store.passage_marks import Marks, PassageMarks, check_marks
 from memspan.memory.store.records import check_meta, is_moment, strict_json
-from memspan.memory.store.shard import Ids, Integers, Keys, Scales, Shard, SourceRecord, hash_text
+from memspan.memory.store.shard import (
+    Ids,
+    Integers,
+    Keys,
+    Scales,
+    Shard,
+    SourceRecord,
+    Times,
+    Vectors,
+    are_times,
+    hash_text,
+)
 from memspan.memory.store.snapshot import Snapshot
 
 
@@ -35,6 +48,11 @@ class EncodedText:
         complete: nothing of this source will follow.
         meta: JSON values, added to those of earlier texts of the source.
         added: unix seconds; `None` for now.
+        vectors: int8 (P, E), the vector of each passage by the memory's sentence encoder, of which only the direction
+            counts; a row of zeros, or `None` for all, where there is none.
+        happened: float64 (P,), unix seconds of what each passage is about, NaN where that is not known; `None` if it is
+            known of none.
+        passage_marks: for each passage what holds of it, such as its page; empty if nothing is known of any.
     """
 
     source: str
@@ -48,23 +66,33 @@ class EncodedText:
     complete: bool = True
     meta: Mapping[str, Any] = field(default_factory=dict)
     added: float | None = None
+    vectors: Vectors | None = None
+    happened: Times | None = None
+    passage_marks: Sequence[Marks] = ()
 
-    def check(self, heads: int, head_size: int) -> None:
-        """Refuse a text that contradicts itself or does not fit a memory of G=`heads` and K=`head_size`.
+    def check(self, heads: int, head_size: int, vector_size: int | None = None) -> None:
+        """Refuse a text that contradicts itself or does not fit a memory of G=`heads`, K=`head_size` and E=`vector_size`,
+        which is `None` for a memory without vectors.
 
         Raises:
             UsageError: a shape, a dtype, the tiling, or a value that JSON or UTF-8 does not allow.
             MemspanError: a number that is not finite.
         """
-        tokens = len(self.ids)
+        tokens, passages = len(self.ids), len(self.passages)
+        if self.vectors is not None and vector_size is None:
+            raise UsageError(f"{self.source!r} has vectors, but the memory names no sentence encoder")
         expected = {
             "ids": (np.int32, (tokens,)),
             "keys": (np.int8, (tokens, heads, head_size)),
             "scales": (np.float16, (tokens, heads)),
-            "passages": (np.int64, (len(self.passages), 4)),
+            "passages": (np.int64, (passages, 4)),
+            "vectors": (np.int8, (passages, vector_size)),
+            "happened": (np.float64, (passages,)),
         }
         for name, (dtype, shape) in expected.items():
             array = getattr(self, name)
+            if array is None and name in ("vectors", "happened"):
+                continue
             if array.dtype != dtype or array.shape != shape:
                 raise UsageError(
                     f"{self.source!r}: {name} must be {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}"
@@ -95,6 +123,22 @@ def _check_fields(text: EncodedText) -> None:
         check_meta(strict_json(meta))  # as it will be read
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{text.source!r}: its meta must be JSON values: {error}") from error
+    if text.happened is not None and not are_times(text.happened):
+        raise UsageError(f"{text.source!r}: happened must be unix seconds from the year 1 to 9999, or NaN")
+    _check_passage_marks(text)
+
+
+def _check_passage_marks(text: EncodedText) -> None:
+    if len(text.passage_marks) not in (0, len(text.passages)):
+        raise UsageError(
+            f"{text.source!r}: passage_marks must be {len(text.passages)} mappings, one per passage, or none, got "
+            f"{len(text.passage_marks)}"
+        )
+    try:
+        for marks in text.passage_marks:
+            check_marks(marks)
+    except ValueError as error:
+        raise UsageError(f"{text.source!r}: {error}") from error
 
 
 def _check_tiling(text: EncodedText) -> None:
@@ -110,13 +154,13 @@ def _check_tiling(text: EncodedText) -> None:
         )
 
 
-def check_texts(texts: Sequence[EncodedText], heads: int, head_size: int) -> None:
-    """Raises UsageError for anything but texts that fit a memory, see `EncodedText.check`."""
+def check_texts(texts: Sequence[EncodedText], fingerprint: Fingerprint) -> None:
+    """Raises UsageError for anything but texts that fit a memory of this fingerprint, see `EncodedText.check`."""
     noun = "a list of EncodedText; a model's `read` makes them of a text"
     require_type("texts", texts, Sequence, noun)
     for text in texts:
         require_type("texts", text, EncodedText, noun)
-        text.check(heads, head_size)
+        text.check(len(fingerprint.heads), fingerprint.head_size, fingerprint.vector_size)
 
 
 def continue_sources(
@@ -193,4 +237,7 @@ def _view(text: EncodedText, record: SourceRecord, added: float) -> Shard:
         keys=text.keys,
         text=np.frombuffer(b"".join(encoded), np.uint8),
         sources={record.name: record},
+        happened=None if text.happened is None or np.isnan(text.happened).all() else text.happened,
+        vectors=None if text.vectors is None or not text.vectors.any() else text.vectors,
+        marks=PassageMarks.of(text.passage_marks),
     )

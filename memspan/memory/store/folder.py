@@ -154,6 +154,8 @@ class Folder:
         key_shape = (len(fingerprint.heads), fingerprint.head_size)
         if (len(shard.passages), len(shard.ids), shard.keys.shape[1:]) != (entry.passages, entry.tokens, key_shape):
             raise DamagedMemory(f"{file.path} does not match its entry in the manifest. {WAY_OUT}")
+        if shard.vectors is not None and shard.vectors.shape[1] != fingerprint.vector_size:
+            raise DamagedMemory(f"{file.path} holds vectors that are not of the memory's encoder. {WAY_OUT}")
         return shard
 
     # ---- writing

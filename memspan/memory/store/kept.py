@@ -51,4 +51,7 @@ def _kept(shard: Shard, first: int, end: int, start: int) -> EncodedText:
         kind=record.kind,
         complete=False,
         added=float(shard.added[first]),
+        vectors=None if shard.vectors is None else np.array(shard.vectors[first:end]),
+        happened=None if shard.happened is None else np.array(shard.happened[first:end]),
+        passage_marks=() if shard.marks is None else [shard.marks.at(row) for row in range(first, end)],
     )

@@ -15,12 +15,23 @@ from memspan.memory.store.files import WAY_OUT
 from memspan.memory.store.records import check_count, check_sha256, check_types
 from memspan.memory.store.shard import Shard
 
-FORMAT_VERSION = 1
+FIRST_VERSION = 1  # of the format; it is written wherever it can hold the contents
+FORMAT_VERSION = 2  # with vectors, times and marks of passages, and a sentence encoder in the fingerprint
 DIGITS = 12  # of a hash in a message
 
 _RANDOM_NAME = re.compile(r"[0-9a-f]{32}")  # of shards and lineages
 _LONGEST_STRING = 4096  # characters
 _LARGEST_HEAD = 65536
+_LARGEST_VECTOR = 65536
+
+
+@dataclass(frozen=True)
+class EncoderFingerprint:
+    """The sentence encoder whose vectors a memory holds: those of another cannot be compared with them."""
+
+    identity: str  # hash of the files that it was loaded from
+    name: str  # by which it was loaded
+    size: int  # E, the numbers of a vector
 
 
 @dataclass(frozen=True)
@@ -34,12 +45,20 @@ class Fingerprint:
     head_size: int  # K
     name: str  # of the model, for people; never compared
     sample: str | None = field(default=None, compare=False, repr=False)  # hash of some of the weights; never stored
+    encoder: EncoderFingerprint | None = None  # whose vectors it has beside the keys; None for no vectors
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that are stored, as JSON values."""
         stored = asdict(self)
         del stored["sample"]
+        if self.encoder is None:
+            del stored["encoder"]
         return stored
+
+    @property
+    def vector_size(self) -> int | None:
+        """E, the numbers of a vector; None for a memory without vectors."""
+        return None if self.encoder is None else self.encoder.size
 
     def is_model_of(self, other: "Fingerprint") -> bool:
         """Whether both are of the same model.
@@ -68,6 +87,7 @@ class Manifest:
     generation: int
     lineage: str
     shards: tuple[ShardEntry, ...]
+    version: int = FIRST_VERSION
 
 
 def new_lineage() -> str:
@@ -117,6 +137,7 @@ def adopted(actual: Fingerprint, expected: Fingerprint | None) -> Fingerprint:
 def manifest_of(fingerprint: Fingerprint, generation: int, lineage: str, shards: Iterable[Shard]) -> Manifest:
     """The manifest of shards that are stored in one folder. Raises ValueError if a shard is not stored."""
     entries = []
+    version = format_version(fingerprint, shards := list(shards))
     for shard in shards:
         if shard.file is None or shard.raw is None:
             raise ValueError("a shard must be stored before it is listed")
@@ -129,13 +150,19 @@ def manifest_of(fingerprint: Fingerprint, generation: int, lineage: str, shards:
                 tokens=len(shard.ids),
             )
         )
-    return Manifest(fingerprint, generation, lineage, tuple(entries))
+    return Manifest(fingerprint, generation, lineage, tuple(entries), version)
+
+
+def format_version(fingerprint: Fingerprint, shards: Iterable[Shard]) -> int:
+    """The oldest version of the format that can hold them."""
+    is_new = fingerprint.encoder is not None or any(shard.has_more for shard in shards)
+    return FORMAT_VERSION if is_new else FIRST_VERSION
 
 
 def render(manifest: Manifest) -> bytes:
     """The manifest as the bytes of its file: JSON in one canonical form, with its own checksum."""
     body = {
-        "format": FORMAT_VERSION,
+        "format": manifest.version,
         "fingerprint": manifest.fingerprint.to_dict(),
         "generation": manifest.generation,
         "lineage": manifest.lineage,
@@ -161,12 +188,12 @@ def parse(raw: bytes, path: Path) -> Manifest:
         if not intact:
             raise ValueError("its checksum does not match")
         version = body.pop("format")
-        if version == FORMAT_VERSION:
-            return _manifest_from(**body)
+        if version in (FIRST_VERSION, FORMAT_VERSION) and type(version) is int:
+            return _manifest_from(**body, version=version)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedMemory(f"{path} is not the manifest of a memory: {error}. {WAY_OUT}") from error
     raise ForeignMemory(
-        f"{path.parent} was written in format version {version}, but this memspan reads version {FORMAT_VERSION}. "
+        f"{path.parent} was written in format version {version}, but this memspan reads versions up to {FORMAT_VERSION}. "
         "Install the memspan that wrote it, or read the documents again."
     )
 
@@ -175,7 +202,9 @@ def _canonical(body: dict[str, Any]) -> bytes:
     return (json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def _manifest_from(fingerprint: dict[str, Any], generation: int, lineage: str, parts: list[dict[str, Any]]) -> Manifest:
+def _manifest_from(
+    fingerprint: dict[str, Any], generation: int, lineage: str, parts: list[dict[str, Any]], version: int
+) -> Manifest:
     """A manifest from the fields of its JSON. Raises KeyError, TypeError or ValueError."""
     check_count("generation", generation)
     if _RANDOM_NAME.fullmatch(lineage) is None:
@@ -183,7 +212,7 @@ def _manifest_from(fingerprint: dict[str, Any], generation: int, lineage: str, p
     entries = [_entry_from(entry) for entry in parts]
     if len({entry.name for entry in entries}) != len(entries):
         raise ValueError("a shard is listed twice")
-    return Manifest(_fingerprint_from(fingerprint), generation, lineage, tuple(entries))
+    return Manifest(_fingerprint_from(fingerprint), generation, lineage, tuple(entries), version)
 
 
 def _entry_from(fields: dict[str, Any]) -> ShardEntry:
@@ -198,6 +227,8 @@ def _entry_from(fields: dict[str, Any]) -> ShardEntry:
 
 def _fingerprint_from(fields: dict[str, Any]) -> Fingerprint:
     strings = {"model": str, "tokenizer": str, "dtype": str, "name": str}
+    encoder = _encoder_from(fields["encoder"]) if "encoder" in fields else None
+    fields = {name: value for name, value in fields.items() if name != "encoder"}
     check_types(fields, {**strings, "heads": list, "head_size": int})
     if any(len(fields[name]) > _LONGEST_STRING for name in strings):
         raise ValueError(f"a text of its fingerprint has more than {_LONGEST_STRING} characters")
@@ -209,4 +240,13 @@ def _fingerprint_from(fields: dict[str, Any]) -> Fingerprint:
         check_count("a head", head)
     if not heads or list(heads) != sorted(set(heads)):
         raise ValueError("its heads must ascend, each of them once, and be at least one")
-    return Fingerprint(**{**fields, "heads": heads})
+    return Fingerprint(**{**fields, "heads": heads}, encoder=encoder)
+
+
+def _encoder_from(fields: dict[str, Any]) -> EncoderFingerprint:
+    check_types(fields, {"identity": str, "name": str, "size": int})
+    if any(len(fields[name]) > _LONGEST_STRING for name in ("identity", "name")):
+        raise ValueError(f"a text of its encoder has more than {_LONGEST_STRING} characters")
+    if not 0 < fields["size"] <= _LARGEST_VECTOR:
+        raise ValueError(f"the size of a vector must be from 1 to {_LARGEST_VECTOR}, got {fields['size']}")
+    return EncoderFingerprint(**fields)

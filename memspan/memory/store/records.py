@@ -7,9 +7,10 @@ from typing import Any
 
 MOST_LEVELS = 32  # of objects and lists in the meta of a source
 FIRST_YEAR_BEYOND = 253402300800.0  # the year 10000 in unix seconds: dates end there
+FIRST_YEAR = -62135596800.0  # the year 1 in unix seconds: dates begin there
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_LARGEST = 2**53  # what other readers of JSON count exactly
+LARGEST = 2**53  # what other readers of JSON count exactly
 
 
 def strict_json(raw: bytes) -> Any:
@@ -79,7 +80,7 @@ def check_types(fields: Mapping[str, Any], types: Mapping[str, type | None]) -> 
 
 def check_count(what: str, value: object) -> None:
     """Raises ValueError unless it is an integer from 0 to 2^53."""
-    if type(value) is not int or not 0 <= value <= _LARGEST:
+    if type(value) is not int or not 0 <= value <= LARGEST:
         raise ValueError(f"{what} must be a count")
 
 

@@ -1,14 +1,19 @@
 """A shard: consecutive passages of a memory in one immutable safetensors file (or the same bytes in RAM).
 
-Shapes: T tokens, P passages, G retrieval heads, K numbers per key, N bytes of text.
+Shapes: T tokens, P passages, G retrieval heads, K numbers per key, E numbers per vector, N bytes of text.
 
     passages  int64    (P, 7)      the extent of each passage, see the columns below
     added     float64  (P,)        when it was added, unix seconds
+    happened  float64  (P,)        when that happened which it is about, unix seconds; NaN where that is not known
     ids       int32    (T,)        token ids
     scales    float16  (T, G)      a key is keys * scales[..., None]
     keys      int8     (T, G, K)
+    vectors   int8     (P, E)      the direction of each passage's vector by a sentence encoder; zeros for no vector
     text      uint8    (N,)        UTF-8
     sources   uint8    (M,)        JSON: the record of every source of this shard, as it was after it
+    marks     uint8    (J,)        JSON: the marks of the passages, see `PassageMarks`
+
+`happened`, `vectors` and `marks` are there only if a passage has one.
 
 Passages tile the tokens and the text of their shard. Many shards joined are again a shard: appending, compacting,
 forgetting and merging are all `encode` over a list of shards, copied straight from one mapped file to the next.
@@ -29,12 +34,15 @@ from numpy.typing import NDArray
 
 from memspan.errors import DamagedMemory
 from memspan.memory.store.files import CHUNK, WAY_OUT, Bytes, Directory
-from memspan.memory.store.records import FIRST_YEAR_BEYOND, parse_records, strict_json
+from memspan.memory.store.passage_marks import PassageMarks
+from memspan.memory.store.records import FIRST_YEAR, FIRST_YEAR_BEYOND, parse_records, strict_json
 
 Ids: TypeAlias = NDArray[np.int32]
 Keys: TypeAlias = NDArray[np.int8]
 Scales: TypeAlias = NDArray[np.float16]
 Integers: TypeAlias = NDArray[np.int64]
+Times: TypeAlias = NDArray[np.float64]
+Vectors: TypeAlias = NDArray[np.int8]
 
 # The columns of a shard's passages: a row of its sources; tokens and bytes within the shard; characters of the source.
 SOURCE, TOKEN, TOKEN_END, CHARACTER, CHARACTER_END, BYTE, BYTE_END = range(7)
@@ -43,13 +51,17 @@ SOURCE, TOKEN, TOKEN_END, CHARACTER, CHARACTER_END, BYTE, BYTE_END = range(7)
 _ARRAYS: dict[str, tuple[str, np.dtype[Any]]] = {
     "passages": ("I64", np.dtype("<i8")),
     "added": ("F64", np.dtype("<f8")),
+    "happened": ("F64", np.dtype("<f8")),
     "ids": ("I32", np.dtype("<i4")),
     "scales": ("F16", np.dtype("<f2")),
     "keys": ("I8", np.dtype("<i1")),
+    "vectors": ("I8", np.dtype("<i1")),
     "text": ("U8", np.dtype("<u1")),
     "sources": ("U8", np.dtype("<u1")),
+    "marks": ("U8", np.dtype("<u1")),
 }
-_LONGEST_HEADER = 64 * 1024  # bytes; eight entries take less than two thousand
+_OPTIONAL = ("happened", "vectors", "marks")
+_LONGEST_HEADER = 64 * 1024  # bytes; eleven entries take less than two thousand
 _EXPONENT = 0x7C00  # the exponent's bits of a float16, all set for NaN and infinity
 _MOST_AXES, _LONGEST_AXIS = 3, 2**40
 _ROWS_AT_ONCE = 64 * 1024  # that are checked with few temporary bytes
@@ -87,12 +99,15 @@ class Shard:
     """The arrays listed above, read-only, and the sources in the order that column `SOURCE` counts."""
 
     passages: Integers
-    added: NDArray[np.float64]
+    added: Times
     ids: Ids
     scales: Scales
     keys: Keys
     text: NDArray[np.uint8]
     sources: Mapping[str, SourceRecord]
+    happened: Times | None = None
+    vectors: Vectors | None = None
+    marks: PassageMarks | None = None
     raw: Bytes | None = None  # the encoded bytes these arrays look into; None for a view made up in RAM
     file: ShardFile | None = None
 
@@ -101,8 +116,13 @@ class Shard:
         """The bytes this shard takes, or will take, encoded (without its header and sources for a view)."""
         if self.raw is not None:
             return len(self.raw)
-        arrays = (self.passages, self.added, self.ids, self.scales, self.keys, self.text)
-        return sum(array.nbytes for array in arrays)
+        arrays = (self.passages, self.added, self.happened, self.ids, self.scales, self.keys, self.vectors, self.text)
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether it has an array that format version 1 does not know."""
+        return any(getattr(self, name) is not None for name in _OPTIONAL)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -168,6 +188,9 @@ def _view(shard: Shard, first: int, end: int, records: Mapping[str, SourceRecord
         keys=shard.keys[tokens],
         text=shard.text[characters],
         sources=records,
+        happened=None if shard.happened is None else shard.happened[first:end],
+        vectors=None if shard.vectors is None else shard.vectors[first:end],
+        marks=None if shard.marks is None else shard.marks.part(first, end),
     )
 
 
@@ -189,11 +212,31 @@ def encode(shards: Sequence[Shard]) -> Iterator[Bytes]:
     }
     for name in ("added", "ids", "scales", "keys", "text"):
         columns[name] = [getattr(shard, name) for shard in shards]
+    columns.update(_optional_columns(shards))
     yield _header(columns)
     for name, (_, dtype) in _ARRAYS.items():
-        for array in columns[name]:
+        for array in columns.get(name, ()):
             if array.size > 0:
                 yield np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data
+
+
+def _optional_columns(shards: Sequence[Shard]) -> dict[str, list[NDArray[Any]]]:
+    """The optional arrays that one of the shards has; the passages of the others have no time, or no vector."""
+    columns: dict[str, list[NDArray[Any]]] = {}
+    if any(shard.happened is not None for shard in shards):
+        columns["happened"] = [
+            np.full(len(shard.passages), np.nan) if shard.happened is None else shard.happened for shard in shards
+        ]
+    size = max((shard.vectors.shape[1] for shard in shards if shard.vectors is not None), default=0)
+    if size > 0:
+        columns["vectors"] = [
+            np.zeros((len(shard.passages), size), np.int8) if shard.vectors is None else shard.vectors
+            for shard in shards
+        ]
+    marks = PassageMarks.joined((shard.marks, len(shard.passages)) for shard in shards)
+    if marks is not None:
+        columns["marks"] = [np.frombuffer(marks.encoded(), np.uint8)]
+    return columns
 
 
 def _joined_passages(shards: Sequence[Shard], rows: Mapping[str, int]) -> list[NDArray[Any]]:
@@ -216,6 +259,8 @@ def _header(columns: Mapping[str, Sequence[NDArray[Any]]]) -> bytes:
     entries: dict[str, Any] = {}
     offset = 0
     for name, (code, dtype) in _ARRAYS.items():
+        if name not in columns:
+            continue
         arrays = columns[name]
         shape = (sum(len(array) for array in arrays), *arrays[0].shape[1:])
         size = int(np.prod(shape)) * dtype.itemsize
@@ -245,7 +290,10 @@ def decode(raw: Bytes, file: ShardFile | None = None) -> Shard:
         arrays = dict(_views(raw))
         records = parse_records(arrays.pop("sources").tobytes())
         sources = {record["name"]: SourceRecord(**record) for record in records}
-        shard = Shard(**arrays, sources=sources, raw=raw, file=file)
+        marks = None
+        if "marks" in arrays:
+            marks = PassageMarks.parsed(arrays.pop("marks").tobytes(), len(arrays["passages"]))
+        shard = Shard(**arrays, sources=sources, marks=marks, raw=raw, file=file)
         _check_consistent(shard)
         _check_numbers(shard)
         _check_text(shard)
@@ -261,6 +309,8 @@ def _views(raw: Bytes) -> Iterator[tuple[str, NDArray[Any]]]:
     entries = strict_json(bytes(raw[8 : 8 + length]))
     position = 0
     for name, (code, dtype) in _ARRAYS.items():
+        if name in _OPTIONAL and name not in entries:
+            continue
         entry = entries[name]
         shape, (first, end) = entry["shape"], entry["data_offsets"]
         if len(shape) > _MOST_AXES or not all(type(axis) is int and 0 <= axis < _LONGEST_AXIS for axis in shape):
@@ -281,6 +331,10 @@ def _check_consistent(shard: Shard) -> None:
     tokens, rows = len(shard.ids), len(shard.passages)
     if shard.passages.shape != (rows, 7) or shard.added.shape != (rows,):
         raise ValueError("its passages have the wrong shape")
+    if shard.happened is not None and shard.happened.shape != (rows,):
+        raise ValueError("the times of its passages have the wrong shape")
+    if shard.vectors is not None and (shard.vectors.ndim != 2 or len(shard.vectors) != rows):
+        raise ValueError("the vectors of its passages have the wrong shape")
     if shard.scales.shape[:1] != (tokens,) or shard.keys.shape[:2] != shard.scales.shape:
         raise ValueError("its arrays differ in length")
     for first, end, length in ((TOKEN, TOKEN_END, tokens), (BYTE, BYTE_END, len(shard.text))):
@@ -297,10 +351,17 @@ def _check_numbers(shard: Shard) -> None:
         raise ValueError("a token id is negative")
     if not ((shard.added >= 0) & (shard.added < FIRST_YEAR_BEYOND)).all():  # NaN is neither
         raise ValueError("a passage was added at an impossible time")
+    if shard.happened is not None and not are_times(shard.happened):
+        raise ValueError("a passage is about an impossible time")
     for first in range(0, len(shard.scales), _ROWS_AT_ONCE):
         bits = shard.scales[first : first + _ROWS_AT_ONCE].view(np.uint16)
         if ((bits & _EXPONENT) == _EXPONENT).any():  # many times as fast as isfinite, which has no code for float16
             raise ValueError("a scale is NaN or infinite")
+
+
+def are_times(happened: Times) -> bool:
+    """Whether each is unix seconds from the year 1 to 9999, or NaN."""
+    return bool((np.isnan(happened) | ((happened >= FIRST_YEAR) & (happened < FIRST_YEAR_BEYOND))).all())
 
 
 def _check_text(shard: Shard) -> None:

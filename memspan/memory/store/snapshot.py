@@ -5,13 +5,15 @@ valid as long as they are used.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
 
+from memspan.data.marks import Value
+from memspan.memory.store.passage_marks import Marks
 from memspan.memory.store.shard import (
     CHARACTER,
     CHARACTER_END,
@@ -23,6 +25,8 @@ from memspan.memory.store.shard import (
     Keys,
     Scales,
     Shard,
+    Times,
+    Vectors,
 )
 from memspan.memory.store.sources import Sources
 
@@ -38,6 +42,8 @@ class Passage:
     text: str
     tokens: int
     added: float  # unix seconds
+    marks: Mapping[str, Value] = field(default_factory=dict)  # what holds of it, such as its page
+    happened: float | None = None  # unix seconds of what it is about; None if that is not known
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +54,7 @@ class Block:
     keys: Keys  # int8 (T, G, K)
     scales: Scales  # float16 (T, G)
     ends: Integers  # int64 (P,), the end token of each passage within the block
+    vectors: Vectors | None = None  # int8 (P, E), directions; zeros where a passage has none, None where all have none
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +109,8 @@ class Snapshot:
             text=shard.characters(row).decode(),
             tokens=int(columns[TOKEN_END] - columns[TOKEN]),
             added=float(shard.added[row]),
+            marks={} if shard.marks is None else shard.marks.at(row),
+            happened=None if shard.happened is None or np.isnan(shard.happened[row]) else float(shard.happened[row]),
         )
 
     def ids(self, number: int) -> Ids:
@@ -121,13 +130,27 @@ class Snapshot:
         """All passages in order, a shard at a time."""
         for first, shard in zip(self._firsts, self.shards, strict=False):
             if len(shard.passages) > 0:
-                yield Block(first, shard.keys, shard.scales, shard.passages[:, TOKEN_END])
+                yield Block(first, shard.keys, shard.scales, shard.passages[:, TOKEN_END], shard.vectors)
 
     def texts(self, first: int) -> Iterator[str]:
         """The text of passage `first` and of each after it."""
         for start, shard in zip(self._firsts, self.shards, strict=False):
             for row in range(max(0, first - start), len(shard.passages)):
                 yield shard.characters(row).decode()
+
+    def marks(self, first: int = 0) -> Iterator[Marks]:
+        """The marks of passage `first` and of each after it."""
+        for start, shard in zip(self._firsts, self.shards, strict=False):
+            for row in range(max(0, first - start), len(shard.passages)):
+                yield {} if shard.marks is None else shard.marks.at(row)
+
+    @cached_property
+    def happened(self) -> Times:
+        """Unix seconds of what each passage is about, float64 (P,); NaN where that is not known."""
+        times = [
+            np.full(len(shard.passages), np.nan) if shard.happened is None else shard.happened for shard in self.shards
+        ]
+        return np.concatenate(times) if times else np.zeros(0)
 
     def numbers_of(self, source: str) -> Integers:
         """The numbers of a source's passages, int64, ascending, which is the order of its text."""

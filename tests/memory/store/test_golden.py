@@ -1,18 +1,24 @@
-"""A memory that format version 1 wrote stays readable.
+"""A memory that an older format version wrote stays readable.
 
-The folder was written once by `write` below. If this test fails, the format has changed: raise FORMAT_VERSION, keep
-reading version 1, and put a new golden folder beside the old one.
+The folders were written once by `write` below. If this test fails, the format has changed: raise FORMAT_VERSION, keep
+reading the older ones, and put a new golden folder beside the old one.
 """
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from memspan.memory import FORMAT_VERSION, Memory, load_memory
+import numpy as np
+import pytest
+
+from memspan.memory import FORMAT_VERSION, EncoderFingerprint, Memory, load_memory
 from memspan.memory.store.manifest import parse, render
 from tests.memory.make import FINGERPRINT, contents_of, encoded, word_scores
 
 GOLDEN = Path(__file__).parent / "golden_v1"
+GOLDEN_2 = Path(__file__).parent / "golden_v2"
 
 
 def golden() -> Memory:
@@ -30,14 +36,37 @@ def golden() -> Memory:
     return memory
 
 
+def golden_2() -> Memory:
+    """A memory with vectors, times and marks, made anew."""
+    memory = Memory(replace(FINGERPRINT, encoder=EncoderFingerprint("e" * 64, "small", 3)))
+    memory.append([encoded("no vector, no mark", source="plain.txt", added=1700000000.0)])
+    memory.append(
+        [
+            encoded(
+                "one two three four",
+                source="marked.txt",
+                added=1700000001.0,
+                vectors=np.array([[1, -2, 3], [127, 0, -127]], np.int8),
+                happened=np.array([-1e9, np.nan]),
+                passage_marks=[
+                    {"heading": "Überschrift", "page": 1},
+                    {"heading": "Überschrift", "page": 2, "part": 0.5},
+                ],
+            )
+        ]
+    )
+    return memory
+
+
 def write() -> None:
-    """How the golden folder came to be."""
-    golden().save(GOLDEN)
-    (GOLDEN / "lock").unlink()
+    """How the golden folders came to be."""
+    for memory, path in ((golden(), GOLDEN), (golden_2(), GOLDEN_2)):
+        memory.save(path)
+        (path / "lock").unlink()
 
 
 def test_a_memory_of_format_version_1_can_be_read_searched_and_extended(tmp_path: Path) -> None:
-    assert FORMAT_VERSION == 1
+    assert FORMAT_VERSION == 2
     shutil.copytree(GOLDEN, tmp_path / "m")
     memory = load_memory(tmp_path / "m", expect=FINGERPRINT)
     assert contents_of(memory) == contents_of(golden())
@@ -48,7 +77,18 @@ def test_a_memory_of_format_version_1_can_be_read_searched_and_extended(tmp_path
     assert list(load_memory(tmp_path / "m").sources) == ["first.txt", "second.txt", "chat/1", "more"]
 
 
-def test_what_is_written_is_the_same_to_the_byte(tmp_path: Path) -> None:
+def test_a_memory_of_format_version_2_can_be_read_and_extended(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN_2, tmp_path / "m")
+    memory = load_memory(tmp_path / "m", expect=FINGERPRINT)
+    assert contents_of(memory) == contents_of(golden_2())
+    passage = memory.passage(3)
+    assert (passage.marks, passage.happened) == ({"heading": "Überschrift", "page": 2, "part": 0.5}, None)
+    memory.append([encoded("more", source="more", vectors=np.ones((1, 3), np.int8))])
+    assert [block.vectors is not None for block in load_memory(tmp_path / "m").blocks()][-1]
+
+
+@pytest.mark.parametrize(("make", "golden_path"), [(golden, GOLDEN), (golden_2, GOLDEN_2)])
+def test_what_is_written_is_the_same_to_the_byte(make: Callable[[], Memory], golden_path: Path, tmp_path: Path) -> None:
     """But for random names: the shards, and the fields of the manifest."""
 
     def written(path: Path) -> tuple[list[bytes], dict]:
@@ -57,7 +97,7 @@ def test_what_is_written_is_the_same_to_the_byte(tmp_path: Path) -> None:
         entries = [{name: value for name, value in entry.items() if name != "name"} for entry in manifest["parts"]]
         return shards, {**manifest, "parts": entries, "lineage": None, "sha256": None}
 
-    golden().save(tmp_path / "m")
-    assert written(tmp_path / "m") == written(GOLDEN)
-    raw = (GOLDEN / "manifest.json").read_bytes()
-    assert render(parse(raw, GOLDEN / "manifest.json")) == raw
+    make().save(tmp_path / "m")
+    assert written(tmp_path / "m") == written(golden_path)
+    raw = (golden_path / "manifest.json").read_bytes()
+    assert render(parse(raw, golden_path / "manifest.json")) == raw
