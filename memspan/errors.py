@@ -23,6 +23,10 @@ class UnreadableSource(UsageError):
     """A document that cannot be read as text: empty, binary, of another encoding, encrypted."""
 
 
+class ChangedSource(UsageError):
+    """A text that is read under the name of a source, but is not the text that was read before under that name."""
+
+
 class ForeignMemory(UsageError):
     """A memory made with another model, tokenizer, dtype, set of heads or format version."""
 

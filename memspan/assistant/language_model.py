@@ -113,6 +113,7 @@ class LanguageModel:
         source: str | None = None,
         progress: Callable[[ReadProgress], None] | None = None,
         check: bool = False,
+        update: bool = False,
     ) -> Memory:
         """Reads a text of any length, in constant device memory, to the end of `memory`; returns that memory.
 
@@ -127,9 +128,11 @@ class LanguageModel:
                 "text-2" and so on.
             progress: called after each batch of segments, and about twice a second within a batch of a slow model.
             check: compare the text of a file with what was read even if the file seems unchanged.
+            update: put a string or document whose text has changed into the position of the earlier text in one commit;
+                passages that did not change are not read anew. The whole text is held in RAM meanwhile.
 
         Raises:
-            UsageError: a source of this name begins with another text.
+            ChangedSource: a source of this name begins with another text, and `update` is false.
             ForeignMemory: the memory was made with another model.
         """
         memory = self.new_memory() if memory is None else check_memory(memory)
@@ -139,7 +142,7 @@ class LanguageModel:
             )
         require_type("text", text, (str, Document, Iterable), "a string, a document or strings")
         require_type("source", source, (str, NoneType), "a string")
-        self.reader.read(text, memory, source=source, progress=progress, check=check)
+        self.reader.read(text, memory, source=source, progress=progress, check=check, update=update)
         return memory
 
     def remember(self, memory: Memory, text: str, *, source: str, kind: str = "exchange", **meta: Any) -> None:

@@ -3,17 +3,20 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from memspan.assistant.progress import ReadingMeter, ReadProgress
+from memspan.assistant.revision import between, joined, portions, revision
 from memspan.data.chunking import in_chunks
 from memspan.data.documents import Document
 from memspan.data.marks import Chunk, Value, in_force, marks_of_passages
-from memspan.errors import DamagedMemory, UsageError, require_type
+from memspan.errors import ChangedSource, DamagedMemory, UsageError, require_type
 from memspan.memory import EncodedText, Fingerprint, Memory, SourceRecord
 from memspan.memory.index.encoder import CONTEXT, Encoding, KeyEncoder
+from memspan.memory.store.kept import kept_texts
 
 FILE = "file"  # in the meta of a source: the state of its file when it was read to the end, see `Document.state`
 
@@ -32,6 +35,7 @@ class TextReader:
         source: str | None = None,
         progress: Callable[[ReadProgress], None] | None = None,
         check: bool = False,
+        update: bool = False,
     ) -> None:
         """Reads a text to the end of `memory`; see `LanguageModel.read`."""
         memory.check_fingerprint(self.fingerprint)
@@ -42,7 +46,13 @@ class TextReader:
             return
         read = 0 if record is None else record.characters
         unread = _unread(_chunks(text), name, record)
-        chunk, holding = next(unread, None), dict[str, Value]()
+        try:
+            chunk, holding = next(unread, None), dict[str, Value]()
+        except ChangedSource:
+            if not update or not isinstance(text, str | Document):  # other texts can be read only once
+                raise
+            self._replace(text, memory, name, state, progress)
+            return
         if chunk is None:
             return
         before = _last_ids(memory, name, len(self.encoder.tokenizer))
@@ -57,12 +67,41 @@ class TextReader:
                 memory.append([_encoded_text(encoding, chunk, **fields)])
                 raise
             if following is None:
-                unchanged = isinstance(text, Document) and state is not None and text.state() == state
-                fields.update(complete=True, meta={FILE: state} if unchanged else {})
+                fields.update(complete=True, meta=_file_meta(text, state))
             memory.append([_encoded_text(encoding, chunk, **fields)])
             before = [*before, *encoding.ids.tolist()][-CONTEXT:]
             meter.keep(chunk, len(encoding.ids))
             read, chunk = read + len(chunk), following
+
+    def _replace(
+        self,
+        text: str | Document,
+        memory: Memory,
+        name: str,
+        state: str | None,
+        progress: Callable[[ReadProgress], None] | None,
+    ) -> None:
+        """Puts a text into the position of the source `name` in one commit; what did not change is not read anew."""
+        view, whole = memory.view(), joined(_chunks(text))
+        if not whole:
+            raise UsageError(f"The text of '{name}' is empty: `memspan forget` removes a source.")
+        change = revision(view, name, whole, CONTEXT)
+        texts = list(kept_texts(view.snapshot, change.before, 0))
+        before = [id_ for number in change.before[-2:] for id_ in view.ids(number).tolist()]
+        meter, start = ReadingMeter(text, name, change.start, progress), change.start
+        record = view.sources[name]
+        holding = dict[str, Value]()
+        for chunk in in_chunks(portions(between(whole, change.start, change.end))):
+            encoding = self.encoder.encode(chunk, before, meter.within(chunk))
+            _, holding = marks_of_passages(chunk, encoding.passages[:, 2:].tolist(), holding)
+            texts.append(_encoded_text(encoding, chunk, source=name, start=start, kind=record.kind))
+            before = [*before, *encoding.ids.tolist()][-CONTEXT:]
+            start += len(chunk)
+            meter.keep(chunk, len(encoding.ids))
+        texts += kept_texts(view.snapshot, change.after, change.end)
+        kept_meta = {key: value for key, value in record.meta.items() if key != FILE}
+        texts[-1] = replace(texts[-1], complete=True, meta={**kept_meta, **_file_meta(text, state)})
+        memory.replace([name], texts)
 
     def remember(self, memory: Memory, text: str, *, source: str, kind: str, meta: dict[str, Any]) -> None:
         """Reads one short, complete text in one commit; see `LanguageModel.remember`."""
@@ -74,6 +113,11 @@ class TextReader:
 def _is_unchanged(record: SourceRecord | None, state: str | None) -> bool:
     """Whether a document was read to its end when its file was as it is now."""
     return record is not None and record.complete and state is not None and record.meta.get(FILE) == state
+
+
+def _file_meta(text: str | Document | Iterable[str], state: str | None) -> dict[str, Any]:
+    """The meta of a source that was read to its end, if its file is as it was when reading began."""
+    return {FILE: state} if isinstance(text, Document) and state is not None and text.state() == state else {}
 
 
 def _source_name(text: str | Document | Iterable[str], source: str | None, memory: Memory) -> str:
@@ -146,9 +190,9 @@ def _unread(chunks: Iterator[Chunk], name: str, record: SourceRecord | None) -> 
         passed += len(chunk)
         if expected is not None and passed >= read:
             if hasher.hexdigest() != expected:
-                raise UsageError(
-                    f"'{name}' is not the text that was read before under this name; `memspan forget` it first, or give "
-                    "this text another name with --as."
+                raise ChangedSource(
+                    f"'{name}' is not the text that was read before under this name; put it in the position of that text "
+                    "with --update (update=True), or give this text another name with --as."
                 )
             expected = None
         if len(old) < len(chunk):
@@ -157,7 +201,10 @@ def _unread(chunks: Iterator[Chunk], name: str, record: SourceRecord | None) -> 
         else:
             holding = in_force((mark for _, mark in chunk.marks), holding)
     if expected is not None and read > 0:
-        raise UsageError(f"'{name}' is shorter than what was read before under this name; `memspan forget` it first.")
+        raise ChangedSource(
+            f"'{name}' is shorter than what was read before under this name; put it in the position of that text with "
+            "--update (update=True)."
+        )
 
 
 def _last_ids(memory: Memory, source: str, vocabulary: int) -> list[int]:
