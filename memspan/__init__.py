@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from memspan.assistant.language_model import LanguageModel, load_model
     from memspan.assistant.progress import ReadProgress
     from memspan.assistant.retriever import RetrievedPassage
-    from memspan.memory import Memory, load_memory
+    from memspan.memory import Filter, Memory, load_memory
     from memspan.models.generate import Sampling
     from memspan.pretrained.attach import attached
 
 __version__ = "0.1.0"
 __all__ = [
     "Answer",
+    "Filter",
     "LanguageModel",
     "Memory",
     "ReadProgress",
@@ -36,7 +37,7 @@ _HOMES = {
     "memspan.assistant.progress": ("ReadProgress",),
     "memspan.assistant.retriever": ("RetrievedPassage",),
     "memspan.models.generate": ("Sampling",),
-    "memspan.memory": ("Memory", "load_memory"),
+    "memspan.memory": ("Filter", "Memory", "load_memory"),
     "memspan.pretrained.attach": ("attached",),
 }
 

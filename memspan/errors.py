@@ -27,6 +27,10 @@ class ChangedSource(UsageError):
     """A text that is read under the name of a source, but is not the text that was read before under that name."""
 
 
+class NoMatch(UsageError):
+    """No passage of a memory meets the conditions of a filter. The sentence says which condition excludes them all."""
+
+
 class ForeignMemory(UsageError):
     """A memory made with another model, tokenizer, dtype, set of heads or format version."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from memspan.errors import UsageError
 from memspan.memory import Contents, Memory
+from memspan.memory.union import united
 
 
 def check_memory(memory: Any) -> Memory:
@@ -15,7 +16,12 @@ def check_memory(memory: Any) -> Memory:
 
 
 def check_contents(memory: Any) -> Contents:
-    """The memory, or a view of one. Raises UsageError for anything else, with the way to open one."""
+    """The memory, or a view of one; of several, one view of them all.
+
+    Raises UsageError for anything else, with the way to open one; ForeignMemory for memories of different models.
+    """
+    if isinstance(memory, list | tuple):
+        return united([check_contents(each) for each in memory])
     if not isinstance(memory, Contents):
         raise _no_memory(memory)
     return memory

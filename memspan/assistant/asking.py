@@ -10,7 +10,7 @@ from memspan.assistant.answerers.base import Answerer, Usage, answer_parts
 from memspan.assistant.prompt_choice import Prompt, Room, budget_within, choose
 from memspan.assistant.retriever import RERANKED, RetrievedPassage, Retriever
 from memspan.data.plain_text import plain_ids
-from memspan.memory import View
+from memspan.memory import Filter, View
 from memspan.models.generate import Sampling
 
 UNKNOWN_WINDOW = 4096  # tokens that an answerer is assumed to hold if it does not say
@@ -24,6 +24,7 @@ class Question:
     sampling: Sampling
     budget: int | None = None
     rerank: int = RERANKED
+    filter: Filter | None = None
 
 
 def answering(
@@ -48,7 +49,7 @@ def answering(
 
 def recall(view: View, question: Question, retriever: Retriever) -> list[RetrievedPassage]:
     """The passages that bear on the question, best first."""
-    return retriever.search(view, question.text, rerank=question.rerank)
+    return retriever.search(view, question.text, rerank=question.rerank, filter=question.filter)
 
 
 def write(

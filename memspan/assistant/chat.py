@@ -1,6 +1,7 @@
 """A conversation that is kept in a memory: exchanges that left the window are retrieved when they bear on the message."""
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,8 +13,8 @@ from memspan.assistant.prompt_choice import BUDGET, within_budget
 from memspan.assistant.prompts import chat_message
 from memspan.assistant.retriever import RetrievedPassage
 from memspan.data.plain_text import Message, plain_ids
-from memspan.errors import UsageError
-from memspan.memory import Contents, Memory
+from memspan.errors import NoMatch, UsageError
+from memspan.memory import Contents, Filter, Memory
 from memspan.models.generate import Sampling
 
 KIND = "exchange"
@@ -66,6 +67,7 @@ class Chat:
         sampling: Sampling | None = None,
         budget: int = BUDGET,
         answerer: Answerer | None = None,
+        filter: Filter | None = None,
     ) -> None:
         """
         Args:
@@ -74,9 +76,11 @@ class Chat:
             sampling: how replies are sampled, and their maximum length.
             budget: tokens of retrieved text in a prompt, at most.
             answerer: what writes the replies; None for the model itself.
+            filter: the passages that may be recalled; None for all. The most recent exchanges are in the prompt in any case.
         """
         self.lm, self.memory, self.system, self.budget = lm, memory, system, budget
         self.sampling = Sampling() if sampling is None else sampling
+        self.filter = filter
         self.recalled: tuple[RetrievedPassage, ...] = ()
         self.answerer = answerer or LocalAnswerer(lm.tokenizer, lm.decoder, lm.name, keeps_prefix=True)
         self._lengths: dict[str, int] = {}  # tokens of an exchange, by source
@@ -131,7 +135,9 @@ class Chat:
         view = self.memory.view()
         recent = self._most_recent(view, room - budget - alone)
         names = {exchange.source for exchange in recent}
-        passages = self.lm.search(view, text, among=lambda passage: passage.source not in names)
+        passages: list[RetrievedPassage] = []
+        with suppress(NoMatch):  # a filter may exclude all that was read so far
+            passages = self.lm.search(view, text, among=lambda passage: passage.source not in names, filter=self.filter)
         relevant = [
             passage
             for passage in passages

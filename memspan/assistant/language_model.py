@@ -15,14 +15,16 @@ from memspan.assistant.answerers.local import LocalAnswerer
 from memspan.assistant.arguments import check_contents, check_memory, path_argument
 from memspan.assistant.asking import Question
 from memspan.assistant.progress import ReadProgress
-from memspan.assistant.reader import TextReader
+from memspan.assistant.reader import TextReader, source_name
 from memspan.assistant.retriever import RERANKED, RetrievedPassage, Retriever
 from memspan.data.documents import Document
 from memspan.data.plain_text import Message
 from memspan.errors import UnsupportedModel, UsageError, require_type, require_whole
-from memspan.memory import Contents, Fingerprint, Memory, Passage
+from memspan.memory import Contents, Filter, Fingerprint, Memory, Passage
+from memspan.memory.filter import checked_tags
 from memspan.memory.index.calibration import RetrievalHeads, calibrate
 from memspan.memory.index.encoder import KeyEncoder
+from memspan.memory.tags import tag
 from memspan.models.generate import Sampling
 from memspan.pretrained import hub
 from memspan.pretrained.calibrations import file_of
@@ -114,6 +116,7 @@ class LanguageModel:
         progress: Callable[[ReadProgress], None] | None = None,
         check: bool = False,
         update: bool = False,
+        where: Mapping[str, Any] | None = None,
     ) -> Memory:
         """Reads a text of any length, in constant device memory, to the end of `memory`; returns that memory.
 
@@ -130,6 +133,8 @@ class LanguageModel:
             check: compare the text of a file with what was read even if the file seems unchanged.
             update: put a string or document whose text has changed into the position of the earlier text in one commit;
                 passages that did not change are not read anew. The whole text is held in RAM meanwhile.
+            where: tags of the source, by which searches can be filtered: strings, numbers or lists of them. They take the
+                position of those that a source had before.
 
         Raises:
             ChangedSource: a source of this name begins with another text, and `update` is false.
@@ -142,7 +147,10 @@ class LanguageModel:
             )
         require_type("text", text, (str, Document, Iterable), "a string, a document or strings")
         require_type("source", source, (str, NoneType), "a string")
-        self.reader.read(text, memory, source=source, progress=progress, check=check, update=update)
+        tags, name = checked_tags(where), source_name(text, source, memory)
+        self.reader.read(text, memory, source=name, progress=progress, check=check, update=update)
+        if tags and name in memory.sources:
+            tag(memory, name, tags)
         return memory
 
     def remember(self, memory: Memory, text: str, *, source: str, kind: str = "exchange", **meta: Any) -> None:
@@ -157,12 +165,13 @@ class LanguageModel:
 
     def search(
         self,
-        memory: Contents,
+        memory: Contents | Sequence[Contents],
         question: str,
         *,
         top: int = 8,
         rerank: int = RERANKED,
         among: Callable[[Passage], bool] | None = None,
+        filter: Filter | None = None,
     ) -> list[RetrievedPassage]:
         """The `top` passages that bear most on `question`, best first.
 
@@ -170,29 +179,34 @@ class LanguageModel:
         is searched as it is when the call begins, whatever other threads and processes change meanwhile.
 
         Args:
-            memory: the memory, or a view of it.
+            memory: the memory, or a view of it; of several memories one ranking, in which the source "notes.txt" of the
+                memory "a.mem" is "a.mem/notes.txt".
             rerank: passages to rerank, at most; 0 is faster, and a little less exact.
             among: the condition on passages to search, tried from the best on until enough meet it; None searches all.
+            filter: the passages to search, and among which the rankings are compared; None searches all.
 
         Raises:
             UsageError: the question is empty, or longer than half of the window.
+            NoMatch: no passage passes the filter; the sentence says which of its conditions excludes them all.
             ForeignMemory: the memory was made with another model.
         """
-        check_contents(memory)
+        memory = check_contents(memory)
         require_type("question", question, str, "a string")
         require_whole("top", top, least=1)
         require_whole("rerank", rerank, least=0)
         require_type("among", among, (Callable, NoneType), "a function of a passage")  # type: ignore[arg-type]
-        return self.retriever.search(memory, question, top=top, rerank=rerank, among=among)
+        require_type("filter", filter, (Filter, NoneType), "a memspan.Filter")
+        return self.retriever.search(memory, question, top=top, rerank=rerank, among=among, filter=filter)
 
     def ask(
         self,
-        memory: Contents,
+        memory: Contents | Sequence[Contents],
         question: str,
         *,
         budget: int | None = None,
         rerank: int = RERANKED,
         sampling: Sampling | None = None,
+        filter: Filter | None = None,
         answerer: Answerer | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
@@ -201,12 +215,13 @@ class LanguageModel:
         Args:
             budget: tokens of retrieved text at most; the best passage is read in any case, as far as the window holds it.
                 None takes 640, or as many as fit into the window.
-            rerank: as in `search`.
+            rerank, filter: as in `search`.
             answerer: what writes the answer; None for the model itself.
             on_text: called with the new text of the answer while it is generated.
 
         Raises:
             UsageError: the memory is empty, or the question or the budget does not fit into the window.
+            NoMatch: no passage passes the filter.
         """
         view = check_contents(memory).view()
         require_type("question", question, str, "a string")
@@ -214,11 +229,12 @@ class LanguageModel:
             require_whole("budget", budget, least=0)
         require_whole("rerank", rerank, least=0)
         require_type("sampling", sampling, (Sampling, NoneType), "a Sampling")
+        require_type("filter", filter, (Filter, NoneType), "a memspan.Filter")
         require_type("answerer", answerer, (Answerer, NoneType), "an Answerer")
         require_type("on_text", on_text, (Callable, NoneType), "a function of a text")  # type: ignore[arg-type]
         if len(view) == 0:
             raise UsageError("This memory is empty; read something into it first.")
-        question_ = Question(question, Sampling() if sampling is None else sampling, budget, rerank)
+        question_ = Question(question, Sampling() if sampling is None else sampling, budget, rerank, filter)
         answering = asking.answering(view, question_, self.retriever, self.tokenizer, answerer or self.answerer)
         while True:
             try:

@@ -39,7 +39,7 @@ class TextReader:
     ) -> None:
         """Reads a text to the end of `memory`; see `LanguageModel.read`."""
         memory.check_fingerprint(self.fingerprint)
-        name = _source_name(text, source, memory)
+        name = source_name(text, source, memory)
         record = memory.sources.get(name)
         state = text.state() if isinstance(text, Document) else None
         if not check and _is_unchanged(record, state):
@@ -120,7 +120,7 @@ def _file_meta(text: str | Document | Iterable[str], state: str | None) -> dict[
     return {FILE: state} if isinstance(text, Document) and state is not None and text.state() == state else {}
 
 
-def _source_name(text: str | Document | Iterable[str], source: str | None, memory: Memory) -> str:
+def source_name(text: str | Document | Iterable[str], source: str | None, memory: Memory) -> str:
     """`source` if there is one, else the document's own name, else "text", "text-2" and so on."""
     if source is not None:
         return source

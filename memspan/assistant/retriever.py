@@ -17,7 +17,7 @@ from memspan.assistant.prompts import likelihood_prefix
 from memspan.data.marks import Value
 from memspan.data.plain_text import plain_ids
 from memspan.errors import UsageError
-from memspan.memory import Contents, Fingerprint, Passage, View
+from memspan.memory import Contents, Filter, Fingerprint, Passage, View
 from memspan.memory.index.bm25 import without_question_words
 from memspan.memory.index.encoder import KeyEncoder
 from memspan.memory.index.head_scores import best, fuse, head_scores, token_scores
@@ -86,6 +86,7 @@ class Retriever:
         top: int = 8,
         rerank: int = RERANKED,
         among: Callable[[Passage], bool] | None = None,
+        filter: Filter | None = None,
     ) -> list[RetrievedPassage]:
         """The `top` passages that bear most on `question`, best first; see `LanguageModel.search`."""
         memory.check_fingerprint(self.fingerprint)
@@ -93,9 +94,12 @@ class Retriever:
         view = memory.view()
         if len(view) == 0:
             return []
-        scores = fuse(*self._scores(view, question))
-        ranked = map(view.passage, best(scores, len(scores)))
-        found = islice(distinct(ranked if among is None else filter(among, ranked)), max(top, rerank))
+        passing = view.passing(filter)  # the others neither are found nor count in how far a passage stands out
+        scores = np.full(len(view), -np.inf, np.float32)
+        scores[passing] = fuse(*(ranking[passing] for ranking in self._scores(view, question)))
+        ranked = map(view.passage, best(scores, len(passing)))
+        looked_at = ranked if among is None else (passage for passage in ranked if among(passage))
+        found = islice(distinct(looked_at), max(top, rerank))
         passages = [_retrieved(passage, float(scores[passage.number])) for passage in found]
         if rerank > 0 and passages:
             passages = self.rerank(question, passages, rerank)

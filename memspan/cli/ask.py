@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memspan.cli.commands import command
+from memspan.cli.filters import ALSO, Filters, takes_filters
 from memspan.cli.options import (
     AS_JSON,
     BUDGET,
@@ -19,7 +20,7 @@ from memspan.cli.options import (
     load_language_model,
     loads_model,
     make_sampling,
-    open_memory,
+    open_memories,
     require_text,
 )
 from memspan.cli.output import print_json, print_line, print_part, print_passages
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
 # The parameters are the options.
 @command()
 @loads_model
+@takes_filters
 def ask(
     folder: MEMORY,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question to answer.")],
     loading: Loading,
+    filters: Filters,
+    also: ALSO = None,
     budget: BUDGET = None,
     no_rerank: NO_RERANK = False,
     max_new_tokens: MAX_NEW_TOKENS = 128,
@@ -49,14 +53,16 @@ def ask(
     Example: memspan ask library.mem "Where was the treasure buried?"
     """
     require_text("question", question)
-    sampling = make_sampling(max_new_tokens, temperature, seed)
+    sampling, filter = make_sampling(max_new_tokens, temperature, seed), filters.filter()
     lm = load_language_model(model, loading, folder, opened=True)
-    memory = open_memory(lm, folder)
+    memory = open_memories(lm, [folder, *(also or ())])
     _check_fits(lm, question)
     options: dict[str, Any] = {} if budget is None else {"budget": budget}
     if no_rerank:
         options["rerank"] = 0
-    answer = lm.ask(memory, question, sampling=sampling, on_text=None if as_json else print_part, **options)
+    answer = lm.ask(
+        memory, question, sampling=sampling, filter=filter, on_text=None if as_json else print_part, **options
+    )
     if as_json:
         print_json(answer.to_dict())
         return
@@ -64,12 +70,16 @@ def ask(
     print_passages(answer.passages)
 
 
+# The parameters are the options.
 @command()
 @loads_model
+@takes_filters
 def search(
     folder: MEMORY,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="Question or words to search for.")],
     loading: Loading,
+    filters: Filters,
+    also: ALSO = None,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Number of passages.")] = 8,
     no_rerank: NO_RERANK = False,
     as_json: AS_JSON = False,
@@ -80,12 +90,14 @@ def search(
     Example: memspan search library.mem "storms at sea" --top 3
     """
     require_text("query", query)
+    filter = filters.filter()
     lm = load_language_model(model, loading, folder, opened=True)
-    memory = open_memory(lm, folder)
+    memory = open_memories(lm, [folder, *(also or ())])
     if len(memory) == 0:
         raise UsageError("This memory is empty; read something into it first.")
     _check_fits(lm, query)
-    passages = lm.search(memory, query, top=top, rerank=0) if no_rerank else lm.search(memory, query, top=top)
+    options: dict[str, Any] = {"rerank": 0} if no_rerank else {}
+    passages = lm.search(memory, query, top=top, filter=filter, **options)
     if as_json:
         results = [asdict(passage) for passage in passages]
         print_json({"query": query, "passages": results, "memory_tokens": memory.tokens})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memspan.cli.commands import command
+from memspan.cli.filters import Filters, takes_filters
 from memspan.cli.options import (
     BUDGET,
     MAX_NEW_TOKENS,
@@ -37,11 +38,14 @@ if TYPE_CHECKING:
     from memspan.assistant.chat import Chat
 
 
+# The parameters are the options.
 @command()
 @loads_model
+@takes_filters
 def chat(
     folder: Annotated[Path, typer.Option("--memory", metavar="DIR", help=NEW_OR_OLD_MEMORY)],
     loading: Loading,
+    filters: Filters,
     system: Annotated[
         str | None, typer.Option(metavar="TEXT", help="System prompt: instructions for the model.")
     ] = None,
@@ -57,14 +61,14 @@ def chat(
 
     Example: memspan chat --memory diary.mem
     """
-    sampling = make_sampling(max_new_tokens, temperature, seed)
+    sampling, filter = make_sampling(max_new_tokens, temperature, seed), filters.filter()
     lm = load_language_model(model, loading, folder)
     memory = lm.new_memory(folder)
     memory.lock_seconds, memory.on_wait = None, print_waiting
     from memspan.assistant.chat import Chat
 
     options: dict[str, Any] = {} if budget is None else {"budget": budget}
-    conversation = Chat(lm, memory, system=system, sampling=sampling, **options)
+    conversation = Chat(lm, memory, system=system, sampling=sampling, filter=filter, **options)
     if sys.stdin.isatty():
         counts = f"{count(len(memory.sources), 'source')}, {count(len(conversation.transcript), 'exchange')}"
         print_info(f"{folder} ({counts}); /help lists the commands")

@@ -1,9 +1,7 @@
 """`memspan inspect`, `fork`, `forget` and `merge`: what can be done with a memory without its model."""
 
-import re
 import sys
-import time
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated, Any
@@ -11,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from memspan.cli.commands import command
+from memspan.cli.filters import Filters, takes_filters
 from memspan.cli.options import AS_JSON, MEMORY, WAIT, open_to_change
 from memspan.cli.output import (
     PREVIEW,
@@ -22,8 +21,6 @@ from memspan.cli.output import (
     printable,
 )
 from memspan.errors import UsageError
-
-_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 @command("inspect")
@@ -58,11 +55,10 @@ def fork(
 
 # Each parameter is an option of the command.
 @command()
+@takes_filters
 def forget(
     folder: MEMORY,
-    source: Annotated[
-        str | None, typer.Option(metavar="PATTERN", help="Name of a source, or a pattern with the wildcards * and ?.")
-    ] = None,
+    filters: Filters,
     before: Annotated[
         str | None,
         typer.Option(
@@ -85,15 +81,21 @@ def forget(
 ) -> None:
     """Delete sources that meet all conditions from a memory, its files and its index, for good.
 
-    Forks and copies made before keep theirs.
+    Forks and copies made before keep theirs. The conditions on passages must hold of every passage of a source.
 
     Example: memspan forget library.mem --source "drafts/*" --before 30d --dry-run
     """
+    from memspan.memory.moments import seconds_of
+
     memory = open_to_change(folder, wait)
+    source = None
+    if filters.source is not None and len(filters.source) == 1:
+        (source,), filters = filters.source, replace(filters, source=None)
     conditions: dict[str, Any] = {
-        "before": None if before is None else _moment(before, "--before"),
-        "after": None if after is None else _moment(after, "--after"),
+        "before": None if before is None else seconds_of(before, "--before"),
+        "after": None if after is None else seconds_of(after, "--after"),
         "containing": containing,
+        "filter": filters.filter(),
     }
     if not dry_run:
         memory.clean()  # an interrupted call may have left what it forgot, and nothing matches any more
@@ -114,20 +116,6 @@ def _print_shared(files: int) -> None:
     """Print who may keep the text that is forgotten."""
     known = f" At least one other folder still shares {count(files, 'file')} with that text." if files else ""
     print_info(f"Forks and copies made before keep theirs.{known}")
-
-
-def _moment(text: str, option: str) -> float:
-    """The time, in unix seconds, that a date, a time or a duration until now means. Raises UsageError."""
-    duration = re.fullmatch(r"(\d+)([mhdw])", text)
-    try:
-        if duration is not None:
-            return time.time() - int(duration[1]) * _SECONDS[duration[2]]
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise UsageError(
-            f"{option} must be a date or a time (2026-05-31, 2026-05-31T18:00), or a number with m, h, d or w for so many "
-            f"minutes, hours, days or weeks ago, got {text!r}."
-        ) from None
 
 
 def _confirm(question: str) -> None:

@@ -3,6 +3,7 @@
 import inspect
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -16,7 +17,7 @@ from memspan.errors import UsageError
 
 if TYPE_CHECKING:
     from memspan.assistant.language_model import LanguageModel
-    from memspan.memory import Memory
+    from memspan.memory import Contents, Memory
     from memspan.models.generate import Sampling
 
 Number = TypeVar("Number", int, float)
@@ -181,6 +182,14 @@ def open_memory(lm: "LanguageModel", folder: Path) -> "Memory":
     from memspan.memory import load_memory
 
     return load_memory(folder, expect=lm.fingerprint)
+
+
+def open_memories(lm: "LanguageModel", folders: Sequence[Path]) -> "Contents":
+    """The memory in a folder, or one view of the memories in several. Raises UsageError if they are of another model."""
+    from memspan.memory.union import united
+
+    memories = [open_memory(lm, folder) for folder in folders]
+    return memories[0] if len(memories) == 1 else united(memories)
 
 
 def open_to_change(folder: Path, wait: float | None) -> "Memory":

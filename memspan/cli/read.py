@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memspan.cli.commands import command, stops_in_order
+from memspan.cli.filters import TAGS, parse_tags
 from memspan.cli.options import AS_JSON, MODEL, NEW_OR_OLD_MEMORY, Loading, load_language_model, loads_model
 from memspan.cli.output import (
     count,
@@ -65,6 +66,7 @@ def read(
             "--check", help="Compare the text also of files whose size, times of change and path are as they were."
         ),
     ] = False,
+    where: TAGS = None,
     as_json: AS_JSON = False,
     model: MODEL = None,
 ) -> None:
@@ -76,6 +78,7 @@ def read(
     Example: memspan read book.epub notes/ --into library.mem
     """
     _check_name(name, paths)
+    options = {"check": check, "where": parse_tags(where or ())}
     report = _Report()
     documents = list(_documents(paths, encoding, main_text, report))  # before the model is loaded, a folder made
     if not documents:
@@ -86,7 +89,7 @@ def read(
     memory.lock_seconds, memory.on_wait = None, print_waiting
     start, passages, tokens = time.perf_counter(), len(memory), memory.tokens
     with stops_in_order(), _tells_what_was_kept(into, tokens, report):
-        _read_documents(lm, memory, [(name or document.source, document) for document in documents], check, report)
+        _read_documents(lm, memory, [(name or document.source, document) for document in documents], options, report)
     report.seconds = time.perf_counter() - start
     report.tokens, report.passages = memory.tokens - tokens, len(memory) - passages
     _print_failures(report)
@@ -177,7 +180,7 @@ def _read_documents(
     lm: "LanguageModel",
     memory: "Memory",
     documents: "Sequence[tuple[str, Document]]",
-    check: bool,
+    options: dict[str, Any],
     report: _Report,
 ) -> None:
     """Read documents into the memory, each as the source of its name; the outcome goes to the report.
@@ -200,7 +203,7 @@ def _read_documents(
                 display.show(progress)
 
             try:
-                lm.read(document, memory, source=name, progress=advance, check=check)
+                lm.read(document, memory, source=name, progress=advance, **options)
             except _OF_THE_MEMORY:
                 raise
             except MemspanError as error:

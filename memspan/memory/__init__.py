@@ -1,5 +1,6 @@
 """Memories: the object, and its files on disk."""
 
+from memspan.memory.filter import Filter
 from memspan.memory.memory import Memory, load_memory
 from memspan.memory.store.encoded_text import EncodedText
 from memspan.memory.store.manifest import FORMAT_VERSION, EncoderFingerprint, Fingerprint
@@ -13,6 +14,7 @@ __all__ = [
     "Contents",
     "EncodedText",
     "EncoderFingerprint",
+    "Filter",
     "Fingerprint",
     "Memory",
     "Passage",

@@ -13,6 +13,7 @@ from typing import Any
 
 from memspan.errors import MemspanError, UsageError, require_type
 from memspan.memory.description import describe
+from memspan.memory.filter import Filter
 from memspan.memory.index.word_search import WordSearch
 from memspan.memory.selection import Selection
 from memspan.memory.source_names import free_names
@@ -196,6 +197,7 @@ class Memory(Contents):
         before: datetime | float | None = None,
         after: datetime | float | None = None,
         containing: str | None = None,
+        filter: Filter | None = None,
     ) -> list[str]:
         """Remove the sources that meet all conditions from the contents, the files and the word index for good.
 
@@ -207,6 +209,7 @@ class Memory(Contents):
             before: sources first added earlier than this time, an aware or local `datetime` or unix seconds.
             after: sources first added at this time or later.
             containing: sources whose text contains this text, in upper or lower case.
+            filter: sources each passage of which meets these conditions.
 
         Returns:
             The names of the forgotten sources.
@@ -215,9 +218,9 @@ class Memory(Contents):
             UsageError: there is no condition, or no source matches; the message lists similar names. What an interrupted
                 call left of sources that it forgot is deleted nevertheless.
         """
-        selection = Selection(pattern, before, after, containing)
+        selection = Selection(pattern, before, after, containing, filter)
         with self._turn(cleaning=True):
-            forgotten = selection.names(self.snapshot)
+            forgotten = selection.names(self)
             self._commit(without(self.snapshot.shards, forgotten), new_lineage())
             return forgotten
 
@@ -243,9 +246,7 @@ class Memory(Contents):
     def clean(self) -> None:
         """Delete what interrupted writers left in the folder, such as the files of forgotten sources.
 
-        Raises:
-            MemoryLocked: another process held the lock too long.
-            MemspanError: the system refused.
+        Raises MemoryLocked or MemspanError, as `append` does.
         """
         with self._turn(cleaning=True):
             pass
@@ -256,11 +257,7 @@ class Memory(Contents):
         A source that is here under the same name with the same text is skipped; one with other text gets the name
         "name (2)". The vectors of its passages are added if they are of this memory's sentence encoder.
 
-        Returns:
-            The names of the added sources.
-
-        Raises:
-            ForeignMemory: the other memory has another fingerprint.
+        Returns the names of the added sources. Raises ForeignMemory if the other memory has another fingerprint.
         """
         require_type("other", other, Memory, "a Memory; memspan.load_memory(path) opens one")
         refuse_foreign("the other memory", other.fingerprint, self.fingerprint)

@@ -7,9 +7,16 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from numbers import Real
 from types import NoneType
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from memspan.errors import UsageError, require_type
+from memspan.memory.filter import Filter
 from memspan.memory.store.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from memspan.memory.view import Contents
 
 
 @dataclass(frozen=True)
@@ -21,16 +28,21 @@ class Selection:
         before: it was added earlier than this time, an aware or local `datetime` or unix seconds.
         after: it was added at this time or later.
         containing: its text contains this text, in upper or lower case.
+        filter: each of its passages, of which there is at least one, meets these conditions.
     """
 
     pattern: str | None = None
     before: datetime | float | None = None
     after: datetime | float | None = None
     containing: str | None = None
+    filter: Filter | None = None
 
     def __post_init__(self) -> None:
         """Raises UsageError if there is no condition, or one that every text meets."""
-        if all(condition is None for condition in (self.pattern, self.before, self.after, self.containing)):
+        require_type("filter", self.filter, (Filter, NoneType), "a memspan.Filter")
+        if not self.filter and all(
+            condition is None for condition in (self.pattern, self.before, self.after, self.containing)
+        ):
             raise UsageError(
                 "There must be at least one condition (a name or pattern, a time before or after, a text contained), got "
                 "none."
@@ -42,16 +54,27 @@ class Selection:
         if self.containing == "":
             raise UsageError("The text that sources contain must not be empty.")
 
-    def names(self, snapshot: Snapshot) -> list[str]:
+    def names(self, contents: "Contents") -> list[str]:
         """The names of the sources that meet all conditions, in order of first appearance.
 
         Raises UsageError if there are none; for a name alone the message lists similar names.
         """
+        view = contents.view() if self.filter else contents
+        snapshot = view.snapshot
         names = {source.name for source in snapshot.sources.values() if self._is_in_time(source.added)}
         if self.pattern is not None:
             names &= {name for name in names if name == self.pattern or fnmatchcase(name, self.pattern)}
         if self.containing is not None:
             names = _containing(self.containing, names, snapshot)
+        if self.filter:
+            mask = np.zeros(snapshot.passages, np.bool_)
+            mask[view.passing(self.filter)] = True
+            names &= set(snapshot.sources_within(mask))
+            if not names:
+                raise UsageError(
+                    "no source meets all of the conditions with every one of its passages; sources that meet them in part can "
+                    "be forgotten by name."
+                )
         if not names:
             raise self._no_match(list(snapshot.sources))
         return [name for name in snapshot.sources if name in names]

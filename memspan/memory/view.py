@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from memspan.memory.filter import Filter
+from memspan.memory.index.passage_table import Condition
 from memspan.memory.index.word_search import WordScorer
 from memspan.memory.selection import Selection
 from memspan.memory.store.manifest import Fingerprint, refuse_foreign
-from memspan.memory.store.shard import Ids
+from memspan.memory.store.shard import Ids, Times
 from memspan.memory.store.snapshot import Block, Passage, Snapshot
 from memspan.memory.store.sources import Sources
 
@@ -68,10 +70,11 @@ class Contents(ABC):
         before: datetime | float | None = None,
         after: datetime | float | None = None,
         containing: str | None = None,
+        filter: Filter | None = None,
     ) -> list[str]:
         """The names of the sources that meet all conditions: those that `Memory.forget` removes. Arguments and errors are
         the same."""
-        return Selection(pattern, before, after, containing).names(self.snapshot)
+        return Selection(pattern, before, after, containing, filter).names(self)
 
     def passage(self, number: int) -> Passage:
         """One passage with its text and provenance. Raises IndexError."""
@@ -100,6 +103,14 @@ class Contents(ABC):
     def word_scores(self, text: str) -> NDArray[np.float32]:
         """The BM25 score of every passage, float32 (P,), for any of the words of `text`; 0 without a match."""
         return self.view().word_scores(text)
+
+    def passing(self, filter: Filter | None) -> NDArray[np.int64]:
+        """The numbers of the passages that meet the conditions, int64, ascending; of all without any.
+
+        Raises NoMatch if there are passages and none does.
+        """
+        view = self.view()
+        return np.flatnonzero(filter.mask(view)) if filter else np.arange(len(view))
 
 
 class View(Contents):
@@ -130,3 +141,20 @@ class View(Contents):
 
     def word_scores(self, text: str) -> NDArray[np.float32]:
         return self._words.scores(text)
+
+    def word_matches(self, word: str) -> NDArray[np.void]:
+        """The "number" (int64) and the BM25 "score" (float64) of each passage that has a word."""
+        return self._words.matches(word)
+
+    def select(self, condition: Condition) -> NDArray[np.bool_]:
+        """Which passages meet a condition, bool (P,)."""
+        return self._words.select(condition)
+
+    def kinds_of_marks(self) -> list[str]:
+        """The kinds of marks that any passage has, sorted."""
+        return self._words.kinds_of_marks()
+
+    @property
+    def times(self) -> Times:
+        """The time of each passage, float64 (P,), unix seconds: when it happened, or else when it was added."""
+        return self.snapshot.times

@@ -229,7 +229,7 @@ def endless_view() -> bytes:
 def lying_index() -> bytes:
     words = WordIndex()
     words.extend(["nothing", "two two two", "two", "two"])
-    return words.dump()
+    return b"".join(words.dump())
 
 
 def nested(levels: int) -> Any:

@@ -1,22 +1,30 @@
 """The word index: BM25 scores of all passages for the words of a question, by SQLite's full-text index.
 
 SQLite splits and stems the words (Porter's stemmer, which hardly changes languages other than English). Scripts that are
-written without spaces are indexed by overlapping pairs of characters. The index is derived from the text of the shards and
-can be deleted at any time; it holds the words, not the text.
+written without spaces are indexed by overlapping pairs of characters. Beside the words lies the table of passages, by which
+searches are filtered. The index is derived from the shards and can be deleted at any time; it holds the words, not the
+text.
 """
 
-import hashlib
+import os
 import re
+import shutil
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memspan.data.scripts import UNSPACED
+from memspan.errors import SystemRefused
+from memspan.memory.index.passage_table import SCHEMA, Condition, Digest, Row, as_row, insert, kinds_of_marks
 
+CACHE_KIB = 16 * 1024  # of the database's pages in RAM, at most; the others are read from its file
+CHUNK = 1024 * 1024  # bytes
 MOST_WORDS = 1000  # of a question: SQLite limits the depth of an expression
 
 _WORD = re.compile(r"\w+")
@@ -31,20 +39,24 @@ _QUESTION_WORDS = re.compile(
 
 
 class WordIndex:
-    """The words of passages 0 to `passages`, in an SQLite database in RAM.
+    """The words of passages 0 to `passages` and what is known of these, in a private temporary file.
 
-    The methods may be called from several threads: they take turns on the connection.
+    SQLite deletes the file when it opens it, so that nobody else can, and keeps `CACHE_KIB` of it in RAM at most; a small
+    index never reaches the disk. The methods may be called from several threads: they take turns on the connection.
 
     Attributes:
         passages: how many it covers.
-        digest: of their texts, see `chained`.
+        digest: of all that it was made from, see `chained`.
     """
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect(":memory:", check_same_thread=False)
-        # Without content: the words are looked up, never read back.
+        self._database = sqlite3.connect("", check_same_thread=False)
         self._turn = threading.Lock()
+        self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        # Without content: the words are looked up, never read back.
         self._database.execute("CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='porter unicode61')")
+        for statement in SCHEMA:
+            self._database.execute(statement)
         self.passages = 0
         self.digest = b""
 
@@ -52,26 +64,38 @@ class WordIndex:
         self._database.close()
 
     @classmethod
-    def restore(cls, content: bytes, passages: int, digest: bytes) -> "WordIndex":
-        """The index that `dump` wrote. Raises sqlite3.Error."""
+    def restore(cls, content: Iterable[bytes], passages: int, digest: bytes) -> "WordIndex":
+        """The index that `dump` wrote. Raises sqlite3.Error, OSError, or what taking the content raises."""
         index = cls()
-        with closing(sqlite3.connect(":memory:")) as dumped:
-            dumped.deserialize(content)
-            dumped.execute("PRAGMA trusted_schema = OFF")
-            schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
-            if dumped.execute(schema).fetchall() != index._database.execute(schema).fetchall():
-                raise sqlite3.DatabaseError("the database must hold the tables of a word index and no others")
-            dumped.backup(index._database)  # a deserialised database could not grow past 1 GiB
-        (rows,) = index._database.execute("SELECT count(*) FROM words").fetchone()
-        if rows != passages:
-            raise sqlite3.DatabaseError(f"the index must cover {passages} passages, got {rows}")
+        with _temporary_file() as path:
+            with path.open("wb") as file:
+                for chunk in content:
+                    file.write(chunk)
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as dumped:
+                _unlink(path)
+                dumped.execute("PRAGMA trusted_schema = OFF")
+                schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
+                if dumped.execute(schema).fetchall() != index._database.execute(schema).fetchall():
+                    raise sqlite3.DatabaseError("the database must hold the tables of a word index and no others")
+                dumped.backup(index._database)
+        for counting in ("SELECT count(*) FROM words", "SELECT count(*) FROM passages"):
+            (rows,) = index._database.execute(counting).fetchone()
+            if rows != passages:
+                raise sqlite3.DatabaseError(f"the index must cover {passages} passages, got {rows}")
         index.passages, index.digest = passages, digest
         return index
 
-    def dump(self) -> bytes:
-        """The database as the bytes of a file."""
-        with self._turn:
-            return self._database.serialize()
+    def dump(self) -> Iterator[bytes]:
+        """The database as the bytes of a file, in chunks, as it is when the first is taken."""
+        with _temporary_file() as path, closing(sqlite3.connect(path)) as copy:
+            copy.execute("PRAGMA journal_mode = OFF")  # a copy that fails is thrown away
+            copy.execute("PRAGMA synchronous = OFF")
+            with path.open("rb") as file:
+                _unlink(path)
+                with self._turn:
+                    self._database.backup(copy)
+                while chunk := file.read(CHUNK):
+                    yield chunk
 
     def copy(self) -> "WordIndex":
         """An independent index with the same contents."""
@@ -89,42 +113,83 @@ class WordIndex:
             (page_size,) = self._database.execute("PRAGMA page_size").fetchone()
         return int(pages) * int(page_size)
 
-    def extend(self, passages: Iterable[str]) -> None:
-        """Add the words of the passages that follow; all of them or, after an exception, none."""
-        digest = self.digest
+    def extend(self, passages: Iterable[str | Row]) -> None:
+        """Add the passages that follow; all of them or, after an exception, none.
 
-        def rows() -> Iterator[tuple[int, str]]:
-            nonlocal digest
-            for row, text in enumerate(passages, start=self.passages):
-                digest = chained(digest, [text])
-                yield row, _spaced(text)
+        Raises SystemRefused if there is no room for the temporary file.
+        """
+        digest = Digest(self.digest)
+
+        def rows() -> Iterator[tuple[int, Row]]:
+            for number, row in enumerate(map(as_row, passages), start=self.passages):
+                digest.add(row)
+                yield number, row
 
         with self._turn:
-            with self._database:
-                self._database.executemany("INSERT INTO words(rowid, text) VALUES (?, ?)", rows())
+            words = ((number, _spaced(text)) for number, text in insert(self._database, rows()))
+            try:
+                with self._database:
+                    self._database.executemany("INSERT INTO words(rowid, text) VALUES (?, ?)", words)
+            except sqlite3.OperationalError as error:
+                raise SystemRefused(
+                    f"The word index needs a temporary file, and the system refused ({error}): free some space, or set "
+                    "TMPDIR to a folder on another disk."
+                ) from error
             (self.passages,) = self._database.execute("SELECT count(*) FROM words").fetchone()
-            self.digest = digest
+            self.digest = digest.value
 
     def scores(self, text: str) -> NDArray[np.float32]:
         """The BM25 score of every passage, float32 (P,), for any word of `text`; higher is better, 0 without a match."""
         scores = np.zeros(self.passages, np.float32)
-        words = sorted(set(_WORD.findall(_spaced(text.casefold()))))[:MOST_WORDS]
-        if words:
-            query = " OR ".join(f'"{word}"' for word in words)
-            with self._turn:
-                matches = self._database.execute(
-                    "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?", (query,)
-                ).fetchall()
-            rows = np.array(matches, np.float64).reshape(-1, 2)
-            scores[rows[:, 0].astype(np.int64)] = rows[:, 1]
+        if words := words_of(text):
+            rows = self.matches(" OR ".join(f'"{word}"' for word in words))
+            scores[rows["number"]] = rows["score"]
         return scores
 
+    def matches(self, query: str) -> NDArray[np.void]:
+        """The "number" (int64) and "score" (float64) of each passage that matches a query in the language of FTS5."""
+        with self._turn:
+            rows = self._database.execute("SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?", (query,))
+            return np.fromiter(rows, [("number", np.int64), ("score", np.float64)])
 
-def chained(digest: bytes, texts: Iterable[str]) -> bytes:
-    """The digest of passages that begin with those of `digest`, which is empty for none, and go on with `texts`."""
-    for text in texts:
-        digest = hashlib.sha256(digest + hashlib.sha256(text.encode()).digest()).digest()
-    return digest
+    def select(self, condition: Condition) -> NDArray[np.bool_]:
+        """Which passages meet the condition, bool (P,)."""
+        with self._turn:
+            return condition.mask(self._database, self.passages)
+
+    def kinds_of_marks(self) -> list[str]:
+        """The kinds of marks that any passage has, sorted."""
+        with self._turn:
+            return kinds_of_marks(self._database)
+
+
+@contextmanager
+def _temporary_file() -> Iterator[Path]:
+    """The path of a file that does not exist, in a folder of its own that only this user may open; deleted afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="memspan-"))
+    try:
+        yield folder / "index"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unlink(path: Path) -> None:
+    """Delete an open file with its folder at once where the system can: words do not outlive a process that is killed."""
+    if os.name == "posix":
+        shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def chained(digest: bytes, passages: Iterable[str | Row]) -> bytes:
+    """The digest of passages that begin with those of `digest`, which is empty for none, and go on with `passages`."""
+    chain = Digest(digest)
+    for passage in passages:
+        chain.add(as_row(passage))
+    return chain.value
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a question that are searched for, at most `MOST_WORDS`."""
+    return sorted(set(_WORD.findall(_spaced(text.casefold()))))[:MOST_WORDS]
 
 
 def without_question_words(text: str) -> str:

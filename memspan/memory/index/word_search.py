@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspan.memory.index.bm25 import WordIndex
+from memspan.memory.index.passage_table import Condition
 from memspan.memory.store.folder import Folder
 from memspan.memory.store.manifest import Manifest
 from memspan.memory.store.snapshot import Snapshot
@@ -22,9 +23,21 @@ class WordScorer:
         """The BM25 score of every passage, float32 (P,), for any word of `text`; 0 without a match."""
         return self._index.scores(text)
 
+    def matches(self, word: str) -> NDArray[np.void]:
+        """The "number" (int64) and the BM25 "score" (float64) of each passage that has a word."""
+        return self._index.matches(f'"{word}"')
+
+    def select(self, condition: Condition) -> NDArray[np.bool_]:
+        """Which passages meet the condition, bool (P,)."""
+        return self._index.select(condition)
+
+    def kinds_of_marks(self) -> list[str]:
+        """The kinds of marks that any passage has, sorted."""
+        return self._index.kinds_of_marks()
+
 
 class WordSearch:
-    """The word index of one lineage of a memory: in RAM, shared with forks, and stored in the memory's folder.
+    """The word index of one lineage of a memory: shared with forks, and stored in the memory's folder.
 
     The methods may be called from several threads.
     """
@@ -42,7 +55,7 @@ class WordSearch:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of the index in RAM."""
+        """The bytes of the index."""
         index = self._index
         return 0 if index is None else index.nbytes
 
@@ -84,7 +97,7 @@ class WordSearch:
             if self._is_shared or len(self._scorers) > 0:
                 index = index.copy()
                 self._is_shared, self._scorers = False, WeakSet()
-            index.extend(snapshot.texts(index.passages))
+            index.extend(snapshot.rows(index.passages))
         self._index = index
         return index
 

@@ -149,6 +149,21 @@ class Directory:
             raise DamagedMemory(f"{path} does not match its checksum. {WAY_OUT}")
         return content
 
+    def verified_chunks(self, name: str, size: int, sha256: str) -> Iterator[bytes]:
+        """The content of a file in chunks, which count only when the last has been taken: by then they are checked.
+
+        Raises as `read_verified` does.
+        """
+        with self._opened_file(name) as (descriptor, actual):
+            if actual != size:
+                raise DamagedMemory(f"{self.path / name} must have {size} bytes, got {actual}. {WAY_OUT}")
+            hasher = hashlib.sha256()
+            for chunk in _chunks(descriptor, size):
+                hasher.update(chunk)
+                yield chunk
+        if hasher.hexdigest() != sha256:
+            raise DamagedMemory(f"{self.path / name} does not match its checksum. {WAY_OUT}")
+
     def remove(self, *names: str) -> None:
         """Delete those of these files that are there, durably. A folder of such a name is none of memspan's and stays."""
         if not names:

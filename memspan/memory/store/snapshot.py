@@ -11,8 +11,10 @@ from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memspan.data.marks import Value
+from memspan.memory.index.passage_table import Row
 from memspan.memory.store.passage_marks import Marks
 from memspan.memory.store.shard import (
     CHARACTER,
@@ -151,6 +153,39 @@ class Snapshot:
             np.full(len(shard.passages), np.nan) if shard.happened is None else shard.happened for shard in self.shards
         ]
         return np.concatenate(times) if times else np.zeros(0)
+
+    def rows(self, first: int) -> Iterator[Row]:
+        """Passage `first` and each after it, as they are indexed."""
+        for start, shard in zip(self._firsts, self.shards, strict=False):
+            sources, columns = list(shard.sources.values()), shard.passages[:, SOURCE].tolist()
+            happened = self.happened[start : start + len(columns)]
+            for row in range(max(0, first - start), len(columns)):
+                source = sources[columns[row]]
+                yield Row(
+                    text=shard.characters(row).decode(),
+                    source=source.name,
+                    kind=source.kind,
+                    added=float(shard.added[row]),
+                    happened=None if np.isnan(happened[row]) else float(happened[row]),
+                    marks={} if shard.marks is None else shard.marks.at(row),
+                )
+
+    def sources_within(self, mask: NDArray[np.bool_]) -> list[str]:
+        """The names of the sources with text of which the mask, bool (P,), holds every passage, in order of first appearance."""
+        is_whole: dict[str, bool] = {}
+        for first, shard in zip(self._firsts, self.shards, strict=False):
+            columns = shard.passages[:, SOURCE]
+            outside = set(columns[~mask[first : first + len(columns)]].tolist())
+            for column in np.unique(columns).tolist():
+                name = shard.names[column]
+                is_whole[name] = is_whole.get(name, True) and column not in outside
+        return [name for name, whole in is_whole.items() if whole]
+
+    @cached_property
+    def times(self) -> Times:
+        """The time of each passage, float64 (P,), unix seconds: when it happened, or else when it was added."""
+        added = [shard.added for shard in self.shards]
+        return np.where(np.isnan(self.happened), np.concatenate(added) if added else np.zeros(0), self.happened)
 
     def numbers_of(self, source: str) -> Integers:
         """The numbers of a source's passages, int64, ascending, which is the order of its text."""

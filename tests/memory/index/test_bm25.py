@@ -111,7 +111,7 @@ def test_a_word_counts_once_in_whatever_case() -> None:
 def test_a_failed_extension_leaves_nothing() -> None:
     index = WordIndex()
     index.extend(["one two"])
-    before = index.dump()
+    before = b"".join(index.dump())
 
     def broken():
         yield "three"
@@ -123,7 +123,7 @@ def test_a_failed_extension_leaves_nothing() -> None:
     assert index.scores("three").tolist() == [0.0]
     index.extend(["three"])
     assert index.scores("three")[1] > 0
-    assert len(before) == len(index.dump())
+    assert len(before) == len(b"".join(index.dump()))
 
 
 def test_it_grows_with_the_memory_and_is_found_again(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def with_index(path: Path) -> Memory:
 def other_index(path: Path) -> None:
     index = WordIndex()
     index.extend(["nine"] * 2)
-    (path / "search.sqlite").write_bytes(index.dump())
+    (path / "search.sqlite").write_bytes(b"".join(index.dump()))
 
 
 def other_stamp(path: Path, **fields: object) -> None:
@@ -356,7 +356,7 @@ def lying() -> bytes:
     """A real index, of as many other passages."""
     index = WordIndex()
     index.extend(["nine", "one one one"])
-    return index.dump()
+    return b"".join(index.dump())
 
 
 @pytest.mark.parametrize("forged", [endless, lying])
@@ -389,7 +389,7 @@ def test_an_own_index_of_other_texts_does_not_count(quick_path: Path) -> None:
 
 def test_a_database_with_other_tables_is_refused_before_it_is_queried() -> None:
     with pytest.raises(sqlite3.DatabaseError, match="and no others"):
-        WordIndex.restore(endless(), 2, b"")
+        WordIndex.restore([endless()], 2, b"")
 
 
 def test_without_a_home_the_index_stays_in_ram(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,117 @@
+"""Several memories searched as one: a view of all their passages, with one ranking over them."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memspan.errors import NoMatch, UsageError
+from memspan.memory.filter import Filter
+from memspan.memory.index.bm25 import words_of
+from memspan.memory.index.passage_table import Condition
+from memspan.memory.index.word_search import WordScorer
+from memspan.memory.store.manifest import new_lineage, refuse_foreign
+from memspan.memory.store.shard import Shard, select
+from memspan.memory.store.snapshot import Snapshot
+from memspan.memory.view import Contents, View
+
+LEAST_WEIGHT = 1e-6  # of a word, by which SQLite keeps the weight of a very common one above zero
+
+
+def united(memories: Sequence[Contents]) -> View:
+    """One view of several memories, in this order. The source "notes.txt" of the memory "a.mem" is "a.mem/notes.txt" in it.
+
+    Raises:
+        UsageError: there is none.
+        ForeignMemory: they were not made with one model.
+    """
+    if not memories:
+        raise UsageError("There must be at least one memory, got none.")
+    views = [memory.view() for memory in memories]
+    if len(views) == 1:
+        return views[0]
+    names = _names(views)
+    for name, view in zip(names, views, strict=True):
+        refuse_foreign(name, view.fingerprint, views[0].fingerprint)
+    return _UnitedView(names, views)
+
+
+class _UnitedView(View):
+    """The contents of several views, one behind the other."""
+
+    def __init__(self, names: Sequence[str], views: Sequence[View]) -> None:
+        self._names, self._views = tuple(names), tuple(views)
+        shards = [shard for name, view in zip(names, views, strict=True) for shard in _renamed(name, view.snapshot)]
+        generation = sum(view.generation for view in views)
+        words = _UnitedScorer(views)
+        super().__init__(views[0].fingerprint, Snapshot(generation, new_lineage(), tuple(shards)), words, None)
+
+    def passing(self, filter: Filter | None) -> NDArray[np.int64]:
+        """See `Contents.passing`; names of sources are those in their own memory."""
+        firsts = accumulate((len(view) for view in self._views), initial=0)
+        found, excluded = [], []
+        for name, first, view in zip(self._names, firsts, self._views, strict=False):
+            try:
+                found.append(view.passing(filter) + first)
+            except NoMatch as error:
+                excluded.append(f"{name}: {error}")
+        if excluded and not any(len(numbers) > 0 for numbers in found):
+            raise NoMatch(" ".join(excluded))
+        return np.concatenate(found)
+
+
+class _UnitedScorer(WordScorer):
+    """BM25 over several indexes, with the weight that each word has in all of them together."""
+
+    def __init__(self, views: Sequence[View]) -> None:
+        self._views = views
+
+    def scores(self, text: str) -> NDArray[np.float32]:
+        """See `WordScorer.scores`. Lengths of passages are compared with the average of their own memory."""
+        counts = [len(view) for view in self._views]
+        firsts = list(accumulate(counts, initial=0))
+        scores = np.zeros(firsts[-1], np.float64)
+        for word in words_of(text):
+            matches = [view.word_matches(word) for view in self._views]
+            weight = _weight(firsts[-1], sum(map(len, matches)))
+            for first, count, rows in zip(firsts, counts, matches, strict=False):
+                scores[first + rows["number"]] += rows["score"] * (weight / _weight(count, len(rows)))
+        return scores.astype(np.float32)
+
+    def select(self, condition: Condition) -> NDArray[np.bool_]:
+        return np.concatenate([view.select(condition) for view in self._views])
+
+    def kinds_of_marks(self) -> list[str]:
+        return sorted({kind for view in self._views for kind in view.kinds_of_marks()})
+
+
+def _weight(passages: int, matches: int) -> float:
+    """The weight of a word that so many of the passages have, as SQLite computes it."""
+    weight = math.log((passages - matches + 0.5) / (matches + 0.5))
+    return weight if weight > 0 else LEAST_WEIGHT
+
+
+def _names(views: Sequence[View]) -> list[str]:
+    """The name of each memory: its folder's, with its path if several have it, and a number if they are still alike."""
+    names = ["memory" if view.path is None else view.path.name for view in views]
+    shared = Counter(names)
+    names = [
+        name if view.path is None or shared[name] == 1 else str(view.path)
+        for name, view in zip(names, views, strict=True)
+    ]
+    shared, seen = Counter(names), Counter[str]()
+    for index, name in enumerate(names):
+        seen[name] += 1
+        names[index] = name if shared[name] == 1 else f"{name} {seen[name]}"
+    return names
+
+
+def _renamed(name: str, snapshot: Snapshot) -> list[Shard]:
+    return [
+        view
+        for shard in snapshot.shards
+        for view in select(shard, {source: f"{name}/{source}" for source in shard.sources})
+    ]
