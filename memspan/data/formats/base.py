@@ -70,6 +70,7 @@ class Format:
             for a file that it does not understand, and imports the library it needs in its body, so that no other format
             pays for it.
         packed: whether the size of the file does not tell the length of its text (compression, markup).
+        verbatim: whether the text is the file's own, so that its lines are those of the file.
 
     Raises UsageError for a field of another type, or a suffix that no file name ends in.
     """
@@ -78,6 +79,7 @@ class Format:
     suffixes: tuple[str, ...]
     read: Callable[[FileSource], Iterator[str | Mark]]
     packed: bool = False
+    verbatim: bool = False
 
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and self.name and callable(self.read)):

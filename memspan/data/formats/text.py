@@ -14,5 +14,5 @@ def read_text(source: FileSource) -> Iterator[str]:
     return decoded(source, cure="break its lines first, for instance with `fold -s`")
 
 
-TEXT = Format("txt", (".txt",), read_text)
-MARKDOWN = Format("md", (".md", ".markdown"), read_text)
+TEXT = Format("txt", (".txt",), read_text, verbatim=True)
+MARKDOWN = Format("md", (".md", ".markdown"), read_text, verbatim=True)
