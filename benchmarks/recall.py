@@ -117,7 +117,7 @@ def answers(
     """Answers from memory beside answers of the oracle; greedy, at most 32 tokens, several at once to save time."""
     import torch
 
-    from memspan.assistant.prompt_choice import BUDGET, within_budget
+    from memspan.assistant.prompt_choice import in_reading_order, within_budget
     from memspan.assistant.prompts import Quotable, Quotation, question_message
 
     def generate(texts: Sequence[Sequence[Quotable]]) -> list[str]:
@@ -137,8 +137,12 @@ def answers(
                 replies[index] = lm.tokenizer.decode(row, skip_special_tokens=True)
         return replies
 
+    usable = lm.prompt_budget
     texts = {
-        "memory": [within_budget(found, BUDGET) for found in searched],
+        "memory": [
+            in_reading_order(within_budget(found, usable.tokens, usable.passages, usable.max_score_gap))
+            for found in searched
+        ],
         "oracle": [[Quotation(searched[0][0].source, paragraphs[item.paragraph])] for item in questions],
     }
     shares = {
@@ -147,7 +151,12 @@ def answers(
         )
         for name, given in texts.items()
     }
-    figures = {**shares, "ratio": shares["memory"] / shares["oracle"], "questions": len(questions), "budget": BUDGET}
+    figures = {
+        **shares,
+        "ratio": shares["memory"] / shares["oracle"],
+        "questions": len(questions),
+        "budget": usable.tokens,
+    }
     report.table([figures])
     report.save(name, figures, seeds=[seed])
 

@@ -7,13 +7,16 @@ from typing import Any
 
 from memspan.assistant.answer import Answer
 from memspan.assistant.answerers.base import Answerer, Usage, answer_parts
+from memspan.assistant.prompt_budget import PromptBudget, default_budget
 from memspan.assistant.prompt_choice import Prompt, Room, budget_within, choose
 from memspan.assistant.retriever import RERANKED, RetrievedPassage, Retriever
+from memspan.assistant.surroundings import surrounded
 from memspan.data.plain_text import plain_ids
 from memspan.memory import Filter, View
 from memspan.models.generate import Sampling
 
 UNKNOWN_WINDOW = 4096  # tokens that an answerer is assumed to hold if it does not say
+LEAST_FOUND = 8  # passages that are searched for, also where fewer enter the prompt: the first may be copies
 
 
 @dataclass(frozen=True)
@@ -23,33 +26,46 @@ class Question:
     text: str
     sampling: Sampling
     budget: int | None = None
+    passages: int | None = None
+    around: int = 0
     rerank: int = RERANKED
     filter: Filter | None = None
 
 
 def answering(
-    view: View, question: Question, retriever: Retriever, tokenizer: Any, answerer: Answerer
+    view: View,
+    question: Question,
+    retriever: Retriever,
+    tokenizer: Any,
+    answerer: Answerer,
+    budget: PromptBudget | None = None,
 ) -> Generator[str, None, Answer]:
     """Yields the answer in parts while it is written; returns it with the passages that it rests on.
+
+    Args:
+        budget: what the model behind the answerer can use, if `tokenizer` is its own; None for another model.
 
     Raises UsageError if the question or the budget does not fit into the window.
     """
     begun = time.perf_counter()
     retriever.check_length(question.text)
     window = UNKNOWN_WINDOW if answerer.window is None else answerer.window
-    room = Room(tokenizer, window, question.sampling.max_new_tokens)
-    budget = budget_within(room, question.text, question.budget)
-    found = recall(view, question, retriever)
+    room = Room(tokenizer, window, question.sampling.max_new_tokens, is_estimate=budget is None)
+    usable = (default_budget(window) if budget is None else budget).limited(question.budget, question.passages)
+    usable = budget_within(room, question.text, usable, question.budget)
+    found = recall(view, question, retriever, usable)
     searched = time.perf_counter()
-    prompt = choose(room, question.text, found, budget)
+    prompt = choose(room, question.text, found, usable)
     text, usage = yield from write(answerer, prompt, question.sampling, tokenizer)
     seconds = {"recall": searched - begun, "answer": time.perf_counter() - searched}
     return Answer(text, prompt.passages, view.tokens, usage.prompt_tokens, usage.answer_tokens, seconds)
 
 
-def recall(view: View, question: Question, retriever: Retriever) -> list[RetrievedPassage]:
-    """The passages that bear on the question, best first."""
-    return retriever.search(view, question.text, rerank=question.rerank, filter=question.filter)
+def recall(view: View, question: Question, retriever: Retriever, budget: PromptBudget) -> list[RetrievedPassage]:
+    """The passages that bear on the question, best first, as many as may enter the prompt."""
+    top = max(LEAST_FOUND, budget.passages)
+    found = retriever.search(view, question.text, top=top, rerank=question.rerank, filter=question.filter)
+    return surrounded(view, found, question.around)
 
 
 def write(

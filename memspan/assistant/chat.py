@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.answerers.local import LocalAnswerer
-from memspan.assistant.asking import UNKNOWN_WINDOW
+from memspan.assistant.asking import LEAST_FOUND, UNKNOWN_WINDOW
 from memspan.assistant.language_model import LanguageModel
-from memspan.assistant.prompt_choice import BUDGET, within_budget
+from memspan.assistant.prompt_budget import default_budget
+from memspan.assistant.prompt_choice import in_reading_order, within_budget
 from memspan.assistant.prompts import chat_message
 from memspan.assistant.retriever import RetrievedPassage
 from memspan.data.plain_text import Message, plain_ids
@@ -65,7 +66,8 @@ class Chat:
         *,
         system: str | None = None,
         sampling: Sampling | None = None,
-        budget: int = BUDGET,
+        budget: int | None = None,
+        passages: int | None = None,
         answerer: Answerer | None = None,
         filter: Filter | None = None,
     ) -> None:
@@ -74,11 +76,14 @@ class Chat:
             memory: its exchanges are continued; each new exchange is appended to it.
             system: a system message, with instructions for the model; not remembered.
             sampling: how replies are sampled, and their maximum length.
-            budget: tokens of retrieved text in a prompt, at most.
+            budget: tokens of retrieved text in a prompt, at most; None takes what the model that replies can use.
+            passages: retrieved in a prompt, at most; None takes what that model can use.
             answerer: what writes the replies; None for the model itself.
             filter: the passages that may be recalled; None for all. The most recent exchanges are in the prompt in any case.
         """
-        self.lm, self.memory, self.system, self.budget = lm, memory, system, budget
+        self.lm, self.memory, self.system = lm, memory, system
+        window = UNKNOWN_WINDOW if answerer is None or answerer.window is None else answerer.window
+        self.budget = (lm.prompt_budget if answerer is None else default_budget(window)).limited(budget, passages)
         self.sampling = Sampling() if sampling is None else sampling
         self.filter = filter
         self.recalled: tuple[RetrievedPassage, ...] = ()
@@ -131,27 +136,33 @@ class Chat:
             raise UsageError(
                 f"The message must have at most {room} tokens to fit into the window, got {alone}: shorten it."
             )
-        budget = min(self.budget, (room - alone) // 2)
+        budget = min(self.budget.tokens, (room - alone) // 2)
         view = self.memory.view()
         recent = self._most_recent(view, room - budget - alone)
         names = {exchange.source for exchange in recent}
+        top = max(LEAST_FOUND, self.budget.passages)
         passages: list[RetrievedPassage] = []
         with suppress(NoMatch):  # a filter may exclude all that was read so far
-            passages = self.lm.search(view, text, among=lambda passage: passage.source not in names, filter=self.filter)
+            passages = self.lm.search(
+                view, text, top=top, among=lambda passage: passage.source not in names, filter=self.filter
+            )
         relevant = [
             passage
             for passage in passages
             if passage.gain is not None and passage.gain > MIN_GAIN and passage.tokens <= budget
         ]
-        self.recalled = tuple(within_budget(relevant, budget))
-        messages = self._messages(recent, chat_message(text, self.recalled))
+        self.recalled = tuple(within_budget(relevant, budget, self.budget.passages, self.budget.max_score_gap))
+        messages = self._with_recalled(recent, text)
         while self._count(messages) > room and (recent or self.recalled):  # lengths were estimates
             if recent:
                 recent = recent[1:]
             else:
                 self.recalled = self.recalled[:-1]
-            messages = self._messages(recent, chat_message(text, self.recalled))
+            messages = self._with_recalled(recent, text)
         return messages
+
+    def _with_recalled(self, recent: Sequence[Exchange], text: str) -> list[Message]:
+        return self._messages(recent, chat_message(text, in_reading_order(self.recalled)))
 
     def _most_recent(self, memory: Contents, room: int) -> list[Exchange]:
         """The last exchanges that fit into `room` tokens together, the oldest first."""

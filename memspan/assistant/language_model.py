@@ -15,8 +15,10 @@ from memspan.assistant.answerers.local import LocalAnswerer
 from memspan.assistant.arguments import check_contents, check_memory, path_argument
 from memspan.assistant.asking import Question
 from memspan.assistant.progress import ReadProgress
+from memspan.assistant.prompt_budget import PromptBudget, default_budget
 from memspan.assistant.reader import TextReader, source_name
 from memspan.assistant.retriever import RERANKED, RetrievedPassage, Retriever
+from memspan.assistant.surroundings import surrounded
 from memspan.data.documents import Document
 from memspan.data.plain_text import Message
 from memspan.errors import UnsupportedModel, UsageError, require_type, require_whole
@@ -45,6 +47,7 @@ class LanguageModel:
         retriever: searches memories.
         decoder: generates token by token.
         answerer: the decoder as an answerer.
+        prompt_budget: how much retrieved text the model can use.
         fingerprint: of the memories made with this model.
     """
 
@@ -100,6 +103,8 @@ class LanguageModel:
         )
         self.decoder: Decoder = (CompiledDecoder if compiled else Decoder)(self.causal_lm, self._stop_tokens())
         self.answerer = LocalAnswerer(tokenizer, self.decoder, name)
+        parameters, on_cpu = self.causal_lm.num_parameters(), self.causal_lm.device.type == "cpu"
+        self.prompt_budget = default_budget(self.decoder.window, parameters, on_cpu=on_cpu)
         self.reader = TextReader(self.encoder, self.fingerprint)
         self.retriever = Retriever(self.causal_lm, tokenizer, self.encoder, self.fingerprint, self.decoder.window)
 
@@ -170,6 +175,7 @@ class LanguageModel:
         *,
         top: int = 8,
         rerank: int = RERANKED,
+        around: int = 0,
         among: Callable[[Passage], bool] | None = None,
         filter: Filter | None = None,
     ) -> list[RetrievedPassage]:
@@ -182,6 +188,7 @@ class LanguageModel:
             memory: the memory, or a view of it; of several memories one ranking, in which the source "notes.txt" of the
                 memory "a.mem" is "a.mem/notes.txt".
             rerank: passages to rerank, at most; 0 is faster, and a little less exact.
+            around: passages before and after each to show with it in one text; passages whose texts overlap become one.
             among: the condition on passages to search, tried from the best on until enough meet it; None searches all.
             filter: the passages to search, and among which the rankings are compared; None searches all.
 
@@ -194,16 +201,22 @@ class LanguageModel:
         require_type("question", question, str, "a string")
         require_whole("top", top, least=1)
         require_whole("rerank", rerank, least=0)
+        require_whole("around", around, least=0)
         require_type("among", among, (Callable, NoneType), "a function of a passage")  # type: ignore[arg-type]
         require_type("filter", filter, (Filter, NoneType), "a memspan.Filter")
-        return self.retriever.search(memory, question, top=top, rerank=rerank, among=among, filter=filter)
+        view = memory.view()
+        found = self.retriever.search(view, question, top=top, rerank=rerank, among=among, filter=filter)
+        return surrounded(view, found, around)
 
+    # The parameters are the settings of an answer.
     def ask(
         self,
         memory: Contents | Sequence[Contents],
         question: str,
         *,
         budget: int | None = None,
+        passages: int | None = None,
+        around: int = 0,
         rerank: int = RERANKED,
         sampling: Sampling | None = None,
         filter: Filter | None = None,
@@ -214,8 +227,9 @@ class LanguageModel:
 
         Args:
             budget: tokens of retrieved text at most; the best passage is read in any case, as far as the window holds it.
-                None takes 640, or as many as fit into the window.
-            rerank, filter: as in `search`.
+                None takes what the model that answers can use, see `PromptBudget`, as far as it fits into the window.
+            passages: retrieved at most; None takes what the model can use.
+            rerank, around, filter: as in `search`.
             answerer: what writes the answer; None for the model itself.
             on_text: called with the new text of the answer while it is generated.
 
@@ -227,6 +241,9 @@ class LanguageModel:
         require_type("question", question, str, "a string")
         if budget is not None:
             require_whole("budget", budget, least=0)
+        if passages is not None:
+            require_whole("passages", passages, least=1)
+        require_whole("around", around, least=0)
         require_whole("rerank", rerank, least=0)
         require_type("sampling", sampling, (Sampling, NoneType), "a Sampling")
         require_type("filter", filter, (Filter, NoneType), "a memspan.Filter")
@@ -234,8 +251,10 @@ class LanguageModel:
         require_type("on_text", on_text, (Callable, NoneType), "a function of a text")  # type: ignore[arg-type]
         if len(view) == 0:
             raise UsageError("This memory is empty; read something into it first.")
-        question_ = Question(question, Sampling() if sampling is None else sampling, budget, rerank, filter)
-        answering = asking.answering(view, question_, self.retriever, self.tokenizer, answerer or self.answerer)
+        sampling = Sampling() if sampling is None else sampling
+        question_ = Question(question, sampling, budget, passages, around, rerank, filter)
+        usable = self.prompt_budget if answerer is None or answerer is self.answerer else None
+        answering = asking.answering(view, question_, self.retriever, self.tokenizer, answerer or self.answerer, usable)
         while True:
             try:
                 part = next(answering)
@@ -309,6 +328,7 @@ def load_model(
     )
     if heads is None:
         lm.heads.store(loaded)
+    lm.prompt_budget = PromptBudget.stored(loaded) or lm.prompt_budget
     return lm
 
 

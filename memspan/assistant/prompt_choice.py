@@ -1,4 +1,4 @@
-"""The choice of the passages that enter a prompt: near the best in score, within a budget, and within the window."""
+"""The choice of the passages that enter a prompt: those that the model can use, within its budget and its window."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,28 +6,34 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from memspan.assistant import prompts
+from memspan.assistant.prompt_budget import MAX_SCORE_GAP, PromptBudget
 from memspan.assistant.retriever import RetrievedPassage, distinct
 from memspan.data.plain_text import Message, plain_tokens
 from memspan.errors import UsageError
 
-# Each measured on questions outside the benchmarks, see LOG.md.
-BUDGET = 640  # tokens of retrieved text in a prompt
 SOURCE_SHARE = 0.5  # of the budget, for one source while others score near the best passage too
-MAX_SCORE_GAP = 1.0  # a passage that scores further below the best distracts a small model more than it helps
+COUNTING_MARGIN = 0.2  # of the window, where the tokens of another model's tokenizer are only estimated
 
 
 @dataclass(frozen=True)
 class Room:
-    """The room for a prompt: a window, of which the answer takes up to `max_new_tokens`, but never more than half."""
+    """The room for a prompt: a window, of which the answer takes up to `max_new_tokens`, but never more than half.
+
+    Attributes:
+        tokenizer: counts the tokens.
+        is_estimate: the window is that of a model with another tokenizer; a margin is kept.
+    """
 
     tokenizer: Any
     window: int
     max_new_tokens: int
+    is_estimate: bool = False
 
     @property
     def tokens(self) -> int:
         """Tokens of a prompt, at most."""
-        return self.window - min(self.max_new_tokens, self.window // 2)
+        window = int(self.window * (1 - COUNTING_MARGIN)) if self.is_estimate else self.window
+        return window - min(self.max_new_tokens, window // 2)
 
     def count(self, messages: Sequence[Message]) -> int:
         """The tokens of a prompt, in the tokenizer's chat template if it has one."""
@@ -36,58 +42,100 @@ class Room:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The messages of a prompt, the passages quoted in them, best first, and the number of tokens."""
+    """The messages of a prompt.
+
+    Attributes:
+        passages: quoted in it, best first.
+        texts: as they are quoted and numbered, from 1.
+        tokens: of the prompt.
+    """
 
     messages: tuple[Message, ...]
     passages: tuple[RetrievedPassage, ...]
+    texts: tuple[prompts.Quotation, ...]
     tokens: int
 
 
-def choose(room: Room, question: str, found: Sequence[RetrievedPassage], budget: int) -> Prompt:
-    """The prompt for a question with the passages of `found`, best first, that are near the best, and that fit.
+def choose(room: Room, question: str, found: Sequence[RetrievedPassage], budget: PromptBudget) -> Prompt:
+    """The prompt for a question with the passages of `found`, best first, that the model can use, and that fit.
 
-    Args:
-        budget: tokens of retrieved text; the best passage is read in any case, as far as there is room for it.
+    The best passage is read in any case, as far as there is room for it.
 
     Raises:
         UsageError: there is no room for a single token of the best passage.
     """
-    return _fitted(room, question, within_budget(found, budget))
+    return _fitted(room, question, within_budget(found, budget.tokens, budget.passages, budget.max_score_gap))
 
 
-def budget_within(room: Room, question: str, budget: int | None) -> int:
-    """The tokens of retrieved text, at most `budget`, that fit with the question into a prompt."""
+def budget_within(room: Room, question: str, budget: PromptBudget, tokens: int | None) -> PromptBudget:
+    """The budget, cut to the tokens that fit with the question into a prompt.
+
+    Args:
+        tokens: of retrieved text, as a user has set them; None if not.
+
+    Raises:
+        UsageError: there is no room for any retrieved text, or for so many tokens of it.
+    """
     alone = room.count(_messages(question, [prompts.Quotation("", "")]))
     fitting = room.tokens - alone
     if fitting < 1:
         raise _too_long(room, alone)
-    if budget is not None and budget > fitting:
+    if tokens is not None and tokens > fitting:
         raise UsageError(
             f"The budget must be at most {fitting} tokens, so that the model's window of {room.window} also holds the "
-            f"question and an answer, got {budget}."
+            f"question and an answer, got {tokens}."
         )
-    return min(BUDGET, fitting) if budget is None else budget
+    return replace(budget, tokens=min(budget.tokens, fitting))
 
 
-def within_budget(passages: Sequence[RetrievedPassage], budget: int) -> list[RetrievedPassage]:
-    """The best passage, and those that score near it as far as they fit into `budget` tokens; best first.
+def within_budget(
+    passages: Sequence[RetrievedPassage],
+    budget: int,
+    most: int | None = None,
+    max_score_gap: float | None = MAX_SCORE_GAP,
+) -> list[RetrievedPassage]:
+    """The best passage, and the next best as far as they fit into `budget` tokens; best first.
 
     Where several sources score near it, the passages of each fill `SOURCE_SHARE` of the budget before any gets more.
 
     Args:
         passages: of a search, best first.
+        most: passages; None for as many as fit.
+        max_score_gap: passages that score further below the best are left out; None leaves out none.
     """
-    near = list(distinct(passage for passage in passages if passage.score > passages[0].score - MAX_SCORE_GAP))
+    least = float("-inf") if max_score_gap is None or not passages else passages[0].score - max_score_gap
+    near = list(distinct(passage for passage in passages if passage.score > least))
     shares = (1.0,) if len({passage.source for passage in near}) == 1 else (SOURCE_SHARE, 1.0)
     chosen: set[int] = set()
     taken: Counter[str] = Counter()  # tokens by source
     for share in shares:
         for number, passage in enumerate(near):
             fits = taken.total() + passage.tokens <= budget and taken[passage.source] + passage.tokens <= share * budget
+            fits = fits and (most is None or len(chosen) < most)
             if number not in chosen and (fits or not chosen):
                 chosen.add(number)
                 taken[passage.source] += passage.tokens
     return [near[number] for number in sorted(chosen)]
+
+
+def in_reading_order(passages: Sequence[RetrievedPassage]) -> list[prompts.Quotation]:
+    """The texts of passages, given best first, as they are quoted: by source, the source of the best first, then by position.
+
+    Passages that follow one another in a source become one text, which is exactly the text of the source there, unless
+    different things hold of them, such as their speaker.
+    """
+    sources = list(dict.fromkeys(passage.source for passage in passages))
+    ordered = sorted(passages, key=lambda passage: (sources.index(passage.source), passage.start))
+    texts: list[prompts.Quotation] = []
+    end = None
+    for passage in ordered:
+        last = texts[-1] if texts else None
+        if last is not None and last.source == passage.source and end == passage.start:
+            texts[-1] = replace(last, text=last.text + passage.text)
+        else:
+            texts.append(prompts.Quotation(passage.source, passage.text))
+        end = passage.end
+    return texts
 
 
 def _messages(question: str, passages: Sequence[prompts.Quotable]) -> list[Message]:
@@ -96,16 +144,16 @@ def _messages(question: str, passages: Sequence[prompts.Quotable]) -> list[Messa
 
 def _fitted(room: Room, question: str, passages: Sequence[RetrievedPassage]) -> Prompt:
     """The prompt with as many of the passages, best first, as fit with their quotation marks."""
-    frame = room.count(_messages(question, [replace(passages[0], text="")]))
+    frame = room.count(_messages(question, in_reading_order([replace(passages[0], text="")])))
     kept = list(passages)
-    while (tokens := room.count(messages := _messages(question, kept))) > room.tokens:
+    while (tokens := room.count(messages := _messages(question, texts := in_reading_order(kept)))) > room.tokens:
         last = kept.pop()
         if not kept:
             shorter = _shortened(room.tokenizer, last, (room.tokens - frame) / (tokens - frame))
             if shorter is None:
                 raise _too_long(room, frame)
             kept = [shorter]
-    return Prompt(tuple(messages), tuple(kept), tokens)
+    return Prompt(tuple(messages), tuple(kept), tuple(texts), tokens)
 
 
 def _shortened(tokenizer: Any, passage: RetrievedPassage, share: float) -> RetrievedPassage | None:

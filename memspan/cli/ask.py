@@ -8,12 +8,14 @@ import typer
 from memspan.cli.commands import command
 from memspan.cli.filters import ALSO, Filters, takes_filters
 from memspan.cli.options import (
+    AROUND,
     AS_JSON,
     BUDGET,
     MAX_NEW_TOKENS,
     MEMORY,
     MODEL,
     NO_RERANK,
+    PASSAGES,
     SEED,
     TEMPERATURE,
     Loading,
@@ -41,6 +43,8 @@ def ask(
     filters: Filters,
     also: ALSO = None,
     budget: BUDGET = None,
+    passages: PASSAGES = None,
+    around: AROUND = 0,
     no_rerank: NO_RERANK = False,
     max_new_tokens: MAX_NEW_TOKENS = 128,
     temperature: TEMPERATURE = 0.0,
@@ -57,7 +61,7 @@ def ask(
     lm = load_language_model(model, loading, folder, opened=True)
     memory = open_memories(lm, [folder, *(also or ())])
     _check_fits(lm, question)
-    options: dict[str, Any] = {} if budget is None else {"budget": budget}
+    options: dict[str, Any] = {"budget": budget, "passages": passages, "around": around}
     if no_rerank:
         options["rerank"] = 0
     answer = lm.ask(
@@ -81,6 +85,7 @@ def search(
     filters: Filters,
     also: ALSO = None,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Number of passages.")] = 8,
+    around: AROUND = 0,
     no_rerank: NO_RERANK = False,
     as_json: AS_JSON = False,
     model: MODEL = None,
@@ -97,7 +102,7 @@ def search(
         raise UsageError("This memory is empty; read something into it first.")
     _check_fits(lm, query)
     options: dict[str, Any] = {"rerank": 0} if no_rerank else {}
-    passages = lm.search(memory, query, top=top, filter=filter, **options)
+    passages = lm.search(memory, query, top=top, around=around, filter=filter, **options)
     if as_json:
         results = [asdict(passage) for passage in passages]
         print_json({"query": query, "passages": results, "memory_tokens": memory.tokens})

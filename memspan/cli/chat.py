@@ -15,6 +15,7 @@ from memspan.cli.options import (
     MAX_NEW_TOKENS,
     MODEL,
     NEW_OR_OLD_MEMORY,
+    PASSAGES,
     SEED,
     TEMPERATURE,
     Loading,
@@ -50,6 +51,7 @@ def chat(
         str | None, typer.Option(metavar="TEXT", help="System prompt: instructions for the model.")
     ] = None,
     budget: BUDGET = None,
+    passages: PASSAGES = None,
     max_new_tokens: MAX_NEW_TOKENS = 256,
     temperature: TEMPERATURE = 0.0,
     seed: SEED = None,

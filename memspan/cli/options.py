@@ -55,7 +55,24 @@ NO_RERANK = Annotated[
     ),
 ]
 BUDGET = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Maximum tokens of retrieved text in the prompt (default: 640).")
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Maximum tokens of retrieved text in the prompt (default: what the model that answers can use: 640 for a small "
+        "one, up to 4,096 for a large one, depending on its window).",
+    ),
+]
+PASSAGES = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Maximum passages in the prompt (default: what the model can use: 8, or as many as the budget holds).",
+    ),
+]
+AROUND = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Passages before and after each retrieved one to take with it.")
 ]
 MAX_NEW_TOKENS = Annotated[int, typer.Option(min=1, metavar="N", help="Maximum tokens of an answer.")]
 TEMPERATURE = Annotated[

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from memspan.assistant import prompts
 from memspan.assistant.language_model import LanguageModel, load_model
-from memspan.assistant.prompt_choice import BUDGET, within_budget
+from memspan.assistant.prompt_budget import SMALL_TOKENS
+from memspan.assistant.prompt_choice import within_budget
 from memspan.assistant.streaming import StreamedText
 from memspan.data.corpora import Record
 from memspan.data.plain_text import plain_tokens
@@ -67,7 +68,7 @@ def compare_memory_with_window(
     seeds: Sequence[int],
     limit: int = 40,
     documents: int = 60,
-    budget: int = BUDGET,
+    budget: int = SMALL_TOKENS,
     shots: int = 0,
     note: Callable[[str], None] | None = None,
 ) -> Comparison:

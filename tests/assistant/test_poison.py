@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from memspan import LanguageModel, Memory, RetrievedPassage
-from memspan.assistant.prompt_choice import BUDGET, SOURCE_SHARE, within_budget
+from memspan.assistant.prompt_budget import SMALL_TOKENS
+from memspan.assistant.prompt_choice import SOURCE_SHARE, within_budget
 from memspan.memory import EncodedText
 from tests.tiny import logbook
 
@@ -46,7 +47,7 @@ def test_the_right_passage_stays_in_the_prompt(lm: LanguageModel, poison) -> Non
     memory = with_fact(lm)
     poison(lm, memory)
     found = lm.search(memory, QUESTION, rerank=0)
-    chosen = within_budget(found, BUDGET)
+    chosen = within_budget(found, SMALL_TOKENS)
     assert any(FACT in passage.text for passage in chosen)
     assert sum(passage.source.startswith("p") for passage in found) <= 4
 

@@ -63,9 +63,10 @@ def test_every_command_has_an_example_and_a_help_for_every_option(run: Run, name
 
 
 def test_defaults_in_the_help_are_true(run: Run) -> None:
-    from memspan.assistant.prompt_choice import BUDGET
+    from memspan.assistant.prompt_budget import MOST_TOKENS, SMALL_PASSAGES, SMALL_TOKENS
 
-    assert f"(default: {BUDGET})" in words(run, "ask")
+    assert f"{SMALL_TOKENS} for a small one, up to {MOST_TOKENS:,} for a large one" in words(run, "ask")
+    assert f"can use: {SMALL_PASSAGES}, or" in words(run, "ask")
     assert Loading().dtype == "auto"
     assert "[default: auto]" in words(run, "ask")
     assert run("--version").out.startswith("memspan 0.")
