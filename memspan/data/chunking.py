@@ -9,6 +9,7 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from operator import itemgetter
 
 from memspan.data.marks import Chunk, Mark
@@ -42,7 +43,9 @@ def split_passages(text: str, limit: int) -> list[tuple[int, int]]:
     Returns the half-open spans `(start, end)` of the passages in order; they tile the text, and none is empty. An
     ordinary paragraph is one passage. Short ones (under an eighth of the limit: headings, lines of dialogue) join their
     neighbours while the sum stays within the limit, a heading with what follows it. A paragraph over the limit becomes
-    roughly equal parts, cut at the best of: a line of its own, sentence end, line end, clause end, white space.
+    roughly equal parts, cut at the best of: a line of its own, sentence end, line end, clause end, white space. Where a
+    text has marks of lines, as rows of tables and functions of programs have, what stands between two of them counts as
+    a paragraph.
 
     Raises ValueError if `limit` is not positive.
     """
@@ -133,7 +136,25 @@ def _ends(pattern: re.Pattern[str], text: str, start: int, end: int) -> Iterator
 
 def _units(text: str, limit: int) -> Iterator[tuple[int, int]]:
     """Spans of the paragraphs, in order and tiling the text; those over `limit` already cut into parts."""
-    for start, end in _tiles(_PARAGRAPH_BREAK, text, 0, len(text)):
+    for start, end, is_whole in _sections(text):
+        if is_whole and end - start <= limit:
+            yield start, end
+        else:
+            yield from _paragraphs(text, start, end, limit)
+
+
+def _sections(text: str) -> Iterator[tuple[int, int, bool]]:
+    """`text` cut at its marks of lines, and whether such a mark begins the section."""
+    marks = text.marks if isinstance(text, Chunk) else ()
+    starts = sorted({offset for offset, mark in marks if mark.kind == "line" and offset < len(text)})
+    edges = [*([] if starts[:1] == [0] else [0]), *starts, len(text)]
+    for start, end in pairwise(edges):
+        yield start, end, bool(starts) and start >= starts[0]
+
+
+def _paragraphs(text: str, section_start: int, section_end: int, limit: int) -> Iterator[tuple[int, int]]:
+    """Spans of the paragraphs of a section; those over `limit` already cut into parts."""
+    for start, end in _tiles(_PARAGRAPH_BREAK, text, section_start, section_end):
         if end - start > limit and _has_paragraph_lines(text, start, end):
             for line_start, line_end in _tiles(_LINE_OF_ITS_OWN, text, start, end):
                 yield from _parts(text, line_start, line_end, limit)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tests.data.files import CONTAINER
+from tests.data.hostile_tables import CASES
 
 
 @dataclass(frozen=True)
@@ -330,4 +331,5 @@ HOSTILE: list[Hostile] = [
     *(Hostile(name, ".md", repeated(TEXT[name])) for name in ("headings", "brackets", "backticks")),
     *(Hostile(name, ".html", repeated(pattern), _size(pattern)) for name, pattern in MARKUP.items()),
     *PAGES, *WORD, *BOOKS, *PAPERS, *CHATS, *ENCODED,
+    *(Hostile(*case) for case in CASES),
 ]  # fmt: skip

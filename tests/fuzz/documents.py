@@ -18,6 +18,12 @@ HTML = (
 )
 CHAT = "\n".join(json.dumps({"role": role, "content": f"words of {role}"}) for role in ("user", "assistant"))
 
+LETTER = (
+    b"Subject: =?utf-8?q?Rain?=\nFrom: Ann <a@b.org>\nDate: Mon, 01 May 2023 10:00:00 +0000\n"
+    b"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain\n\nIt rains.\n--b\n"
+    b"Content-Disposition: attachment; filename=a.png\n\nx\n--b--\n"
+)
+
 
 def samples(folder: Path) -> dict[str, bytes]:
     return {
@@ -26,6 +32,10 @@ def samples(folder: Path) -> dict[str, bytes]:
         "md": b"# Title\n\n- a\n- b\n\n```code```\n",
         "html": HTML.encode(),
         "jsonl": CHAT.encode(),
+        "csv": f'Name,City,Note\nBo,Bergen,"a ""b"", c"\n{CHINESE},2,\n'.encode(),
+        "eml": LETTER,
+        "mbox": b"From a\n%b\n\nFrom b\n%b\n" % (LETTER, LETTER),
+        "vtt": b"WEBVTT\n\n00:01.000 --> 00:02.000\n<v Ann>Where <i>is</i> it?\n\n00:03.000 --> 00:04.000\nHere.\n",
         "pdf": pdf_of(folder / "sample.pdf", ["First page.", "Second page."]).read_bytes(),
         "docx": docx_of(folder / "sample.docx").read_bytes(),
         "epub": epub_of(folder / "sample.epub").read_bytes(),
@@ -47,6 +57,7 @@ def document(kind: str, archive: bool, folder: Path) -> tuple[st.SearchStrategy[
 
 
 TARGETS: dict[str, Target] = {
-    kind: partial(document, kind, False) for kind in ("txt", "utf16", "md", "html", "jsonl", "pdf", "docx", "epub")
+    kind: partial(document, kind, False)
+    for kind in ("txt", "utf16", "md", "html", "jsonl", "csv", "eml", "mbox", "vtt", "pdf", "docx", "epub")
 }
 TARGETS |= {f"{kind}_members": partial(document, kind, True) for kind in ("docx", "epub")}

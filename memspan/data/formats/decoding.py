@@ -3,8 +3,9 @@
 import codecs
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import BinaryIO
 
 from memspan.data.formats.base import FileSource
@@ -159,3 +160,17 @@ def _is_mostly_utf8(sample: bytes) -> bool:
     broken = text.count("\ufffd")
     sound = sum(character > "\x7f" for character in text) - broken
     return sound > 10 * broken
+
+
+def lines_of(portions: Iterable[str], beginning: str = "") -> Iterator[str]:
+    """A stream of text, whose first characters are `beginning`, as lines with their line ends."""
+    parts: list[str] = []  # of a line whose end was not read yet
+    for portion in chain([beginning], portions):
+        *whole, last = portion.split("\n")
+        for line in whole:
+            yield f"{''.join(parts)}{line}\n"
+            parts = []
+        if last:
+            parts.append(last)
+    if parts:
+        yield "".join(parts)

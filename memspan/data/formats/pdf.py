@@ -7,10 +7,11 @@ from typing import Any
 
 from memspan.data.formats.base import FileSource, Format
 from memspan.data.formats.parsing import MAX_OPERATIONS, check_at_most, parsing, time_limit
+from memspan.data.marks import Mark
 
 
-def read_pdf(source: FileSource) -> Iterator[str]:
-    """The text layer of a PDF, page by page, with a blank line between pages.
+def read_pdf(source: FileSource) -> Iterator[str | Mark]:
+    """The text layer of a PDF, page by page, with a blank line between pages and a mark with the number of each.
 
     Raises UnreadableSource if it is damaged, encrypted, has pictures of pages only, or a page that takes too much work.
     """
@@ -32,7 +33,10 @@ def read_pdf(source: FileSource) -> Iterator[str]:
             with _parsing(source):
                 text = pdf.pages[number].extract_text(visitor_operand_before=_counted(source, number)).strip()
             if text:
-                yield text if empty else f"\n\n{text}"
+                if not empty:
+                    yield "\n\n"
+                yield Mark("page", number + 1)
+                yield text
                 empty = False
     if empty:
         raise source.refused("has no text, only pictures of pages: run text recognition over it, e.g. `ocrmypdf`")

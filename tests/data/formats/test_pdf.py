@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pypdf import PdfReader, PdfWriter
 
+from memspan.data.documents import open_documents
 from tests.data.files import pdf_of, refusal, text_of, written
 
 
@@ -44,3 +45,12 @@ def test_a_parser_that_warns_is_not_heard(tmp_path: Path, capfd: pytest.CaptureF
     assert text_of(path) == "Words."
     assert capfd.readouterr() == ("", "")
     assert logging.getLogger("pypdf").level == logging.NOTSET
+
+
+def test_the_number_of_each_page_is_a_mark_at_its_first_character(tmp_path: Path) -> None:
+    (document,) = open_documents([pdf_of(tmp_path / "a.pdf", ["First.", "", "Third."])])
+    (chunk,) = document.marked_chunks()
+    assert [(chunk[offset:][:5], mark.kind, mark.value) for offset, mark in chunk.marks] == [
+        ("First", "page", 1),
+        ("Third", "page", 3),
+    ]
