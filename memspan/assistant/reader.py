@@ -12,6 +12,7 @@ from memspan.assistant.progress import ReadingMeter, ReadProgress
 from memspan.assistant.revision import between, joined, portions, revision
 from memspan.data.chunking import in_chunks
 from memspan.data.documents import Document
+from memspan.data.headings import with_headings
 from memspan.data.marks import Chunk, Value, in_force, marks_of_passages
 from memspan.errors import ChangedSource, DamagedMemory, UsageError, require_type
 from memspan.memory import EncodedText, Fingerprint, Memory, SourceRecord
@@ -59,8 +60,8 @@ class TextReader:
         meter = ReadingMeter(text, name, read, progress)
         while chunk is not None:
             encoding = self.encoder.encode(chunk, before, meter.within(chunk))
-            _, holding = marks_of_passages(chunk, encoding.passages[:, 2:].tolist(), holding)
-            fields: dict[str, Any] = {"source": name, "start": read, "complete": False}
+            marks, holding = marks_of_passages(chunk, encoding.passages[:, 2:].tolist(), holding)
+            fields: dict[str, Any] = {"source": name, "start": read, "complete": False, **mark_fields(marks)}
             try:
                 following = next(unread, None)
             except BaseException:  # whatever stops the stream, Ctrl-C included: the chunk that was read is kept
@@ -167,7 +168,7 @@ def _chunks(text: str | Document | Iterable[str]) -> Iterator[Chunk]:
     """A text in chunks of bounded length, with its marks."""
     if isinstance(text, Document):
         return text.marked_chunks()
-    return in_chunks([text] if isinstance(text, str) else _strings(text))
+    return in_chunks(with_headings([text] if isinstance(text, str) else _strings(text)))
 
 
 def _strings(portions: Iterable[str]) -> Iterator[str]:

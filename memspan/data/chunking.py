@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from operator import itemgetter
 
+from memspan.data.dates import DATE_LINE, date_of_line
 from memspan.data.marks import Chunk, Mark
 
 MAX_CHUNK = 64 * 1024  # characters
@@ -22,7 +23,8 @@ _SENTENCE = (
     rf"(?:{_ABBREVIATION}\.|[!?]){_CLOSING}*+\s++(?![a-z])"  # a lower-case letter goes on with the sentence
     rf"|[。！？；…]{_CLOSING}*+(?![。！？；…])\s*+"
 )
-_PARAGRAPH_BREAK = re.compile(r"\n(?:[^\S\n]*+\n)++|\n(?=#{1,6}[ \t])")
+# Also before a Markdown heading and before a date on a line of its own: both belong to what follows.
+_PARAGRAPH_BREAK = re.compile(rf"\n(?:[^\S\n]*+\n)++|\n(?=#{{1,6}}[ \t]|{DATE_LINE}(?:\n|\Z))")
 _SENTENCE_END = re.compile(_SENTENCE)
 # A line end that is more than the wrapping of prose: after a whole sentence, or before an indent, a bullet, a number.
 _LINE_OF_ITS_OWN = re.compile(rf"[.!?:。！？；：…]{_CLOSING}*+[^\S\n]*+\n|\n(?=[^\w\n\"'“‘「『（(]|\d)")
@@ -32,6 +34,7 @@ _WHITE_SPACE = re.compile(r"\s++")
 _INSIDE_PARAGRAPH = (_LINE_OF_ITS_OWN, _SENTENCE_END, _LINE_END, _CLAUSE_END, _WHITE_SPACE)  # best first
 
 _HEADING = re.compile(r"\s*+(?:#{1,6}[ \t][^\n]*|[^\n]{0,79}[^\n.!?,;。！？，；…\"'”’»」』）)\]】》〉])\s*")
+MOST_HEADINGS = 3  # in a row, that a chunk leaves to the next one
 _SHORT = 8  # a paragraph under 1/8 of the limit is short
 _FULL = 0.9  # parts of a long paragraph aim at this share of the limit, which leaves room for a good cut
 _EXTENDERS = re.compile("[\u200d\ufe00-\ufe0f\u1160-\u11ff\U0001f3fb-\U0001f3ff\udc00-\udfff]")
@@ -86,12 +89,22 @@ def _chunk_end(text: str, start: int, end: int) -> int:
     for mark in ("\n\n", "\n"):
         last = text.rfind(mark, start, end)
         if last >= start:
-            return last + len(mark)
+            return _before_heading(text, start, last + len(mark))
     for ends in (sentence_ends, word_ends):
         best = max(ends(text, start, end), default=None)
         if best is not None:
             return best
     return hard_cut(text, start, end)
+
+
+def _before_heading(text: str, start: int, end: int) -> int:
+    """The end of a chunk before the headings that it would end with; `end` itself where it would be empty."""
+    for _ in range(MOST_HEADINGS):
+        last = text.rfind("\n\n", start, end - 2) + 2
+        if last <= start + 1 or not _is_heading(text, last, end):
+            break
+        end = last
+    return end
 
 
 def sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
@@ -210,8 +223,12 @@ def _merged(text: str, units: Iterator[tuple[int, int]], limit: int) -> Iterator
     only_headings = True
     for unit_start, unit_end in units:
         short = (unit_end - unit_start) * _SHORT < limit
-        heading = short and _HEADING.fullmatch(text, unit_start, unit_end) is not None
-        fits = unit_end - start <= limit and (short or open_ended) and (only_headings or not heading)
+        dated, heading = (
+            _begins_with_date(text, unit_start, unit_end),
+            short and _is_heading(text, unit_start, unit_end),
+        )
+        opens = dated or heading
+        fits = unit_end - start <= limit and (short or open_ended) and (only_headings or not opens)
         if end > start and not fits:
             yield start, end
             start, open_ended, only_headings = unit_start, True, True
@@ -219,3 +236,14 @@ def _merged(text: str, units: Iterator[tuple[int, int]], limit: int) -> Iterator
         open_ended, only_headings = open_ended and short, only_headings and heading
     if end > start:
         yield start, end
+
+
+def _begins_with_date(text: str, start: int, end: int) -> bool:
+    """Whether the first line of a unit is a date."""
+    line_end = text.find("\n", start, end)
+    return date_of_line(text[start : end if line_end < 0 else line_end]) != ""
+
+
+def _is_heading(text: str, start: int, end: int) -> bool:
+    """Whether a unit is a heading and nothing else, such as a date that stands alone."""
+    return _HEADING.fullmatch(text, start, end) is not None or date_of_line(text[start:end].strip()) != ""

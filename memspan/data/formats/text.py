@@ -4,14 +4,20 @@ from collections.abc import Iterator
 
 from memspan.data.formats.base import FileSource, Format
 from memspan.data.formats.decoding import decoded
+from memspan.data.headings import with_headings
+from memspan.data.marks import Mark
+
+# Of texts for people. In others, such as programs and tables, "# " or a date at the start of a line is no heading.
+_PROSE = frozenset({"", ".txt", ".text", ".md", ".markdown", ".rst", ".log"})
 
 
-def read_text(source: FileSource) -> Iterator[str]:
-    """Text as it stands; line ends become "\\n" and a byte order mark is dropped.
+def read_text(source: FileSource) -> Iterator[str | Mark]:
+    """Text as it stands; line ends become "\\n" and a byte order mark is dropped. Marks say what its lines show.
 
     Raises UnreadableSource for binary data, a wrong encoding, and a line that is too long to be prose.
     """
-    return decoded(source, cure="break its lines first, for instance with `fold -s`")
+    portions = decoded(source, cure="break its lines first, for instance with `fold -s`")
+    return with_headings(portions) if source.path.suffix.lower() in _PROSE else portions
 
 
 TEXT = Format("txt", (".txt",), read_text, verbatim=True)
