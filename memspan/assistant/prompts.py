@@ -5,26 +5,28 @@ nothing that it holds can end the quotation or begin another.
 """
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
+from memspan.data.dates import day_of
+from memspan.data.marks import Value
 from memspan.data.plain_text import Message, conversation_ids
+from memspan.data.relative_dates import day_in_words, resolved
 from memspan.errors import UsageError
+from memspan.memory.context import Marked, context_of
 
 INSTRUCTION = "Answer from the text above, in a few words: {question}"
 LONGEST_LABEL = 80  # characters of the name of a source
 
 
-class Quotable(Protocol):
-    """A text and the name of its source, such as a retrieved passage."""
+class Quotable(Marked, Protocol):
+    """A text with its marks and the name of its source, such as a retrieved passage."""
 
     @property
     def source(self) -> str: ...
-    @property
-    def text(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Quotation:
 
     source: str
     text: str
+    marks: Mapping[str, Value] = field(default_factory=dict)
+    happened: float | None = None
 
 
 def question_message(question: str, passages: Sequence[Quotable], instruction: str = INSTRUCTION) -> str:
@@ -48,12 +52,25 @@ def chat_message(message: str, passages: Sequence[Quotable]) -> str:
 
 
 def quoted(passages: Sequence[Quotable]) -> str:
-    """The passages, numbered, each with its source and a mark before every line."""
+    """The passages, numbered, each with its source, its day, and a mark before every line of its context and its text."""
     blocks = []
     for number, passage in enumerate(passages, start=1):
-        lines = "\n".join(f"> {line}".rstrip() for line in passage.text.strip().splitlines())
-        blocks.append(f"Text {number}, from {source_label(passage.source)}:\n{lines}")
+        context = context_of(passage.marks, passage.happened, passage.text)
+        quotation = [f"[{context}]"] if context else []
+        lines = (f"> {line}".rstrip() for line in (*quotation, *passage.text.strip().splitlines()))
+        header = f"Text {number}, from {source_label(passage.source)}{_dated(passage)}:"
+        blocks.append("\n".join([header, *lines]))
     return "\n\n".join(blocks)
+
+
+def _dated(passage: Quotable) -> str:
+    """When a passage was written, and what "yesterday" means in it, in words of our own; empty where it has no date."""
+    day = None if passage.happened is None else day_of(passage.happened)
+    if day is None or passage.happened is None:
+        return ""
+    relative = resolved(passage.text, passage.happened)
+    meanings = "".join(f'; "{phrase}" is {meaning}' for phrase, meaning in relative.items())
+    return f", of {day_in_words(day)}{meanings}"
 
 
 def source_label(source: str) -> str:

@@ -94,8 +94,9 @@ class TextReader:
         holding = dict[str, Value]()
         for chunk in in_chunks(portions(between(whole, change.start, change.end))):
             encoding = self.encoder.encode(chunk, before, meter.within(chunk))
-            _, holding = marks_of_passages(chunk, encoding.passages[:, 2:].tolist(), holding)
-            texts.append(_encoded_text(encoding, chunk, source=name, start=start, kind=record.kind))
+            marks, holding = marks_of_passages(chunk, encoding.passages[:, 2:].tolist(), holding)
+            fields: dict[str, Any] = {"source": name, "start": start, "kind": record.kind, **mark_fields(marks)}
+            texts.append(_encoded_text(encoding, chunk, **fields))
             before = [*before, *encoding.ids.tolist()][-CONTEXT:]
             start += len(chunk)
             meter.keep(chunk, len(encoding.ids))

@@ -18,6 +18,7 @@ from memspan.data.marks import Value
 from memspan.data.plain_text import plain_ids
 from memspan.errors import UsageError
 from memspan.memory import Contents, Filter, Fingerprint, Passage, View
+from memspan.memory.context import with_context
 from memspan.memory.index.bm25 import without_question_words
 from memspan.memory.index.encoder import KeyEncoder
 from memspan.memory.index.head_scores import best, fuse, head_scores, token_scores
@@ -120,7 +121,7 @@ class Retriever:
     def rerank(self, question: str, passages: Sequence[RetrievedPassage], count: int) -> list[RetrievedPassage]:
         """The passages with those of the first `count` that score near the best sorted anew, the likelihood included."""
         count = sum(passage.score > passages[0].score - RERANK_GAP for passage in passages[:count])
-        gains = self.likelihood_gains(question, [passage.text for passage in passages[:count]])
+        gains = self.likelihood_gains(question, [with_context(passage) for passage in passages[:count]])
         reranked = [
             replace(passage, gain=gain, score=passage.score + LIKELIHOOD_WEIGHT * gain)
             for passage, gain in zip(passages, gains, strict=False)

@@ -6,9 +6,13 @@ only if both give the same day. A time without a zone is taken as UTC, so that a
 
 import re
 import warnings
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
+MONTHS: Final = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 LONGEST_DATE = 80  # characters
 _WORDS = (
     "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
@@ -61,6 +65,19 @@ def moment(text: str) -> float | None:
         return None if found is None else (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):  # a day that does not exist, a year out of range
         return None
+
+
+def day_of(seconds: float) -> date | None:
+    """The day of unix seconds in UTC; None outside of the years 1 to 9999."""
+    try:
+        return (datetime(1970, 1, 1) + timedelta(seconds=seconds)).date()
+    except (OverflowError, ValueError):  # ValueError: NaN
+        return None
+
+
+def in_words(day: date) -> str:
+    """A day in words, e.g. "8 May 2023"."""
+    return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
 
 
 def _chinese(text: str) -> datetime | None:

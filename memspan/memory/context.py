@@ -6,29 +6,14 @@ without marks has none and stays as it is.
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from memspan.data.dates import day_of, in_words
 from memspan.data.marks import Value
 
 SEPARATOR = " | "
 _KINDS = ("title", "chapter", "heading", "date", "from", "to", "speaker")  # in the order of the line
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _IN_WORDS = re.compile(r"[^\W\d_]{3}|[年月日]")  # a date that is more than digits and signs: May, 5月
-_MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
 
 
 class Marked(Protocol):
@@ -65,8 +50,5 @@ def with_context(passage: Marked) -> str:
 
 def date_in_words(happened: float) -> str:
     """The day of unix seconds in words and in UTC, e.g. "8 May 2023"; empty outside of the years 1 to 9999."""
-    try:
-        day = _EPOCH + timedelta(seconds=happened)
-    except (OverflowError, ValueError):  # ValueError: NaN
-        return ""
-    return f"{day.day} {_MONTHS[day.month - 1]} {day.year}"
+    day = day_of(happened)
+    return "" if day is None else in_words(day)

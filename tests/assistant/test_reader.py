@@ -205,6 +205,39 @@ def test_texts_without_a_name_are_numbered(lm: LanguageModel) -> None:
     assert "text" in memory.sources
 
 
+DIARY = "\n".join(
+    f"## Session {number}\n\n[{number} May 2023]\n\n"
+    + "Ann: The tide was out.\n\nBo: Nobody came to the landing.\n\n" * 12
+    for number in (7, 8, 9)
+)
+
+
+def marks_of(memory: Memory) -> list[tuple[object, object, object, object]]:
+    passages = [memory.passage(number) for number in range(len(memory))]
+    return [(p.marks.get("heading"), p.marks.get("date"), p.happened, p.marks.get("speaker")) for p in passages]
+
+
+def test_passages_carry_what_holds_of_their_text_also_over_chunks_and_interrupted_readings(lm: LanguageModel) -> None:
+    memory = lm.read(DIARY, source="diary")
+    facts = marks_of(memory)
+    assert len(facts) >= 6
+    for number, (heading, date, happened, speaker) in zip(range(len(memory)), facts, strict=True):
+        day = max(day for day in (7, 8, 9) if DIARY.index(f"## Session {day}") <= memory.passage(number).start)
+        assert (heading, date, happened) == (f"Session {day}", f"{day} May 2023", 1683417600.0 + (day - 7) * 86400)
+        assert speaker in ("Ann", "Bo")
+    begun = lm.read(DIARY[: memory.passage(2).start], source="diary")
+    lm.read(DIARY, begun, source="diary")
+    assert {fact[:3] for fact in marks_of(begun)} == {fact[:3] for fact in facts}
+
+
+def test_the_word_index_knows_the_context_of_a_passage(lm: LanguageModel) -> None:
+    memory = lm.read(DIARY, source="diary")
+    scores = memory.word_scores("Session 8")
+    best = {memory.passage(int(number)).marks["heading"] for number in np.flatnonzero(scores > scores.max() / 2)}
+    assert best == {"Session 8"}
+    assert sum(scores > 0) > 1
+
+
 def test_token_ids_that_the_model_does_not_have_are_refused_as_context(lm: LanguageModel) -> None:
     """A memory may lie about the model that made it."""
     encoding = lm.encoder.encode(TEXT[:CUT])

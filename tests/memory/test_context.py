@@ -1,6 +1,7 @@
 """The context line says what the text of a passage does not."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -45,5 +46,8 @@ def test_days_before_1970_have_words_and_impossible_ones_none(happened: float, e
     assert date_in_words(happened) == expected
 
 
-def test_a_passage_without_marks_stays_as_it_is() -> None:
-    assert "marks" not in Passage.__dataclass_fields__ or with_context(Passage(0, "s", 0, 4, "text", 1, 0.0)) == "text"
+def test_the_line_stands_before_the_text_and_a_passage_without_marks_stays_as_it_is() -> None:
+    passage = Passage(0, "s", 0, 4, "text", 1, 0.0)
+    assert with_context(passage) == "text"
+    assert with_context(replace(passage, marks={"page": 4})) == "text"
+    assert with_context(replace(passage, marks={"speaker": "Ann"}, happened=MAY)) == "8 May 2023 | Ann\ntext"

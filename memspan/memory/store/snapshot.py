@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspan.data.marks import Value
+from memspan.memory.context import with_context
 from memspan.memory.index.passage_table import Row
 from memspan.memory.store.passage_marks import Marks
 from memspan.memory.store.shard import (
@@ -102,18 +103,7 @@ class Snapshot:
     def passage(self, number: int) -> Passage:
         """One passage with its text. Raises IndexError."""
         shard, row = self.locate(number)
-        columns = shard.passages[row]
-        return Passage(
-            number=number,
-            source=shard.names[columns[SOURCE]],
-            start=int(columns[CHARACTER]),
-            end=int(columns[CHARACTER_END]),
-            text=shard.characters(row).decode(),
-            tokens=int(columns[TOKEN_END] - columns[TOKEN]),
-            added=float(shard.added[row]),
-            marks={} if shard.marks is None else shard.marks.at(row),
-            happened=None if shard.happened is None or np.isnan(shard.happened[row]) else float(shard.happened[row]),
-        )
+        return _passage(number, shard, row)
 
     def ids(self, number: int) -> Ids:
         """The token ids of one passage, int32 (T,), read-only. Raises IndexError."""
@@ -155,19 +145,19 @@ class Snapshot:
         return np.concatenate(times) if times else np.zeros(0)
 
     def rows(self, first: int) -> Iterator[Row]:
-        """Passage `first` and each after it, as they are indexed."""
+        """Passage `first` and each after it, as they are indexed: the text behind its context line."""
         for start, shard in zip(self._firsts, self.shards, strict=False):
             sources, columns = list(shard.sources.values()), shard.passages[:, SOURCE].tolist()
-            happened = self.happened[start : start + len(columns)]
             for row in range(max(0, first - start), len(columns)):
                 source = sources[columns[row]]
+                passage = _passage(start + row, shard, row)
                 yield Row(
-                    text=shard.characters(row).decode(),
+                    text=with_context(passage),
                     source=source.name,
                     kind=source.kind,
-                    added=float(shard.added[row]),
-                    happened=None if np.isnan(happened[row]) else float(happened[row]),
-                    marks={} if shard.marks is None else shard.marks.at(row),
+                    added=passage.added,
+                    happened=passage.happened,
+                    marks=passage.marks,
                 )
 
     def sources_within(self, mask: NDArray[np.bool_]) -> list[str]:
@@ -202,3 +192,19 @@ class Snapshot:
             raise IndexError(f"there is no passage {number}; the memory has {self.passages}")
         index = bisect_right(self._firsts, number) - 1
         return self.shards[index], number - self._firsts[index]
+
+
+def _passage(number: int, shard: Shard, row: int) -> Passage:
+    """The passage in a row of a shard, under its number in the memory."""
+    columns = shard.passages[row]
+    return Passage(
+        number=number,
+        source=shard.names[columns[SOURCE]],
+        start=int(columns[CHARACTER]),
+        end=int(columns[CHARACTER_END]),
+        text=shard.characters(row).decode(),
+        tokens=int(columns[TOKEN_END] - columns[TOKEN]),
+        added=float(shard.added[row]),
+        marks={} if shard.marks is None else shard.marks.at(row),
+        happened=None if shard.happened is None or np.isnan(shard.happened[row]) else float(shard.happened[row]),
+    )
