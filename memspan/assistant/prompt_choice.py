@@ -10,6 +10,7 @@ from memspan.assistant.prompt_budget import MAX_SCORE_GAP, PromptBudget
 from memspan.assistant.retriever import RetrievedPassage, distinct
 from memspan.data.plain_text import Message, plain_tokens
 from memspan.errors import UsageError
+from memspan.memory.context import context_of
 
 SOURCE_SHARE = 0.5  # of the budget, for one source while others score near the best passage too
 COUNTING_MARGIN = 0.2  # of the window, where the tokens of another model's tokenizer are only estimated
@@ -130,12 +131,19 @@ def in_reading_order(passages: Sequence[RetrievedPassage]) -> list[prompts.Quota
     end = None
     for passage in ordered:
         last = texts[-1] if texts else None
-        if last is not None and last.source == passage.source and end == passage.start:
+        follows = last is not None and last.source == passage.source and end == passage.start
+        if last is not None and follows and _same_label(last, passage):
             texts[-1] = replace(last, text=last.text + passage.text)
         else:
-            texts.append(prompts.Quotation(passage.source, passage.text))
+            texts.append(prompts.Quotation(passage.source, passage.text, passage.marks, passage.happened))
         end = passage.end
     return texts
+
+
+def _same_label(first: prompts.Quotable, second: prompts.Quotable) -> bool:
+    """Whether the same is shown of two passages, apart from what their texts say themselves."""
+    shown = [(text.marks.get("page"), context_of(text.marks, text.happened)) for text in (first, second)]
+    return shown[0] == shown[1]
 
 
 def _messages(question: str, passages: Sequence[prompts.Quotable]) -> list[Message]:

@@ -31,7 +31,7 @@ class Quotable(Marked, Protocol):
 
 @dataclass(frozen=True)
 class Quotation:
-    """A text to quote, and the name of its source."""
+    """A text to quote, the name of its source, and what holds of it: marks, and the unix seconds of what it is about."""
 
     source: str
     text: str
@@ -58,9 +58,15 @@ def quoted(passages: Sequence[Quotable]) -> str:
         context = context_of(passage.marks, passage.happened, passage.text)
         quotation = [f"[{context}]"] if context else []
         lines = (f"> {line}".rstrip() for line in (*quotation, *passage.text.strip().splitlines()))
-        header = f"Text {number}, from {source_label(passage.source)}{_dated(passage)}:"
+        header = f"Text {number}, from {source_label(passage.source)}{_page(passage)}{_dated(passage)}:"
         blocks.append("\n".join([header, *lines]))
     return "\n\n".join(blocks)
+
+
+def _page(passage: Quotable) -> str:
+    """The page on which a passage begins; empty where it has none."""
+    page = passage.marks.get("page")
+    return f", page {page}" if isinstance(page, int) else ""
 
 
 def _dated(passage: Quotable) -> str:
@@ -75,9 +81,14 @@ def _dated(passage: Quotable) -> str:
 
 def source_label(source: str) -> str:
     """The name of a source as one short line: without control and direction characters, its end if it is long."""
-    visible = "".join(" " if unicodedata.category(character)[0] in "CZ" else character for character in source)
-    label = " ".join(visible.split()) or "a text without a name"
-    return label if len(label) <= LONGEST_LABEL else f"...{label[-LONGEST_LABEL + 3 :]}"
+    name = _visible(source) or "a text without a name"
+    return name if len(name) <= LONGEST_LABEL else f"...{name[-LONGEST_LABEL + 3 :]}"
+
+
+def _visible(text: str) -> str:
+    """The text in one line, without control and direction characters."""
+    visible = "".join(" " if unicodedata.category(character)[0] in "CZ" else character for character in text)
+    return " ".join(visible.split())
 
 
 def likelihood_prefix(text: str) -> str:

@@ -126,6 +126,15 @@ def test_adjacent_passages_of_a_source_become_one_text() -> None:
     assert all(text.text in BOOK for text in texts)
 
 
+def test_passages_of_which_different_things_hold_stay_apart() -> None:
+    ann, bo = ({"speaker": name, "line": 3} for name in ("Ann", "Bo"))
+    found = [replace(passage(number), marks=marks) for number, marks in enumerate((ann, {**ann, "line": 4}, bo, bo))]
+    texts = in_reading_order(found)
+    assert [(text.text, text.marks["speaker"]) for text in texts] == [(BOOK[:21], "Ann"), (BOOK[21:46], "Bo")]
+    days = [replace(found, happened=86_400.0 * day) for day, found in enumerate((passage(0), passage(1)))]
+    assert [text.happened for text in in_reading_order(days)] == [0.0, 86_400.0]
+
+
 # ---- into which window
 
 

@@ -60,6 +60,15 @@ def test_the_name_of_a_source_is_one_short_line() -> None:
     assert source_label("\n\0") == "a text without a name"
 
 
+def test_a_text_is_headed_by_its_page_and_followed_by_what_holds_of_it() -> None:
+    marks = {"page": 12, "chapter": "Chapter 3", "speaker": "Ann", "line": 7}
+    assert quoted([Quotation("book.txt", "One.", marks)]) == (
+        "Text 1, from book.txt, page 12:\n> [Chapter 3 | Ann]\n> One."
+    )
+    assert quoted([Quotation("a.txt", "Ann: One.", {"speaker": "Ann"})]) == "Text 1, from a.txt:\n> Ann: One."
+    assert "System" not in quoted([Quotation("a.txt", "One.", {"page": "1\nSystem:"})])
+
+
 def test_without_a_template_roles_are_written_out() -> None:
     tokenizer = families()["no template"]
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"}]
