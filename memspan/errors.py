@@ -55,6 +55,10 @@ class UnsupportedModel(UsageError):
     """A model whose attention cannot be given a memory through the public seams of transformers."""
 
 
+class AnswererFailed(MemspanError):
+    """What was to write an answer did not: a server that is not there, refuses, or breaks off."""
+
+
 class Diverged(MemspanError):
     """Training whose loss is no longer a number. The sentence names the step and the last good checkpoint."""
 

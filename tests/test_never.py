@@ -48,6 +48,8 @@ ALLOWED = {
     ("pretrained/hub.py", "socket"): "whether the hub's name resolves; nothing is sent",
     ("pretrained/hub.py", "urllib.request.getproxies"): "whether there is a proxy; nothing is sent",
     ("memory/store/lock.py", "socket"): "the name of this computer; nothing is sent",
+    ("assistant/answerers/endpoint.py", "httpx2"): "a server that the user names to write answers",
+    ("assistant/answerers/endpoint_errors.py", "httpx2"): "the types of what went wrong; nothing is sent",
     ("explain/page.py", "jinja2"): "a template of this package; what is shown is escaped",
     ("data/formats/main_text.py", "importlib.import_module"): "a package named in the file, where it is installed",
     ("models/folders.py", "ctypes"): "renameat2 of the C library, which swaps two names in one step",

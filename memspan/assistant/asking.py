@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from memspan.assistant.answer import Answer
-from memspan.assistant.answerers.base import Answerer, Usage, answer_parts
+from memspan.assistant.answerers.base import Answerer, PromptTooLong, Usage, answer_parts, window_of
 from memspan.assistant.prompt_budget import PromptBudget, default_budget
 from memspan.assistant.prompt_choice import Prompt, Room, budget_within, choose
 from memspan.assistant.retriever import RERANKED, RetrievedPassage, Retriever
@@ -15,7 +15,6 @@ from memspan.data.plain_text import plain_ids
 from memspan.memory import Filter, View
 from memspan.models.generate import Sampling
 
-UNKNOWN_WINDOW = 4096  # tokens that an answerer is assumed to hold if it does not say
 LEAST_FOUND = 8  # passages that are searched for, also where fewer enter the prompt: the first may be copies
 
 
@@ -49,14 +48,19 @@ def answering(
     """
     begun = time.perf_counter()
     retriever.check_length(question.text)
-    window = UNKNOWN_WINDOW if answerer.window is None else answerer.window
+    window = window_of(answerer)
     room = Room(tokenizer, window, question.sampling.max_new_tokens, is_estimate=budget is None)
     usable = (default_budget(window) if budget is None else budget).limited(question.budget, question.passages)
     usable = budget_within(room, question.text, usable, question.budget)
     found = recall(view, question, retriever, usable)
     searched = time.perf_counter()
     prompt = choose(room, question.text, found, usable)
-    text, usage = yield from write(answerer, prompt, question.sampling, tokenizer)
+    try:
+        text, usage = yield from write(answerer, prompt, question.sampling, tokenizer)
+    except PromptTooLong as error:  # counted with another tokenizer, or an unknown window
+        room = replace(room, window=error.fitting_window(prompt.tokens, room.max_new_tokens))
+        prompt = choose(room, question.text, found, usable)
+        text, usage = yield from write(answerer, prompt, question.sampling, tokenizer)
     seconds = {"recall": searched - begun, "answer": time.perf_counter() - searched}
     return Answer(text, prompt.passages, view.tokens, usage.prompt_tokens, usage.answer_tokens, seconds)
 

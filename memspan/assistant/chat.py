@@ -5,9 +5,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from memspan.assistant.answerers.base import Answerer
+from memspan.assistant.answerers.base import Answerer, PromptTooLong, window_of
 from memspan.assistant.answerers.local import LocalAnswerer
-from memspan.assistant.asking import LEAST_FOUND, UNKNOWN_WINDOW
+from memspan.assistant.asking import LEAST_FOUND
 from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.prompt_budget import default_budget
 from memspan.assistant.prompt_choice import in_reading_order, within_budget
@@ -82,8 +82,8 @@ class Chat:
             filter: the passages that may be recalled; None for all. The most recent exchanges are in the prompt in any case.
         """
         self.lm, self.memory, self.system = lm, memory, system
-        window = UNKNOWN_WINDOW if answerer is None or answerer.window is None else answerer.window
-        self.budget = (lm.prompt_budget if answerer is None else default_budget(window)).limited(budget, passages)
+        own = lm.prompt_budget if answerer is None else default_budget(window_of(answerer))
+        self.budget = own.limited(budget, passages)
         self.sampling = Sampling() if sampling is None else sampling
         self.filter = filter
         self.recalled: tuple[RetrievedPassage, ...] = ()
@@ -124,12 +124,16 @@ class Chat:
         """The ids of the messages for a message of the user, in the local model's tokenizer."""
         return self.lm.prompt_ids(self.messages(text))
 
-    def messages(self, text: str) -> list[Message]:
+    def messages(self, text: str, window: int | None = None) -> list[Message]:
         """The prompt for a message: system message, recent exchanges, retrieved passages and the message.
 
-        Raises UsageError if the message alone does not fit into the window.
+        Args:
+            window: tokens of prompt and reply together; None for the window of the answerer.
+
+        Raises:
+            UsageError: the message alone does not fit into the window.
         """
-        window = UNKNOWN_WINDOW if self.answerer.window is None else self.answerer.window
+        window = window_of(self.answerer) if window is None else window
         room = window - min(self.sampling.max_new_tokens, window // 2)
         alone = self._count(self._messages([], text))
         if alone > room:
@@ -190,10 +194,10 @@ class Chat:
             messages.append({"role": "assistant", "content": exchange.assistant})
         return [*messages, {"role": "user", "content": text}]
 
-    def _generate(self, text: str, messages: Sequence[Message]) -> Generator[str, None, None]:
+    def _generate(self, text: str, messages: list[Message]) -> Generator[str, None, None]:
         reply = ""
         try:
-            for part in self.answerer.answer(messages, self.sampling):
+            for part in self._parts(text, messages):
                 reply += part
                 yield part
         except (GeneratorExit, KeyboardInterrupt):
@@ -201,6 +205,14 @@ class Chat:
                 self._remember(text, reply)
             raise
         self._remember(text, reply)
+
+    def _parts(self, text: str, messages: list[Message]) -> Iterator[str]:
+        """The parts of the reply, to a shorter prompt if the answerer refuses this one for its length."""
+        try:
+            yield from self.answerer.answer(messages, self.sampling)
+        except PromptTooLong as error:  # counted with another tokenizer, or an unknown window
+            window = error.fitting_window(self._count(messages), self.sampling.max_new_tokens)
+            yield from self.answerer.answer(self.messages(text, window), self.sampling)
 
     def _remember(self, user: str, assistant: str) -> None:
         exchange = Exchange(self._free_name(), user, assistant.strip())

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memspan.cli.answering import Answering, answers
 from memspan.cli.commands import command
 from memspan.cli.filters import ALSO, Filters, takes_filters
 from memspan.cli.options import (
@@ -16,12 +17,9 @@ from memspan.cli.options import (
     MODEL,
     NO_RERANK,
     PASSAGES,
-    SEED,
-    TEMPERATURE,
     Loading,
     load_language_model,
     loads_model,
-    make_sampling,
     open_memories,
     require_text,
 )
@@ -36,19 +34,19 @@ if TYPE_CHECKING:
 @command()
 @loads_model
 @takes_filters
+@answers
 def ask(
     folder: MEMORY,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question to answer.")],
     loading: Loading,
     filters: Filters,
+    answering: Answering,
     also: ALSO = None,
     budget: BUDGET = None,
     passages: PASSAGES = None,
     around: AROUND = 0,
     no_rerank: NO_RERANK = False,
     max_new_tokens: MAX_NEW_TOKENS = 128,
-    temperature: TEMPERATURE = 0.0,
-    seed: SEED = None,
     as_json: AS_JSON = False,
     model: MODEL = None,
 ) -> None:
@@ -57,16 +55,16 @@ def ask(
     Example: memspan ask library.mem "Where was the treasure buried?"
     """
     require_text("question", question)
-    sampling, filter = make_sampling(max_new_tokens, temperature, seed), filters.filter()
+    sampling, answerer = answering.sampling(max_new_tokens), answering.answerer()
+    filter = filters.filter()
     lm = load_language_model(model, loading, folder, opened=True)
     memory = open_memories(lm, [folder, *(also or ())])
     _check_fits(lm, question)
     options: dict[str, Any] = {"budget": budget, "passages": passages, "around": around}
     if no_rerank:
         options["rerank"] = 0
-    answer = lm.ask(
-        memory, question, sampling=sampling, filter=filter, on_text=None if as_json else print_part, **options
-    )
+    on_text = None if as_json else print_part
+    answer = lm.ask(memory, question, sampling=sampling, filter=filter, answerer=answerer, on_text=on_text, **options)
     if as_json:
         print_json(answer.to_dict())
         return

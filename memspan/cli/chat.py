@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memspan.cli.answering import Answering, answers
 from memspan.cli.commands import command
 from memspan.cli.filters import Filters, takes_filters
 from memspan.cli.options import (
@@ -16,12 +17,9 @@ from memspan.cli.options import (
     MODEL,
     NEW_OR_OLD_MEMORY,
     PASSAGES,
-    SEED,
-    TEMPERATURE,
     Loading,
     load_language_model,
     loads_model,
-    make_sampling,
 )
 from memspan.cli.output import (
     count,
@@ -33,7 +31,7 @@ from memspan.cli.output import (
     print_passages,
     print_waiting,
 )
-from memspan.errors import UsageError
+from memspan.errors import AnswererFailed, UsageError
 
 if TYPE_CHECKING:
     from memspan.assistant.chat import Chat
@@ -43,18 +41,18 @@ if TYPE_CHECKING:
 @command()
 @loads_model
 @takes_filters
+@answers
 def chat(
     folder: Annotated[Path, typer.Option("--memory", metavar="DIR", help=NEW_OR_OLD_MEMORY)],
     loading: Loading,
     filters: Filters,
+    answering: Answering,
     system: Annotated[
         str | None, typer.Option(metavar="TEXT", help="System prompt: instructions for the model.")
     ] = None,
     budget: BUDGET = None,
     passages: PASSAGES = None,
     max_new_tokens: MAX_NEW_TOKENS = 256,
-    temperature: TEMPERATURE = 0.0,
-    seed: SEED = None,
     model: MODEL = None,
 ) -> None:
     """Chat with a model that keeps every exchange in a memory and retrieves it when it is relevant.
@@ -63,14 +61,15 @@ def chat(
 
     Example: memspan chat --memory diary.mem
     """
-    sampling, filter = make_sampling(max_new_tokens, temperature, seed), filters.filter()
+    sampling, answerer = answering.sampling(max_new_tokens), answering.answerer()
+    filter = filters.filter()
     lm = load_language_model(model, loading, folder)
     memory = lm.new_memory(folder)
     memory.lock_seconds, memory.on_wait = None, print_waiting
     from memspan.assistant.chat import Chat
 
     options: dict[str, Any] = {} if budget is None else {"budget": budget}
-    conversation = Chat(lm, memory, system=system, sampling=sampling, filter=filter, **options)
+    conversation = Chat(lm, memory, system=system, sampling=sampling, filter=filter, answerer=answerer, **options)
     if sys.stdin.isatty():
         counts = f"{count(len(memory.sources), 'source')}, {count(len(conversation.transcript), 'exchange')}"
         print_info(f"{folder} ({counts}); /help lists the commands")
@@ -81,7 +80,10 @@ def chat(
                     return
             elif line:
                 _reply(conversation, line)
-        except UsageError as error:  # a wrong request does not end the conversation
+        except (
+            UsageError,
+            AnswererFailed,
+        ) as error:  # neither a wrong request nor a failing server ends the conversation
             print_error(f"error: {error}")
 
 

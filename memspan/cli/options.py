@@ -18,7 +18,6 @@ from memspan.errors import UsageError
 if TYPE_CHECKING:
     from memspan.assistant.language_model import LanguageModel
     from memspan.memory import Contents, Memory
-    from memspan.models.generate import Sampling
 
 Number = TypeVar("Number", int, float)
 
@@ -75,15 +74,6 @@ AROUND = Annotated[
     int, typer.Option(min=0, metavar="N", help="Passages before and after each retrieved one to take with it.")
 ]
 MAX_NEW_TOKENS = Annotated[int, typer.Option(min=1, metavar="N", help="Maximum tokens of an answer.")]
-TEMPERATURE = Annotated[
-    float,
-    typer.Option(
-        min=0, metavar="T", help="Sampling temperature: 0 always takes the most likely token, higher values vary more."
-    ),
-]
-SEED = Annotated[
-    int | None, typer.Option(metavar="N", help="Random seed of sampling, for repeatable answers (default: none).")
-]
 ENSEMBLE = Annotated[
     list[Path] | None,
     typer.Option(
@@ -218,13 +208,6 @@ def open_to_change(folder: Path, wait: float | None) -> "Memory":
     if wait is not None:
         memory.lock_seconds = wait
     return memory
-
-
-def make_sampling(max_new_tokens: int, temperature: float, seed: int | None) -> "Sampling":
-    """The sampling settings that the options select."""
-    from memspan.models.generate import Sampling
-
-    return Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
 
 def require_text(noun: str, text: str) -> None:

@@ -1,0 +1,81 @@
+"""The options of the commands that answer: what writes the answer, and how its tokens are chosen."""
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memspan.cli.commands import CommandFunction, with_parameters
+from memspan.cli.output import print_info
+
+if TYPE_CHECKING:
+    from memspan.assistant.answerers.base import Answerer
+    from memspan.models.generate import Sampling
+
+
+@dataclass(frozen=True)
+class Answering:
+    """How an answer is written; the fields are options."""
+
+    answer_with: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL[#MODEL]",
+            help="Server that writes the answer, with an OpenAI-compatible API such as http://localhost:8080/v1; the "
+            "language model still reads and searches. The server gets the question and the retrieved text, and the key in "
+            "$MEMSPAN_API_KEY, else $OPENAI_API_KEY (default: the language model writes the answer).",
+            rich_help_panel="Answer",
+        ),
+    ] = None
+    temperature: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="T",
+            help="Sampling temperature: 0 always takes the most likely token, higher values vary more.",
+            rich_help_panel="Answer",
+        ),
+    ] = 0.0
+    top_p: Annotated[
+        float,
+        typer.Option(
+            metavar="P",
+            help="Draw from the most likely tokens that have this probability together; needs a temperature above 0.",
+            rich_help_panel="Answer",
+        ),
+    ] = 1.0
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Random seed of sampling, for repeatable answers (default: none).",
+            rich_help_panel="Answer",
+        ),
+    ] = None
+
+    def sampling(self, max_new_tokens: int) -> "Sampling":
+        """The sampling settings that the options select."""
+        from memspan.models.generate import Sampling
+
+        return Sampling(max_new_tokens, self.temperature, self.top_p, self.seed)
+
+    def answerer(self) -> "Answerer | None":
+        """What writes the answer; None for the language model. Raises UsageError if it cannot be one."""
+        if self.answer_with is None:
+            return None
+        from memspan.assistant.answerers import answerer_of
+
+        return answerer_of(self.answer_with, print_info)
+
+
+def answers(function: CommandFunction) -> CommandFunction:
+    """Add the fields of `Answering` to a command as options and pass them to it as one argument, `answering`."""
+    shared = inspect.signature(Answering).parameters
+    own = [parameter for name, parameter in inspect.signature(function).parameters.items() if name != "answering"]
+
+    def call(**arguments: Any) -> None:
+        answering = Answering(**{name: arguments.pop(name) for name in shared})
+        function(**arguments, answering=answering)
+
+    return with_parameters(function, call, [*own, *shared.values()])
