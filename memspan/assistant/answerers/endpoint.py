@@ -38,6 +38,8 @@ CHARACTERS_PER_TOKEN = 64  # no more than this many are accepted for each token 
 # not fit to half of its window without a word; `usage` then counts the rest.
 BYTES_PER_TOKEN = 8
 
+_TEXT_KEYS = {"delta": "in a part of a stream", "message": "in a reply that is no stream"}
+
 
 @dataclass(frozen=True)
 class _Served:
@@ -205,7 +207,7 @@ class _Reply:
         if not choices:
             return  # an event that carries only the usage
         choice = choices[0] if isinstance(choices, list) else None
-        delta = (_at(choice, "delta") or _at(choice, "message")) if isinstance(choice, dict) else None
+        delta = next((choice[key] for key in _TEXT_KEYS if choice.get(key)), None) if isinstance(choice, dict) else None
         if not isinstance(choice, dict) or not isinstance(delta, dict | None):
             raise not_chat(self._url, "an event of the stream is no part of a chat completion")
         delta = delta or {}
