@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from memspan.assistant.citations import Citation
+from memspan.assistant.quotes import Quote
 from memspan.assistant.retriever import RetrievedPassage
 
 
@@ -13,8 +15,10 @@ class Answer:
     Attributes:
         passages: read in the prompt, best first.
         memory_tokens: tokens of the whole memory.
-        seconds: of "recall", the search, and of "answer", the generation.
+        seconds: of "recall", the search, of "answer", the generation, and of "quote", the choice of the sentence.
         quote: the sentence of a passage that the answer rests on; None if there is none.
+        numbers: of the texts of the prompt in which the passages were quoted, as `[n]` cites them.
+        citations: the marks `[n]` in the text, each with the passages that it stands for.
         confidence: from 0 to 1, that the passages hold the answer.
         is_supported: whether the memory says something about the question.
     """
@@ -25,14 +29,19 @@ class Answer:
     prompt_tokens: int
     answer_tokens: int
     seconds: dict[str, float] = field(default_factory=dict)
-    quote: Any | None = None
+    quote: Quote | None = None
+    numbers: tuple[int, ...] = ()
+    citations: tuple[Citation, ...] = ()
     confidence: float = 1.0
     is_supported: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values: answer, passages, memory_tokens, prompt_tokens, answer_tokens, seconds."""
+        """JSON values: answer, quote, citations, passages, memory_tokens, prompt_tokens, answer_tokens, seconds."""
         return {
             "answer": self.text,
+            "quote": None if self.quote is None else asdict(self.quote),
+            "citations": [asdict(citation) for citation in self.citations],
+            "numbers": list(self.numbers),
             "passages": [asdict(passage) for passage in self.passages],
             "memory_tokens": self.memory_tokens,
             "prompt_tokens": self.prompt_tokens,

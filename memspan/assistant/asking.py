@@ -1,14 +1,16 @@
 """How a question is answered: search, choice of what enters the prompt, answer, and what can be checked about it."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from memspan.assistant.answer import Answer
 from memspan.assistant.answerers.base import Answerer, PromptTooLong, Usage, answer_parts, window_of
+from memspan.assistant.citations import citations, resolved_parts
 from memspan.assistant.prompt_budget import PromptBudget, default_budget
 from memspan.assistant.prompt_choice import Prompt, Room, budget_within, choose
+from memspan.assistant.quotes import Evidence
 from memspan.assistant.retriever import RERANKED, RetrievedPassage, Retriever
 from memspan.assistant.surroundings import surrounded
 from memspan.data.plain_text import plain_ids
@@ -53,6 +55,7 @@ def answering(
     usable = (default_budget(window) if budget is None else budget).limited(question.budget, question.passages)
     usable = budget_within(room, question.text, usable, question.budget)
     found = recall(view, question, retriever, usable)
+    evidence = Evidence(view, question.text, found, retriever)
     searched = time.perf_counter()
     prompt = choose(room, question.text, found, usable)
     try:
@@ -61,8 +64,21 @@ def answering(
         room = replace(room, window=error.fitting_window(prompt.tokens, room.max_new_tokens))
         prompt = choose(room, question.text, found, usable)
         text, usage = yield from write(answerer, prompt, question.sampling, tokenizer)
-    seconds = {"recall": searched - begun, "answer": time.perf_counter() - searched}
-    return Answer(text, prompt.passages, view.tokens, usage.prompt_tokens, usage.answer_tokens, seconds)
+    written = time.perf_counter()
+    quote = evidence.quote(text)
+    seconds = {"recall": searched - begun, "answer": written - searched, "quote": time.perf_counter() - written}
+    marks = citations(text, prompt.numbers)
+    return Answer(
+        text,
+        prompt.passages,
+        view.tokens,
+        usage.prompt_tokens,
+        usage.answer_tokens,
+        seconds,
+        quote=quote,
+        citations=marks,
+        numbers=prompt.numbers,
+    )
 
 
 def recall(view: View, question: Question, retriever: Retriever, budget: PromptBudget) -> list[RetrievedPassage]:
@@ -80,14 +96,15 @@ def write(
     The local tokenizer counts the tokens for an answerer that does not count its own.
     """
     parts: list[str] = []
-    writing = answer_parts(answerer, prompt.messages, sampling)
-    while True:
-        try:
-            parts.append(next(writing))
-        except StopIteration as end:
-            usage = end.value
-            break
-        yield parts[-1]
+    usage: object = None
+
+    def writing() -> Iterator[str]:
+        nonlocal usage
+        usage = yield from answer_parts(answerer, prompt.messages, sampling)
+
+    for part in resolved_parts(writing(), len(prompt.texts)):
+        parts.append(part)
+        yield part
     text = "".join(parts).strip()
     if not isinstance(usage, Usage):
         usage = Usage(prompt.tokens, len(plain_ids(tokenizer, text)))

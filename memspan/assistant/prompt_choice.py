@@ -48,12 +48,14 @@ class Prompt:
     Attributes:
         passages: quoted in it, best first.
         texts: as they are quoted and numbered, from 1.
+        numbers: of the texts that hold the passages.
         tokens: of the prompt.
     """
 
     messages: tuple[Message, ...]
     passages: tuple[RetrievedPassage, ...]
     texts: tuple[prompts.Quotation, ...]
+    numbers: tuple[int, ...]
     tokens: int
 
 
@@ -125,22 +127,27 @@ def in_reading_order(passages: Sequence[RetrievedPassage]) -> list[prompts.Quota
     Passages that follow one another in a source become one text, which is exactly the text of the source there, unless
     different things hold of them, such as their speaker.
     """
+    return [
+        prompts.Quotation(run[0].source, "".join(passage.text for passage in run), run[0].marks, run[0].happened)
+        for run in _runs(passages)
+    ]
+
+
+def _runs(passages: Sequence[RetrievedPassage]) -> list[list[RetrievedPassage]]:
+    """The passages in the order in which they are quoted, those in a list that become one text."""
     sources = list(dict.fromkeys(passage.source for passage in passages))
-    ordered = sorted(passages, key=lambda passage: (sources.index(passage.source), passage.start))
-    texts: list[prompts.Quotation] = []
-    end = None
-    for passage in ordered:
-        last = texts[-1] if texts else None
-        follows = last is not None and last.source == passage.source and end == passage.start
+    runs: list[list[RetrievedPassage]] = []
+    for passage in sorted(passages, key=lambda passage: (sources.index(passage.source), passage.start)):
+        last = runs[-1][-1] if runs else None
+        follows = last is not None and (last.source, last.end) == (passage.source, passage.start)
         if last is not None and follows and _same_label(last, passage):
-            texts[-1] = replace(last, text=last.text + passage.text)
+            runs[-1].append(passage)
         else:
-            texts.append(prompts.Quotation(passage.source, passage.text, passage.marks, passage.happened))
-        end = passage.end
-    return texts
+            runs.append([passage])
+    return runs
 
 
-def _same_label(first: prompts.Quotable, second: prompts.Quotable) -> bool:
+def _same_label(first: RetrievedPassage, second: RetrievedPassage) -> bool:
     """Whether the same is shown of two passages, apart from what their texts say themselves."""
     shown = [(text.marks.get("page"), context_of(text.marks, text.happened)) for text in (first, second)]
     return shown[0] == shown[1]
@@ -161,7 +168,8 @@ def _fitted(room: Room, question: str, passages: Sequence[RetrievedPassage]) -> 
             if shorter is None:
                 raise _too_long(room, frame)
             kept = [shorter]
-    return Prompt(tuple(messages), tuple(kept), tuple(texts), tokens)
+    numbers = {passage: number for number, run in enumerate(_runs(kept), start=1) for passage in map(id, run)}
+    return Prompt(tuple(messages), tuple(kept), tuple(texts), tuple(numbers[id(passage)] for passage in kept), tokens)
 
 
 def _shortened(tokenizer: Any, passage: RetrievedPassage, share: float) -> RetrievedPassage | None:

@@ -7,6 +7,7 @@ import typer
 
 from memspan.cli.answering import Answering, answers
 from memspan.cli.commands import command
+from memspan.cli.evidence import print_passages, print_quote
 from memspan.cli.filters import ALSO, Filters, takes_filters
 from memspan.cli.options import (
     AROUND,
@@ -23,7 +24,7 @@ from memspan.cli.options import (
     open_memories,
     require_text,
 )
-from memspan.cli.output import print_json, print_line, print_part, print_passages
+from memspan.cli.output import print_json, print_line, print_part
 from memspan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,7 +70,10 @@ def ask(
         print_json(answer.to_dict())
         return
     print_line("\n")
-    print_passages(answer.passages)
+    if answer.quote is not None:
+        print_quote(answer.quote)
+        print_line("")
+    print_passages(answer.passages, memory, answer.numbers)
 
 
 # The parameters are the options.
@@ -105,7 +109,7 @@ def search(
         results = [asdict(passage) for passage in passages]
         print_json({"query": query, "passages": results, "memory_tokens": memory.tokens})
     else:
-        print_passages(passages)
+        print_passages(passages, memory)
 
 
 def _check_fits(lm: "LanguageModel", text: str) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from memspan.cli.answering import Answering, answers
 from memspan.cli.commands import command
+from memspan.cli.evidence import print_passages
 from memspan.cli.filters import Filters, takes_filters
 from memspan.cli.options import (
     BUDGET,
@@ -28,7 +29,6 @@ from memspan.cli.output import (
     print_info,
     print_line,
     print_part,
-    print_passages,
     print_waiting,
 )
 from memspan.errors import AnswererFailed, UsageError
@@ -129,7 +129,7 @@ def _run_chat_command(line: str, conversation: "Chat") -> str:
         case "memory":
             print_contents(memory.inspect())
         case "recalled":
-            print_passages(conversation.recalled)
+            print_passages(conversation.recalled, conversation.memory)
         case "forget" if argument:
             print_line(f"Forgot {', '.join(conversation.forget(argument))}.")
         case "forget":

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from memspan.cli.commands import command
+from memspan.cli.evidence import PREVIEW
 from memspan.cli.filters import Filters, takes_filters
 from memspan.cli.options import AS_JSON, MEMORY, WAIT, open_to_change
 from memspan.cli.output import (
-    PREVIEW,
     count,
     print_contents,
     print_info,

@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,10 +12,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
     from rich.table import Table
 
-    from memspan.assistant.retriever import RetrievedPassage
     from memspan.memory.store.lock import Holder
 
-PREVIEW = 160  # characters of a passage in a list
 WIDE = 10_000  # columns where no terminal sets a limit
 
 
@@ -122,14 +119,6 @@ def format_bytes(nbytes: int) -> str:
             break
         amount, unit = amount / 1000, larger
     return f"{amount:,.0f} {unit}" if unit == "bytes" else f"{amount:,.1f} {unit}"
-
-
-def print_passages(passages: "Sequence[RetrievedPassage]") -> None:
-    """Print where each passage stands, its score, and the beginning of its text."""
-    for number, passage in enumerate(passages, start=1):
-        span = f"characters {passage.start:,}-{passage.end:,}"
-        print_line(f"{number}. {passage.source}, {span}, score {passage.score:.2f}", style="bold")
-        print_line(f"   {shorten(printable(passage.text), PREVIEW, placeholder=' ...')}")
 
 
 def print_contents(contents: dict[str, Any]) -> None:

@@ -29,6 +29,8 @@ _SENTENCE_END = re.compile(_SENTENCE)
 # A line end that is more than the wrapping of prose: after a whole sentence, or before an indent, a bullet, a number.
 _LINE_OF_ITS_OWN = re.compile(rf"[.!?:。！？；：…]{_CLOSING}*+[^\S\n]*+\n|\n(?=[^\w\n\"'“‘「『（(]|\d)")
 _LINE_END = re.compile(r"\n")
+_CELLS = re.compile(r"[|\t]")
+_LABELLED = re.compile(r"\S[^\n:]{0,40}: ")  # "Name: value", or a speaker and what they say
 _CLAUSE_END = re.compile(rf"[,;:]{_CLOSING}*+\s++|[，、：]{_CLOSING}*+\s*+| [–—] ")
 _WHITE_SPACE = re.compile(r"\s++")
 _INSIDE_PARAGRAPH = (_LINE_OF_ITS_OWN, _SENTENCE_END, _LINE_END, _CLAUSE_END, _WHITE_SPACE)  # best first
@@ -110,6 +112,34 @@ def _before_heading(text: str, start: int, end: int) -> int:
 def sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
     """Positions in `(start, end]` right after a sentence, its closing quotes and the white space behind it."""
     return _ends(_SENTENCE_END, text, start, end)
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """The half-open spans of what a reader would quote from `text`, in order, without white space around them.
+
+    These are sentences, headings, items of a list, turns of a dialogue, and rows of a table. Together they hold every
+    character but white space.
+    """
+    spans = []
+    for block in _tiles(_PARAGRAPH_BREAK, text, 0, len(text)):
+        lines = _LINE_END if _has_rows(text[slice(*block)]) else _LINE_OF_ITS_OWN
+        for line in _tiles(lines, text, *block):
+            start = line[0]
+            for end in (*sentence_ends(text, *line), line[1]):
+                sentence = text[start:end]
+                if sentence and not sentence.isspace():
+                    spans.append((end - len(sentence.lstrip()), start + len(sentence.rstrip())))
+                start = end
+    return spans
+
+
+def _has_rows(block: str) -> bool:
+    """Whether the lines of a block without empty lines are rows of a table, or values with their names."""
+    lines = block.strip().split("\n")
+    commas = {line.count(",") for line in lines}
+    if len(lines) < 2:
+        return False
+    return (len(commas) == 1 and commas != {0}) or all(_CELLS.search(line) or _LABELLED.match(line) for line in lines)
 
 
 def word_ends(text: str, start: int, end: int) -> Iterator[int]:

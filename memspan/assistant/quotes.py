@@ -1,0 +1,166 @@
+"""Quotes: the sentence that carries the answer, word for word as its source has it.
+
+Every sentence of the best passages is scored by a linear model over features that cost next to nothing beside writing an
+answer: the words of the question and of the answer in it, the attention of the retrieval heads, the kind of thing that
+is asked for, and the score of its passage. The weights were fitted by the likelihood of the right sentence among all
+(a conditional logit) on questions outside the benchmarks, see LOG.md.
+
+Letters: N sentences, P passages, W words, T tokens of a passage.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memspan.assistant.answer_kinds import asked_kind, holds
+from memspan.assistant.locations import Location, locate
+from memspan.assistant.rare_words import RareWords
+from memspan.assistant.retriever import RetrievedPassage, Retriever
+from memspan.data.chunking import sentence_spans
+from memspan.data.plain_text import plain_tokens
+from memspan.memory import View
+
+PASSAGES = 4  # the best, whose sentences are candidates
+WEIGHTS = {
+    "passage": 0.26,  # its score below the best passage, in standard deviations
+    "question": 6.5,  # the share of the question's words that the sentence holds
+    "passage_question": 1.5,  # the same of its passage
+    "previous_question": 2.1,  # the same of the sentence before it, which it may go on with
+    "heads": 2.3,  # its share of the retrieval heads' attention within the passage
+    "kind": 1.5,  # whether it holds a number, a date or a name if one is asked for
+    "answer": 2.0,  # the share of the answer's other words that it holds
+}
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A sentence of a source, word for word.
+
+    Attributes:
+        start, end: characters of the source; its text between them is `text`.
+        passage: the number of its passage in the memory.
+        location: where readers find it.
+        coverage: the share of the question's words that it holds, weighed by how rare they are; from 0 to 1.
+    """
+
+    source: str
+    start: int
+    end: int
+    text: str
+    passage: int
+    location: Location
+    coverage: float
+
+
+class Evidence:
+    """The best passages that were found for a question, and what speaks for each of their sentences.
+
+    Attributes:
+        passages: best first, at most `PASSAGES`.
+        sentences: for each sentence the index of its passage, and the span in the text of the passage.
+    """
+
+    def __init__(self, view: View, question: str, found: Sequence[RetrievedPassage], retriever: Retriever) -> None:
+        """
+        Args:
+            found: passages of a search, best first.
+        """
+        self.view, self.question, self.retriever = view, question, retriever
+        self.passages = tuple(found[:PASSAGES])
+        self.sentences = [
+            (index, *span) for index, passage in enumerate(self.passages) for span in sentence_spans(passage.text)
+        ]
+        self._of = np.array([index for index, _, _ in self.sentences], np.int64)
+        self._words = RareWords.of(view, question)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The sentences."""
+        return [self.passages[index].text[start:end] for index, start, end in self.sentences]
+
+    @cached_property
+    def _held(self) -> NDArray[np.bool_]:
+        """Whether a sentence holds a word of the question, (W, N)."""
+        return self._words.held(self.texts)
+
+    @cached_property
+    def sentence_coverage(self) -> Floats:
+        """The share of the question's words in each sentence, (N,)."""
+        return self._words.share(self._held)
+
+    @cached_property
+    def passage_coverage(self) -> Floats:
+        """The share of the question's words in each passage, (P,)."""
+        held = [self._held[:, self._of == index].any(axis=1) for index in range(len(self.passages))]
+        return self._words.share(np.array(held, np.bool_).reshape(len(self.passages), -1).T)
+
+    @cached_property
+    def _attention(self) -> list[NDArray[np.float32]]:
+        """The attention of the retrieval heads to each token of each passage, (T,) each."""
+        numbers = [passage.number for passage in self.passages]
+        return self.retriever.token_scores(self.view, self.question, numbers)
+
+    @cached_property
+    def passage_attention(self) -> Floats:
+        """The attention of the retrieval heads to each passage, a mean over the tokens of the question, (P,)."""
+        tokens = max(1, len(plain_tokens(self.retriever.tokenizer, self.question)[1]))
+        return np.array([float(values.sum()) for values in self._attention]) / tokens
+
+    @cached_property
+    def _attention_shares(self) -> Floats:
+        """The share of each sentence in the attention to its passage, (N,)."""
+        pairs = zip(self.passages, self._attention, strict=True)
+        sums = [_cumulated(self.retriever.tokenizer, passage.text, values) for passage, values in pairs]
+        shares = []
+        for index, start, end in self.sentences:
+            ends, cumulated = sums[index]
+            first, last = np.searchsorted(ends, [start, end], side="right")
+            total = cumulated[-1]
+            shares.append((cumulated[last] - cumulated[first]) / total if total > 0 else 0.0)
+        return np.array(shares)
+
+    def features(self, answer: str) -> dict[str, Floats]:
+        """The features of `WEIGHTS` by name, (N,) each."""
+        scores = np.array([passage.score for passage in self.passages])
+        same_passage = np.concatenate([[False], self._of[1:] == self._of[:-1]])
+        kind = asked_kind(self.question)
+        answer_words = RareWords.of(self.view, answer, without=self._words.words)
+        return {
+            "passage": (scores - scores.max())[self._of],
+            "question": self.sentence_coverage,
+            "passage_question": self.passage_coverage[self._of],
+            "previous_question": np.where(same_passage, np.roll(self.sentence_coverage, 1), 0.0),
+            "heads": self._attention_shares,
+            "kind": np.array([holds(kind, text, self.question) for text in self.texts]),
+            "answer": answer_words.coverage(self.texts),
+        }
+
+    def quote(self, answer: str = "") -> Quote | None:
+        """The sentence that bears most on the question and on the text of its answer; None if there is no sentence."""
+        if not self.sentences:
+            return None
+        features = self.features(answer)
+        best = int(np.argmax(np.sum([weight * features[name] for name, weight in WEIGHTS.items()], axis=0)))
+        index, start, end = self.sentences[best]
+        passage = self.passages[index]
+        return Quote(
+            source=passage.source,
+            start=passage.start + start,
+            end=passage.start + end,
+            text=self.texts[best],
+            passage=passage.number,
+            location=locate(self.view, passage.number, passage.start + start, passage.marks),
+            coverage=float(self.sentence_coverage[best]),
+        )
+
+
+def _cumulated(tokenizer: Any, text: str, values: NDArray[np.float32]) -> tuple[NDArray[np.int64], Floats]:
+    """The end character of each token of a passage, (T,), and the sums of the values before each, (T + 1,)."""
+    ends = np.array([end for _, end in plain_tokens(tokenizer, text)[1]][: len(values)], np.int64)
+    return ends, np.concatenate([[0.0], np.cumsum(values[: len(ends)], dtype=np.float64)])

@@ -1,0 +1,57 @@
+"""The words of a question or an answer, weighed by how rare they are in a memory, and how much of them a text holds.
+
+Letters: W words, N texts.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memspan.memory import View
+from memspan.memory.index.bm25 import WordIndex, without_question_words, words_of
+
+MOST_WORDS = 64  # of a text: each is looked up in the word index
+
+
+@dataclass(frozen=True)
+class RareWords:
+    """Words and their weights.
+
+    Attributes:
+        words: without question words ("who", "how many"), as the word index has them before stemming.
+        weights: float64 (W,), the inverse document frequency of each over the passages of the memory (that of BM25):
+            log(1 + (P - n + 0.5) / (n + 0.5)) for a word in n of P passages.
+    """
+
+    words: tuple[str, ...]
+    weights: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, view: View, text: str, *, without: Collection[str] = ()) -> Self:
+        """The words of `text` but those in `without`, weighed by the passages of a memory."""
+        words = tuple(word for word in words_of(without_question_words(text)) if word not in without)[:MOST_WORDS]
+        counts = np.array([np.count_nonzero(view.word_scores(word)) for word in words], np.float64)
+        return cls(words, np.log1p((len(view) - counts + 0.5) / (counts + 0.5)))
+
+    def coverage(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """The share of the weight of all words that each text holds, as a word or another form of it: (N,), from 0 to 1.
+
+        Without any words it is 0.
+        """
+        return self.share(self.held(texts))
+
+    def held(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Whether a text holds a word, stemmed as the word index stems: (W, N)."""
+        index = WordIndex()
+        index.extend(texts)
+        rows = [index.scores(word) > 0 for word in self.words]
+        return np.stack(rows) if rows else np.zeros((0, len(texts)), np.bool_)
+
+    def share(self, held: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The `coverage` of texts that hold these words, (W, N) -> (N,)."""
+        total = self.weights.sum()
+        shares: NDArray[np.float64] = self.weights @ held / total if total > 0 else np.zeros(held.shape[1])
+        return shares

@@ -1,0 +1,43 @@
+"""Printing what an answer rests on: the quoted sentence, the passages, and where they stand."""
+
+from collections.abc import Sequence
+from textwrap import shorten
+from typing import TYPE_CHECKING
+
+from memspan.cli.output import print_line, printable
+
+if TYPE_CHECKING:
+    from memspan.assistant.locations import Location
+    from memspan.assistant.quotes import Quote
+    from memspan.assistant.retriever import RetrievedPassage
+    from memspan.memory import Contents
+
+PREVIEW = 160  # characters of a passage in a list
+
+
+def print_quote(quote: "Quote") -> None:
+    """Print the sentence on one line, and where it stands."""
+    print_line(f"> {' '.join(printable(quote.text).split())}")
+    print_line(f"  {reference(quote.source, quote.location)}", style="dim")
+
+
+def print_passages(
+    passages: "Sequence[RetrievedPassage]", memory: "Contents", numbers: Sequence[int] | None = None
+) -> None:
+    """Print where each passage stands, its score, and the beginning of its text, behind its number.
+
+    Args:
+        numbers: as an answer cites the passages; None counts them from 1.
+    """
+    from memspan.assistant.locations import locate
+
+    view = memory.view()
+    for number, passage in zip(numbers or range(1, len(passages) + 1), passages, strict=True):
+        location = locate(view, passage.number, passage.start, passage.marks)
+        print_line(f"[{number}] {reference(passage.source, location)}, score {passage.score:.2f}", style="bold")
+        print_line(f"    {shorten(printable(passage.text), PREVIEW, placeholder=' ...')}")
+
+
+def reference(source: str, location: "Location") -> str:
+    """The name of a source, and the chapter, page and line in it as far as they are known."""
+    return f"{source}, {location}" if str(location) else source

@@ -1,0 +1,208 @@
+"""Quotes are the source's own words, and the sentence that bears on the question."""
+
+import random
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from memspan import LanguageModel, load_memory
+from memspan.assistant import quotes
+from memspan.assistant.answer_kinds import asked_kind, holds
+from memspan.assistant.quotes import Evidence, Quote
+from memspan.assistant.rare_words import RareWords
+from memspan.data.chunking import sentence_spans
+from memspan.memory import Contents
+from tests.tiny import logbook
+
+
+def quoted(lm: LanguageModel, memory: Contents, question: str, answer: str = "") -> Quote | None:
+    found = lm.search(memory, question, rerank=0)
+    return Evidence(memory.view(), question, found, lm.retriever).quote(answer)
+
+
+PARTS = [
+    "The light",
+    " burns. ",
+    "Dr. Gale",
+    "\n",
+    "\n\n",
+    "| a | b |",
+    "灯塔着火了。",
+    "谁？",
+    "  ",
+    "\u00e9",
+    "e\u0301!",
+    "# Day",
+    "3, 4",
+]
+
+
+def test_a_quote_is_a_span_of_its_source(lm: LanguageModel) -> None:
+    """For random texts: `source text[start:end]` is the quote, within one passage."""
+    rng = random.Random(5)
+    for trial in range(12):
+        texts = {f"text-{n}": "".join(rng.choices(PARTS, k=rng.randrange(3, 60))) + "The light." for n in range(2)}
+        memory = lm.new_memory()
+        for name, text in texts.items():
+            lm.read(text, memory, source=name)
+        quote = quoted(lm, memory, "Where did the light of Dr. Gale burn? 灯塔", rng.choice(["", "Gale", "火"]))
+        assert quote is not None, trial
+        assert quote.text == texts[quote.source][quote.start : quote.end]
+        assert quote.text == quote.text.strip() != ""
+        passage = memory.passage(quote.passage)
+        assert (passage.source, passage.start <= quote.start < quote.end <= passage.end) == (quote.source, True)
+
+
+def test_no_sentence_no_quote(lm: LanguageModel) -> None:
+    memory = lm.read("   \n")
+    assert quoted(lm, memory, "Who?") is None
+
+
+def test_the_sentence_with_the_words_of_the_question_is_quoted(lm: LanguageModel) -> None:
+    sentences = [f"Day {day} brought fog, rain and gulls to the gallery." for day in range(9)]
+    sentences.insert(5, "The zinc trunk stands beneath the stair.")
+    memory = lm.read(" ".join(sentences))
+    quote = quoted(lm, memory, "Where does the zinc trunk stand?")
+    assert quote is not None
+    assert quote.text == sentences[5]
+    assert quote.coverage == 1.0
+
+
+FACTS = "The keeper was Olaf Berg. The keeper was away. The keeper left in 1893. The keeper had two boats."
+
+
+@pytest.mark.parametrize(
+    ("question", "right"),
+    [
+        ("Who was the keeper?", "The keeper was Olaf Berg."),
+        ("When was the keeper gone?", "The keeper left in 1893."),
+        ("How many had the keeper?", "The keeper had two boats."),
+    ],
+)
+def test_the_kind_of_thing_that_is_asked_for_decides_between_equals(
+    lm: LanguageModel, question: str, right: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(quotes.WEIGHTS, "heads", 0.0)  # of random weights
+    monkeypatch.setitem(quotes.WEIGHTS, "kind", 100.0)
+    quote = quoted(lm, lm.read(FACTS), question)
+    assert quote is not None
+    assert quote.text == right
+
+
+def test_the_words_of_the_answer_decide_between_equals(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(quotes.WEIGHTS, "heads", 0.0)
+    memory = lm.read("The keeper likes tea. The keeper likes herring. The keeper likes fog.")
+    quote = quoted(lm, memory, "What does the keeper like?", "He likes herrings.")
+    assert quote is not None
+    assert quote.text == "The keeper likes herring."
+
+
+def test_a_sentence_may_go_on_with_the_one_before(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in quotes.WEIGHTS:
+        monkeypatch.setitem(quotes.WEIGHTS, name, float(name == "previous_question"))
+    memory = lm.read("Fog came. The zinc trunk was heavy. It stood in the boathouse. Rain came.")
+    quote = quoted(lm, memory, "Where was the zinc trunk?")
+    assert quote is not None
+    assert quote.text == "It stood in the boathouse."
+
+
+def test_attention_is_summed_over_the_tokens_of_the_sentence(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in quotes.WEIGHTS:
+        monkeypatch.setitem(quotes.WEIGHTS, name, float(name == "heads"))
+    memory = lm.read("Fog came at noon. The trunk was heavy. Rain came at night.")
+
+    def attend(view: Contents, question: str, numbers: list[int]) -> list[NDArray[np.float32]]:
+        size = len(view.ids(0))
+        values = np.zeros(size, np.float32)
+        values[-1] = 1.0
+        return [values for _ in numbers]
+
+    monkeypatch.setattr(lm.retriever, "token_scores", attend)
+    quote = quoted(lm, memory, "What?")
+    assert quote is not None
+    assert quote.text == "Rain came at night."
+
+
+def test_ask_quotes(lm: LanguageModel) -> None:
+    memory = lm.read(f"{logbook()[:3000]}\n\nThe zinc trunk stands beneath the stair.", source="log.txt")
+    answer = lm.ask(memory, "Where does the zinc trunk stand?")
+    assert answer.quote is not None
+    assert answer.quote.text == "The zinc trunk stands beneath the stair."
+    assert answer.quote.location.line == logbook()[:3000].count("\n") + 3
+    record = answer.to_dict()["quote"]
+    assert record["text"] == answer.quote.text
+    assert record["location"]["line"] == answer.quote.location.line
+
+
+def test_rare_words_weigh_more_and_forms_of_a_word_are_one_word(lm: LanguageModel) -> None:
+    memory = lm.new_memory()
+    for number in range(6):
+        lm.read(f"The keeper went {number} miles.", memory, source=str(number))
+    words = RareWords.of(memory.view(), "How many keepers went to Trondheim?")
+    weights = dict(zip(words.words, words.weights, strict=True))
+    assert weights["trondheim"] > weights["keepers"] > 0
+    assert "many" not in weights
+    assert words.coverage(["To Trondheim", "the keeper went", "fog"])[[0, 1, 2]].tolist() == pytest.approx(
+        [
+            (weights["trondheim"] + weights["to"]) / sum(weights.values()),
+            (weights["keepers"] + weights["went"]) / sum(weights.values()),
+            0.0,
+        ]
+    )
+    assert RareWords.of(memory.view(), "went", without=["went"]).coverage(["went"]).tolist() == [0.0]
+
+
+def test_kinds() -> None:
+    assert [
+        asked_kind(q) for q in ("When was it?", "how many days?", "Who?", "Why?", "哪年？", "多少人？", "谁？")
+    ] == [
+        "date",
+        "number",
+        "name",
+        None,
+        "date",
+        "number",
+        "name",
+    ]
+    assert holds("number", "Three men", "") == 1.0
+    assert holds("date", "in May", "") == holds("date", "1997年", "") == 1.0
+    assert holds("date", "in 12 boats", "") == 0.0
+    assert holds("name", "It was Olaf of Bergen.", "Who?") == 1.0
+    assert holds("name", "It was Olaf.", "Was it Olaf?") == 0.0
+    assert holds("name", "It was him.", "Who?") == holds(None, "Olaf in 1997", "Why?") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("One. Two!\n\n# Three\nFour", ["One.", "Two!", "# Three\nFour"]),
+        ("name,city\nAda,Oslo\nBo,Bergen", ["name,city", "Ada,Oslo", "Bo,Bergen"]),
+        ("Ada: I left. Yes.\nBo: Why?", ["Ada: I left.", "Yes.", "Bo: Why?"]),
+        ("- tea\n- herring\n- fog", ["- tea", "- herring", "- fog"]),
+        ("灯塔着火了。谁？ 我们", ["灯塔着火了。", "谁？", "我们"]),
+        ("Fog came, and\nthe light, which\nburned.", ["Fog came, and\nthe light, which\nburned."]),
+        ("  \n ", []),
+    ],
+)
+def test_what_a_reader_would_quote(text: str, sentences: list[str]) -> None:
+    assert [text[slice(*span)] for span in sentence_spans(text)] == sentences
+
+
+def test_sentences_hold_all_but_white_space() -> None:
+    rng = random.Random(3)
+    for _ in range(200):
+        text = "".join(rng.choices(PARTS, k=rng.randrange(30)))
+        spans = sentence_spans(text)
+        assert "".join("".join(text[a:b].split()) for a, b in spans) == "".join(text.split())
+        assert all(text[a:b].strip() == text[a:b] != "" for a, b in spans)
+        assert spans == sorted(spans)
+
+
+def test_a_quote_survives_saving(lm: LanguageModel, tmp_path: object) -> None:
+    memory = lm.read("Fog came. The zinc trunk stands beneath the stair.", source="log.txt")
+    before = quoted(lm, memory, "Where does the zinc trunk stand?")
+    memory.save(f"{tmp_path}/memory")
+    assert quoted(lm, load_memory(f"{tmp_path}/memory"), "Where does the zinc trunk stand?") == before
