@@ -160,6 +160,9 @@ def _messages(question: str, passages: Sequence[prompts.Quotable]) -> list[Messa
 def _fitted(room: Room, question: str, passages: Sequence[RetrievedPassage]) -> Prompt:
     """The prompt with as many of the passages, best first, as fit with their quotation marks."""
     frame = room.count(_messages(question, in_reading_order([replace(passages[0], text="")])))
+    if frame >= room.tokens:  # what holds of the passages takes the room of their text
+        passages = [replace(passage, marks={}, happened=None) for passage in passages]
+        frame = room.count(_messages(question, in_reading_order([replace(passages[0], text="")])))
     kept = list(passages)
     while (tokens := room.count(messages := _messages(question, texts := in_reading_order(kept)))) > room.tokens:
         last = kept.pop()

@@ -11,6 +11,7 @@ from memspan.assistant.answerers.base import PromptTooLong
 from memspan.assistant.answerers.endpoint import EndpointAnswerer
 from memspan.assistant.chat import Chat
 from memspan.assistant.language_model import LanguageModel
+from memspan.assistant.prompts import quoted
 from memspan.errors import AnswererFailed, UsageError
 from memspan.models.generate import Sampling
 from tests.servers import Reply, Server, as_events, as_json, chunk, completion, dialect, serving
@@ -320,7 +321,7 @@ def test_a_prompt_beyond_the_window_is_shortened_once(case: str, lm: LanguageMod
     assert answer.text == "Fair."
     long, short = (len(body["messages"][0]["content"]) for body in server.bodies)
     assert short < long * (256 - 20) / 1407
-    assert answer.passages[0].text.strip() in server.bodies[1]["messages"][0]["content"].replace("\n> ", "\n")
+    assert quoted([answer.passages[0]]).split("\n", 1)[1] in server.bodies[1]["messages"][0]["content"]
     with (
         serving(dialect("ollama", TOO_LONG[case])) as server,
         pytest.raises(PromptTooLong, match="256 tokens, with the answer, got 1,407 tokens: lower --budget"),
@@ -338,7 +339,7 @@ def test_the_prompt_fits_the_window_that_a_server_reports(lm: LanguageModel, mem
 
 def test_a_silent_cut_of_the_prompt_is_reported(lm: LanguageModel, memory: memspan.Memory) -> None:
     heard: list[str] = []
-    with serving(dialect("ollama", completion("Fair.", prompt=52), completion("Fair.", prompt=500))) as server:
+    with serving(dialect("ollama", completion("Fair.", prompt=52), completion("Fair.", prompt=1000))) as server:
         answerer = EndpointAnswerer(server.url, "qwen3:8b", on_warning=heard.append)
         lm.ask(memory, QUESTION, sampling=SHORT, answerer=answerer)
         assert len(heard) == 1

@@ -12,7 +12,7 @@ import memspan
 from memspan.assistant.chat import Chat
 from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.prompts import Quotation, question_message
-from memspan.errors import ForeignMemory, UnsupportedModel, UsageError
+from memspan.errors import ChangedSource, ForeignMemory, UnsupportedModel, UsageError
 from memspan.memory.index.calibration import RetrievalHeads
 from memspan.pretrained.versions import VERIFIED
 from tests.assistant.conftest import HEADS, loaded
@@ -73,7 +73,7 @@ def test_a_grown_text_costs_only_what_is_new(lm: LanguageModel) -> None:
 @pytest.mark.parametrize("other", ["Something else entirely, and longer than before.", "short"])
 def test_another_text_under_a_known_name_is_refused(lm: LanguageModel, other: str) -> None:
     memory = lm.read("The first text of this name.", source="log")
-    with pytest.raises(UsageError, match="forget"):
+    with pytest.raises(ChangedSource, match="--update"):
         lm.read(other, memory, source="log")
     assert memory.sources["log"].characters == len("The first text of this name.")
 

@@ -25,7 +25,7 @@ def test_a_server_answers_a_question(run: Run, library: Path) -> None:
         answer = json.loads(run("ask", *QUESTION, "--answer-with", f"{server.url}#qwen3:8b", "--json").out)
     assert shown.code == 0
     assert shown.out.startswith("Under the  [1mstair.\n")
-    assert "1. secret.md" in shown.out
+    assert "[1] secret.md" in shown.out
     assert (answer["answer"], answer["prompt_tokens"]) == ("Under the \x1b[1mstair.", 300)
     body = server.bodies[0]
     assert (body["model"], body["temperature"], body["top_p"], body["max_tokens"]) == ("qwen3:8b", 0.7, 0.9, 128)

@@ -20,7 +20,7 @@ def test_a_memory_from_reading_to_merging(run: Run, tiny_model: Path, tmp_path: 
     assert (answered.code, answered.err) == (0, "")
     assert "secret.md, characters 0-56, score" in answered.out
     assert SECRET in answered.out
-    assert run("search", "library", "zinc trunk", "--top", "1", "--no-rerank").out.startswith("1. secret.md")
+    assert run("search", "library", "zinc trunk", "--top", "1", "--no-rerank").out.startswith("[1] secret.md")
     assert run("fork", "library", "copy").code == 0
     assert run("forget", "library", "--source", "secret*", "--yes").out == "Forgot secret.md.\n"
     assert "secret" not in run("inspect", "library").out
