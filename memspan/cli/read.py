@@ -60,6 +60,13 @@ def read(
             "--main-text", help="Of web pages only what trafilatura takes for the main text (default: what is visible)."
         ),
     ] = False,
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update",
+            help="Put documents that have changed in place of their earlier text; the rest is not read again.",
+        ),
+    ] = False,
     check: Annotated[
         bool,
         typer.Option(
@@ -73,12 +80,13 @@ def read(
     """Read documents into a memory.
 
     Documents that the memory already holds are skipped; an interrupted reading continues where it stopped. A file that
-    was read before, and whose size, times of change and path are as they were, is not opened.
+    was read before, and whose size, times of change and path are as they were, is not opened. One whose text has changed is
+    an error unless --update is given.
 
     Example: memspan read book.epub notes/ --into library.mem
     """
     _check_name(name, paths)
-    options = {"check": check, "where": parse_tags(where or ())}
+    options = {"check": check, "update": update, "where": parse_tags(where or ())}
     report = _Report()
     documents = list(_documents(paths, encoding, main_text, report))  # before the model is loaded, a folder made
     if not documents:

@@ -245,3 +245,16 @@ def test_a_reading_waits_for_another_writer_and_says_for_whom(
     outcome = run("read", "more.txt", "--into", "library")
     assert (outcome.code, waits) == (0, [None])
     assert outcome.err.startswith("waiting for another process, which writes to this memory")
+
+
+def test_a_changed_document_takes_the_position_of_its_earlier_text(run: Run, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("The boat is green.\n", "utf-8")
+    (tmp_path / "other.md").write_text("The oil is low.\n", "utf-8")
+    arguments = ["read", "notes.md", "other.md", "--into", "m", "--model", str(tiny_model)]
+    assert run(*arguments).code == 0
+    (tmp_path / "notes.md").write_text("The boat is red now.\n", "utf-8")
+    assert "--update" in run(*arguments).err
+    assert [text for _, text, _ in snapshot(tmp_path / "m")] == ["The boat is green.\n", "The oil is low.\n"]
+    assert run(*arguments, "--update").code == 0
+    assert [text for _, text, _ in snapshot(tmp_path / "m")] == ["The oil is low.\n", "The boat is red now.\n"]
+    assert load_memory(tmp_path / "m").sources["notes.md"].complete
