@@ -86,7 +86,7 @@ FAULTS = [
     Fault("memory/index/encoder.py", "self.reader.queries(rows, self.heads)[0, -count:]", "self.reader.queries(rows, self.heads)[0, 1 : count + 1]", (INDEX,)),
     Fault("memory/index/encoder.py", "rows[-1][3] = end\n        elif", "pass\n        elif", (INDEX,)),
     Fault("memory/index/calibration.py", "math.ceil(DEPTH * reader.layers)", "reader.layers", (INDEX,)),
-    Fault("memory/index/calibration.py", "quality[head] >= MIN_QUALITY * quality[ranked[0]]", "quality[head] >= 0", (INDEX,)),
+    Fault("memory/index/calibration.py", "alone[head] >= MIN_QUALITY * alone[ranked[0]]", "alone[head] >= 0", (INDEX,)),
     Fault("memory/index/calibration.py", "(scores >= own[:, None])", "(scores > own[:, None])", (INDEX,)),
     # ---- memory: store
     Fault("memory/store/compaction.py", "FAN_IN = 8", "FAN_IN = 9", (f"{STORE}/test_compaction.py",)),

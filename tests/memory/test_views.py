@@ -1,6 +1,7 @@
 """A view shows one state of a memory; memories in one process do not see each other."""
 
 import threading
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -89,10 +90,11 @@ def test_threads_that_search_change_and_forget(memory: Memory) -> None:
     """Each result is that of one state: the number of passages of a view, its words and its sources agree."""
     memory.append([encoded("shared stays", source="first")])
     failures: list[BaseException] = []
+    names = count()  # not by thread: the identity of one that has ended is given to another
 
-    def repeat(action: object, count: int) -> None:
+    def repeat(action: object, times: int) -> None:
         try:
-            for number in range(count):
+            for number in range(times):
                 action(number)  # type: ignore[operator]
         except BaseException as error:
             failures.append(error)
@@ -104,7 +106,7 @@ def test_threads_that_search_change_and_forget(memory: Memory) -> None:
         assert {view.passage(n).source for n in range(len(view))} == set(view.sources)
 
     def write(number: int) -> None:
-        memory.append([encoded("shared or" if number % 2 else "other", source=f"{threading.get_ident()} {number}")])
+        memory.append([encoded("shared or" if number % 2 else "other", source=f"{next(names)}")])
 
     def forget(_: int) -> None:
         memory.forget("last")
