@@ -19,8 +19,6 @@ class Answer:
         quote: the sentence of a passage that the answer rests on; None if there is none.
         numbers: of the texts of the prompt in which the passages were quoted, as `[n]` cites them.
         citations: the marks `[n]` in the text, each with the passages that it stands for.
-        confidence: from 0 to 1, that the passages hold the answer.
-        is_supported: whether the memory says something about the question.
     """
 
     text: str
@@ -32,8 +30,6 @@ class Answer:
     quote: Quote | None = None
     numbers: tuple[int, ...] = ()
     citations: tuple[Citation, ...] = ()
-    confidence: float = 1.0
-    is_supported: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: answer, quote, citations, passages, memory_tokens, prompt_tokens, answer_tokens, seconds."""

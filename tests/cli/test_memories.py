@@ -11,7 +11,7 @@ def test_a_memory_from_reading_to_merging(run: Run, tiny_model: Path, tmp_path: 
     (tmp_path / "secret.md").write_text(SECRET, "utf-8")
     question = "Where does the zinc trunk stand?"
     first = run("read", "log.txt", "--into", "library", "--model", str(tiny_model), "--threads", "1")
-    assert (first.code, first.err) == (0, "")
+    assert (first.code, "error" in first.err) == (0, False)  # the first use of a model says that its heads are chosen
     assert "Read 1 document" in first.out
     second = run("read", "-", "--as", "secret.md", "--into", "library", stdin=SECRET)
     assert (second.code, second.err) == (0, "")
