@@ -100,7 +100,10 @@ class TextReader:
             before = [*before, *encoding.ids.tolist()][-CONTEXT:]
             start += len(chunk)
             meter.keep(chunk, len(encoding.ids))
-        texts += kept_texts(view.snapshot, change.after, change.end)
+        for kept in kept_texts(view.snapshot, change.after, change.end):  # under another heading now, it may be
+            chunk = between(whole, kept.start, kept.start + len(kept.text))
+            marks, _ = marks_of_passages(chunk, kept.passages[:, 2:].tolist(), {})
+            texts.append(replace(kept, **mark_fields(marks)))
         kept_meta = {key: value for key, value in record.meta.items() if key != FILE}
         texts[-1] = replace(texts[-1], complete=True, meta={**kept_meta, **_file_meta(text, state)})
         memory.replace([name], texts)

@@ -114,6 +114,16 @@ def test_an_updated_file_is_known_afterwards(
     assert text_of(Memory.load(tmp_path / "m"), str(file)) == EDITS["the first word"]
 
 
+def test_what_is_kept_stands_under_the_new_heading(lm: LanguageModel) -> None:
+    lines = [f"The clerk counted {number} lamps on the gallery and wrote the number down." for number in range(80)]
+    text = "# Lamps\n\n" + "\n\n".join(lines)
+    memory = lm.read(text, source="log")
+    assert memory.passage(len(memory) - 1).marks["heading"] == "Lamps"
+    lm.read(text.replace("# Lamps", "# Lanterns"), memory, source="log", update=True)
+    headings = {memory.passage(number).marks["heading"] for number in memory.passages_of("log")}
+    assert headings == {"Lanterns"}
+
+
 def test_parts_of_a_text_keep_their_marks() -> None:
     rng = random.Random(3)
     chunks = [
