@@ -1,12 +1,11 @@
 """The options of the commands that answer: what writes the answer, and how its tokens are chosen."""
 
-import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memspan.cli.commands import CommandFunction, with_parameters
+from memspan.cli.commands import adds_options
 from memspan.cli.output import print_info
 
 if TYPE_CHECKING:
@@ -69,13 +68,4 @@ class Answering:
         return answerer_of(self.answer_with, print_info)
 
 
-def answers(function: CommandFunction) -> CommandFunction:
-    """Add the fields of `Answering` to a command as options and pass them to it as one argument, `answering`."""
-    shared = inspect.signature(Answering).parameters
-    own = [parameter for name, parameter in inspect.signature(function).parameters.items() if name != "answering"]
-
-    def call(**arguments: Any) -> None:
-        answering = Answering(**{name: arguments.pop(name) for name in shared})
-        function(**arguments, answering=answering)
-
-    return with_parameters(function, call, [*own, *shared.values()])
+answers = adds_options(Answering, "answering")

@@ -121,3 +121,19 @@ def with_parameters(
     call.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in keywords}
     return call
+
+
+def adds_options(group: Callable[..., Any], name: str) -> Callable[[CommandFunction], CommandFunction]:
+    """A decorator that adds the fields of a dataclass to a command as options, passed to it as one argument, `name`."""
+    shared = inspect.signature(group).parameters
+
+    def decorate(function: CommandFunction) -> CommandFunction:
+        own = [parameter for key, parameter in inspect.signature(function).parameters.items() if key != name]
+
+        def call(**arguments: Any) -> None:
+            options = group(**{key: arguments.pop(key) for key in shared})
+            function(**arguments, **{name: options})
+
+        return with_parameters(function, call, [*own, *shared.values()])
+
+    return decorate

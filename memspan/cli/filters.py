@@ -1,14 +1,13 @@
 """The options that filter the passages of a memory, and the tags of what is read."""
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memspan.cli.commands import CommandFunction, with_parameters
+from memspan.cli.commands import adds_options
 from memspan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,13 +100,4 @@ def parse_tags(pairs: Sequence[str]) -> dict[str, list[str]]:
     return tags
 
 
-def takes_filters(function: CommandFunction) -> CommandFunction:
-    """Add the fields of `Filters` to a command as options and pass them to it as one argument, `filters`."""
-    shared = inspect.signature(Filters).parameters
-    own = [parameter for name, parameter in inspect.signature(function).parameters.items() if name != "filters"]
-
-    def call(**arguments: Any) -> None:
-        filters = Filters(**{name: arguments.pop(name) for name in shared})
-        function(**arguments, filters=filters)
-
-    return with_parameters(function, call, [*own, *shared.values()])
+takes_filters = adds_options(Filters, "filters")

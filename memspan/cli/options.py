@@ -1,17 +1,16 @@
 """The options that several commands share, and what they select: a model, a memory, sampling settings, texts."""
 
-import inspect
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from memspan.cli.calibration_progress import CalibrationDisplay
-from memspan.cli.commands import CommandFunction, with_parameters
+from memspan.cli.commands import adds_options
 from memspan.cli.output import print_info, print_waiting
 from memspan.errors import UsageError
 
@@ -116,16 +115,7 @@ class Loading:
     ] = False
 
 
-def loads_model(function: CommandFunction) -> CommandFunction:
-    """Add the fields of `Loading` to a command as options and pass them to it as one argument, `loading`."""
-    shared = inspect.signature(Loading).parameters
-    own = [parameter for name, parameter in inspect.signature(function).parameters.items() if name != "loading"]
-
-    def call(**arguments: Any) -> None:
-        loading = Loading(**{name: arguments.pop(name) for name in shared})
-        function(**arguments, loading=loading)
-
-    return with_parameters(function, call, [*own, *shared.values()])
+loads_model = adds_options(Loading, "loading")
 
 
 def load_language_model(
