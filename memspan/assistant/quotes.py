@@ -9,7 +9,7 @@ Letters: N sentences, P passages, W words, T tokens of a passage.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -72,7 +72,7 @@ class Evidence:
             found: passages of a search, best first.
         """
         self.view, self.question, self.retriever = view, question, retriever
-        self.passages = tuple(found[:PASSAGES])
+        self.passages = tuple(_as_stored(view, passage) for passage in found[:PASSAGES])
         self.sentences = [
             (index, *span) for index, passage in enumerate(self.passages) for span in sentence_spans(passage.text)
         ]
@@ -158,6 +158,12 @@ class Evidence:
             location=locate(self.view, passage.number, passage.start + start, passage.marks),
             coverage=float(self.sentence_coverage[best]),
         )
+
+
+def _as_stored(view: View, found: RetrievedPassage) -> RetrievedPassage:
+    """The passage by itself, without surroundings: the attention is that to its own tokens."""
+    stored = view.passage(found.number)
+    return replace(found, start=stored.start, end=stored.end, text=stored.text, tokens=stored.tokens)
 
 
 def _cumulated(tokenizer: Any, text: str, values: NDArray[np.float32]) -> tuple[NDArray[np.int64], Floats]:

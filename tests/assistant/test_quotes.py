@@ -11,6 +11,7 @@ from memspan.assistant import quotes
 from memspan.assistant.answer_kinds import asked_kind, holds
 from memspan.assistant.quotes import Evidence, Quote
 from memspan.assistant.rare_words import RareWords
+from memspan.assistant.surroundings import surrounded
 from memspan.data.chunking import sentence_spans
 from memspan.memory import Contents
 from tests.tiny import logbook
@@ -206,3 +207,15 @@ def test_a_quote_survives_saving(lm: LanguageModel, tmp_path: object) -> None:
     before = quoted(lm, memory, "Where does the zinc trunk stand?")
     memory.save(f"{tmp_path}/memory")
     assert quoted(lm, load_memory(f"{tmp_path}/memory"), "Where does the zinc trunk stand?") == before
+
+
+def test_surroundings_of_a_passage_do_not_move_its_quote(lm: LanguageModel) -> None:
+    text = f"{logbook()[:4000]}\n\nThe zinc trunk stands beneath the stair.\n\n{logbook(seed=8)[:4000]}"
+    memory = lm.read(text, source="log.txt")
+    found = lm.search(memory, "Where does the zinc trunk stand?", rerank=0)
+    alone, wider = (
+        Evidence(memory.view(), "Where does the zinc trunk stand?", passages, lm.retriever)
+        for passages in (found, surrounded(memory.view(), found[:1], 2) + found[1:])
+    )
+    assert alone.quote() == wider.quote()
+    assert alone.features("")["heads"].tolist() == wider.features("")["heads"].tolist()
