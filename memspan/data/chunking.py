@@ -8,11 +8,11 @@ import math
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from operator import itemgetter
 
-from memspan.data.dates import DATE_LINE, date_of_line
+from memspan.data.dates import DATE_LINE, date_of_line, day_of
 from memspan.data.marks import Chunk, Mark
 
 MAX_CHUNK = 64 * 1024  # characters
@@ -39,6 +39,8 @@ _HEADING = re.compile(r"\s*+(?:#{1,6}[ \t][^\n]*|[^\n]{0,79}[^\n.!?,;。！？�
 MOST_HEADINGS = 3  # in a row, that a chunk leaves to the next one
 _SHORT = 8  # a paragraph under 1/8 of the limit is short
 _FULL = 0.9  # parts of a long paragraph aim at this share of the limit, which leaves room for a good cut
+_SECTIONS = frozenset({"line", "speaker"})  # kinds of marks that begin a unit
+_HEADS = frozenset({"file", "chapter", "heading"})  # kinds of marks before which a passage ends
 _EXTENDERS = re.compile("[\u200d\ufe00-\ufe0f\u1160-\u11ff\U0001f3fb-\U0001f3ff\udc00-\udfff]")
 
 
@@ -49,8 +51,9 @@ def split_passages(text: str, limit: int) -> list[tuple[int, int]]:
     ordinary paragraph is one passage. Short ones (under an eighth of the limit: headings, lines of dialogue) join their
     neighbours while the sum stays within the limit, a heading with what follows it. A paragraph over the limit becomes
     roughly equal parts, cut at the best of: a line of its own, sentence end, line end, clause end, white space. Where a
-    text has marks of lines, as rows of tables and functions of programs have, what stands between two of them counts as
-    a paragraph.
+    text has marks of lines or of speakers, as rows of tables, functions of programs and turns of dialogues have, what
+    stands between two of them counts as a paragraph. A passage ends before a heading and before another day, by the
+    marks of the text.
 
     Raises ValueError if `limit` is not positive.
     """
@@ -187,9 +190,8 @@ def _units(text: str, limit: int) -> Iterator[tuple[int, int]]:
 
 
 def _sections(text: str) -> Iterator[tuple[int, int, bool]]:
-    """`text` cut at its marks of lines, and whether such a mark begins the section."""
-    marks = text.marks if isinstance(text, Chunk) else ()
-    starts = sorted({offset for offset, mark in marks if mark.kind == "line" and offset < len(text)})
+    """`text` cut at its marks of lines and of speakers, and whether such a mark begins the section."""
+    starts = sorted({offset for offset, mark in _marks(text) if mark.kind in _SECTIONS and offset < len(text)})
     edges = [*([] if starts[:1] == [0] else [0]), *starts, len(text)]
     for start, end in pairwise(edges):
         yield start, end, bool(starts) and start >= starts[0]
@@ -251,13 +253,14 @@ def _merged(text: str, units: Iterator[tuple[int, int]], limit: int) -> Iterator
     start = end = 0
     open_ended = True  # all units of the passage so far are short
     only_headings = True
+    headed, other_day = _openings(text)
     for unit_start, unit_end in units:
         short = (unit_end - unit_start) * _SHORT < limit
-        dated, heading = (
-            _begins_with_date(text, unit_start, unit_end),
-            short and _is_heading(text, unit_start, unit_end),
+        dated = unit_start in other_day or _begins_with_date(text, unit_start, unit_end)
+        heading = short and (
+            headed.get(unit_start, "\0") in text[unit_start:unit_end] or _is_heading(text, unit_start, unit_end)
         )
-        opens = dated or heading
+        opens = dated or heading or unit_start in headed
         fits = unit_end - start <= limit and (short or open_ended) and (only_headings or not opens)
         if end > start and not fits:
             yield start, end
@@ -266,6 +269,27 @@ def _merged(text: str, units: Iterator[tuple[int, int]], limit: int) -> Iterator
         open_ended, only_headings = open_ended and short, only_headings and heading
     if end > start:
         yield start, end
+
+
+def _openings(text: str) -> tuple[dict[int, str], set[int]]:
+    """The offsets at which the marks of a text begin a chapter or a heading, with its words, or begin another day.
+
+    A heading with the number of its line is that of a table or of a program, whose short parts may share a passage.
+    """
+    numbered = {offset for offset, mark in _marks(text) if mark.kind == "line"}
+    headed, other_day, day = dict[int, str](), set[int](), None
+    for offset, mark in _marks(text):
+        if mark.kind in _HEADS and mark.value is not None and offset not in numbered:
+            headed[offset] = str(mark.value)
+        elif mark.kind == "happened" and mark.value is not None:
+            before, day = day, day_of(float(mark.value))
+            if day != before:
+                other_day.add(offset)
+    return headed, other_day
+
+
+def _marks(text: str) -> Sequence[tuple[int, Mark]]:
+    return text.marks if isinstance(text, Chunk) else ()
 
 
 def _begins_with_date(text: str, start: int, end: int) -> bool:

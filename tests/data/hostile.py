@@ -318,6 +318,29 @@ CHATS = [
     Hostile("parts", ".jsonl", lambda n: _line({"role": "a", "content": [{"text": "x"}] * n})),
 ]  # fmt: skip
 
+_SAYING = b'{"role": "a", "content": "x"}'
+_DATED = "[12/05/23, 10:15:32] "
+
+EXPORTS = [
+    Hostile("arrays in arrays", ".json", lambda n: b"[" * n + b"x", 100_000),
+    Hostile("objects in objects", ".json", lambda n: b'{"messages":' * n, 100_000),
+    Hostile("messages in messages", ".json", lambda n: b'[{"messages":' * n, 100_000),
+    Hostile("quotes", ".json", lambda n: b'["' + b'"' * n),
+    Hostile("backslashes", ".json", lambda n: b'["' + b"\\" * n),
+    Hostile("commas", ".json", lambda n: b"[" + b"," * n),
+    Hostile("messages", ".json", lambda n: b"[" + b",".join([_SAYING] * n) + b"]"),
+    Hostile("messages and a depth", ".json", lambda n: b"[" + _SAYING + b"," + b"[" * n + b"]" * n + b"]", 100_000),
+    Hostile("messages and values", ".json", lambda n: b"[" + _SAYING + b", [" + b"0," * n + b"0]]", 1_000_001, "values in an item"),
+    Hostile("keys", ".json", lambda n: b'{"messages": [' + _SAYING + b"], " + b",".join(b'"%d":0' % k for k in range(n)) + b"}"),
+    Hostile("a long tree", ".json", lambda n: json.dumps([{"mapping": {str(k): {"parent": str(k - 1), "message": {
+        "author": {"role": "user"}, "content": {"parts": ["x"]}}} for k in range(n)}}]).encode(), 2_000),
+    Hostile("dates", ".json", lambda n: json.dumps([{"role": "a", "content": "x", "date": "9" * n}] * 50).encode()),
+    Hostile("heads of messages", ".txt", repeated(_DATED + "Ann: x\n"), 2_000),
+    Hostile("heads without names", ".txt", repeated((_DATED + "Ann: x\n") * 2 + _DATED)),
+    Hostile("dates in WhatsApp", ".txt", repeated("12/05/23, ")),
+    Hostile("a message that does not end", ".txt", lambda n: (_DATED + "Ann: x\n" + _DATED + "Bo: " + "y\n" * n).encode()),
+]  # fmt: skip
+
 ENCODED = [
     Hostile("marks of an encoding", ".txt", lambda n: b"\xef\xbb\xbf" * n + b"x"),
     Hostile("half characters", ".txt", lambda n: b"\xff\xfe" + b"\x00\xd8" * n, refused="valid UTF-16"),
@@ -330,6 +353,6 @@ HOSTILE: list[Hostile] = [
     *(Hostile(name, ".txt", repeated(pattern)) for name, pattern in TEXT.items()),
     *(Hostile(name, ".md", repeated(TEXT[name])) for name in ("headings", "brackets", "backticks")),
     *(Hostile(name, ".html", repeated(pattern), _size(pattern)) for name, pattern in MARKUP.items()),
-    *PAGES, *WORD, *BOOKS, *PAPERS, *CHATS, *ENCODED,
+    *PAGES, *WORD, *BOOKS, *PAPERS, *CHATS, *EXPORTS, *ENCODED,
     *(Hostile(*case) for case in CASES),
 ]  # fmt: skip

@@ -18,6 +18,15 @@ HTML = (
 )
 CHAT = "\n".join(json.dumps({"role": role, "content": f"words of {role}"}) for role in ("user", "assistant"))
 
+TREE = json.dumps(
+    [
+        {"title": "t", "mapping": {"a": {"message": {"author": {"role": "user"}, "content": {"parts": ["words"]}}}}},
+        {"name": "n", "chat_messages": [{"sender": "human", "text": "words", "created_at": "2023-05-08T13:56:00Z"}]},
+        {"messages": [{"from": "Ann", "text": ["a", {"text": "b"}], "date": 1683554160}]},
+    ]
+)
+WHATSAPP = "[12/05/23, 10:15:32 PM] Ann: words\n2023年5月8日 下午1:56 - Bo: 早\n12.05.23, 10:15 - Ann: a\nb\n"
+
 LETTER = (
     b"Subject: =?utf-8?q?Rain?=\nFrom: Ann <a@b.org>\nDate: Mon, 01 May 2023 10:00:00 +0000\n"
     b"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain\n\nIt rains.\n--b\n"
@@ -32,6 +41,8 @@ def samples(folder: Path) -> dict[str, bytes]:
         "md": b"# Title\n\n- a\n- b\n\n```code```\n",
         "html": HTML.encode(),
         "jsonl": CHAT.encode(),
+        "json": TREE.encode(),
+        "whatsapp": WHATSAPP.encode(),
         "csv": f'Name,City,Note\nBo,Bergen,"a ""b"", c"\n{CHINESE},2,\n'.encode(),
         "eml": LETTER,
         "mbox": b"From a\n%b\n\nFrom b\n%b\n" % (LETTER, LETTER),
@@ -44,7 +55,7 @@ def samples(folder: Path) -> dict[str, bytes]:
 
 def document(kind: str, archive: bool, folder: Path) -> tuple[st.SearchStrategy[Any], Use]:
     content = samples(folder)[kind]
-    path = folder / f"document.{'txt' if kind == 'utf16' else kind}"
+    path = folder / f"document.{'txt' if kind in ('utf16', 'whatsapp') else kind}"
 
     def run(changed: bytes) -> None:
         path.write_bytes(changed)
@@ -58,6 +69,21 @@ def document(kind: str, archive: bool, folder: Path) -> tuple[st.SearchStrategy[
 
 TARGETS: dict[str, Target] = {
     kind: partial(document, kind, False)
-    for kind in ("txt", "utf16", "md", "html", "jsonl", "csv", "eml", "mbox", "vtt", "pdf", "docx", "epub")
+    for kind in (
+        "txt",
+        "utf16",
+        "md",
+        "html",
+        "jsonl",
+        "json",
+        "whatsapp",
+        "csv",
+        "eml",
+        "mbox",
+        "vtt",
+        "pdf",
+        "docx",
+        "epub",
+    )
 }
 TARGETS |= {f"{kind}_members": partial(document, kind, True) for kind in ("docx", "epub")}

@@ -41,13 +41,14 @@ SIGNATURES = {  # the first bytes of a file -> what it is
 _BINARY_CURE = "give a text document, or convert it to text first"
 
 
-def decoded(source: FileSource, cure: str) -> Iterator[str]:
+def decoded(source: FileSource, cure: str, longest: int | None = None) -> Iterator[str]:
     """The text of a file, decoded block by block; line ends become "\\n" and a byte order mark is dropped.
 
     `cure` completes the error for a line that is too long.
 
-    Raises UnreadableSource for binary data, a wrong encoding, and a line of more than MAX_LINE characters.
+    Raises UnreadableSource for binary data, a wrong encoding, and a line of more than `longest` characters (MAX_LINE).
     """
+    longest = MAX_LINE if longest is None else longest
     with source.open() as file:
         blocks = _blocks(file)
         block = next(blocks, b"")
@@ -65,8 +66,8 @@ def decoded(source: FileSource, cure: str) -> Iterator[str]:
                 raise source.refused(
                     f"holds a NUL character near line {position.line}, so it is binary: {_BINARY_CURE}"
                 )
-            if position.longest_with(text) > MAX_LINE:
-                raise source.refused(f"has more than {MAX_LINE:,} characters in line {position.line}: {cure}")
+            if position.longest_with(text) > longest:
+                raise source.refused(f"has more than {longest:,} characters in line {position.line}: {cure}")
             if text:
                 yield text.removeprefix("\ufeff") if position == _Position() else text
             if not block:
