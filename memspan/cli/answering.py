@@ -53,11 +53,21 @@ class Answering:
         ),
     ] = None
 
+    repetition_penalty: Annotated[
+        float,
+        typer.Option(
+            metavar="R",
+            help="Makes tokens less likely that the answer holds already: 1 does not, 1.1 does a little; of the language "
+            "model, not of a server.",
+            rich_help_panel="Answer",
+        ),
+    ] = 1.0
+
     def sampling(self, max_new_tokens: int) -> "Sampling":
         """The sampling settings that the options select."""
         from memspan.models.generate import Sampling
 
-        return Sampling(max_new_tokens, self.temperature, self.top_p, self.seed)
+        return Sampling(max_new_tokens, self.temperature, self.top_p, self.seed, self.repetition_penalty)
 
     def answerer(self) -> "Answerer | None":
         """What writes the answer; None for the language model. Raises UsageError if it cannot be one."""

@@ -3,18 +3,27 @@
 Letters: B batch, S tokens of the input, N new tokens, V vocabulary.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import NoneType
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from memspan.errors import UsageError, require_type, require_whole
 from memspan.models.protocol import StatefulModel
 from memspan.state import State
+
+CYCLES = 3
+CYCLE_TOKENS = 24
+LONGEST_CYCLE = 64  # tokens
 
 
 @dataclass(frozen=True)
@@ -26,22 +35,28 @@ class Sampling:
         temperature: 0 takes the most likely token; otherwise the logits are divided by it before a token is drawn.
         top_p: tokens are drawn from the smallest set of most likely tokens with this total probability.
         seed: random seed of the draw; None for a different one each time.
+        repetition_penalty: what the logits of tokens that were generated before are divided by, or multiplied by where they
+            are negative (CTRL, Keskar et al. 2019); 1 changes nothing. Tokens of the prompt do not count, unlike in the
+            paper: an answer repeats the words of its passages.
     """
 
     max_new_tokens: int = 128
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         require_whole("max_new_tokens", self.max_new_tokens, least=1)
-        for name in ("temperature", "top_p"):
+        for name in ("temperature", "top_p", "repetition_penalty"):
             require_type(name, getattr(self, name), Real, "a number")
         require_type("seed", self.seed, (Integral, NoneType), "a whole number")
         if not 0 <= self.temperature < float("inf"):
             raise UsageError(f"temperature must be 0 or more and finite, got {self.temperature}.")
         if not 0 < self.top_p <= 1:
             raise UsageError(f"top_p must be above 0 and at most 1, got {self.top_p}.")
+        if not 1 <= self.repetition_penalty < float("inf"):
+            raise UsageError(f"repetition_penalty must be 1 or more and finite, got {self.repetition_penalty}.")
 
 
 @torch.no_grad()
@@ -71,7 +86,7 @@ def continue_text(
     tokens: list[Tensor] = []
     logits, state = model(ids, state, 1)
     for _ in range(sampling.max_new_tokens):
-        token = choose(logits[:, -1])
+        token = choose(logits[:, -1], torch.stack(tokens, 1) if tokens else ids[:, :0])
         if tokens and len(ends):
             token = torch.where(ended, tokens[-1], token)
         tokens.append(token)
@@ -83,11 +98,14 @@ def continue_text(
     return torch.stack(tokens, 1), state
 
 
-def token_chooser(sampling: Sampling, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """The function from logits (B, V) to tokens (B,) int64."""
+def token_chooser(sampling: Sampling, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function from logits (B, V) and the tokens generated so far (B, N) to the next tokens (B,) int64."""
+    warpers = LogitsProcessorList()
+    if sampling.repetition_penalty > 1:
+        warpers.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
     if sampling.temperature == 0:
-        return lambda logits: logits.argmax(-1)
-    warpers = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
+        return lambda logits, written: warpers(written, logits).argmax(-1)
+    warpers.append(TemperatureLogitsWarper(sampling.temperature))
     if sampling.top_p < 1:
         warpers.append(TopPLogitsWarper(sampling.top_p))
     generator = torch.Generator(device)
@@ -96,8 +114,23 @@ def token_chooser(sampling: Sampling, device: torch.device) -> Callable[[Tensor]
     else:
         generator.manual_seed(sampling.seed)
 
-    def draw(logits: Tensor) -> Tensor:
-        probabilities = warpers(None, logits.float()).softmax(-1)
+    def draw(logits: Tensor, written: Tensor) -> Tensor:
+        probabilities = warpers(written, logits.float()).softmax(-1)
         return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
 
     return draw
+
+
+def ends_in_cycle(tokens: Sequence[int]) -> bool:
+    """Whether the last tokens are a run of at most `LONGEST_CYCLE` that is repeated without an end in sight.
+
+    That is at least `CYCLES` times, and over `CYCLE_TOKENS` together: a line of a table or three equal words are no cycle.
+    """
+    for length in range(1, min(LONGEST_CYCLE, len(tokens) // CYCLES) + 1):
+        repeated = max(CYCLES * length, CYCLE_TOKENS)
+        if repeated > len(tokens) or tokens[-1] != tokens[-1 - length]:
+            continue
+        last = tokens[-repeated:]
+        if all(token == earlier for token, earlier in zip(last[length:], last, strict=False)):
+            return True
+    return False

@@ -20,7 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from memspan.errors import UsageError
-from memspan.models.generate import Sampling, token_chooser
+from memspan.models.generate import Sampling, ends_in_cycle, token_chooser
 from memspan.pretrained.versions import cache_name
 
 _NAME = "memspan_one_query"
@@ -117,6 +117,8 @@ class Decoder:
     ) -> Generator[int, None, Prefix]:
         """Yields the tokens that follow `ids`, without the stop token; returns the contents of the window afterwards.
 
+        It also stops where the model repeats itself without end, see `ends_in_cycle`.
+
         Args:
             prefix: return value of an earlier call. It is consumed: its cache is cropped to the common ids and extended.
 
@@ -134,11 +136,12 @@ class Decoder:
         window = list(ids)
         logits = self.step(torch.tensor([window[read:]], device=self.model.device), cache, read)
         for count in range(min(sampling.max_new_tokens, room)):
-            token = int(choose(logits))
+            written = window[len(ids) :]
+            token = int(choose(logits, torch.tensor([written], dtype=torch.int64, device=self.model.device)))
             if token in self.stop:
                 break
             yield token
-            if count + 1 == min(sampling.max_new_tokens, room):
+            if count + 1 == min(sampling.max_new_tokens, room) or ends_in_cycle([*written, token]):
                 break
             window.append(token)
             logits = self.step(torch.tensor([[token]], device=self.model.device), cache, len(window) - 1)

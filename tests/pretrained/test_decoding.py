@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from memspan.errors import UsageError
-from memspan.models.generate import Sampling
+from memspan.models.generate import CYCLE_TOKENS, Sampling, ends_in_cycle
 from memspan.pretrained.decoding import CompiledDecoder, Decoder, Prefix
 
 
@@ -97,8 +97,55 @@ def test_nothing_is_written_beyond_the_window(model: torch.nn.Module) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_new_tokens": 0}, {"temperature": -1.0}, {"temperature": float("nan")}, {"top_p": 0.0}, {"top_p": 1.5}],
+    [
+        {"max_new_tokens": 0},
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"repetition_penalty": 0.9},
+    ],
 )
 def test_settings_that_cannot_be(wrong: dict) -> None:
     with pytest.raises(UsageError, match=f"^`?{next(iter(wrong))}`? must be .*, got {next(iter(wrong.values()))}"):
         Sampling(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("run_", "times", "ends"),
+    [
+        ([7], CYCLE_TOKENS, True),
+        ([7], CYCLE_TOKENS - 1, False),
+        ([1, 2, 3], 8, True),
+        ([1, 2, 3], 7, False),  # a line of a table
+        (list(range(20)), 3, True),
+        (list(range(20)), 2, False),  # a sentence said twice
+        (list(range(65)), 3, False),
+    ],
+)
+def test_a_cycle_is_a_run_repeated_without_end(run_: list[int], times: int, ends: bool) -> None:
+    written = [900, 901, *run_ * times]
+    assert ends_in_cycle(written) is ends
+    assert not ends_in_cycle([*written, 5])
+    assert not ends_in_cycle([])
+
+
+def loops(model: torch.nn.Module) -> Decoder:
+    """A decoder of a model that prefers token 7, then 8, whatever it reads."""
+    decoder, logits = Decoder(model, stop=[]), torch.zeros(1, 1900)
+    logits[0, 7], logits[0, 8] = 2.0, 1.5
+    decoder.step = lambda ids, cache, before: logits
+    return decoder
+
+
+def test_writing_stops_in_a_cycle(model: torch.nn.Module) -> None:
+    tokens, prefix = run(loops(model), [7] * 40, max_new_tokens=100)
+    assert tokens == [7] * CYCLE_TOKENS  # the prompt is no part of the cycle
+    assert list(prefix.ids) == [7] * (40 + CYCLE_TOKENS - 1)
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 1e-3, "seed": 1}])
+def test_a_repetition_penalty_lowers_tokens_that_were_written(model: torch.nn.Module, sampling: dict) -> None:
+    tokens, _ = run(loops(model), [7, 8], max_new_tokens=4, repetition_penalty=1.5, **sampling)
+    assert tokens[:2] == [7, 8]  # 2 / 1.5 < 1.5, and the prompt does not count
+    assert run(loops(model), [7, 8], max_new_tokens=4, repetition_penalty=1.3, **sampling)[0][:2] == [7, 7]
