@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from memspan.assistant.citations import Citation
+from memspan.assistant.confidence import SUPPORTED
 from memspan.assistant.quotes import Quote
 from memspan.assistant.retriever import RetrievedPassage
 
@@ -13,12 +14,14 @@ class Answer:
     """An answer, the passages it rests on, and its cost.
 
     Attributes:
-        passages: read in the prompt, best first.
+        passages: read in the prompt, best first; of a question that was not answered those that were found.
         memory_tokens: tokens of the whole memory.
         seconds: of "recall", the search, of "answer", the generation, and of "quote", the choice of the sentence.
         quote: the sentence of a passage that the answer rests on; None if there is none.
         numbers: of the texts of the prompt in which the passages were quoted, as `[n]` cites them.
         citations: the marks `[n]` in the text, each with the passages that it stands for.
+        confidence: how far the passages support an answer at all, from 0 to 1, see `memspan.assistant.confidence`.
+        is_answered: whether an answer was written; not where the confidence is below the smallest that was asked for.
     """
 
     text: str
@@ -30,11 +33,21 @@ class Answer:
     quote: Quote | None = None
     numbers: tuple[int, ...] = ()
     citations: tuple[Citation, ...] = ()
+    confidence: float = 0.0
+    is_answered: bool = True
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether the confidence is one that is usual for questions which the memory answers in words of their own."""
+        return self.is_answered and self.confidence >= SUPPORTED
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values: answer, quote, citations, passages, memory_tokens, prompt_tokens, answer_tokens, seconds."""
+        """JSON values: the fields, `text` as "answer", and `is_supported`."""
         return {
             "answer": self.text,
+            "confidence": self.confidence,
+            "is_supported": self.is_supported,
+            "is_answered": self.is_answered,
             "quote": None if self.quote is None else asdict(self.quote),
             "citations": [asdict(citation) for citation in self.citations],
             "numbers": list(self.numbers),

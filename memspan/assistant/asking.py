@@ -8,8 +8,9 @@ from typing import Any
 from memspan.assistant.answer import Answer
 from memspan.assistant.answerers.base import Answerer, PromptTooLong, Usage, answer_parts, window_of
 from memspan.assistant.citations import citations, resolved_parts
+from memspan.assistant.confidence import SILENCE, confidence
 from memspan.assistant.prompt_budget import PromptBudget, default_budget
-from memspan.assistant.prompt_choice import Prompt, Room, budget_within, choose
+from memspan.assistant.prompt_choice import Prompt, Room, budget_within, choose, within_budget
 from memspan.assistant.quotes import Evidence
 from memspan.assistant.retriever import RERANKED, RetrievedPassage, Retriever
 from memspan.assistant.surroundings import surrounded
@@ -31,6 +32,7 @@ class Question:
     around: int = 0
     rerank: int = RERANKED
     filter: Filter | None = None
+    min_confidence: float = 0.0
 
 
 def answering(
@@ -42,6 +44,8 @@ def answering(
     budget: PromptBudget | None = None,
 ) -> Generator[str, None, Answer]:
     """Yields the answer in parts while it is written; returns it with the passages that it rests on.
+
+    Below the smallest confidence of the question no answer is written: it is `SILENCE`, with the passages that were found.
 
     Args:
         budget: what the model behind the answerer can use, if `tokenizer` is its own; None for another model.
@@ -56,7 +60,13 @@ def answering(
     usable = budget_within(room, question.text, usable, question.budget)
     found = recall(view, question, retriever, usable)
     evidence = Evidence(view, question.text, found, retriever)
+    support = confidence(evidence)
     searched = time.perf_counter()
+    if support < question.min_confidence:
+        yield SILENCE
+        near = within_budget(found, usable.tokens, usable.passages, usable.max_score_gap)
+        seconds = {"recall": searched - begun, "answer": 0.0, "quote": 0.0}
+        return Answer(SILENCE, tuple(near), view.tokens, 0, 0, seconds, confidence=support, is_answered=False)
     prompt = choose(room, question.text, found, usable)
     try:
         text, usage = yield from write(answerer, prompt, question.sampling, tokenizer)
@@ -78,6 +88,7 @@ def answering(
         quote=quote,
         citations=marks,
         numbers=prompt.numbers,
+        confidence=support,
     )
 
 

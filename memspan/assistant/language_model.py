@@ -14,6 +14,7 @@ from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.answerers.local import LocalAnswerer
 from memspan.assistant.arguments import check_contents, check_memory, path_argument
 from memspan.assistant.asking import Question
+from memspan.assistant.confidence import SILENCE, require_confidence, supported
 from memspan.assistant.progress import ReadProgress
 from memspan.assistant.prompt_budget import PromptBudget, default_budget
 from memspan.assistant.reader import TextReader, source_name
@@ -178,6 +179,7 @@ class LanguageModel:
         around: int = 0,
         among: Callable[[Passage], bool] | None = None,
         filter: Filter | None = None,
+        min_confidence: float = 0.0,
     ) -> list[RetrievedPassage]:
         """The `top` passages that bear most on `question`, best first.
 
@@ -191,6 +193,8 @@ class LanguageModel:
             around: passages before and after each to show with it in one text; passages whose texts overlap become one.
             among: the condition on passages to search, tried from the best on until enough meet it; None searches all.
             filter: the passages to search, and among which the rankings are compared; None searches all.
+            min_confidence: of a passage, from 0 to 1: how far it supports an answer to the question, see
+                `memspan.assistant.confidence`. Above 0 it is computed, and passages with a smaller one are left out.
 
         Raises:
             UsageError: the question is empty, or longer than half of the window.
@@ -204,8 +208,11 @@ class LanguageModel:
         require_whole("around", around, least=0)
         require_type("among", among, (Callable, NoneType), "a function of a passage")  # type: ignore[arg-type]
         require_type("filter", filter, (Filter, NoneType), "a memspan.Filter")
+        require_confidence("min_confidence", min_confidence)
         view = memory.view()
         found = self.retriever.search(view, question, top=top, rerank=rerank, among=among, filter=filter)
+        if min_confidence > 0:
+            found = supported(view, question, found, self.retriever, min_confidence)
         return surrounded(view, found, around)
 
     # The parameters are the settings of an answer.
@@ -220,6 +227,7 @@ class LanguageModel:
         rerank: int = RERANKED,
         sampling: Sampling | None = None,
         filter: Filter | None = None,
+        min_confidence: float = 0.0,
         answerer: Answerer | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
@@ -230,11 +238,15 @@ class LanguageModel:
                 None takes what the model that answers can use, see `PromptBudget`, as far as it fits into the window.
             passages: retrieved at most; None takes what the model can use.
             rerank, around, filter: as in `search`.
+            min_confidence: from 0 to 1. Where the memory supports an answer less, none is written: its text is `SILENCE`, "The
+                memory says nothing about this.", and `Answer.is_answered` is false. 0 answers in any case; see
+                `memspan.assistant.confidence` for what the number means, and for `MIN_CONFIDENCE`, which the command line uses.
             answerer: what writes the answer; None for the model itself.
             on_text: called with the new text of the answer while it is generated.
 
         Raises:
-            UsageError: the memory is empty, or the question or the budget does not fit into the window.
+            UsageError: the memory is empty and `min_confidence` is 0, or the question or the budget does not fit into the
+                window.
             NoMatch: no passage passes the filter.
         """
         view = check_contents(memory).view()
@@ -247,12 +259,17 @@ class LanguageModel:
         require_whole("rerank", rerank, least=0)
         require_type("sampling", sampling, (Sampling, NoneType), "a Sampling")
         require_type("filter", filter, (Filter, NoneType), "a memspan.Filter")
+        require_confidence("min_confidence", min_confidence)
         require_type("answerer", answerer, (Answerer, NoneType), "an Answerer")
         require_type("on_text", on_text, (Callable, NoneType), "a function of a text")  # type: ignore[arg-type]
         if len(view) == 0:
+            if min_confidence > 0:
+                if on_text is not None:
+                    on_text(SILENCE)
+                return Answer(SILENCE, (), 0, 0, 0, is_answered=False)
             raise UsageError("This memory is empty; read something into it first.")
         sampling = Sampling() if sampling is None else sampling
-        question_ = Question(question, sampling, budget, passages, around, rerank, filter)
+        question_ = Question(question, sampling, budget, passages, around, rerank, filter, min_confidence)
         usable = self.prompt_budget if answerer is None or answerer is self.answerer else None
         answering = asking.answering(view, question_, self.retriever, self.tokenizer, answerer or self.answerer, usable)
         while True:

@@ -62,22 +62,36 @@ class Evidence:
     """The best passages that were found for a question, and what speaks for each of their sentences.
 
     Attributes:
-        passages: best first, at most `PASSAGES`.
+        passages: best first.
         sentences: for each sentence the index of its passage, and the span in the text of the passage.
+        of: the index of the passage of each sentence, int64 (N,).
     """
 
-    def __init__(self, view: View, question: str, found: Sequence[RetrievedPassage], retriever: Retriever) -> None:
+    def __init__(
+        self,
+        view: View,
+        question: str,
+        found: Sequence[RetrievedPassage],
+        retriever: Retriever,
+        passages: int = PASSAGES,
+    ) -> None:
         """
         Args:
             found: passages of a search, best first.
+            passages: of them to look at, at most.
         """
         self.view, self.question, self.retriever = view, question, retriever
-        self.passages = tuple(_as_stored(view, passage) for passage in found[:PASSAGES])
+        self.passages = tuple(_as_stored(view, passage) for passage in found[:passages])
         self.sentences = [
             (index, *span) for index, passage in enumerate(self.passages) for span in sentence_spans(passage.text)
         ]
-        self._of = np.array([index for index, _, _ in self.sentences], np.int64)
+        self.of = np.array([index for index, _, _ in self.sentences], np.int64)
         self._words = RareWords.of(view, question)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the question has words that can stand in a text, beside question words."""
+        return len(self._words.words) > 0
 
     @cached_property
     def texts(self) -> list[str]:
@@ -97,8 +111,13 @@ class Evidence:
     @cached_property
     def passage_coverage(self) -> Floats:
         """The share of the question's words in each passage, (P,)."""
-        held = [self._held[:, self._of == index].any(axis=1) for index in range(len(self.passages))]
+        held = [self._held[:, self.of == index].any(axis=1) for index in range(len(self.passages))]
         return self._words.share(np.array(held, np.bool_).reshape(len(self.passages), -1).T)
+
+    @cached_property
+    def sentence_meaning(self) -> NDArray[np.float32] | None:
+        """The cosine of the question and each sentence by the sentence encoder, (N,); None if that has nothing to say."""
+        return None
 
     @cached_property
     def _attention(self) -> list[NDArray[np.float32]]:
@@ -128,13 +147,13 @@ class Evidence:
     def features(self, answer: str) -> dict[str, Floats]:
         """The features of `WEIGHTS` by name, (N,) each."""
         scores = np.array([passage.score for passage in self.passages])
-        same_passage = np.concatenate([[False], self._of[1:] == self._of[:-1]])
+        same_passage = np.concatenate([[False], self.of[1:] == self.of[:-1]])
         kind = asked_kind(self.question)
         answer_words = RareWords.of(self.view, answer, without=self._words.words)
         return {
-            "passage": (scores - scores.max())[self._of],
+            "passage": (scores - scores.max())[self.of],
             "question": self.sentence_coverage,
-            "passage_question": self.passage_coverage[self._of],
+            "passage_question": self.passage_coverage[self.of],
             "previous_question": np.where(same_passage, np.roll(self.sentence_coverage, 1), 0.0),
             "heads": self._attention_shares,
             "kind": np.array([holds(kind, text, self.question) for text in self.texts]),

@@ -14,6 +14,17 @@ from memspan.memory import View
 from memspan.memory.index.bm25 import WordIndex, without_question_words, words_of
 
 MOST_WORDS = 64  # of a text: each is looked up in the word index
+# A word counts in a memory of fewer passages as if there were so many, in which it does not stand: in a single passage
+# every word that it holds would weigh next to nothing beside those that it lacks.
+FEWEST_PASSAGES = 30
+# Words that a large memory holds in nearly every passage, and a small one by chance: they count as if in all.
+FUNCTION_WORDS = frozenset(
+    words_of(
+        "a an and are as at be been but by can could did do does for from had has have he her his if in into is it its may no "
+        "not of on or over she so than that the their them there these they this those to under up was we were will with would "
+        "you your"
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +34,7 @@ class RareWords:
     Attributes:
         words: without question words ("who", "how many"), as the word index has them before stemming.
         weights: float64 (W,), the inverse document frequency of each over the passages of the memory (that of BM25):
-            log(1 + (P - n + 0.5) / (n + 0.5)) for a word in n of P passages.
+            log(1 + (P - n + 0.5) / (n + 0.5)) for a word in n of P passages, P at least `FEWEST_PASSAGES`.
     """
 
     words: tuple[str, ...]
@@ -33,8 +44,9 @@ class RareWords:
     def of(cls, view: View, text: str, *, without: Collection[str] = ()) -> Self:
         """The words of `text` but those in `without`, weighed by the passages of a memory."""
         words = tuple(word for word in words_of(without_question_words(text)) if word not in without)[:MOST_WORDS]
-        counts = np.array([np.count_nonzero(view.word_scores(word)) for word in words], np.float64)
-        return cls(words, np.log1p((len(view) - counts + 0.5) / (counts + 0.5)))
+        passages = max(len(view), FEWEST_PASSAGES)
+        counts = np.array([_count(view, word, passages) for word in words], np.float64)
+        return cls(words, np.log1p((passages - counts + 0.5) / (counts + 0.5)))
 
     def coverage(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """The share of the weight of all words that each text holds, as a word or another form of it: (N,), from 0 to 1.
@@ -55,3 +67,8 @@ class RareWords:
         total = self.weights.sum()
         shares: NDArray[np.float64] = self.weights @ held / total if total > 0 else np.zeros(held.shape[1])
         return shares
+
+
+def _count(view: View, word: str, passages: int) -> int:
+    """The passages that hold a word; all `passages` for a function word."""
+    return passages if word in FUNCTION_WORDS else int(np.count_nonzero(view.word_scores(word)))

@@ -45,6 +45,7 @@ class RetrievedPassage:
         marks: what holds of it, such as its page.
         happened: unix seconds of what it is about; None if that is not known.
         gain: nats per token by which the passage makes the question likelier than no text does; None if not computed.
+        confidence: how far it supports an answer, from 0 to 1, see `memspan.assistant.confidence`; None if not computed.
     """
 
     source: str
@@ -57,6 +58,7 @@ class RetrievedPassage:
     gain: float | None = None
     marks: Mapping[str, Value] = field(default_factory=dict)
     happened: float | None = None
+    confidence: float | None = None
 
 
 AnyPassage = TypeVar("AnyPassage", Passage, RetrievedPassage)

@@ -15,6 +15,7 @@ from memspan.cli.options import (
     BUDGET,
     MAX_NEW_TOKENS,
     MEMORY,
+    MIN_CONFIDENCE,
     MODEL,
     NO_RERANK,
     PASSAGES,
@@ -24,11 +25,15 @@ from memspan.cli.options import (
     open_memories,
     require_text,
 )
-from memspan.cli.output import print_json, print_line, print_part
+from memspan.cli.output import print_info, print_json, print_line, print_part
 from memspan.errors import UsageError
 
 if TYPE_CHECKING:
+    from memspan.assistant.answer import Answer
     from memspan.assistant.language_model import LanguageModel
+    from memspan.memory import Contents
+
+NOTHING_SAID = 3  # the exit status where the memory says nothing about the question
 
 
 # The parameters are the options.
@@ -47,11 +52,18 @@ def ask(
     passages: PASSAGES = None,
     around: AROUND = 0,
     no_rerank: NO_RERANK = False,
+    min_confidence: MIN_CONFIDENCE = None,
+    answer_anyway: Annotated[
+        bool,
+        typer.Option("--answer-anyway", help="Answer also where the memory says nothing about the question."),
+    ] = False,
     max_new_tokens: MAX_NEW_TOKENS = 128,
     as_json: AS_JSON = False,
     model: MODEL = None,
 ) -> None:
     """Answer a question from a memory, and show the passages that the answer is based on.
+
+    Where the memory says nothing about the question, the command says so, and its exit status is 3.
 
     Example: memspan ask library.mem "Where was the treasure buried?"
     """
@@ -61,15 +73,33 @@ def ask(
     lm = load_language_model(model, loading, folder, opened=True)
     memory = open_memories(lm, [folder, *(also or ())])
     _check_fits(lm, question)
+    from memspan.assistant import confidence
+
+    least = confidence.MIN_CONFIDENCE if min_confidence is None else min_confidence
     options: dict[str, Any] = {"budget": budget, "passages": passages, "around": around}
+    options["min_confidence"] = 0.0 if answer_anyway else least
     if no_rerank:
         options["rerank"] = 0
     on_text = None if as_json else print_part
     answer = lm.ask(memory, question, sampling=sampling, filter=filter, answerer=answerer, on_text=on_text, **options)
     if as_json:
         print_json(answer.to_dict())
-        return
+    else:
+        _print_answer(answer, memory)
+    if not answer.is_answered:
+        raise typer.Exit(NOTHING_SAID)
+
+
+def _print_answer(answer: "Answer", memory: "Contents") -> None:
+    """Print what stands below the text of an answer: doubts about it, the quote, the passages."""
     print_line("\n")
+    if not answer.is_answered:
+        nearest = "The nearest passages are below; --answer-anyway answers from them."
+        print_info(
+            nearest if answer.passages else "It is empty: read something into it first, memspan read FILE --into DIR."
+        )
+    elif not answer.is_supported:
+        print_info(f"The memory may not hold the answer: confidence {answer.confidence:.2f} of 1.")
     if answer.quote is not None:
         print_quote(answer.quote)
         print_line("")
@@ -89,6 +119,7 @@ def search(
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Number of passages.")] = 8,
     around: AROUND = 0,
     no_rerank: NO_RERANK = False,
+    min_confidence: MIN_CONFIDENCE = None,
     as_json: AS_JSON = False,
     model: MODEL = None,
 ) -> None:
@@ -104,6 +135,7 @@ def search(
         raise UsageError("This memory is empty; read something into it first.")
     _check_fits(lm, query)
     options: dict[str, Any] = {"rerank": 0} if no_rerank else {}
+    options["min_confidence"] = min_confidence or 0.0
     passages = lm.search(memory, query, top=top, around=around, filter=filter, **options)
     if as_json:
         results = [asdict(passage) for passage in passages]

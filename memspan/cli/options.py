@@ -44,6 +44,16 @@ CHECKPOINT = Annotated[
 CONFIG = Annotated[
     Path | None, typer.Argument(metavar="CONFIG", help="YAML file of the run; the options below override its fields.")
 ]
+MIN_CONFIDENCE = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="C",
+        help="Smallest confidence, from 0 to 1, that the memory holds something about the question, and for a search that the "
+        "passage does; below 0.25 an answer is doubtful (default: 0.07 for an answer, none for a search).",
+    ),
+]
 AS_JSON = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 NO_RERANK = Annotated[
     bool,

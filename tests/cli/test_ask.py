@@ -56,3 +56,30 @@ def test_threads(run: Run, library: Path) -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+FOREIGN = "Who won the football championship of 1998 in Paris?"
+
+
+def test_a_question_that_the_memory_does_not_answer(run: Run, library: Path) -> None:
+    refused = run("ask", "library", FOREIGN)
+    assert refused.code == 3
+    assert refused.out.startswith("The memory says nothing about this.\n")
+    assert "[1] " in refused.out  # the nearest passages
+    assert json.loads(run("ask", "library", FOREIGN, "--json").out)["is_answered"] is False
+    answered = run("ask", "library", FOREIGN, "--answer-anyway", "--max-new-tokens", "4")
+    assert answered.code == 0
+    assert "says nothing" not in answered.out
+    assert "may not hold the answer: confidence 0.0" in answered.err
+    held = "Where does the zinc trunk stand under the stairs of the boathouse?"
+    asked = run("ask", "library", held, "--max-new-tokens", "4")
+    assert (asked.code, asked.err) == (0, "")
+    assert run("ask", "library", held, "--min-confidence", "1").code == 3
+
+
+def test_passages_below_a_confidence_are_not_shown(run: Run, library: Path) -> None:
+    options = ["--min-confidence", "0.25", "--json"]
+    passages = json.loads(run("search", "library", "the zinc trunk under the stairs", *options).out)["passages"]
+    assert passages
+    assert all(passage["confidence"] >= 0.25 for passage in passages)
+    assert json.loads(run("search", "library", FOREIGN, *options).out)["passages"] == []

@@ -83,5 +83,8 @@ def test_an_empty_memory(run: Run, tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text("Anchors.", "utf-8")
     assert run("read", "log.txt", "--into", "library").code == 0
     assert run("forget", "library", "--source", "*", "--yes").code == 0
-    assert "is empty" in run("ask", "library", "Who?").sentence
+    asked = run("ask", "library", "Who?")
+    assert (asked.code, asked.out.strip()) == (3, "The memory says nothing about this.")
+    assert "is empty" in asked.err
+    assert "is empty" in run("ask", "library", "Who?", "--answer-anyway").sentence
     assert "is empty" in run("search", "library", "Who?").sentence

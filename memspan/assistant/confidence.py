@@ -1,0 +1,131 @@
+"""Confidence: how far the best passages support an answer to a question at all, from 0 to 1.
+
+Every passage that was found is judged by itself, by a logistic model over a few features that cost next to nothing beside
+writing an answer; the confidence is that of the passage with the most. It is the share of answerable questions among
+those with the same features, where half of all questions are answerable: it says whether the memory holds something that
+bears on the question, not whether the answer is right.
+
+What it was fitted on, see LOG.md: questions about a heap of paragraphs of which one half was taken away, so that the rest
+is about the same subjects; invented facts; and, with a small weight, questions in other words than their passages. With
+the vectors of a sentence encoder the features are words and meaning. Without them, in memories that hold none and in
+scripts that the encoder does not know, they are words and the attention of the retrieval heads, and a question in other
+words than its passage has a low confidence.
+
+Letters: N sentences, P passages that were found.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memspan.assistant.quotes import Evidence
+from memspan.assistant.retriever import RetrievedPassage, Retriever
+from memspan.errors import UsageError, require_type
+from memspan.memory import View
+from memspan.memory.index.head_scores import head_scores
+
+SILENCE = "The memory says nothing about this."
+# Below it nothing that was found bears on the question. About one in ten of the questions in other words than their passage
+# are below it where that passage was found, and fewer than one in a hundred of the others.
+MIN_CONFIDENCE = 0.07
+SUPPORTED = 0.25  # one in twenty of the questions that share words with their passage are below it
+UNKNOWN_COVERAGE = 0.5  # for a question of question words alone
+FEW_PASSAGES = 8  # of a memory: in fewer, how far one stands out says less than `USUAL_STANDING`
+USUAL_STANDING = 3.5  # standard deviations
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a logistic model by the names of its features, and its constant."""
+
+    weights: dict[str, float]
+    constant: float
+
+
+# "words" and "words_and_meaning" count from a level that passages reach by chance. All are measured on passages that the
+# search puts first, with the vectors of the embedded encoder.
+WITH_MEANING = Weights({"words": 2.61, "words_and_meaning": 4.24, "meaning": 5.85}, -4.85)
+WITHOUT_MEANING = Weights({"sentence": 4.42, "passage": 3.34, "heads": 0.63}, -6.35)
+WORDS_BY_CHANCE = 0.25
+BOTH_BY_CHANCE = 0.1
+
+
+def confidences(evidence: Evidence) -> Floats:
+    """How far each passage of `evidence` supports an answer, (P,), from 0 to 1."""
+    if not evidence.passages:
+        return np.zeros(0)
+    meaning = evidence.sentence_meaning
+    model, features = (
+        (WITHOUT_MEANING, _without_meaning(evidence))
+        if meaning is None
+        else (WITH_MEANING, _with_meaning(evidence, meaning))
+    )
+    logits = model.constant + np.sum([weight * features[name] for name, weight in model.weights.items()], axis=0)
+    shares: Floats = 1 / (1 + np.exp(-logits))
+    return shares
+
+
+def confidence(evidence: Evidence) -> float:
+    """How far the best passages support an answer to the question, from 0 to 1; 0 without any passage."""
+    return float(confidences(evidence).max(initial=0.0))
+
+
+def supported(
+    view: View, question: str, found: Sequence[RetrievedPassage], retriever: Retriever, least: float
+) -> list[RetrievedPassage]:
+    """The passages of a search, in their order, whose confidence is at least `least`, each with it."""
+    shares = confidences(Evidence(view, question, found, retriever, len(found)))
+    pairs = zip(found, shares.tolist(), strict=True)
+    return [replace(passage, confidence=share) for passage, share in pairs if share >= least]
+
+
+def require_confidence(name: str, value: float) -> None:
+    """Raises UsageError for a number that is no confidence."""
+    require_type(name, value, Real, "a number")
+    if not 0 <= value <= 1:
+        raise UsageError(f"`{name}` must be from 0 to 1, got {value}.")
+
+
+def _with_meaning(evidence: Evidence, meaning: NDArray[np.float32]) -> dict[str, Floats]:
+    """The features of `WITH_MEANING`, (P,) each; `meaning` is the cosine of each sentence and the question, (N,)."""
+    passages, sentences = _coverage(evidence)
+    return {
+        "words": np.maximum(0, passages - WORDS_BY_CHANCE),
+        "words_and_meaning": np.maximum(0, _best(evidence, sentences * meaning) - BOTH_BY_CHANCE),
+        "meaning": _best(evidence, meaning),
+    }
+
+
+def _without_meaning(evidence: Evidence) -> dict[str, Floats]:
+    """The features of `WITHOUT_MEANING`, (P,) each."""
+    passages, sentences = _coverage(evidence)
+    attention = np.sqrt(head_scores(evidence.retriever.encoder.question(evidence.question), evidence.view.blocks()))
+    spread = float(attention.std())
+    numbers = [passage.number for passage in evidence.passages]
+    standing = (attention[numbers] - attention.mean()) / (spread if spread > 0 else 1.0)
+    trust = (len(attention) - 1) / (len(attention) - 1 + FEW_PASSAGES)
+    return {
+        "sentence": _best(evidence, sentences),
+        "passage": passages,
+        "heads": trust * standing + (1 - trust) * USUAL_STANDING,
+    }
+
+
+def _coverage(evidence: Evidence) -> tuple[Floats, Floats]:
+    """The share of the question's words that each passage holds, (P,), and each sentence, (N,)."""
+    if evidence.has_words:
+        return evidence.passage_coverage, evidence.sentence_coverage
+    sizes = len(evidence.passages), len(evidence.sentences)
+    return np.full(sizes[0], UNKNOWN_COVERAGE), np.full(sizes[1], UNKNOWN_COVERAGE)
+
+
+def _best(evidence: Evidence, values: NDArray[np.floating]) -> Floats:
+    """The largest value of the sentences of each passage, (N,) -> (P,); 0 for a passage without a sentence."""
+    best = np.zeros(len(evidence.passages))
+    np.maximum.at(best, evidence.of, values)
+    return best
