@@ -1,7 +1,10 @@
-"""Token-by-token decoding with a transformers causal LM, on a copy whose attention is fast for a single query.
+"""Decoding with a transformers causal LM, on a copy that is fast for few tokens at a time.
 
-The fused CPU kernel of scaled dot-product attention splits its work over queries; with a single query it takes longer
-than the rest of the layer. Two small matrix products over the grouped heads compute the same in a fraction of the time.
+1. The fused CPU kernel of scaled dot-product attention splits its work over queries; with a single query it takes longer
+   than the rest of the layer. Two small matrix products over the grouped heads compute the same in a fraction of the time.
+2. Weights are packed for products with few rows, see `packed_linear`.
+3. Keys and values are written into tensors that have room for them, see `growing_cache`.
+4. Several tokens are read at once where the text so far shows what may come next, see `lookup`.
 
 Letters: B batch, S tokens, N keys, Hq query heads, H key heads, K head size, V vocabulary.
 """
@@ -14,16 +17,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel, StaticCache
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel, StaticCache
 from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from memspan.errors import UsageError
 from memspan.models.generate import Sampling, ends_in_cycle, token_chooser
+from memspan.pretrained.growing_cache import can_step_back, growing_cache
+from memspan.pretrained.lookup import DRAFT, Lookup
+from memspan.pretrained.packed_linear import pack, replace_linear
 from memspan.pretrained.versions import cache_name
 
-_NAME = "memspan_one_query"
+_NAME = "memspan_few_queries"
+_FEW = 16  # queries for which the small products are faster
 
 
 def shared_copy(model: PreTrainedModel) -> PreTrainedModel:
@@ -41,7 +48,7 @@ def for_decoding(model: PreTrainedModel) -> PreTrainedModel:
     return copy
 
 
-def _one_query(
+def _few_queries(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -51,19 +58,24 @@ def _one_query(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """query (B, Hq, S, K), key and value (B, H, N, K) -> (B, S, Hq, K)."""
-    if query.shape[2] != 1 or key.shape[0] != query.shape[0]:
+    queries, has_mask = query.shape[2], attention_mask is not None
+    if queries > _FEW or (queries > 1 and not has_mask) or key.shape[0] != query.shape[0]:
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
         return output, None
     batch, heads, _, size = query.shape
-    grouped = query.view(batch, key.shape[1], heads // key.shape[1], size)
+    groups = heads // key.shape[1]
+    grouped = query.reshape(batch, key.shape[1], groups * queries, size)
     scores = grouped @ key.transpose(2, 3) * (size**-0.5 if scaling is None else scaling)
     if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask[:, :, -1:], torch.finfo(scores.dtype).min)
+        hidden = ~attention_mask[:, :, None, -queries:]
+        shape = (batch, key.shape[1], groups, queries, key.shape[2])
+        scores = scores.view(shape).masked_fill(hidden, torch.finfo(scores.dtype).min).flatten(2, 3)
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-    return (weights @ value).reshape(batch, 1, heads, size), None
+    output = (weights @ value).view(batch, heads, queries, value.shape[3])
+    return output.transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(_NAME, _one_query)
+AttentionInterface.register(_NAME, _few_queries)
 AttentionMaskInterface.register(_NAME, sdpa_mask)
 
 
@@ -84,12 +96,13 @@ class Decoder:
 
     def __init__(self, model: Any, stop: Sequence[int]) -> None:
         self.model, self.stop = for_decoding(model), frozenset(stop)
+        self._packed = [] if self.model is model else replace_linear(self.model)
         self.window: int = model.config.get_text_config().max_position_embeddings
         self._cache_name = cache_name(self.model.forward)
 
     def new_cache(self) -> Cache:
         """An empty cache."""
-        return DynamicCache(config=self.model.config)
+        return growing_cache(self.model.config)
 
     def reuse(self, prefix: Prefix | None, ids: Sequence[int]) -> tuple[Cache, int]:
         """The cache of `prefix` cropped to the ids that both have in common, and their number: at most all `ids` but one."""
@@ -105,10 +118,10 @@ class Decoder:
             prefix.cache.crop(shared - len(prefix.ids))
         return prefix.cache, shared
 
-    def step(self, ids: Tensor, cache: Cache, before: int) -> Tensor:
-        """The logits (1, V) of the token after ids (1, S), which are read behind the `before` tokens in the cache."""
-        output = self.model(input_ids=ids, **{self._cache_name: cache}, use_cache=True, logits_to_keep=1)
-        logits: Tensor = output.logits[:, -1]
+    def step(self, ids: Tensor, cache: Cache, before: int, keep: int = 1) -> Tensor:
+        """The logits (keep, V) of the tokens after the last of ids (1, S), read behind the `before` tokens in the cache."""
+        output = self.model(input_ids=ids, **{self._cache_name: cache}, use_cache=True, logits_to_keep=keep)
+        logits: Tensor = output.logits[0, -keep:]
         return logits
 
     @torch.inference_mode()
@@ -131,20 +144,37 @@ class Decoder:
                 f"The prompt must have from 1 to {self.window - 1} tokens, so that an answer fits into the model's window, got "
                 f"{len(ids)}: shorten the question or lower the budget."
             )
+        pack(self._packed)
         cache, read = self.reuse(prefix, ids)
         choose = token_chooser(sampling, self.model.device)
-        window = list(ids)
+        left, window = min(sampling.max_new_tokens, room), list(ids)
+        lookup = Lookup(ids) if can_step_back(cache) else None
+        draft: Sequence[int] = ()
         logits = self.step(torch.tensor([window[read:]], device=self.model.device), cache, read)
-        for count in range(min(sampling.max_new_tokens, room)):
-            written = window[len(ids) :]
-            token = int(choose(logits, torch.tensor([written], dtype=torch.int64, device=self.model.device)))
-            if token in self.stop:
-                break
-            yield token
-            if count + 1 == min(sampling.max_new_tokens, room) or ends_in_cycle([*written, token]):
-                break
-            window.append(token)
-            logits = self.step(torch.tensor([[token]], device=self.model.device), cache, len(window) - 1)
+        while left:
+            read = len(window) + len(draft)
+            for row, guess in zip(logits, (*draft, None), strict=True):
+                written = window[len(ids) :]
+                token = int(choose(row[None], torch.tensor([written], dtype=torch.int64, device=row.device)))
+                if token in self.stop:
+                    left = 0
+                    break
+                yield token
+                left = 0 if ends_in_cycle([*written, token]) else left - 1
+                if not left:
+                    break
+                window.append(token)
+                if lookup is not None:
+                    lookup.append(token)
+                if token != guess:
+                    break
+            unread = 1 if left else 0  # the last token
+            if read > len(window) - unread:
+                cache.crop(len(window) - unread - read)
+            if left:
+                draft = () if lookup is None else lookup.draft(min(DRAFT, left - 1))
+                tokens = torch.tensor([[token, *draft]], device=self.model.device)
+                logits = self.step(tokens, cache, len(window) - 1, 1 + len(draft))
         return Prefix(tuple(window), cache)
 
 
@@ -166,7 +196,7 @@ class CompiledDecoder(Decoder):
     def reuse(self, prefix: Prefix | None, ids: Sequence[int]) -> tuple[Cache, int]:
         return self.new_cache(), 0
 
-    def step(self, ids: Tensor, cache: Cache, before: int) -> Tensor:
+    def step(self, ids: Tensor, cache: Cache, before: int, keep: int = 1) -> Tensor:
         if ids.shape[1] > 1:
             return super().step(ids, cache, before)
         if self._compiled is None:

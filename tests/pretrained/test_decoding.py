@@ -1,5 +1,6 @@
 """Writing: the same tokens as transformers' own greedy search, whatever is reused."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from memspan.errors import UsageError
 from memspan.models.generate import CYCLE_TOKENS, Sampling, ends_in_cycle
 from memspan.pretrained.decoding import CompiledDecoder, Decoder, Prefix
+from memspan.pretrained.packed_linear import PackedLinear, is_supported
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +62,83 @@ def test_a_prefix_changes_nothing(model: torch.nn.Module, shared: int) -> None:
 def test_a_prefix_is_really_reused(model: torch.nn.Module) -> None:
     decoder = Decoder(model, stop=[])
     _, prefix = run(decoder, IDS)
-    read = []
-    step = decoder.step
-    decoder.step = lambda ids, cache, before: read.append(ids.shape[1]) or step(ids, cache, before)
+    read = counted(decoder)
     run(decoder, [*prefix.ids, 11, 12], prefix)
     assert read[0] == 2
+
+
+REPEATING = [5, 6, 7, 8, 9, 10, 11, 12] * 6
+
+
+def counted(decoder: Decoder) -> list[int]:
+    """The number of tokens of each step from now on."""
+    read, step = [], decoder.step
+    decoder.step = lambda ids, *rest: read.append(ids.shape[1]) or step(ids, *rest)
+    return read
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_drafts_save_steps_and_change_no_token(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    model = deepcopy(model).to(dtype)
+    decoder = Decoder(model, stop=[])
+    read = counted(decoder)
+    tokens, prefix = run(decoder, REPEATING, max_new_tokens=60)
+    expected = model.generate(torch.tensor([REPEATING]), max_new_tokens=60, do_sample=False)[0, len(REPEATING) :]
+    assert tokens == expected.tolist()
+    assert len(read) < 55
+    assert sum(read[1:]) > 60  # parts of drafts were refused
+    assert prefix.cache.get_seq_length() == len(prefix.ids)
+    assert list(prefix.ids) == [*REPEATING, *tokens[:-1]]
+
+
+def test_a_prefix_behind_drafts_changes_nothing(model: torch.nn.Module) -> None:
+    decoder = Decoder(model, stop=[])
+    for new in (11, 12, 13):
+        tokens, prefix = run(decoder, REPEATING, max_new_tokens=new)
+        assert prefix.cache.get_seq_length() == len(prefix.ids)
+        other = [*REPEATING, *tokens, 3, 4]
+        assert run(decoder, other, prefix)[0] == run(decoder, other)[0]
+
+
+def test_a_stop_token_within_a_draft_ends_the_answer(model: torch.nn.Module) -> None:
+    tokens = run(Decoder(model, stop=[]), REPEATING, max_new_tokens=14)[0]
+    for stop in set(tokens[5:]):
+        decoder = Decoder(model, stop=[stop])
+        stopped, prefix = run(decoder, REPEATING, max_new_tokens=14)
+        assert stopped == tokens[: tokens.index(stop)]
+        assert list(prefix.ids) == REPEATING + stopped
+        assert prefix.cache.get_seq_length() == len(prefix.ids)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.01])
+def test_drafts_change_no_sample(model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, temperature: float) -> None:
+    decoder = Decoder(model, stop=[])
+    read = counted(decoder)
+    drafted = run(decoder, REPEATING, max_new_tokens=50, temperature=temperature, seed=1)[0]
+    assert max(read[1:]) > 1
+    monkeypatch.setattr("memspan.pretrained.decoding.can_step_back", lambda cache: False)
+    assert run(decoder, REPEATING, max_new_tokens=50, temperature=temperature, seed=1)[0] == drafted
+
+
+@pytest.mark.parametrize("queries", [1, 2, 8])
+def test_logits_of_several_tokens_are_the_models_own(model: torch.nn.Module, queries: int) -> None:
+    decoder = Decoder(model, stop=[])
+    cache = decoder.new_cache()
+    with torch.inference_mode():
+        decoder.step(torch.tensor([IDS[:-queries]]), cache, 0)
+        quick = decoder.step(torch.tensor([IDS[-queries:]]), cache, len(IDS) - queries, queries)
+        torch.testing.assert_close(quick, model(torch.tensor([IDS])).logits[0, -queries:], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.skipif(not is_supported(), reason="this processor has no bfloat16 products of oneDNN")
+def test_weights_in_bfloat16_are_packed_and_followed_when_they_change(model: torch.nn.Module) -> None:
+    model = deepcopy(model).to(torch.bfloat16)
+    decoder = Decoder(model, stop=[])
+    run(decoder, IDS)
+    assert all(layer.is_current for layer in decoder.model.modules() if isinstance(layer, PackedLinear))
+    with torch.no_grad():
+        model.lm_head.weight.neg_()
+    assert run(decoder, IDS)[0] == run(Decoder(model, stop=[]), IDS)[0]
 
 
 def test_it_stops_before_the_stop_token(model: torch.nn.Module) -> None:
@@ -134,7 +208,7 @@ def loops(model: torch.nn.Module) -> Decoder:
     """A decoder of a model that prefers token 7, then 8, whatever it reads."""
     decoder, logits = Decoder(model, stop=[]), torch.zeros(1, 1900)
     logits[0, 7], logits[0, 8] = 2.0, 1.5
-    decoder.step = lambda ids, cache, before: logits
+    decoder.step = lambda ids, cache, before, keep=1: logits.expand(keep, -1)
     return decoder
 
 
