@@ -94,7 +94,7 @@ def free_memory() -> int:
 @cache
 def is_supported() -> bool:
     """Whether this build of torch and this processor have the products, and they are right."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     weight = torch.linspace(-1, 1, 32 * 48).view(32, 48).to(torch.bfloat16)
     input = torch.linspace(1, -1, 3 * 48).view(3, 48).to(torch.bfloat16)
