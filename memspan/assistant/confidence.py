@@ -59,15 +59,18 @@ def confidences(evidence: Evidence) -> Floats:
     """How far each passage of `evidence` supports an answer, (P,), from 0 to 1."""
     if not evidence.passages:
         return np.zeros(0)
-    meaning = evidence.sentence_meaning
-    model, features = (
-        (WITHOUT_MEANING, _without_meaning(evidence))
-        if meaning is None
-        else (WITH_MEANING, _with_meaning(evidence, meaning))
-    )
-    logits = model.constant + np.sum([weight * features[name] for name, weight in model.weights.items()], axis=0)
+    model, values = features(evidence)
+    logits = model.constant + np.sum([weight * values[name] for name, weight in model.weights.items()], axis=0)
     shares: Floats = 1 / (1 + np.exp(-logits))
     return shares
+
+
+def features(evidence: Evidence) -> tuple[Weights, dict[str, Floats]]:
+    """The model that judges these passages, and its features by name, (P,) each; there is at least one passage."""
+    meaning = evidence.sentence_meaning
+    if meaning is None:
+        return WITHOUT_MEANING, _without_meaning(evidence)
+    return WITH_MEANING, _with_meaning(evidence, meaning)
 
 
 def confidence(evidence: Evidence) -> float:

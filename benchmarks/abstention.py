@@ -1,0 +1,264 @@
+"""How well the confidence of an answer tells questions that a memory answers from those about which it says nothing.
+
+    python -m benchmarks.abstention [--half choosing|test] [--sets squad cmrc natural invented] [--questions N] [--save]
+    python -m benchmarks.abstention --fit
+
+- `squad`, `cmrc`: a heap of 300 shuffled paragraphs is cut into two memories, and each question is put to both. One holds
+  its paragraph; the other holds paragraphs of the same articles, so its questions are near misses.
+- `natural`: questions in other words than their paragraph, and questions that no paragraph of the whole heap answers, some
+  about the subjects of its articles ("near") and some not ("far"). See `benchmarks.natural`.
+- `invented`: the facts of `memspan.memory.index.probe_corpus`, cut in two as above: facts of the same kinds, and other facts
+  about the same people.
+
+AUROC, and of the questions without an answer the share that is refused by the threshold that refuses one in twenty of the
+questions of this set that have one; then the same two shares at the thresholds that memspan comes with. Intervals are 95 %:
+Wilson for shares, bootstrap over questions for AUROC. Passages are not reranked: their order among the first four does not
+count.
+
+`--fit` fits the weights of `memspan.assistant.confidence` anew on the halves for choosing: the sets count by `SHARES`, and
+what is printed can be put there. It also prints the thresholds, found on five folds.
+"""
+
+import argparse
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import natural, questions, report
+from memspan.assistant import confidence
+from memspan.assistant.quotes import Evidence
+
+SETS = ("squad", "cmrc", "natural", "invented")
+FALSE_REFUSALS = 0.05
+PASSAGES, NEEDLES, SEED = 160, 80, 77  # of the invented corpus; other seeds than those of the calibration of heads
+RESAMPLED, FOLDS = 1000, 5
+# What a set counts for in the fit. Questions in other words can hardly be told apart; they keep the model from relying on
+# words alone.
+SHARES = {
+    "WITH_MEANING": {"squad": 1.0, "natural": 0.1, "invented": 0.3},
+    "WITHOUT_MEANING": {"squad": 1.0, "cmrc": 1.0, "invented": 0.3},
+}
+MISSED = 0.1  # of the questions in other words whose passage is found: refused at MIN_CONFIDENCE
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A question that was put to a memory.
+
+    Attributes:
+        number: of the question; those of both halves have the same.
+        is_held: whether the memory holds the answer.
+        is_found: whether the first passage holds the paragraph with the answer.
+        kind: "near" or "far" of questions without an answer, else "".
+        rows: the features of each passage that was judged, (P, F).
+    """
+
+    number: int
+    is_held: bool
+    is_found: bool
+    kind: str
+    model: str
+    rows: Floats
+    confidence: float
+
+
+def measure(lm: Any, set_: str, test: bool, most: int) -> list[Case]:
+    """The cases of one set."""
+    if set_ == "natural":
+        paragraphs, held = natural.load(test)
+        _, others = natural.load_unanswerable(test)
+        memory = lm.read("\n\n".join(paragraphs))
+        cases = [case(lm, memory, n, q.question, paragraphs[q.paragraph], True) for n, q in enumerate(held[:most])]
+        kinds = [(q.question, "near" if q.near else "far") for q in others[:most]]
+        return cases + [
+            case(lm, memory, n, q, None, False, kind) for n, (q, kind) in enumerate(kinds, start=len(cases))
+        ]
+    if set_ == "invented":
+        from memspan.memory.index.probe_corpus import haystack
+
+        paragraphs, needles = haystack(PASSAGES, NEEDLES, SEED + test)
+        asked = [(needle.passage, needle.question) for needle in needles[:most]]
+    else:
+        paragraphs, loaded = questions.load(set_, test=test, questions=most)
+        asked = [(question.paragraph, question.question) for question in loaded]
+    cases = []
+    first = set(np.random.default_rng(SEED).permutation(len(paragraphs))[: len(paragraphs) // 2].tolist())
+    for half in (first, set(range(len(paragraphs))) - first):
+        memory = lm.read("\n\n".join(paragraphs[number] for number in sorted(half)))
+        cases += [
+            case(lm, memory, number, question, paragraphs[paragraph], paragraph in half)
+            for number, (paragraph, question) in enumerate(asked)
+        ]
+    return cases
+
+
+def case(
+    lm: Any, memory: Any, number: int, question: str, paragraph: str | None, is_held: bool, kind: str = ""
+) -> Case:
+    """A question put to a memory."""
+    view = memory.view()
+    found = lm.search(view, question, top=4, rerank=0)
+    evidence = Evidence(view, question, found, lm.retriever)
+    model, values = confidence.features(evidence)
+    rows = np.stack([values[name] for name in model.weights], axis=1)
+    name = "WITHOUT_MEANING" if model is confidence.WITHOUT_MEANING else "WITH_MEANING"
+    text = found[0].text.strip()
+    is_found = is_held and paragraph is not None and (text in paragraph or paragraph in text)
+    return Case(number, is_held, is_found, kind, name, rows, confidence.confidence(evidence))
+
+
+def auroc(scores: Floats, held: NDArray[np.bool_]) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(held, scores))
+
+
+def auroc_interval(cases: Sequence[Case]) -> tuple[float, float]:
+    """The 95 % interval, by drawing questions anew."""
+    rng = np.random.default_rng(SEED)
+    numbers = np.array([case.number for case in cases])
+    scores, held = _columns(cases)
+    of = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
+    drawn = []
+    for _ in range(RESAMPLED):
+        rows = np.concatenate([of[index] for index in rng.integers(len(of), size=len(of))])
+        if 0 < held[rows].sum() < len(rows):
+            drawn.append(auroc(scores[rows], held[rows]))
+    return float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))
+
+
+def share(hits: NDArray[np.bool_]) -> dict[str, Any]:
+    """A share with its 95 % interval (Wilson) and its number."""
+    n, p, z = len(hits), float(hits.mean()) if len(hits) else 0.0, 1.96
+    if n == 0:
+        return {"share": None, "low": None, "high": None, "n": 0}
+    middle, spread = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
+    return {"share": p, "low": max(0.0, float(low)), "high": min(1.0, float(high)), "n": n}
+
+
+def figures(cases: Sequence[Case]) -> dict[str, Any]:
+    """What is reported of a set."""
+    scores, held = _columns(cases)
+    low, high = auroc_interval(cases)
+    out: dict[str, Any] = {"auroc": auroc(scores, held), "low": low, "high": high, "models": {}}
+    out["models"] = {name: sum(case.model == name for case in cases) for name in sorted({c.model for c in cases})}
+    thresholds = {
+        "one in twenty": float(np.quantile(scores[held], FALSE_REFUSALS)),
+        "MIN_CONFIDENCE": confidence.MIN_CONFIDENCE,
+        "SUPPORTED": confidence.SUPPORTED,
+    }
+    found, kinds = np.array([case.is_found for case in cases]), np.array([case.kind for case in cases])
+    groups = {"held": held, "held and found first": held & found, "not held": ~held}
+    groups |= {kind: kinds == kind for kind in ("near", "far") if kind in kinds}
+    for name, threshold in thresholds.items():
+        refused = scores < threshold
+        out[name] = {"threshold": threshold} | {group: share(refused[rows]) for group, rows in groups.items()}
+    return out
+
+
+def fit(cases: dict[str, list[Case]], name: str) -> None:
+    """Prints the weights of a model, and the thresholds, found on questions that the weights were not fitted on."""
+    chosen = {set_: [case for case in cases[set_] if case.model == name] for set_ in SHARES[name] if cases.get(set_)}
+    chosen = {set_: rows for set_, rows in chosen.items() if len({case.is_held for case in rows}) == 2}
+    if not chosen:
+        return
+    model = getattr(confidence, name)
+    weights, constant = _fitted(chosen, name, None)
+    print(f"{name} = Weights({dict(zip(model.weights, weights.round(2).tolist(), strict=True))}, {constant:.2f})")
+    for set_, rows in chosen.items():
+        scores, held = np.zeros(len(rows)), np.array([case.is_held for case in rows])
+        found = np.array([case.is_found for case in rows])
+        folds = np.array([_fold(case) for case in rows])
+        for fold in range(FOLDS):
+            weights, constant = _fitted(chosen, name, fold)
+            for index in np.flatnonzero(folds == fold):
+                scores[index] = (rows[index].rows @ weights + constant).max()
+        shares = 1 / (1 + np.exp(-scores))
+        threshold = np.quantile(shares[held], FALSE_REFUSALS)
+        line = f"  {set_}: AUROC {auroc(scores, held):.3f}; {np.mean(shares[~held] < threshold):.3f} refused at one in twenty"
+        line += f", which is {threshold:.3f}"
+        if set_ == "natural":
+            line += f"; {MISSED} of those found are below {np.quantile(shares[held & found], MISSED):.3f}"
+        print(line)
+
+
+def _fitted(chosen: dict[str, list[Case]], name: str, without: int | None) -> tuple[Floats, float]:
+    """The weights of the features and the constant, from the questions outside one fold.
+
+    A case is described by the largest value of each feature among its passages.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    kept = {set_: [case for case in rows if _fold(case) != without] for set_, rows in chosen.items()}
+    features = np.array([case.rows.max(axis=0) for rows in kept.values() for case in rows])
+    held = np.array([case.is_held for rows in kept.values() for case in rows])
+    counts = [SHARES[name][set_] / len(rows) for set_, rows in kept.items() for _ in rows]
+    mean, spread = features.mean(axis=0), features.std(axis=0)
+    # The penalty is that of 1000 cases: next to none, but that weights stay finite where a set can be told apart.
+    sample_weight = 1000 * np.array(counts) / sum(counts)
+    found = LogisticRegression(C=1.0).fit((features - mean) / spread, held, sample_weight)
+    weights: Floats = found.coef_[0] / spread
+    return weights, float(found.intercept_[0] - weights @ mean)
+
+
+def _fold(case: Case) -> int:
+    return zlib.crc32(str(case.number).encode()) % FOLDS
+
+
+def _columns(cases: Sequence[Case]) -> tuple[Floats, NDArray[np.bool_]]:
+    return np.array([case.confidence for case in cases]), np.array([case.is_held for case in cases])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--half", choices=("choosing", "test"), default="choosing")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--questions", type=int, default=400, help="of each set, at most")
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--save", action="store_true", help="write a result file")
+    options = parser.parse_args()
+    if options.fit and options.half == "test":
+        parser.error("weights are fitted on the half for choosing")
+    import memspan
+
+    lm = memspan.load_model(options.model)
+    cases, results = {}, {}
+    for set_ in options.sets:
+        cases[set_] = measure(lm, set_, options.half == "test", options.questions)
+        results[set_] = figures(cases[set_])
+        report.table(_rows(set_, results[set_]))
+    if options.fit:
+        for name in SHARES:
+            fit(cases, name)
+    if options.save:
+        report.save(f"abstention-{options.half}", {"model": options.model, **results}, seeds=[SEED, 1, 2])
+
+
+def _rows(set_: str, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The lines of a table."""
+    auc = f"{result['auroc']:.3f} [{result['low']:.2f}, {result['high']:.2f}]"
+    return [
+        {
+            "set": set_,
+            "AUROC": auc,
+            "threshold": f"{name} ({result[name]['threshold']:.3f})",
+            "questions": group,
+            "n": value["n"],
+            "refused": f"{value['share']:.3f} [{value['low']:.2f}, {value['high']:.2f}]",
+        }
+        for name in ("one in twenty", "MIN_CONFIDENCE", "SUPPORTED")
+        for group, value in result[name].items()
+        if isinstance(value, dict) and value["n"]
+    ]
+
+
+if __name__ == "__main__":
+    main()
