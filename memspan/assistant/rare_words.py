@@ -35,18 +35,22 @@ class RareWords:
         words: without question words ("who", "how many"), as the word index has them before stemming.
         weights: float64 (W,), the inverse document frequency of each over the passages of the memory (that of BM25):
             log(1 + (P - n + 0.5) / (n + 0.5)) for a word in n of P passages, P at least `FEWEST_PASSAGES`.
+        counts: the passages that hold each, int64 (W,); all for a function word.
+        largest: the weight of a word that stands in one passage alone.
     """
 
     words: tuple[str, ...]
     weights: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    largest: float
 
     @classmethod
     def of(cls, view: View, text: str, *, without: Collection[str] = ()) -> Self:
         """The words of `text` but those in `without`, weighed by the passages of a memory."""
         words = tuple(word for word in words_of(without_question_words(text)) if word not in without)[:MOST_WORDS]
         passages = max(len(view), FEWEST_PASSAGES)
-        counts = np.array([_count(view, word, passages) for word in words], np.float64)
-        return cls(words, np.log1p((passages - counts + 0.5) / (counts + 0.5)))
+        counts = np.array([_count(view, word, passages) for word in words], np.int64)
+        return cls(words, _weights(passages, counts), counts, float(_weights(passages, np.ones(1))[0]))
 
     def coverage(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """The share of the weight of all words that each text holds, as a word or another form of it: (N,), from 0 to 1.
@@ -67,6 +71,12 @@ class RareWords:
         total = self.weights.sum()
         shares: NDArray[np.float64] = self.weights @ held / total if total > 0 else np.zeros(held.shape[1])
         return shares
+
+
+def _weights(passages: int, counts: NDArray[np.integer | np.floating]) -> NDArray[np.float64]:
+    """The weights of words that so many of the passages hold."""
+    weights: NDArray[np.float64] = np.log1p((passages - counts + 0.5) / (counts + 0.5))
+    return weights
 
 
 def _count(view: View, word: str, passages: int) -> int:

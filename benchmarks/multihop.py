@@ -1,0 +1,192 @@
+"""Questions that need two or more passages: whether all of them reach the prompt, and answers from it.
+
+    python -m benchmarks.multihop [--data hotpot|musique] [--half choosing|test] [--questions 50] [--answers]
+
+The paragraphs of all questions of a half of HotpotQA or MuSiQue, each once, are shuffled and read as one document of about
+50,000 tokens; a paragraph is in the prompt if a passage of the prompt overlaps it by half of the shorter of the two. Shares
+are of questions all of whose supporting paragraphs are there: within the model's own budget, within that of a large model
+with a window of 8,192 and of 32,768 tokens, and within a number of tokens of retrieved text. "one round" is the same
+without the second round of the search.
+
+`--answers` also lets the model answer from the recalled prompt, and, as the oracle, from the supporting paragraphs alone
+with the same prompt; greedy, at most 32 tokens. An answer is right if it contains one of the gold answers. Brackets hold
+the 95 % interval of Wilson.
+"""
+
+import argparse
+import json
+import random
+from collections.abc import Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from benchmarks import report
+from benchmarks.questions import contained
+from benchmarks.recall import paragraphs_of
+from benchmarks.report import DATA, needs
+
+FILES = {"hotpot": "hotpotqa_train.json", "musique": "musique_train.json"}
+HALVES = {"choosing": 0, "test": 1}
+EACH = 50  # questions of a half
+TOKENS = (640, 1280, 2048, 4096)
+FOUND = 64  # passages of a search
+
+
+@dataclass(frozen=True)
+class Question:
+    question: str
+    paragraphs: frozenset[int]
+    """All that the answer needs."""
+    answers: tuple[str, ...]
+
+
+def load(data: str, half: str, questions: int = EACH) -> tuple[list[str], list[Question]]:
+    """The paragraphs of the questions, each once and shuffled, and the questions."""
+    path = needs(DATA / "multihop_small" / FILES[data])
+    first = EACH * HALVES[half]
+    rows = json.loads(path.read_text("utf-8"))[first : first + min(questions, EACH)]
+    read = [_hotpot(row) if data == "hotpot" else _musique(row) for row in rows]
+    texts = list(dict.fromkeys(text for paragraphs, _, _ in read for text in paragraphs))
+    random.Random(HALVES[half]).shuffle(texts)
+    numbers = {text: number for number, text in enumerate(texts)}
+    return texts, [
+        Question(row["question"].strip(), frozenset(numbers[text] for text in needed), answers)
+        for row, (_, needed, answers) in zip(rows, read, strict=True)
+    ]
+
+
+def _hotpot(row: dict) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """The paragraphs, those that the answer needs, and the answers of a row."""
+    needed = {title for title, _ in row["supporting_facts"]}
+    texts = {title: f"{title}: {''.join(sentences)}".strip() for title, sentences in row["context"]}
+    return list(texts.values()), [text for title, text in texts.items() if title in needed], (row["answer"],)
+
+
+def _musique(row: dict) -> tuple[list[str], list[str], tuple[str, ...]]:
+    texts = [
+        (f"{item['title']}: {item['paragraph_text']}".strip(), item["is_supporting"]) for item in row["paragraphs"]
+    ]
+    return (
+        [text for text, _ in texts],
+        [text for text, needed in texts if needed],
+        (row["answer"], *row["answer_aliases"]),
+    )
+
+
+def interval(right: int, all_: int) -> tuple[float, float]:
+    """The 95 % interval of a share, by Wilson."""
+    z = 1.96
+    share = right / all_
+    centre, spread = share + z * z / (2 * all_), z * sqrt(share * (1 - share) / all_ + z * z / (4 * all_ * all_))
+    scale = 1 + z * z / all_
+    return (centre - spread) / scale, (centre + spread) / scale
+
+
+def shown(right: Sequence[bool]) -> str:
+    low, high = interval(sum(right), len(right))
+    return f"{np.mean(right):.2f} [{low:.2f}, {high:.2f}]"
+
+
+def figure(right: Sequence[bool]) -> dict[str, float]:
+    low, high = interval(sum(right), len(right))
+    return {"share": float(np.mean(right)), "low": low, "high": high, "n": len(right)}
+
+
+@contextmanager
+def one_round():
+    """Searches have no second round."""
+    from memspan.assistant import second_round
+
+    most, second_round.MOST_COVERAGE = second_round.MOST_COVERAGE, 0.0
+    try:
+        yield
+    finally:
+        second_round.MOST_COVERAGE = most
+
+
+def budgets(lm) -> dict:
+    """By name."""
+    from memspan.assistant.prompt_budget import PASSAGE_TOKENS, PromptBudget, default_budget
+
+    return {
+        "the model's own": lm.prompt_budget,
+        "window 8,192": default_budget(8192),
+        "window 32,768": default_budget(32768),
+        **{f"{tokens:,}": PromptBudget(tokens, tokens // PASSAGE_TOKENS * 2) for tokens in TOKENS},
+    }
+
+
+def written(lm, questions: Sequence[Question], texts: Sequence[Sequence]) -> list[bool]:
+    """Whether the model answers each question right from its texts."""
+    from memspan.assistant.prompts import question_message
+    from memspan.models.generate import Sampling
+
+    sampling = Sampling(max_new_tokens=32)
+    right = []
+    for item, quoted in zip(questions, texts, strict=True):
+        messages = [{"role": "user", "content": question_message(item.question, quoted)}]
+        right.append(contained("".join(lm.answerer.answer(messages, sampling)), item.answers))
+    return right
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="hotpot", choices=sorted(FILES))
+    parser.add_argument("--half", default="test", choices=sorted(HALVES))
+    parser.add_argument("--questions", type=int, default=EACH)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--answers", action="store_true")
+    options = parser.parse_args()
+
+    import memspan
+    from memspan.assistant.prompt_choice import in_reading_order, within_budget
+    from memspan.assistant.prompts import Quotation
+
+    paragraphs, questions = load(options.data, options.half, options.questions)
+    lm = memspan.load_model(options.model)
+    memory = lm.read("\n\n".join(paragraphs), source=options.data)
+    lengths = np.array([len(text) for text in paragraphs])
+    held = paragraphs_of(memory, np.cumsum([0, *(lengths[:-1] + 2)]), lengths)
+    print(f"{memory.tokens} tokens, {len(memory)} passages, {len(questions)} questions")
+
+    def chosen(found, budget):
+        return within_budget(found, budget.tokens, budget.passages, budget.max_score_gap)
+
+    rows, figures = [], {}
+    searches = {}
+    for name, rounds in (("two rounds", nullcontext), ("one round", one_round)):
+        with rounds():
+            searches[name] = [lm.search(memory, item.question, top=FOUND) for item in questions]
+        shares = {
+            budget_name: [
+                item.paragraphs <= {number for passage in chosen(found, budget) for number in held[passage.number]}
+                for item, found in zip(questions, searches[name], strict=True)
+            ]
+            for budget_name, budget in budgets(lm).items()
+        }
+        rows.append({"all in the prompt": name} | {budget: shown(right) for budget, right in shares.items()})
+        figures[name] = {budget: figure(right) for budget, right in shares.items()}
+    report.table(rows)
+    if options.answers:
+        recalled = [in_reading_order(chosen(found, lm.prompt_budget)) for found in searches["two rounds"]]
+        needed = [
+            [Quotation(options.data, paragraphs[number]) for number in sorted(item.paragraphs)] for item in questions
+        ]
+        memory_right, oracle_right = written(lm, questions, recalled), written(lm, questions, needed)
+        ratio = sum(memory_right) / max(1, sum(oracle_right))
+        report.table([{"memory": shown(memory_right), "oracle": shown(oracle_right), "ratio": ratio}])
+        figures["answers"] = {"memory": figure(memory_right), "oracle": figure(oracle_right), "ratio": ratio}
+    unusual = ["choosing"] * (options.half != "test")
+    unusual += [str(options.questions)] * (options.questions != EACH) + [options.model] * (options.model != "smollm2")
+    report.save(
+        "-".join(["multihop", options.data, *unusual]),
+        {"tokens": memory.tokens, "passages": len(memory), "questions": len(questions), **figures},
+        seeds=[HALVES[options.half]],
+    )
+
+
+if __name__ == "__main__":
+    main()
