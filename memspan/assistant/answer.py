@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from memspan.assistant.carried import Carried
 from memspan.assistant.citations import Citation
 from memspan.assistant.confidence import SUPPORTED
 from memspan.assistant.quotes import Quote
@@ -22,6 +23,7 @@ class Answer:
         citations: the marks `[n]` in the text, each with the passages that it stands for.
         confidence: how far the passages support an answer at all, from 0 to 1, see `memspan.assistant.confidence`.
         is_answered: whether an answer was written; not where the confidence is below the smallest that was asked for.
+        carried_by: what each text of the prompt does for the answer; empty unless computed by `LanguageModel.carried_by`.
     """
 
     text: str
@@ -35,6 +37,7 @@ class Answer:
     citations: tuple[Citation, ...] = ()
     confidence: float = 0.0
     is_answered: bool = True
+    carried_by: tuple[Carried, ...] = ()
 
     @property
     def is_supported(self) -> bool:
@@ -51,6 +54,7 @@ class Answer:
             "quote": None if self.quote is None else asdict(self.quote),
             "citations": [asdict(citation) for citation in self.citations],
             "numbers": list(self.numbers),
+            "carried_by": [asdict(text) for text in self.carried_by],
             "passages": [asdict(passage) for passage in self.passages],
             "memory_tokens": self.memory_tokens,
             "prompt_tokens": self.prompt_tokens,

@@ -14,6 +14,7 @@ from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.answerers.local import LocalAnswerer
 from memspan.assistant.arguments import check_contents, check_memory, path_argument
 from memspan.assistant.asking import Question
+from memspan.assistant.carried import Carried, carried_by
 from memspan.assistant.confidence import SILENCE, require_confidence, supported
 from memspan.assistant.progress import ReadProgress
 from memspan.assistant.prompt_budget import PromptBudget, default_budget
@@ -280,6 +281,15 @@ class LanguageModel:
                 return answer
             if on_text is not None:
                 on_text(part)
+
+    def carried_by(self, question: str, answer: Answer) -> tuple[Carried, ...]:
+        """Which texts of its prompt carried an answer to `question`: those without which it is least likely first.
+
+        It reads the prompt once more for each text, which can take longer than the answer did.
+        """
+        require_type("question", question, str, "a string")
+        require_type("answer", answer, Answer, "an Answer")
+        return carried_by(self.retriever, self.tokenizer, question, answer)
 
     def prompt_ids(self, message: str | Sequence[Message]) -> list[int]:
         """The ids of a user's message, or of a whole conversation, in the model's chat template if it has one."""

@@ -141,17 +141,13 @@ class Retriever:
         means = [0.0] * len(rows)
         for first in range(0, len(order), RERANK_BATCH):
             batch = order[first : first + RERANK_BATCH]
-            batch_means = self._mean_log_likelihoods([rows[row] for row in batch], len(question_ids))
+            batch_means = self.mean_log_likelihoods([rows[row] for row in batch], len(question_ids))
             for row, mean in zip(batch, batch_means, strict=True):
                 means[row] = mean
         return [mean - means[0] for mean in means[1:]]
 
-    def _scores(self, view: View, question: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The scores of each passage by the retrieval heads and by BM25, (P,) both."""
-        heads = head_scores(self.encoder.question(question), view.blocks())
-        return heads, view.word_scores(without_question_words(question))
-
-    def _mean_log_likelihoods(self, rows: Sequence[list[int]], count: int) -> list[float]:
+    @torch.inference_mode()
+    def mean_log_likelihoods(self, rows: Sequence[list[int]], count: int) -> list[float]:
         """The mean log-probability of the last `count` tokens of each row; shorter rows are padded on the left."""
         longest = max(len(row) for row in rows)
         pad = 0 if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
@@ -162,6 +158,11 @@ class Retriever:
         log_probabilities = output.logits[:, :-1].float().log_softmax(-1)
         means: list[float] = log_probabilities.gather(2, ids[:, -count:, None])[..., 0].mean(1).tolist()
         return means
+
+    def _scores(self, view: View, question: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The scores of each passage by the retrieval heads and by BM25, (P,) both."""
+        heads = head_scores(self.encoder.question(question), view.blocks())
+        return heads, view.word_scores(without_question_words(question))
 
     def check_length(self, question: str) -> None:
         """Raises UsageError for a question of more than half of the window: the rest is for retrieved text and an answer."""

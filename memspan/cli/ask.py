@@ -1,13 +1,13 @@
 """`memspan ask` and `memspan search`: questions to a memory."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from memspan.cli.answering import Answering, answers
 from memspan.cli.commands import command
-from memspan.cli.evidence import print_passages, print_quote
+from memspan.cli.evidence import print_carried, print_passages, print_quote
 from memspan.cli.filters import ALSO, Filters, takes_filters
 from memspan.cli.options import (
     AROUND,
@@ -57,6 +57,14 @@ def ask(
         bool,
         typer.Option("--answer-anyway", help="Answer also where the memory says nothing about the question."),
     ] = False,
+    carried_by: Annotated[
+        bool,
+        typer.Option(
+            "--carried-by",
+            help="Also tell how much less likely the answer is without each text of its prompt; takes about as long as the "
+            "answer for every text.",
+        ),
+    ] = False,
     max_new_tokens: MAX_NEW_TOKENS = 128,
     as_json: AS_JSON = False,
     model: MODEL = None,
@@ -82,6 +90,8 @@ def ask(
         options["rerank"] = 0
     on_text = None if as_json else print_part
     answer = lm.ask(memory, question, sampling=sampling, filter=filter, answerer=answerer, on_text=on_text, **options)
+    if carried_by:
+        answer = replace(answer, carried_by=lm.carried_by(question, answer))
     if as_json:
         print_json(answer.to_dict())
     else:
@@ -104,6 +114,7 @@ def _print_answer(answer: "Answer", memory: "Contents") -> None:
         print_quote(answer.quote)
         print_line("")
     print_passages(answer.passages, memory, answer.numbers)
+    print_carried(answer.carried_by)
 
 
 # The parameters are the options.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from memspan.cli.output import print_line, printable
 
 if TYPE_CHECKING:
+    from memspan.assistant.carried import Carried
     from memspan.assistant.locations import Location
     from memspan.assistant.quotes import Quote
     from memspan.assistant.retriever import RetrievedPassage
@@ -36,6 +37,13 @@ def print_passages(
         location = locate(view, passage.number, passage.start, passage.marks)
         print_line(f"[{number}] {reference(passage.source, location)}, score {passage.score:.2f}", style="bold")
         print_line(f"    {shorten(printable(passage.text), PREVIEW, placeholder=' ...')}")
+
+
+def print_carried(texts: "Sequence[Carried]") -> None:
+    """Print how much likelier the answer is with each text than without it, the most first; nothing without texts."""
+    if texts:
+        gains = ", ".join(f"[{text.number}] {text.gain:+.2f}" for text in texts)
+        print_line(f"carried by {gains} (nats per token of the answer)", style="dim")
 
 
 def reference(source: str, location: "Location") -> str:

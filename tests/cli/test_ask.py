@@ -83,3 +83,17 @@ def test_passages_below_a_confidence_are_not_shown(run: Run, library: Path) -> N
     assert passages
     assert all(passage["confidence"] >= 0.25 for passage in passages)
     assert json.loads(run("search", "library", FOREIGN, *options).out)["passages"] == []
+
+
+def test_which_text_carried_the_answer(run: Run, library: Path) -> None:
+    question = [
+        "library",
+        "Where does the zinc trunk stand?",
+        "--max-new-tokens",
+        "4",
+        "--carried-by",
+        "--answer-anyway",
+    ]
+    carried = json.loads(run("ask", *question, "--json").out)["carried_by"]
+    assert [text["number"] for text in carried]
+    assert f"carried by [{carried[0]['number']}] {carried[0]['gain']:+.2f}" in run("ask", *question).out
