@@ -26,6 +26,7 @@ OPTIONAL = {
     "tensorboard": ("TensorBoard", "memspan[train]"),
     "threadpoolctl": ("threadpoolctl", "memspan[tasks,train]"),
     "torchmetrics": ("TorchMetrics", "memspan[tasks,train]"),
+    "xllamacpp": ("xllamacpp", "memspan[gguf]"),
     "wandb": ("Weights & Biases", "wandb"),
 }
 

@@ -50,6 +50,7 @@ ALLOWED = {
     ("memory/store/lock.py", "socket"): "the name of this computer; nothing is sent",
     ("assistant/answerers/endpoint.py", "httpx2"): "a server that the user names to write answers",
     ("assistant/answerers/endpoint_errors.py", "httpx2"): "the types of what went wrong; nothing is sent",
+    ("assistant/answerers/gguf.py", "xllamacpp"): "llama.cpp, for a file that the user names; only that user can reach it",
     ("explain/page.py", "jinja2"): "a template of this package; what is shown is escaped",
     ("data/formats/main_text.py", "importlib.import_module"): "a package named in the file, where it is installed",
     ("models/folders.py", "ctypes"): "renameat2 of the C library, which swaps two names in one step",

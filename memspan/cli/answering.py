@@ -20,10 +20,11 @@ class Answering:
     answer_with: Annotated[
         str | None,
         typer.Option(
-            metavar="URL[#MODEL]",
-            help="Server that writes the answer, with an OpenAI-compatible API such as http://localhost:8080/v1; the "
-            "language model still reads and searches. The server gets the question and the retrieved text, and the key in "
-            "$MEMSPAN_API_KEY, else $OPENAI_API_KEY (default: the language model writes the answer).",
+            metavar="URL[#MODEL]|FILE",
+            help="What writes the answer, while the language model still reads and searches: a server with an "
+            "OpenAI-compatible API such as http://localhost:8080/v1, or a .gguf file (extra gguf). A server gets the "
+            "question and the retrieved text, and the key in $MEMSPAN_API_KEY, else $OPENAI_API_KEY (default: the language "
+            "model writes the answer).",
             rich_help_panel="Answer",
         ),
     ] = None

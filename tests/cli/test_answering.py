@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from memspan.plugins import is_installed
 from tests.commands import Run
 from tests.servers import as_events, as_json, chunk, completion, dialect, serving
+from tests.tiny_gguf import write_gguf
 
 QUESTION = ["library", "Where does the zinc trunk stand?"]
 
@@ -64,3 +66,12 @@ def test_a_silent_cut_of_the_prompt_is_a_remark(run: Run, library: Path) -> None
         outcome = run("ask", *QUESTION, "--answer-with", server.url)
     assert outcome.code == 0
     assert "read only 3 tokens of a prompt" in outcome.err
+
+
+@pytest.mark.skipif(not is_installed("xllamacpp"), reason="the extra `gguf` is not installed")
+def test_a_file_answers_a_question(run: Run, library: Path, tiny_model: Path, tmp_path: Path) -> None:
+    write_gguf(tiny_model, tmp_path / "tiny.gguf")
+    shown = run("ask", *QUESTION, "--answer-with", "tiny.gguf", "--max-new-tokens", "8")
+    assert (shown.code, shown.err) == (0, "")
+    assert "secret.md" in shown.out
+    assert "There is no file other.gguf" in run("ask", *QUESTION, "--answer-with", "other.gguf").sentence

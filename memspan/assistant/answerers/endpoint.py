@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from ipaddress import ip_address
+from pathlib import Path
 from ssl import SSLContext
 from typing import Any
 
@@ -56,18 +57,25 @@ class EndpointAnswerer:
     """
 
     def __init__(
-        self, url: str, model: str | None = None, *, on_warning: Callable[[str], None] = warnings.warn
+        self,
+        url: str,
+        model: str | None = None,
+        *,
+        on_warning: Callable[[str], None] = warnings.warn,
+        unix_path: Path | None = None,
     ) -> None:
         """
         Args:
             url: the beginning of the addresses of the API, usually ending in /v1.
             model: None takes the only model that the server has.
             on_warning: called with a sentence if the server seems to have read only a part of the prompt.
+            unix_path: the Unix socket of a server of this process, which gets no key; the host in `url` is then a mere name.
 
         Raises:
             UsageError: not an address with http or https; an address with a password or a query.
         """
         self.url, self._model, self._on_warning = _checked(url), model, on_warning
+        self._unix_path = unix_path
 
     @property
     def name(self) -> str:
@@ -149,6 +157,8 @@ class EndpointAnswerer:
 
     def _client(self) -> httpx2.Client:
         key = self._key()
+        if self._unix_path is not None:
+            return socket_client(self._unix_path)
         return httpx2.Client(
             headers={"User-Agent": "memspan"} | ({} if key is None else {"Authorization": f"Bearer {key}"}),
             timeout=httpx2.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
@@ -158,6 +168,8 @@ class EndpointAnswerer:
         )
 
     def _key(self) -> str | None:
+        if self._unix_path is not None:
+            return None
         general = os.environ.get("OPENAI_API_KEY") if self.url.scheme == "https" or _is_local(self.url) else None
         return os.environ.get("MEMSPAN_API_KEY") or general or None
 
@@ -222,6 +234,21 @@ class _Reply:
         counts = (_at(usage, "prompt_tokens"), _at(usage, "completion_tokens"))
         if all(isinstance(count, int) and count >= 0 for count in counts):
             self.usage = Usage(*counts)
+
+
+def socket_client(unix_path: Path) -> httpx2.Client:
+    """A client that sends every request to a Unix socket."""
+    transport = httpx2.HTTPTransport(uds=str(unix_path))
+    return httpx2.Client(transport=transport, timeout=SILENCE_SECONDS, trust_env=False)
+
+
+def socket_reply(unix_path: Path, path: str, body: Mapping[str, Any]) -> Any:
+    """The JSON value that a server on a Unix socket replies to a request. Raises AnswererFailed if there is none."""
+    try:
+        with socket_client(unix_path) as client:
+            return client.post(f"http://localhost{path}", json=body).raise_for_status().json()
+    except (httpx2.HTTPError, ValueError) as error:
+        raise AnswererFailed(f"llama.cpp fails to reply to {path} ({one_line(str(error))}).") from error
 
 
 def _checked(url: str) -> httpx2.URL:
