@@ -11,7 +11,10 @@ from pathlib import Path
 from textwrap import shorten
 
 import memspan
+from memspan.assistant.confidence import MIN_CONFIDENCE
 from memspan.data.documents import open_documents
+
+FOREIGN = "Who won the football championship of 1998?"
 
 
 def main(document: str, folder: str) -> None:
@@ -31,22 +34,22 @@ def main(document: str, folder: str) -> None:
     if not questions.exists():
         questions = Path(document + ".questions.jsonl")
     records = [json.loads(line) for line in questions.read_text("utf-8").splitlines()]
-    retrieved = correct = 0
+    answered = either = 0
     for record in records:
         answer = lm.ask(memory, record["question"])
-        gold = record["answer"].lower()
-        holding = [passage for passage in answer.passages if gold in passage.text.lower()]
-        retrieved, correct = retrieved + bool(holding), correct + (gold in answer.text.lower())
-        passage = (holding or answer.passages)[0]
+        gold, quote = record["answer"].lower(), answer.quote
+        in_answer = gold in answer.text.lower()
+        in_quote = quote is not None and gold in quote.text.lower()
+        answered, either = answered + in_answer, either + (in_answer or in_quote)
         print(f"Q: {record['question']}\nA: {shorten(answer.text, 200)}")
-        print(f"   from {passage.source}, characters {passage.start:,}-{passage.end:,}, score {passage.score:.1f}")
-        if holding:  # the part of the passage around the answer
-            at = passage.text.lower().index(gold)
-            print(f"   > {shorten(passage.text[max(0, at - 120) : at + 60], 200)}")
-        print(f"   right answer: {record['answer']} ({record['date']})\n")
+        if quote is not None:
+            print(f"   > {shorten(quote.text, 200)}\n   {quote.source}, {quote.location}")
+        print(f"   right answer: {record['answer']} ({record['date']}), confidence {answer.confidence:.2f}\n")
+    nothing = lm.ask(memory, FOREIGN, min_confidence=MIN_CONFIDENCE)
+    print(f"Q: {FOREIGN}\nA: {shorten(nothing.text, 200)}\n   confidence {nothing.confidence:.2f}\n")
     print(
-        f"Of {len(records)} questions, {retrieved} were retrieved with a passage that holds the answer, and {correct} were "
-        "answered correctly.\nThe embedded model has only 135 million parameters; a larger one answers better from the same "
+        f"Of {len(records)} questions, {either} were answered in the model's words or in the quoted sentence, {answered} of them "
+        "in the model's.\nThe embedded model has only 135 million parameters; a larger one answers better from the same "
         "passages: memspan ask --model."
     )
 

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from datetime import date
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from examples.logbook.generate import make_logbook
+from examples.picture import picture
 from tests.paths import ROOT
 
 
@@ -94,3 +96,14 @@ def test_the_script_writes_the_book_and_its_questions(tmp_path: Path) -> None:
     assert out.read_text(encoding="utf-8").startswith("# The Logbook of")
     lines = (tmp_path / "log.questions.jsonl").read_text(encoding="utf-8").splitlines()
     assert all(json.loads(line).keys() == {"question", "answer", "date"} for line in lines)
+
+
+def test_the_picture_of_a_terminal_holds_what_was_printed_and_loads_nothing() -> None:
+    printed = "At the <foot> & under.\n\n> The chest is at the foot.\n[1] log.md, score 3.10"
+    svg = picture([('memspan ask log.mem "Where?"', printed)])
+    root = ElementTree.fromstring(svg)
+    text = "".join(root.itertext()).replace("\xa0", " ")
+    assert all(line in text for line in ('$ memspan ask log.mem "Where?"', *printed.split("\n")))
+    assert "url(" not in svg.replace("url(#", "")
+    assert "@font-face" not in svg
+    assert svg == picture([('memspan ask log.mem "Where?"', printed)])
