@@ -18,7 +18,7 @@ The validation part of each data set is the half for choosing, the test part the
 
 Rankers, all in one run: memspan, without and (`--rerank`) with the likelihood of the question; BM25 (without question words,
 as memspan asks), MiniLM, and both together, each over single turns and over windows: consecutive turns of one dialogue of
-up to 1,000 characters together, as long as memspan's passages may become. A turn has the rank of the first passage or window
+up to 256 tokens together by the average length of a token, as long as memspan's passages may become. A turn has the rank of the first passage or window
 that overlaps it by half of the shorter of the two. "turn" is the share of questions with a relevant turn among the first 1
 and 8, "dialogue" the share with any turn of the right dialogue there; intervals are 95 % by Wilson.
 """
@@ -41,7 +41,6 @@ from benchmarks import report
 from benchmarks.recall import bm25, minilm, ordered, standard
 from benchmarks.report import DATA, needs
 
-WINDOW = 1_000  # characters
 K = (1, 8)
 SEED = 7
 SIZES = {"qmsum": 12, "multiwoz": 150, "crosswoz": 60}  # dialogues
@@ -219,13 +218,13 @@ def read(lm: Any, dialogues: Sequence[Sequence[Turn]], folder: Path) -> tuple[An
     return memory, held, texts
 
 
-def windows_of(texts: Sequence[str], firsts: Sequence[int]) -> list[list[int]]:
-    """Consecutive turns of one dialogue, up to WINDOW characters together."""
+def windows_of(texts: Sequence[str], firsts: Sequence[int], limit: float) -> list[list[int]]:
+    """Consecutive turns of one dialogue, up to `limit` characters together."""
     windows: list[list[int]] = []
     begin, length = set(firsts), 0
     for turn, text in enumerate(texts):
         length += len(text) + 2
-        if turn in begin or length > WINDOW:
+        if turn in begin or length > limit:
             windows.append([])
             length = len(text) + 2
         windows[-1].append(turn)
@@ -266,6 +265,7 @@ def main() -> None:
 
     import memspan
     from memspan.memory.index.bm25 import without_question_words
+    from memspan.memory.index.encoder import PASSAGE
 
     size = options.dialogues or SIZES[options.data]
     dialogues, questions = load(options.data, options.half == "test", size, options.questions)
@@ -274,7 +274,8 @@ def main() -> None:
     lm = memspan.load_model("smollm2")
     with tempfile.TemporaryDirectory() as folder:
         memory, held, texts = read(lm, dialogues, Path(folder))
-    windows, single = windows_of(texts, _numbered(dialogues)[:-1]), [[turn] for turn in range(len(texts))]
+    limit = PASSAGE * sum(map(len, texts)) / memory.tokens
+    windows, single = windows_of(texts, _numbered(dialogues)[:-1], limit), [[turn] for turn in range(len(texts))]
     size_of = {"tokens": memory.tokens, "dialogues": len(dialogues), "turns": len(texts), "passages": len(memory)}
     size_of |= {"windows": len(windows), "questions": len(questions)}
     print(", ".join(f"{count} {noun}" for noun, count in size_of.items()))

@@ -1,6 +1,7 @@
 """A copy of standard input that no crash leaves behind: a temporary file without a name."""
 
 import io
+import os
 import tempfile
 import threading
 import weakref
@@ -43,6 +44,17 @@ class _Reader(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}.get(whence)
+        self._position = offset + (os.fstat(self.fileno()).st_size if start is None else start)
+        if self._position < 0:
+            self._position = 0
+            raise OSError("the position is before the beginning of the file")
+        return self._position
 
     def fileno(self) -> int:
         return self._file.fileno()

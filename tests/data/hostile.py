@@ -187,6 +187,115 @@ def _forged_list(n: int) -> bytes:
     return bytes(content)
 
 
+# --- presentations, spreadsheets, OpenDocument, notebooks, archives ---------------------------------------------------
+
+P = 'xmlns:p="p" xmlns:a="a" xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
+
+
+def _listing(parts: dict[str, tuple[str, str]]) -> str:
+    rows = (f'<Relationship Id="{id_}" Type="x/{kind}" Target="{part}"/>' for id_, (kind, part) in parts.items())
+    return f'<Relationships xmlns="r">{"".join(rows)}</Relationships>'
+
+
+def shape(text: str, placeholder: str = "") -> str:
+    kind = f'<p:nvPr><p:ph type="{placeholder}"/></p:nvPr>' if placeholder else ""
+    return f"<p:sp>{kind}<a:p><a:r><a:t>{text}</a:t></a:r></a:p></p:sp>"
+
+
+def pptx_with(slides: list[str], order: list[int] | None = None, notes: dict[int, str] | None = None) -> bytes:
+    """A presentation of the given shapes on each slide."""
+    ids = "".join(f'<p:sldId id="{k}" r:id="r{k}"/>' for k in (range(len(slides)) if order is None else order))
+    members = {
+        "_rels/.rels": _listing({"r": ("officeDocument", "ppt/presentation.xml")}),
+        "ppt/presentation.xml": f"<p:presentation {P}><p:sldIdLst>{ids}</p:sldIdLst></p:presentation>",
+        "ppt/_rels/presentation.xml.rels": _listing(
+            {f"r{k}": ("slide", f"slides/{k}.xml") for k in range(len(slides))}
+        ),
+        **{f"ppt/slides/{k}.xml": f"<p:sld {P}>{slide}</p:sld>" for k, slide in enumerate(slides)},
+    }
+    for number, text in (notes or {}).items():
+        members[f"ppt/slides/_rels/{number}.xml.rels"] = _listing({"n": ("notesSlide", f"../notes{number}.xml")})
+        members[f"ppt/notes{number}.xml"] = f"<p:notes {P}>{shape(text, 'body')}</p:notes>"
+    return archive_of(members)
+
+
+def xlsx_with(sheets: dict[str, str], texts: list[str] | None = None, **members: str) -> bytes:
+    """A spreadsheet of the given rows in each sheet; cells of style 1 are dates."""
+    rows = "".join(f'<sheet name="{name}" r:id="r{number}"/>' for number, name in enumerate(sheets))
+    parts = {f"r{number}": ("worksheet", f"{number}.xml") for number in range(len(sheets))}
+    parts |= {"s": ("sharedStrings", "strings.xml"), "t": ("styles", "styles.xml")}
+    shared = "".join(f"<si><t>{text}</t></si>" for text in texts or [])
+    return archive_of({
+        "_rels/.rels": _listing({"r": ("officeDocument", "xl/workbook.xml")}),
+        "xl/workbook.xml": f"<workbook {P}><sheets>{rows}</sheets></workbook>",
+        "xl/_rels/workbook.xml.rels": _listing(parts),
+        "xl/strings.xml": f"<sst>{shared}</sst>",
+        "xl/styles.xml": '<styleSheet><cellXfs><xf numFmtId="0"/><xf numFmtId="22"/></cellXfs></styleSheet>',
+        **{f"xl/{number}.xml": f"<worksheet><sheetData>{sheet}</sheetData></worksheet>" for number, sheet in enumerate(sheets.values())},
+        **members,
+    })  # fmt: skip
+
+
+def odt_with(body: str) -> bytes:
+    """An OpenDocument text of the given body."""
+    names = 'xmlns:office="o" xmlns:text="t" xmlns:table="b"'
+    return archive_of(
+        {"content.xml": f"<office:document-content {names}><office:body>{body}</office:body></office:document-content>"}
+    )
+
+
+def _bomb(n: int) -> bytes:
+    """An archive whose only file unpacks to `n` bytes."""
+    return archive_of({"a.txt": b"\n" * n})
+
+
+OFFICE = [
+    Hostile("shapes", ".pptx", lambda n: pptx_with([shape("x") * n]), 3_000),
+    Hostile("shapes in shapes", ".pptx", lambda n: pptx_with(["<p:sp>" * n + shape("x") + "</p:sp>" * n]), 200),
+    Hostile("slides", ".pptx", lambda n: pptx_with([shape("x")] * n), 200),
+    Hostile("a slide many times", ".pptx", lambda n: pptx_with([shape("x")], order=[0] * n)),
+    Hostile("entities that grow", ".pptx", lambda n: archive_of({"_rels/.rels": _entities(n, "&e9;")}), 100, "damaged"),
+    Hostile("cells", ".xlsx", lambda n: xlsx_with({"a": "<row>" + "<c><v>1</v></c>" * n + "</row>"}), 4_000),
+    Hostile("more cells than are read", ".xlsx", lambda n: xlsx_with({"a": "<row>" + "<c><v>1</v></c>" * n + "</row>"}), 10_001, "columns in row"),
+    Hostile("rows", ".xlsx", lambda n: xlsx_with({"a": "<row><c><v>1</v></c></row>" * n}), 4_000),
+    Hostile("empty rows", ".xlsx", lambda n: xlsx_with({"a": "<row/>" * n + "<row><c><v>1</v></c></row>"})),
+    Hostile("far cells", ".xlsx", lambda n: xlsx_with({"a": f'<row r="{n}"><c r="ZZZ{n}"><v>1</v></c></row>'}), 9_999_999),
+    Hostile("texts", ".xlsx", lambda n: xlsx_with({"a": '<row><c t="s"><v>1</v></c></row>'}, ["x"] * n)),
+    Hostile("a long text many times", ".xlsx", lambda n: xlsx_with({"a": '<row><c t="s"><v>0</v></c></row>' * 100}, ["x" * n])),
+    Hostile("numbers of many digits", ".xlsx", lambda n: xlsx_with({"a": f'<row r="{"9" * n}"><c r="{"A" * n}1" s="1"><v>{"9" * n}</v></c></row>'})),
+    Hostile("sheets", ".xlsx", lambda n: xlsx_with({f"s{k}": "<row><c><v>1</v></c></row>" for k in range(n)}), 200),
+    Hostile("a sheet many times", ".xlsx", lambda n: xlsx_with({"a": "<row><c><v>1</v></c></row>"}, **{
+        "xl/workbook.xml": f"<workbook {P}>" + '<sheet name="a" r:id="r0"/>' * n + "</workbook>"})),
+    Hostile("paragraphs", ".odt", lambda n: odt_with("<text:p>x</text:p>" * n)),
+    Hostile("paragraphs in paragraphs", ".odt", lambda n: odt_with("<text:p>x" * n), 10_000, "damaged"),
+    Hostile("tables in tables", ".odt", lambda n: odt_with("<table:table><table:table-row><table:table-cell>" * n), 10_000, "damaged"),
+    Hostile("spaces", ".odt", lambda n: odt_with(f'<text:p>x<text:s text:c="{n}"/>x</text:p>'), 2 * 10**9),
+    Hostile("repeated cells", ".odt", lambda n: odt_with(
+        f'<table:table><table:table-row><table:table-cell table:number-columns-repeated="{n}"><text:p>x</text:p></table:table-cell></table:table-row></table:table>'
+    ), 2 * 10**9),
+    Hostile("cells", ".ipynb", lambda n: json.dumps({"cells": [{"cell_type": "code", "source": "x"}] * n}).encode(), 4_000),
+    Hostile("outputs", ".ipynb", lambda n: json.dumps({"cells": [{"source": "x", "outputs": [{"text": "y"}] * n}]}).encode(), 4_000),
+    Hostile("colours", ".ipynb", lambda n: json.dumps({"cells": [{"source": "x", "outputs": [{"text": "\x1b[" * n}]}]}).encode()),
+    Hostile("arrays in arrays", ".ipynb", lambda n: b'{"cells": ' + b"[" * n, 100_000, "."),
+    Hostile("a packed file that grows", ".zip", _bomb, 50_000_000, "times its size"),
+    Hostile("a large file", ".zip", _bomb, 68_000_000, "unpacks to more"),
+    Hostile("many files", ".zip", lambda n: archive_of({f"{k}.txt": b"x" for k in range(n)}), 500),
+    Hostile("more files than are read", ".zip", lambda n: archive_of({f"{k}": b"" for k in range(n)}), 10_001, "files"),
+    Hostile("an archive in an archive", ".zip", lambda n: archive_of({"a/b.ZIP": _bomb(n)}), refused="holds another archive"),
+    Hostile("a path out of the folder", ".zip", lambda n: archive_of({"../" * n + "etc/passwd.txt": b"x"}), 100),
+    Hostile("a long list of files", ".zip", lambda n: _forged_list(n), 5_000_000, "list of files"),
+]  # fmt: skip
+
+CODE_LINES = {
+    "functions": "def a():\n    pass\n", "functions in functions": "def a(): def b(): ", "modifiers": "public static ",
+    "types": "a<b>& * ", "commas": "a(b, c,", "quotation marks": '\"\"\"', "comments": "# x\n", "decorators": "@a\n",
+    "brackets": "int a(b) (", "indents": " ", "stars": "int * ",
+}  # fmt: skip
+PROGRAMS = [
+    *(Hostile(f"{name} ({suffix})", suffix, repeated(pattern), 4_000) for name, pattern in CODE_LINES.items() for suffix in (".py", ".cpp", ".ts")),
+    Hostile("depth", ".py", lambda n: "\n".join(" " * min(k, 250) + f"def f{k}():" for k in range(n)).encode(), 1_000),
+]  # fmt: skip
+
 # --- e-books ----------------------------------------------------------------------------------------------------------
 
 CHAPTER = "<html xmlns='http://www.w3.org/1999/xhtml'><body><p>Words.</p></body></html>"
@@ -324,6 +433,7 @@ _DATED = "[12/05/23, 10:15:32] "
 EXPORTS = [
     Hostile("arrays in arrays", ".json", lambda n: b"[" * n + b"x", 100_000),
     Hostile("objects in objects", ".json", lambda n: b'{"messages":' * n, 100_000),
+    Hostile("values on every level", ".json", lambda n: b'{"messages": ' * n + b"[]" + b',"a": 1}' * n, 4_000),
     Hostile("messages in messages", ".json", lambda n: b'[{"messages":' * n, 100_000),
     Hostile("quotes", ".json", lambda n: b'["' + b'"' * n),
     Hostile("backslashes", ".json", lambda n: b'["' + b"\\" * n),
@@ -336,7 +446,7 @@ EXPORTS = [
         "author": {"role": "user"}, "content": {"parts": ["x"]}}} for k in range(n)}}]).encode(), 2_000),
     Hostile("dates", ".json", lambda n: json.dumps([{"role": "a", "content": "x", "date": "9" * n}] * 50).encode()),
     Hostile("heads of messages", ".txt", repeated(_DATED + "Ann: x\n"), 2_000),
-    Hostile("heads without names", ".txt", repeated((_DATED + "Ann: x\n") * 2 + _DATED)),
+    Hostile("heads without names", ".txt", repeated((_DATED + "Ann: x\n") * 2 + _DATED), 1_000),
     Hostile("dates in WhatsApp", ".txt", repeated("12/05/23, ")),
     Hostile("a message that does not end", ".txt", lambda n: (_DATED + "Ann: x\n" + _DATED + "Bo: " + "y\n" * n).encode()),
 ]  # fmt: skip
@@ -353,6 +463,6 @@ HOSTILE: list[Hostile] = [
     *(Hostile(name, ".txt", repeated(pattern)) for name, pattern in TEXT.items()),
     *(Hostile(name, ".md", repeated(TEXT[name])) for name in ("headings", "brackets", "backticks")),
     *(Hostile(name, ".html", repeated(pattern), _size(pattern)) for name, pattern in MARKUP.items()),
-    *PAGES, *WORD, *BOOKS, *PAPERS, *CHATS, *EXPORTS, *ENCODED,
+    *PAGES, *WORD, *OFFICE, *PROGRAMS, *BOOKS, *PAPERS, *CHATS, *EXPORTS, *ENCODED,
     *(Hostile(*case) for case in CASES),
 ]  # fmt: skip

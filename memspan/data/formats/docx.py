@@ -4,21 +4,12 @@ The markup is read as a stream, so that memory and time follow its length and no
 span two thousand million columns.
 """
 
-import posixpath
 from collections.abc import Iterator
 from typing import Any
 
 from memspan.data.formats.base import FileSource, Format
-from memspan.data.formats.decoding import OFFICE_CONTAINER, SIGNATURES
-from memspan.data.formats.parsing import (
-    MAX_MEMBER,
-    MAX_TREE,
-    check_unpacked_size,
-    opened_archive,
-    parsing,
-    unpacked,
-    unpacked_portions,
-)
+from memspan.data.formats.ooxml import events, main_part, opened_document
+from memspan.data.formats.parsing import parsing
 
 LABEL = 200  # characters; the text of a cell merged over rows is repeated in each row only if it is this short
 _BREAKS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
@@ -37,37 +28,11 @@ def read_docx(source: FileSource) -> Iterator[str]:
     """
     with source.open() as file:
         with parsing(source, "docx"):
-            if file.read(len(OFFICE_CONTAINER)) == OFFICE_CONTAINER:
-                raise source.refused(f"is {SIGNATURES[OFFICE_CONTAINER]}")
-            from lxml import etree
-
-            archive = opened_archive(source, file)
-            check_unpacked_size(source, archive.infolist())
-            markup = unpacked_portions(source, archive, _main_part(source, archive), MAX_MEMBER)
-            blocks = _Blocks()
-            parser = etree.XMLParser(target=blocks, resolve_entities=False, no_network=True, load_dtd=False)
-        while True:
-            with parsing(source, "docx"):
-                portion = next(markup, None)
-                if portion is None:
-                    parser.close()
-                else:
-                    parser.feed(portion)
+            archive = opened_document(source, file)
+            main = main_part(source, archive)
+        blocks = _Blocks()
+        for _ in events(source, archive, main, blocks, "docx"):
             yield blocks.taken()
-            if portion is None:
-                return
-
-
-def _main_part(source: FileSource, archive: Any) -> str:
-    """The name of the file in the archive that holds the text."""
-    from lxml import etree
-
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
-    relationships = etree.fromstring(unpacked(source, archive, "_rels/.rels", MAX_TREE), parser)
-    for relationship in relationships.iter("{*}Relationship"):
-        if relationship.get("Type", "").endswith("/officeDocument"):
-            return str(posixpath.normpath(relationship.get("Target"))).lstrip("/")
-    raise ValueError("no main document")
 
 
 class _Blocks:

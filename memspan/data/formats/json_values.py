@@ -10,6 +10,7 @@ from memspan.data.formats.parsing import MAX_MEMBER, MAX_VALUES, check_at_most
 
 Path = tuple[str, ...]  # keys from the root; ITEM for any element of an array
 ITEM = "*"
+MAX_OPENED = 8  # containers within one another that are opened up
 _STRUCTURE = re.compile(r'["\[\]{},:]')
 _STRING_END = re.compile(r'["\\]')
 
@@ -104,7 +105,7 @@ class _Splitter:
         if self._open:
             key = self._path[-1]
             is_element = key == ITEM and len(self._path) > 1 and self._path[-2] == "list" and sign == "{"
-            if not (key in self._keys or is_element):
+            if not (key in self._keys or is_element) or len(self._open) == MAX_OPENED:
                 return False
         self._open.append(sign)
         self._path.append(ITEM if sign == "[" else "")
