@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from memspan.data.formats.base import FileSource, Format
-from memspan.data.formats.html import decode_page, visible_text
+from memspan.data.formats.html import decode_page, visible_portions
 from memspan.data.formats.parsing import (
     MAX_ARCHIVE,
     MAX_CHAPTERS,
@@ -18,12 +18,14 @@ from memspan.data.formats.parsing import (
     parsing,
     unpacked,
 )
+from memspan.data.marks import Mark
 
 
-def read_epub(source: FileSource) -> Iterator[str]:
+def read_epub(source: FileSource) -> Iterator[str | Mark]:
     """The chapters of an e-book in reading order, without its table of contents, a blank line between chapters.
 
-    A chapter that the reading order names again is read once. Raises UnreadableSource if the book is damaged,
+    The first heading of a page is its mark "chapter", each heading a mark of its own. A chapter that the reading order
+    names again is read once. Raises UnreadableSource if the book is damaged,
     copy-protected, or too large.
     """
     with source.open() as file:
@@ -39,10 +41,17 @@ def read_epub(source: FileSource) -> Iterator[str]:
                 raise source.refused("is copy-protected (DRM): only a copy without protection can be read")
             with parsing(source, "epub"):
                 page = FileSource(source.path, source.name)  # chapters declare their own encodings
-                text = visible_text(page, decode_page(page, unpacked(source, book, chapter, MAX_PAGE)), xml=True)
-            if text:
-                yield text if empty else f"\n\n{text}"
-                empty = False
+                portions = visible_portions(
+                    page, decode_page(page, unpacked(source, book, chapter, MAX_PAGE)), xml=True
+                )
+            if portions and not empty:
+                yield "\n\n"
+            empty = empty and not portions
+            heading = next((portion for portion in portions if isinstance(portion, Mark)), None)
+            if heading is not None:  # a page without any goes on with the chapter of the page before it
+                yield Mark("chapter", heading.value)
+                yield Mark("heading", None)
+            yield from portions
 
 
 def _chapters(source: FileSource, book: zipfile.ZipFile) -> list[str]:

@@ -15,6 +15,7 @@ from memspan.data.formats.decoding import (
 from memspan.data.formats.landmarks import Landmarks
 from memspan.data.formats.main_text import main_text
 from memspan.data.formats.parsing import MAX_DEPTH, MAX_PAGE, check_at_most, parsing, time_limit
+from memspan.data.marks import Mark
 
 _AS_BROWSERS_READ = {  # the declared encoding -> the larger one that browsers, and so authors, mean by it
     "gb2312": "gb18030",
@@ -34,6 +35,7 @@ _PARAGRAPHS = frozenset(
     | {"dt", "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr"}
     | {"html", "main", "nav", "ol", "p", "pre", "section", "summary", "table", "title", "ul"}
 )
+_HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 _GAPS = dict.fromkeys(_PARAGRAPHS, "\n\n") | {"br": "\n", "li": "\n", "tr": "\n", "td": " | ", "th": " | "}
 _EMPTY = "area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr"  # elements without an end tag
 _CLOSED_AT_ONCE = re.compile(rf"<(?!(?:{_EMPTY})\b)([a-zA-Z][\w:.-]*+)([^<>]*+)(?<=/)>", re.I)
@@ -41,8 +43,8 @@ _PORTION = 4096  # characters that are parsed between two looks at the depth and
 _MAX_COMPARISONS = 1_000_000_000  # of end tags with open elements, at 2.5 ns; a page of MAX_PAGE needs a tenth of it
 
 
-def read_html(source: FileSource) -> Iterator[str]:
-    """The visible text of a web page, its title first, block elements as paragraphs.
+def read_html(source: FileSource) -> Iterator[str | Mark]:
+    """The visible text of a web page, its title first, block elements as paragraphs, headings as marks.
 
     Without the landmarks around the contents (navigation, page header and footer, asides, notices about cookies),
     unless there is nothing else; with `source.main_text` only what an extractor takes for the main text.
@@ -56,10 +58,10 @@ def read_html(source: FileSource) -> Iterator[str]:
     with parsing(source, "HTML"):
         markup = decode_page(source, data)
         xml = source.path.suffix.lower() == ".xhtml" or _is_xml(markup)
-        text = visible_text(source, markup, xml=xml, landmarks=False) or visible_text(source, markup, xml=xml)
-        if source.main_text:
-            text = main_text(source, markup) or text
-    yield text
+        portions = visible_portions(source, markup, xml=xml, landmarks=False)
+        portions = portions or visible_portions(source, markup, xml=xml)
+        text = main_text(source, markup) if source.main_text else ""
+    yield from [text] if text else portions
 
 
 def decode_page(source: FileSource, data: bytes) -> str:
@@ -82,14 +84,21 @@ def decode_page(source: FileSource, data: bytes) -> str:
     raise wrong_encoding(source, source.encoding or "utf-8", sample, line)
 
 
-def visible_text(source: FileSource, markup: str, *, xml: bool, landmarks: bool = True) -> str:
+def visible_text(source: FileSource, markup: str, *, xml: bool) -> str:
+    """The text of `visible_portions`, without marks."""
+    return "".join(portion for portion in visible_portions(source, markup, xml=xml) if isinstance(portion, str))
+
+
+def visible_portions(source: FileSource, markup: str, *, xml: bool, landmarks: bool = True) -> list[str | Mark]:
     """The visible text of `markup`, its title first: blank lines between paragraphs, a line per list item or row.
+
+    A mark "heading" stands ahead of each heading. Nothing is given for a page without text.
 
     Args:
         source: the file, for errors.
         markup: a page, decoded.
         xml: whether it is written in XML, where any element can be closed at once (`<a id="x"/>`).
-        landmarks: whether to keep navigation, page header and footer; without them the text is "" if that is all.
+        landmarks: whether to keep navigation, page header and footer; without them nothing is given if that is all.
 
     Raises UnreadableSource for a page that takes more work than its length explains.
     """
@@ -106,7 +115,7 @@ def visible_text(source: FileSource, markup: str, *, xml: bool, landmarks: bool 
         comparisons += portion.count("</") * max(depth, page.depth)
         check_at_most(source, comparisons, _MAX_COMPARISONS, "end tags within open elements")
         check_time()
-    return str(parser.close()) if markup else ""
+    return list(parser.close()) if markup else []
 
 
 def _is_xml(markup: str) -> bool:
@@ -159,6 +168,8 @@ class _Page:
         if tag == "title" and not self._title.text():
             self._layout = self._title
         self._layout.add_gap(_GAPS.get(tag, ""))
+        if tag in _HEADINGS:
+            self._layout.begin_heading()
         if self._lines_from and tag == "br":
             self._lines.append("\n")
         elif tag == "pre" and not self._lines_from:
@@ -184,16 +195,18 @@ class _Page:
         if self.depth < self._lines_from:
             self._layout.add_lines("".join(self._lines))
             self._lines, self._lines_from = [], 0
+        if tag in _HEADINGS:
+            self._layout.end_heading()
         self._layout.add_gap(_GAPS.get(tag, ""))
         if tag == "title":
             self._layout = self._body
 
-    def close(self) -> str:
-        """The text of the page; without landmarks "" if there is nothing but a title."""
-        title, body = self._title.text(), self._body.text()
+    def close(self) -> list[str | Mark]:
+        """The text of the page with its marks; without landmarks nothing if there is nothing but a title."""
+        title, body = self._title.text(), self._body.portions()
         if self._landmarks is not None and not body:
-            return ""
-        return "\n\n".join(text for text in (title, body) if text)
+            return []
+        return [title, *(["\n\n"] if body else []), *body] if title else body
 
 
 def _is_hidden(attributes: Mapping[str, str]) -> bool:
@@ -209,8 +222,9 @@ class _Layout:
     _WIDTHS = ("", " ", " | ", "\n", "\n\n")
 
     def __init__(self) -> None:
-        self._parts: list[str] = []
+        self._parts: list[str | Mark] = []  # a gap and a text in turn, a mark perhaps between them
         self._gap = ""
+        self._heading_from: int | None = None  # the number of the first part of the heading that is open
 
     def add_gap(self, gap: str) -> None:
         """Put at least `gap` between the text so far and the text to come."""
@@ -233,9 +247,24 @@ class _Layout:
             self._parts += [self._gap if self._parts else "", text]
             self._gap = ""
 
+    def begin_heading(self) -> None:
+        """Take what follows for a heading."""
+        self._heading_from = len(self._parts)
+
+    def end_heading(self) -> None:
+        """Put a mark ahead of the heading that was begun, if it has a text."""
+        first, self._heading_from = self._heading_from, None
+        if first is not None and first < len(self._parts):
+            words = "".join(part for part in self._parts[first:] if isinstance(part, str))
+            self._parts.insert(first + 1, Mark("heading", " ".join(words.split())))
+
+    def portions(self) -> list[str | Mark]:
+        """Everything so far with the marks of its headings."""
+        return [part for part in self._parts if part]
+
     def text(self) -> str:
         """Everything so far."""
-        return "".join(self._parts)
+        return "".join(part for part in self._parts if isinstance(part, str))
 
 
 HTML = Format("html", (".html", ".htm", ".xhtml"), read_html, packed=True)
