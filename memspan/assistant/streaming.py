@@ -1,5 +1,6 @@
 """Token ids to text while they are generated: whole characters only, each once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 _INCOMPLETE = "\ufffd"  # what a decoder puts for a character whose last bytes are still to come
@@ -22,10 +23,10 @@ class StreamedText:
         """Adds one token id."""
         self.tokens.append(token)
 
-    def take(self) -> str:
-        """The text since the last call; empty while the last token ends within a character."""
-        text = self.text
-        if text.endswith(_INCOMPLETE):
+    def take(self, held_back: int = 0) -> str:
+        """The text since the last call, but for the last `held_back` tokens; empty while it ends within a character."""
+        text = self._decoded(self.tokens[: len(self.tokens) - held_back])
+        if text.endswith(_INCOMPLETE) or not text.startswith(self.shown):
             return ""
         new, self.shown = text[len(self.shown) :], text
         return new
@@ -33,5 +34,8 @@ class StreamedText:
     @property
     def text(self) -> str:
         """The text of all ids so far, without special tokens."""
-        decoded: str = self._tokenizer.decode(self.tokens, skip_special_tokens=True)
-        return decoded
+        return self._decoded(self.tokens)
+
+    def _decoded(self, tokens: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return text

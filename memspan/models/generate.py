@@ -3,8 +3,9 @@
 Letters: B batch, S tokens of the input, N new tokens, V vocabulary.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from numbers import Integral, Real
 from types import NoneType
 
@@ -126,11 +127,18 @@ def ends_in_cycle(tokens: Sequence[int]) -> bool:
 
     That is at least `CYCLES` times, and over `CYCLE_TOKENS` together: a line of a table or three equal words are no cycle.
     """
-    for length in range(1, min(LONGEST_CYCLE, len(tokens) // CYCLES) + 1):
-        repeated = max(CYCLES * length, CYCLE_TOKENS)
-        if repeated > len(tokens) or tokens[-1] != tokens[-1 - length]:
-            continue
-        last = tokens[-repeated:]
-        if all(token == earlier for token, earlier in zip(last[length:], last, strict=False)):
-            return True
-    return False
+    return any(length + again >= max(CYCLES * length, CYCLE_TOKENS) for length, again in _repetitions(tokens))
+
+
+def repeated_tail(tokens: Sequence[int]) -> int:
+    """The number of tokens at the end that only repeat those before them, at least once as a whole."""
+    return max((again for _, again in _repetitions(tokens)), default=0)
+
+
+def _repetitions(tokens: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The lengths of runs that the end of `tokens` repeats, each with the number of tokens after its first occurrence."""
+    for length in range(1, min(LONGEST_CYCLE, len(tokens) // 2) + 1):
+        pairs = zip(reversed(tokens), reversed(tokens[:-length]), strict=False)
+        again = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        if again >= length:
+            yield length, again

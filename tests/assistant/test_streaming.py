@@ -1,9 +1,12 @@
 """Text while its tokens arrive: whole characters, each once."""
 
+from collections.abc import Generator
 from pathlib import Path
 
+import pytest
 from transformers import AutoTokenizer
 
+from memspan import LanguageModel, Sampling
 from memspan.assistant.streaming import StreamedText
 
 
@@ -43,3 +46,24 @@ def test_the_parts_join_to_the_text(tiny_model: Path) -> None:
         text.append(token)
         parts.append(text.take())
     assert "".join(parts) == text.text == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_what_only_repeats_is_held_back_and_dropped_in_a_cycle(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most two occurrences of a run that goes on without end are shown, and other repetitions as they are."""
+    tokenizer = lm.tokenizer
+
+    def parts(text: str) -> list[str]:
+        def generate(ids: object, sampling: object, prefix: object) -> Generator[int, None, None]:
+            yield from tokenizer(text, add_special_tokens=False)["input_ids"]
+
+        monkeypatch.setattr(lm.decoder, "generate", generate)
+        return list(lm.answerer.answer([{"role": "user", "content": "?"}], Sampling()))
+
+    once = "It was a male, a bird"
+    looped = "".join(parts(f"{once}{' that sings' * 30}"))
+    assert f"{once} that sings".startswith(looped[: len(once) + 4])
+    assert looped.count(" that sings") <= 2
+    for text in (f"{once} ha ha ha ha.", "1888 and 1888 and 1888", "no no"):
+        assert "".join(parts(text)) == text

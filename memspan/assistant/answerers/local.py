@@ -7,7 +7,7 @@ from memspan.assistant import prompts
 from memspan.assistant.answerers.base import Usage
 from memspan.assistant.streaming import StreamedText
 from memspan.data.plain_text import Message
-from memspan.models.generate import Sampling
+from memspan.models.generate import Sampling, ends_in_cycle, repeated_tail
 from memspan.pretrained.decoding import Decoder, Prefix
 
 
@@ -28,7 +28,11 @@ class LocalAnswerer:
         return self._decoder.window
 
     def answer(self, messages: Sequence[Message], sampling: Sampling) -> Generator[str, None, Usage]:
-        """The answer in parts of whole characters; returns the tokens of prompt and answer."""
+        """The answer in parts of whole characters; returns the tokens of prompt and answer.
+
+        What repeats the text before it is held back until something else follows; where the model repeats it without end,
+        it is dropped.
+        """
         ids = prompts.prompt_ids(self._tokenizer, messages)
         prefix, self._prefix = self._prefix, None  # decoding uses it up
         answer = StreamedText(self._tokenizer)
@@ -39,11 +43,14 @@ class LocalAnswerer:
             except StopIteration as end:
                 self._prefix = end.value if self._keeps_prefix else None
                 break
-            if new := answer.take():
+            if new := answer.take(repeated_tail(answer.tokens)):
                 yield new
+        written = len(answer.tokens)
+        if ends_in_cycle(answer.tokens):
+            del answer.tokens[written - repeated_tail(answer.tokens) :]
         if rest := answer.text[len(answer.shown) :]:
             yield rest
-        return Usage(len(ids), len(answer.tokens))
+        return Usage(len(ids), written)
 
     def forget_prefix(self) -> None:
         """Drops the contents of the window."""
