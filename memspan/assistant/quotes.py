@@ -34,19 +34,30 @@ WEIGHTS = {
     "kind": 1.5,  # whether it holds a number, a date or a name if one is asked for
     "answer": 2.0,  # the share of the answer's other words that it holds
 }
+WEIGHTS_WITH_MEANING = {  # where the sentence encoder knows the question
+    "passage": 0.19,
+    "question": 2.4,
+    "passage_question": 0.44,
+    "heads": 1.9,
+    "kind": 1.3,
+    "answer": 2.0,
+    "meaning": 7.5,  # the cosine of the question and the sentence
+    "previous_meaning": 1.7,  # the same of the sentence before it
+}
+LONGEST_PAIR = 250  # characters of a sentence and the next, which the quote then holds too: it may be what is asked for
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Quote:
-    """A sentence of a source, word for word.
+    """A sentence of a source, or two short ones that follow one another, word for word.
 
     Attributes:
         start, end: characters of the source; its text between them is `text`.
         passage: the number of its passage in the memory.
         location: where readers find it.
-        coverage: the share of the question's words that it holds, weighed by how rare they are; from 0 to 1.
+        coverage: the share of the question's words that its first sentence holds, weighed by how rare they are; from 0 to 1.
     """
 
     source: str
@@ -145,12 +156,17 @@ class Evidence:
         return np.array(shares)
 
     def features(self, answer: str) -> dict[str, Floats]:
-        """The features of `WEIGHTS` by name, (N,) each."""
+        """The features of `WEIGHTS` by name, (N,) each; with the sentence encoder those of `WEIGHTS_WITH_MEANING` too."""
         scores = np.array([passage.score for passage in self.passages])
         same_passage = np.concatenate([[False], self.of[1:] == self.of[:-1]])
         kind = asked_kind(self.question)
         answer_words = RareWords.of(self.view, answer, without=self._words.words)
+        meaning = {}
+        if self.sentence_meaning is not None:
+            before = np.where(same_passage, np.roll(self.sentence_meaning, 1), 0.0)
+            meaning = {"meaning": self.sentence_meaning.astype(np.float64), "previous_meaning": before}
         return {
+            **meaning,
             "passage": (scores - scores.max())[self.of],
             "question": self.sentence_coverage,
             "passage_question": self.passage_coverage[self.of],
@@ -161,18 +177,25 @@ class Evidence:
         }
 
     def quote(self, answer: str = "") -> Quote | None:
-        """The sentence that bears most on the question and on the text of its answer; None if there is no sentence."""
+        """The sentence that bears most on the question and on the text of its answer; None if there is no sentence.
+
+        The next sentence of the passage goes with it as far as the two fit into `LONGEST_PAIR` characters.
+        """
         if not self.sentences:
             return None
         features = self.features(answer)
-        best = int(np.argmax(np.sum([weight * features[name] for name, weight in WEIGHTS.items()], axis=0)))
+        weights = WEIGHTS if self.sentence_meaning is None else WEIGHTS_WITH_MEANING
+        best = int(np.argmax(np.sum([weight * features[name] for name, weight in weights.items()], axis=0)))
         index, start, end = self.sentences[best]
+        if best + 1 < len(self.sentences):
+            following, _, later = self.sentences[best + 1]
+            end = later if following == index and later - start <= LONGEST_PAIR else end
         passage = self.passages[index]
         return Quote(
             source=passage.source,
             start=passage.start + start,
             end=passage.start + end,
-            text=self.texts[best],
+            text=passage.text[start:end],
             passage=passage.number,
             location=locate(self.view, passage.number, passage.start + start, passage.marks),
             coverage=float(self.sentence_coverage[best]),

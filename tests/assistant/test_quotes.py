@@ -39,6 +39,12 @@ PARTS = [
 ]
 
 
+@pytest.fixture
+def one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quotes hold the sentence that was chosen alone."""
+    monkeypatch.setattr(quotes, "LONGEST_PAIR", 0)
+
+
 def test_a_quote_is_a_span_of_its_source(lm: LanguageModel) -> None:
     """For random texts: `source text[start:end]` is the quote, within one passage."""
     rng = random.Random(5)
@@ -60,6 +66,7 @@ def test_no_sentence_no_quote(lm: LanguageModel) -> None:
     assert quoted(lm, memory, "Who?") is None
 
 
+@pytest.mark.usefixtures("one_sentence")
 def test_the_sentence_with_the_words_of_the_question_is_quoted(lm: LanguageModel) -> None:
     sentences = [f"Day {day} brought fog, rain and gulls to the gallery." for day in range(9)]
     sentences.insert(5, "The zinc trunk stands beneath the stair.")
@@ -73,6 +80,7 @@ def test_the_sentence_with_the_words_of_the_question_is_quoted(lm: LanguageModel
 FACTS = "The keeper was Olaf Berg. The keeper was away. The keeper left in 1893. The keeper had two boats."
 
 
+@pytest.mark.usefixtures("one_sentence")
 @pytest.mark.parametrize(
     ("question", "right"),
     [
@@ -91,6 +99,7 @@ def test_the_kind_of_thing_that_is_asked_for_decides_between_equals(
     assert quote.text == right
 
 
+@pytest.mark.usefixtures("one_sentence")
 def test_the_words_of_the_answer_decide_between_equals(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(quotes.WEIGHTS, "heads", 0.0)
     memory = lm.read("The keeper likes tea. The keeper likes herring. The keeper likes fog.")
@@ -99,6 +108,7 @@ def test_the_words_of_the_answer_decide_between_equals(lm: LanguageModel, monkey
     assert quote.text == "The keeper likes herring."
 
 
+@pytest.mark.usefixtures("one_sentence")
 def test_a_sentence_may_go_on_with_the_one_before(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in quotes.WEIGHTS:
         monkeypatch.setitem(quotes.WEIGHTS, name, float(name == "previous_question"))
@@ -219,3 +229,28 @@ def test_surroundings_of_a_passage_do_not_move_its_quote(lm: LanguageModel) -> N
     )
     assert alone.quote() == wider.quote()
     assert alone.features("")["heads"].tolist() == wider.features("")["heads"].tolist()
+
+
+def test_a_short_sentence_is_quoted_with_the_next(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Fog came. So the zinc trunk was broken. It was Abney who broke it. Rain came."
+    memory = lm.read(text)
+    quote = quoted(lm, memory, "Was the zinc trunk broken?")
+    assert quote is not None
+    assert quote.text == "So the zinc trunk was broken. It was Abney who broke it." == text[quote.start : quote.end]
+    monkeypatch.setattr(quotes, "LONGEST_PAIR", len(quote.text) - 1)
+    assert quoted(lm, memory, "Was the zinc trunk broken?").text == "So the zinc trunk was broken."
+
+
+def test_the_meaning_of_a_sentence_and_of_the_one_before_count(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, one_sentence: None
+) -> None:
+    memory = lm.read("Fog came. The luggage was heavy. It stood in the boathouse. Rain came.")
+    question = "Which case weighed a lot?"
+
+    def quote(*cosines: float) -> str:
+        monkeypatch.setattr(Evidence, "sentence_meaning", np.array(cosines, np.float32))
+        return quoted(lm, memory, question).text
+
+    assert quote(0.1, 0.6, 0.1, 0.1) == "The luggage was heavy."
+    assert quote(0.1, 0.1, 0.1, 0.6) == "Rain came."
+    assert quote(0.1, 0.5, 0.45, 0.1) == "It stood in the boathouse."
