@@ -80,7 +80,10 @@ FAULTS = [
     # ---- memory: index
     Fault("memory/index/head_scores.py", "int(starts[first]), int(block.ends[last - 1])", "int(starts[first]), int(block.ends[last - 1]) - 1", (INDEX,)),
     Fault("memory/index/head_scores.py", "log_mass.max(axis=1, keepdims=True)", "log_mass.max(axis=0, keepdims=True)", (INDEX,)),
-    Fault("memory/index/head_scores.py", "np.minimum(_standard(np.sqrt(heads)), MAX_HEAD_SCORE)", "_standard(np.sqrt(heads))", (INDEX, "tests/assistant/test_retriever.py")),
+    Fault("memory/index/fusion.py", "np.minimum(scores - scores.mean(dtype=np.float64), most)", "scores - scores.mean(dtype=np.float64)", (INDEX,)),
+    Fault("memory/index/fusion.py", "(words / full_word_score - NO_MATCH)", "(words / full_word_score)", (INDEX,)),
+    Fault("memory/index/neighbours.py", "np.diff(kept) == 1", "np.diff(kept) > 0", (INDEX,)),
+    Fault("memory/index/rankers/meaning.py", "scores[known].mean(dtype=np.float32)", "0.0", ("tests/assistant/test_meaning.py",)),
     Fault("memory/index/head_scores.py", 'np.argsort(-scores, kind="stable")', "np.argsort(-scores[::-1], kind='stable')", (INDEX,)),
     Fault("memory/index/encoder.py", "stream[max(0, start - CONTEXT) : end]", "stream[max(0, start - CONTEXT + 8) : end]", (INDEX,)),
     Fault("memory/index/encoder.py", "self.reader.queries(rows, self.heads)[0, -count:]", "self.reader.queries(rows, self.heads)[0, 1 : count + 1]", (INDEX,)),
@@ -101,7 +104,7 @@ FAULTS = [
     Fault("assistant/retriever.py", "view = memory.view()", "view = memory", ("tests/assistant/test_threads.py",)),
     # ---- assistant
     Fault("assistant/retriever.py", "passages[0].score - RERANK_GAP", "passages[-1].score - RERANK_GAP", ("tests/assistant/test_retriever.py",)),
-    Fault("assistant/retriever.py", "passage.score + LIKELIHOOD_WEIGHT * gain", "passage.score - LIKELIHOOD_WEIGHT * gain", ("tests/assistant/test_retriever.py",)),
+    Fault("assistant/retriever.py", "score=passage.score + LIKELIHOOD_WEIGHT", "score=passage.score - LIKELIHOOD_WEIGHT", ("tests/assistant/test_retriever.py",)),
     # ---- pretrained
     Fault("pretrained/hooks.py", "half + (positions - limit) % (limit - half)", "(positions - limit) % limit", PARITY),
     Fault("pretrained/hooks.py", 'kwargs.pop("logits_to_keep", None)', 'kwargs.get("logits_to_keep")', PARITY),

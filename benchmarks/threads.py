@@ -24,7 +24,8 @@ import numpy as np
 from benchmarks import report
 from benchmarks.durability import FINGERPRINT, encode, text_of
 from memspan.memory import Memory, View, load_memory
-from memspan.memory.index.head_scores import HeadQuery, best, fuse, head_scores
+from memspan.memory.index.fusion import fuse
+from memspan.memory.index.head_scores import HeadQuery, best, head_scores
 
 READERS, WRITERS = 8, 2
 SOURCES = 60  # above which the forgetting thread keeps the memory
@@ -40,7 +41,7 @@ def check_search(memory: Memory, rng: random.Random) -> int:
     queries = rng.random() * np.ones((1, len(FINGERPRINT.heads), FINGERPRINT.head_size), np.float32)
     heads = head_scores(HeadQuery(queries, tuple(range(len(FINGERPRINT.heads)))), view.blocks())
     words = view.word_scores(WORD)
-    passages = [view.passage(number) for number in best(fuse(heads, words), 8)] if len(view) else []
+    passages = [view.passage(number) for number in best(fuse({"heads": heads, "words": words}), 8)] if len(view) else []
     check_state(view, words)
     if not len(heads) == len(words) == len(view):
         raise AssertionError(f"{len(heads)} and {len(words)} scores of {len(view)} passages")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memspan.assistant.answer import Answer
-    from memspan.assistant.language_model import LanguageModel, load_model
+    from memspan.assistant.language_model import LanguageModel
+    from memspan.assistant.loading import load_model
     from memspan.assistant.progress import ReadProgress
     from memspan.assistant.retriever import RetrievedPassage
     from memspan.memory import Filter, Memory, load_memory
@@ -33,7 +34,8 @@ __all__ = [
 
 _HOMES = {
     "memspan.assistant.answer": ("Answer",),
-    "memspan.assistant.language_model": ("LanguageModel", "load_model"),
+    "memspan.assistant.language_model": ("LanguageModel",),
+    "memspan.assistant.loading": ("load_model",),
     "memspan.assistant.progress": ("ReadProgress",),
     "memspan.assistant.retriever": ("RetrievedPassage",),
     "memspan.models.generate": ("Sampling",),

@@ -32,9 +32,10 @@ def signals() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A folder for the key that signs word indexes, also for the processes of the tests."""
+    """A folder for the key that signs word indexes, and no sentence encoder, also for the processes of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("MEMSPAN_ENCODER", "none")  # a test that is about sentence encoders names one
         yield
 
 

@@ -119,7 +119,7 @@ def folder(stand_in: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.delenv("MEMSPAN_MODEL", raising=False)
     shutil.copytree(ROOT / "examples" / "notes", tmp_path / "examples" / "notes")
     shutil.copytree(tiny_model, tmp_path / "your-model")
-    short = logbook()[:3000]
+    short = f"{logbook()[:3000]}\n\nThe treasure was buried beneath the third stair."
     files = {
         "more-notes/extra.md": "The library opens at nine.",
         "book.txt": short,

@@ -44,7 +44,7 @@ ALLOWED = {
     ("cli/__init__.py", "importlib.import_module"): "the modules of its own folder",
     ("data/formats/__init__.py", "importlib.import_module"): "the modules of its own folder",
     ("plugins.py", "importlib.metadata.entry_points"): "extensions that the user has installed",
-    ("pretrained/hub.py", "subprocess"): "pip, as a list of fixed words, for the embedded model",
+    ("pretrained/wheels.py", "subprocess"): "pip, as a list of fixed words, for the embedded model and encoder",
     ("pretrained/hub.py", "socket"): "whether the hub's name resolves; nothing is sent",
     ("pretrained/hub.py", "urllib.request.getproxies"): "whether there is a proxy; nothing is sent",
     ("memory/store/lock.py", "socket"): "the name of this computer; nothing is sent",

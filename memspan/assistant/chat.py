@@ -12,7 +12,7 @@ from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.prompt_budget import default_budget
 from memspan.assistant.prompt_choice import in_reading_order, within_budget
 from memspan.assistant.prompts import chat_message
-from memspan.assistant.retriever import RetrievedPassage
+from memspan.assistant.retriever import RERANKED, RetrievedPassage
 from memspan.data.plain_text import Message, plain_ids
 from memspan.errors import NoMatch, UsageError
 from memspan.memory import Contents, Filter, Memory
@@ -152,7 +152,7 @@ class Chat:
             )
         relevant = [
             passage
-            for passage in passages
+            for passage in self.lm.retriever.with_gains(text, passages[:RERANKED])
             if passage.gain is not None and passage.gain > MIN_GAIN and passage.tokens <= budget
         ]
         self.recalled = tuple(within_budget(relevant, budget, self.budget.passages, self.budget.max_score_gap))

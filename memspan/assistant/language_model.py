@@ -1,7 +1,6 @@
 """A language model with a memory longer than its window: read, search, ask."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from os import PathLike
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -12,12 +11,12 @@ from memspan.assistant import asking, prompts
 from memspan.assistant.answer import Answer
 from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.answerers.local import LocalAnswerer
-from memspan.assistant.arguments import check_contents, check_memory, path_argument
+from memspan.assistant.arguments import check_contents, check_memory
 from memspan.assistant.asking import Question
 from memspan.assistant.carried import Carried, carried_by
 from memspan.assistant.confidence import SILENCE, require_confidence, supported
 from memspan.assistant.progress import ReadProgress
-from memspan.assistant.prompt_budget import PromptBudget, default_budget
+from memspan.assistant.prompt_budget import default_budget
 from memspan.assistant.reader import TextReader, source_name
 from memspan.assistant.retriever import RERANKED, RetrievedPassage, Retriever
 from memspan.assistant.surroundings import surrounded
@@ -28,14 +27,14 @@ from memspan.memory import Contents, Filter, Fingerprint, Memory, Passage
 from memspan.memory.filter import checked_tags
 from memspan.memory.index.calibration import RetrievalHeads, calibrate
 from memspan.memory.index.encoder import KeyEncoder
+from memspan.memory.index.passage_vectors import VectorEncoder
 from memspan.memory.tags import tag
 from memspan.models.generate import Sampling
-from memspan.pretrained import hub
-from memspan.pretrained.calibrations import file_of
 from memspan.pretrained.decoding import CompiledDecoder, Decoder
 from memspan.pretrained.heads import HeadReader
 from memspan.pretrained.identity import tokenizer_fingerprint, weights_sample
 from memspan.pretrained.self_test import check_parity
+from memspan.pretrained.sentence_encoder import SentenceEncoder
 from memspan.pretrained.support import find_causal_lm, why_unsupported
 
 
@@ -45,6 +44,7 @@ class LanguageModel:
     Attributes:
         heads: the retrieval heads.
         encoder: encodes texts and questions by the keys and queries of the heads.
+        vectors: the sentence encoder, if there is one, before memories that hold its vectors or not.
         reader: appends texts to memories.
         retriever: searches memories.
         decoder: generates token by token.
@@ -63,6 +63,7 @@ class LanguageModel:
         compiled: bool = False,
         identity: str | None = None,
         calibration_progress: Callable[[float], None] | None = None,
+        sentence_encoder: SentenceEncoder | None = None,
     ) -> None:
         """
         Args:
@@ -73,6 +74,7 @@ class LanguageModel:
             compiled: compile the decoding step, see `CompiledDecoder`.
             identity: a hash of the files that the model was loaded from; None identifies it by a sample of its weights.
             calibration_progress: called during a calibration with the share of it that is done, 0 to 1.
+            sentence_encoder: whose vectors new memories hold, for a search by meaning; see `memspan.pretrained.encoders`.
 
         Raises:
             UsageError: no transformers model, no fast tokenizer, or heads that the model does not have.
@@ -82,17 +84,14 @@ class LanguageModel:
         require_type("heads", heads, (RetrievalHeads, NoneType), "RetrievalHeads")
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise UsageError(f"The tokenizer must be a fast one of transformers, got {type(tokenizer).__name__}.")
-        self.causal_lm = find_causal_lm(model)
-        why = why_unsupported(self.causal_lm)
-        if why is not None:
-            raise UnsupportedModel(why)
-        check_parity(self.causal_lm, name)
+        self.causal_lm = _supported(model, name)
         self.model, self.tokenizer, self.name = model, tokenizer, name
         head_reader = HeadReader(model)
         if heads is not None:
             heads.check(head_reader.layers, head_reader.query_heads)
         self.heads = calibrate(head_reader, tokenizer, calibration_progress) if heads is None else heads
         self.encoder = KeyEncoder(head_reader, tokenizer, self.heads.heads)
+        self.vectors = VectorEncoder(sentence_encoder)
         sample = weights_sample(model)
         self.fingerprint = Fingerprint(
             model=sample if identity is None else identity,
@@ -102,13 +101,16 @@ class LanguageModel:
             heads=self.encoder.key_heads,
             head_size=head_reader.head_size,
             name=name,
+            encoder=self.vectors.fingerprint,
         )
         self.decoder: Decoder = (CompiledDecoder if compiled else Decoder)(self.causal_lm, self._stop_tokens())
         self.answerer = LocalAnswerer(tokenizer, self.decoder, name)
         parameters, on_cpu = self.causal_lm.num_parameters(), self.causal_lm.device.type == "cpu"
         self.prompt_budget = default_budget(self.decoder.window, parameters, on_cpu=on_cpu)
-        self.reader = TextReader(self.encoder, self.fingerprint)
-        self.retriever = Retriever(self.causal_lm, tokenizer, self.encoder, self.fingerprint, self.decoder.window)
+        self.reader = TextReader(self.encoder, self.fingerprint, self.vectors)
+        self.retriever = Retriever(
+            self.causal_lm, tokenizer, self.encoder, self.fingerprint, self.decoder.window, self.vectors
+        )
 
     def new_memory(self, path: str | Path | None = None) -> Memory:
         """An empty memory in RAM; with a path, the memory in that folder, which is made if it does not exist."""
@@ -302,70 +304,11 @@ class LanguageModel:
         return [token for token in (*stop, self.tokenizer.eos_token_id) if token is not None]
 
 
-def load_model(
-    name: str | PathLike[str] | nn.Module = hub.DEFAULT,
-    *,
-    tokenizer: Any = None,
-    device: str | None = None,
-    dtype: str = "auto",
-    trust_remote_code: bool = False,
-    compiled: bool = False,
-    recalibrate: bool = False,
-    calibration_progress: Callable[[float], None] | None = None,
-) -> LanguageModel:
-    """A language model by name: `smollm2` (embedded), a Hugging Face id, a local folder, or a GGUF file.
-
-    The retrieval heads are calibrated once and stored with the cached model.
-
-    Args:
-        name: also `id@revision`, with a branch, tag or commit of a Hugging Face repository; or a transformers model, which
-            is used as it is.
-        tokenizer: that of a model passed in; a model that is loaded has its own.
-        device: a torch device; None takes CUDA where there is one, else the CPU.
-        dtype: auto, float32, bfloat16 or float16.
-        trust_remote_code: run code that comes with the model.
-        compiled: compile the decoding step: slow to start, faster afterwards.
-        recalibrate: choose the retrieval heads anew.
-        calibration_progress: called while the heads are calibrated with the share of it that is done, 0 to 1.
-
-    Raises:
-        UsageError: no such model; the message names the way out.
-        UnsupportedModel: the model does not support a memory; the message gives the reason.
-    """
-    if isinstance(name, nn.Module):
-        if tokenizer is None:
-            raise UsageError(
-                "A model that is passed in needs its tokenizer: memspan.load_model(model, tokenizer=tokenizer), or "
-                "memspan.LanguageModel(model, tokenizer)."
-            )
-        return LanguageModel(name, tokenizer, compiled=compiled, calibration_progress=calibration_progress)
-    if tokenizer is not None:
-        raise UsageError("`tokenizer` belongs to a model that is passed in; a model loaded by name has its own.")
-    name = path_argument("name", name)
-    loaded = hub.load(name, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    heads = None if recalibrate else _known_heads(name, loaded)
-    lm = LanguageModel(
-        loaded.model,
-        loaded.tokenizer,
-        name=name,
-        heads=heads,
-        compiled=compiled,
-        identity=loaded.identity,
-        calibration_progress=calibration_progress,
-    )
-    if heads is None:
-        lm.heads.store(loaded)
-    lm.prompt_budget = PromptBudget.stored(loaded) or lm.prompt_budget
-    return lm
-
-
-def _known_heads(name: str, loaded: hub.LoadedModel) -> RetrievalHeads | None:
-    """The heads of an earlier calibration, or those that an embedded model comes with.
-
-    Older versions named the file of a calibration by a sample of the weights.
-    """
-    older = file_of(loaded, RetrievalHeads.kind).with_name(f"{weights_sample(loaded.model)[:32]}.json")
-    stored = RetrievalHeads.stored(loaded) or RetrievalHeads.load(older, loaded.identity)
-    if stored is None and name in hub.EMBEDDED:
-        return RetrievalHeads(*hub.EMBEDDED[name].heads)
-    return stored
+def _supported(model: nn.Module, name: str) -> Any:
+    """The causal LM in a model. Raises UnsupportedModel if it does not support a memory, or fails the parity self-test."""
+    causal_lm = find_causal_lm(model)
+    why = why_unsupported(causal_lm)
+    if why is not None:
+        raise UnsupportedModel(why)
+    check_parity(causal_lm, name)
+    return causal_lm

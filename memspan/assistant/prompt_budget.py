@@ -17,7 +17,7 @@ MOST_TOKENS = 4096
 MOST_TOKENS_ON_CPU = 2048  # a CPU reads a prompt slowly
 WINDOW_SHARE = 0.25  # of the window, for retrieved text
 PASSAGE_TOKENS = 128  # of a passage of medium length
-MAX_SCORE_GAP = 1.0  # a passage that scores further below the best distracts a small model more than it helps
+MAX_SCORE_GAP = 2.0  # a passage that scores further below the best distracts a small model more than it helps
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from memspan.memory import View
 
 PASSAGES = 4  # the best, whose sentences are candidates
 WEIGHTS = {
-    "passage": 0.26,  # its score below the best passage, in standard deviations
+    "passage": 0.12,  # its score below the best passage
     "question": 6.5,  # the share of the question's words that the sentence holds
     "passage_question": 1.5,  # the same of its passage
     "previous_question": 2.1,  # the same of the sentence before it, which it may go on with

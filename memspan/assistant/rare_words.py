@@ -81,4 +81,4 @@ def _weights(passages: int, counts: NDArray[np.integer | np.floating]) -> NDArra
 
 def _count(view: View, word: str, passages: int) -> int:
     """The passages that hold a word; all `passages` for a function word."""
-    return passages if word in FUNCTION_WORDS else int(np.count_nonzero(view.word_scores(word)))
+    return passages if word in FUNCTION_WORDS else view.word_counts([word])[0]

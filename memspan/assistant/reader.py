@@ -17,16 +17,18 @@ from memspan.data.marks import Chunk, Value, in_force, marks_of_passages
 from memspan.errors import ChangedSource, DamagedMemory, UsageError, require_type
 from memspan.memory import EncodedText, Fingerprint, Memory, SourceRecord
 from memspan.memory.index.encoder import CONTEXT, Encoding, KeyEncoder
+from memspan.memory.index.passage_vectors import VectorEncoder
 from memspan.memory.store.kept import kept_texts
 
 FILE = "file"  # in the meta of a source: the state of its file when it was read to the end, see `Document.state`
 
 
 class TextReader:
-    """Reads texts with a model's retrieval heads and appends them to memories made with that model."""
+    """Reads texts with a model's retrieval heads and a sentence encoder, and appends them to memories of that model."""
 
-    def __init__(self, encoder: KeyEncoder, fingerprint: Fingerprint) -> None:
+    def __init__(self, encoder: KeyEncoder, fingerprint: Fingerprint, vectors: VectorEncoder | None = None) -> None:
         self.encoder, self.fingerprint = encoder, fingerprint
+        self.vectors = VectorEncoder() if vectors is None else vectors
 
     def read(
         self,
@@ -56,6 +58,7 @@ class TextReader:
             return
         if chunk is None:
             return
+        self.vectors.check(memory.fingerprint)
         before = _last_ids(memory, name, len(self.encoder.tokenizer))
         meter = ReadingMeter(text, name, read, progress)
         while chunk is not None:
@@ -65,11 +68,11 @@ class TextReader:
             try:
                 following = next(unread, None)
             except BaseException:  # whatever stops the stream, Ctrl-C included: the chunk that was read is kept
-                memory.append([_encoded_text(encoding, chunk, **fields)])
+                self._append(memory, _encoded_text(encoding, chunk, **fields))
                 raise
             if following is None:
                 fields.update(complete=True, meta=_file_meta(text, state))
-            memory.append([_encoded_text(encoding, chunk, **fields)])
+            self._append(memory, _encoded_text(encoding, chunk, **fields))
             before = [*before, *encoding.ids.tolist()][-CONTEXT:]
             meter.keep(chunk, len(encoding.ids))
             read, chunk = read + len(chunk), following
@@ -86,6 +89,7 @@ class TextReader:
         view, whole = memory.view(), joined(_chunks(text))
         if not whole:
             raise UsageError(f"The text of '{name}' is empty: `memspan forget` removes a source.")
+        self.vectors.check(memory.fingerprint)
         change = revision(view, name, whole, CONTEXT)
         texts = list(kept_texts(view.snapshot, change.before, 0))
         before = [id_ for number in change.before[-2:] for id_ in view.ids(number).tolist()]
@@ -96,7 +100,7 @@ class TextReader:
             encoding = self.encoder.encode(chunk, before, meter.within(chunk))
             marks, holding = marks_of_passages(chunk, encoding.passages[:, 2:].tolist(), holding)
             fields: dict[str, Any] = {"source": name, "start": start, "kind": record.kind, **mark_fields(marks)}
-            texts.append(_encoded_text(encoding, chunk, **fields))
+            texts.append(self.vectors.added_to(_encoded_text(encoding, chunk, **fields), memory.fingerprint))
             before = [*before, *encoding.ids.tolist()][-CONTEXT:]
             start += len(chunk)
             meter.keep(chunk, len(encoding.ids))
@@ -111,8 +115,13 @@ class TextReader:
     def remember(self, memory: Memory, text: str, *, source: str, kind: str, meta: dict[str, Any]) -> None:
         """Reads one short, complete text in one commit; see `LanguageModel.remember`."""
         memory.check_fingerprint(self.fingerprint)
+        self.vectors.check(memory.fingerprint)
         encoding = self.encoder.encode(text)
-        memory.append([_encoded_text(encoding, text, source=source, start=0, complete=True, kind=kind, meta=meta)])
+        fields: dict[str, Any] = {"source": source, "start": 0, "complete": True, "kind": kind, "meta": meta}
+        self._append(memory, _encoded_text(encoding, text, **fields))
+
+    def _append(self, memory: Memory, text: EncodedText) -> None:
+        memory.append([self.vectors.added_to(text, memory.fingerprint)])
 
 
 def _is_unchanged(record: SourceRecord | None, state: str | None) -> bool:

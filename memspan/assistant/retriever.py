@@ -1,4 +1,4 @@
-"""Retrieval: passages ranked by the model's retrieval heads and BM25, then by the likelihood of the question.
+"""Retrieval: passages ranked by all rankers together, then by the likelihood of the question.
 
 Letters: P passages of a memory, T tokens of a passage.
 """
@@ -21,14 +21,16 @@ from memspan.memory import Contents, Filter, Fingerprint, Passage, View
 from memspan.memory.context import with_context
 from memspan.memory.index.bm25 import without_question_words
 from memspan.memory.index.encoder import KeyEncoder
-from memspan.memory.index.head_scores import best, fuse, head_scores, token_scores
+from memspan.memory.index.fusion import fuse, shares
+from memspan.memory.index.head_scores import best, token_scores
+from memspan.memory.index.neighbours import Neighbours, neighbours
+from memspan.memory.index.passage_vectors import VectorEncoder
+from memspan.memory.index.rankers import Encoders, Scores, make_rankers
 
 # Each measured on questions outside the benchmarks, see LOG.md.
-RERANKED = 16  # passages reranked by likelihood, at most
-LIKELIHOOD_WEIGHT = 4.0  # standard deviations of the other rankers that one nat per token counts for
-RERANK_GAP = (
-    8.0  # a passage that scores further below the best is not reranked: its likelihood could not make up for it
-)
+RERANKED = 4  # passages reranked by likelihood, at most
+LIKELIHOOD_WEIGHT = 3.0  # of the score that one nat per token counts for
+RERANK_GAP = 2.0  # a passage that scores further below the best is not reranked; where the best stands out, none is
 
 RERANK_BATCH = 4  # prompts of similar length, so that little is padded
 
@@ -39,8 +41,8 @@ class RetrievedPassage:
 
     Attributes:
         start, end: character offsets in the source.
-        score: the number by which passages are ranked: how far the passage stands out from all passages of the memory, in
-            standard deviations summed over the rankers, plus the weighted gain.
+        score: the number by which passages are ranked: what the rankers give it above the mean of all passages of the
+            memory, see `memspan.memory.index.fusion`, plus the weighted gain if it was reranked.
         number: of the passage in the memory.
         marks: what holds of it, such as its page.
         happened: unix seconds of what it is about; None if that is not known.
@@ -69,7 +71,13 @@ class Retriever:
     """Finds the passages of a memory that bear on a question."""
 
     def __init__(
-        self, causal_lm: Any, tokenizer: Any, encoder: KeyEncoder, fingerprint: Fingerprint, window: int
+        self,
+        causal_lm: Any,
+        tokenizer: Any,
+        encoder: KeyEncoder,
+        fingerprint: Fingerprint,
+        window: int,
+        vectors: VectorEncoder | None = None,
     ) -> None:
         """
         Args:
@@ -77,9 +85,11 @@ class Retriever:
             encoder: encodes questions as the retrieval heads see them.
             fingerprint: of the memories that may be searched.
             window: tokens of the longest prompt.
+            vectors: compares the meaning of passages and questions; None for no sentence encoder.
         """
         self.causal_lm, self.tokenizer, self.encoder = causal_lm, tokenizer, encoder
         self.fingerprint, self.window = fingerprint, window
+        self.rankers = make_rankers(Encoders(encoder, VectorEncoder() if vectors is None else vectors))
 
     def search(
         self,
@@ -99,7 +109,8 @@ class Retriever:
             return []
         passing = view.passing(filter)  # the others neither are found nor count in how far a passage stands out
         scores = np.full(len(view), -np.inf, np.float32)
-        scores[passing] = fuse(*(ranking[passing] for ranking in self._scores(view, question)))
+        rankings, near, full = self._compared(view, question)
+        scores[passing] = fuse({name: part[passing] for name, part in rankings.items()}, near.among(passing), full)
         ranked = map(view.passage, best(scores, len(passing)))
         looked_at = ranked if among is None else (passage for passage in ranked if among(passage))
         found = islice(distinct(looked_at), max(top, rerank))
@@ -113,22 +124,30 @@ class Retriever:
         memory.check_fingerprint(self.fingerprint)
         return token_scores(self.encoder.question(question), memory.blocks(), numbers)
 
-    def rankings(self, memory: Contents, question: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The shares of the retrieval heads and of BM25 in the score of each passage, before reranking: (P,) both."""
+    def rankings(self, memory: Contents, question: str) -> dict[str, Scores]:
+        """The share of each ranker in the score of each passage, (P,), before reranking; of those that do not abstain."""
         memory.check_fingerprint(self.fingerprint)
-        heads, words = self._scores(memory.view(), question)
-        nothing = np.zeros_like(heads)
-        return fuse(heads, nothing), fuse(nothing, words)
+        return shares(*self._compared(memory.view(), question))
 
     def rerank(self, question: str, passages: Sequence[RetrievedPassage], count: int) -> list[RetrievedPassage]:
-        """The passages with those of the first `count` that score near the best sorted anew, the likelihood included."""
-        count = sum(passage.score > passages[0].score - RERANK_GAP for passage in passages[:count])
-        gains = self.likelihood_gains(question, [with_context(passage) for passage in passages[:count]])
+        """The passages with those of the first `count` that score near the best sorted anew, the likelihood included.
+
+        Where no other scores near the best, all stay as they are, and nothing is computed.
+        """
+        near = [passage for passage in passages[:count] if passage.score > passages[0].score - RERANK_GAP]
+        if len(near) < 2:
+            return list(passages)
         reranked = [
-            replace(passage, gain=gain, score=passage.score + LIKELIHOOD_WEIGHT * gain)
-            for passage, gain in zip(passages, gains, strict=False)
+            replace(passage, score=passage.score + LIKELIHOOD_WEIGHT * (passage.gain or 0.0))
+            for passage in self.with_gains(question, near)
         ]
-        return sorted(reranked, key=lambda passage: -passage.score) + list(passages[count:])
+        return sorted(reranked, key=lambda passage: -passage.score) + list(passages[len(near) :])
+
+    def with_gains(self, question: str, passages: Sequence[RetrievedPassage]) -> list[RetrievedPassage]:
+        """The passages, each with its gain in likelihood of the question; their scores stay."""
+        missing = [passage for passage in passages if passage.gain is None]
+        gains = iter(self.likelihood_gains(question, [with_context(passage) for passage in missing]) if missing else ())
+        return [replace(passage, gain=next(gains)) if passage.gain is None else passage for passage in passages]
 
     @torch.inference_mode()
     def likelihood_gains(self, question: str, texts: Sequence[str]) -> list[float]:
@@ -146,6 +165,13 @@ class Retriever:
                 means[row] = mean
         return [mean - means[0] for mean in means[1:]]
 
+    def _compared(self, view: View, question: str) -> tuple[dict[str, Scores], Neighbours, float]:
+        """What `fuse` compares: the scores of each passage, (P,), by every ranker that does not abstain, the neighbours of
+        the passages, and the score by words that a passage has at most."""
+        scores = {name: ranker.scores(view, question) for name, ranker in self.rankers.items()}
+        rankings = {name: ranking for name, ranking in scores.items() if ranking is not None}
+        return rankings, neighbours(view.snapshot), view.full_word_score(without_question_words(question))
+
     @torch.inference_mode()
     def mean_log_likelihoods(self, rows: Sequence[list[int]], count: int) -> list[float]:
         """The mean log-probability of the last `count` tokens of each row; shorter rows are padded on the left."""
@@ -158,11 +184,6 @@ class Retriever:
         log_probabilities = output.logits[:, :-1].float().log_softmax(-1)
         means: list[float] = log_probabilities.gather(2, ids[:, -count:, None])[..., 0].mean(1).tolist()
         return means
-
-    def _scores(self, view: View, question: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The scores of each passage by the retrieval heads and by BM25, (P,) both."""
-        heads = head_scores(self.encoder.question(question), view.blocks())
-        return heads, view.word_scores(without_question_words(question))
 
     def check_length(self, question: str) -> None:
         """Raises UsageError for a question of more than half of the window: the rest is for retrieved text and an answer."""

@@ -43,9 +43,9 @@ def models(
     elif families:
         _show_families(as_json)
     elif add is not None:
-        from memspan.pretrained import hub
+        from memspan.pretrained import encoders
 
-        _print_record({"added": hub.add(add)}, as_json)
+        _print_record({"added": encoders.add(add)}, as_json)
     elif get is not None:
         lm = load_language_model(get, loading)
         _print_record({"ready": lm.name, "window": lm.decoder.window}, as_json)
@@ -66,12 +66,16 @@ def _print_record(record: dict[str, Any], as_json: bool) -> None:
 
 
 def _show_models(as_json: bool) -> None:
+    from memspan.pretrained import encoders
     from memspan.pretrained.hub import EMBEDDED, cache_folder, cached_models, folder_records
     from memspan.pretrained.identity import recorded_folders
 
     cached, records = cached_models(), recorded_folders(folder_records())
     if as_json:
-        embedded = [{"name": name, "about": model.about, "wheel": model.wheel} for name, model in EMBEDDED.items()]
+        embedded = [
+            {"name": name, "about": model.about, "wheel": model.wheel}
+            for name, model in (*EMBEDDED.items(), *encoders.EMBEDDED.items())
+        ]
         prepared = [{**asdict(model), "path": str(model.path)} for model in cached]
         folders = [asdict(record) for record in records]
         print_json({"embedded": embedded, "cached": prepared, "folders": folders, "cache": str(cache_folder())})
@@ -79,7 +83,12 @@ def _show_models(as_json: bool) -> None:
     print_line("Embedded", style="bold")
     for name, shipped in EMBEDDED.items():
         print_line(f"  {name}  {shipped.about}")
+    for name, encoder in encoders.EMBEDDED.items():
+        print_line(f"  {name}  sentence encoder, {encoder.about}")
     print_line(f"Prepared, in {cache_folder()}", style="bold")
+    for name in encoders.EMBEDDED:
+        if not encoders.must_be_fetched(name):
+            print_line(f"  {name}  sentence encoder, ready")
     for model in cached:
         state = "calibrated" if model.calibrated else "heads as shipped, or calibrated at first use"
         print_line(f"  {model.name}  {format_bytes(model.nbytes)}, {state}")

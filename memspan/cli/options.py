@@ -95,6 +95,16 @@ ENSEMBLE = Annotated[
 class Loading:
     """How a language model is loaded; the fields are options."""
 
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Sentence encoder, by which passages are found whatever words they use: minilm, a folder of "
+            "sentence-transformers, a Hugging Face id, or none (default: that of the memory; for a new memory "
+            "$MEMSPAN_ENCODER, else minilm).",
+            rich_help_panel="Model",
+        ),
+    ] = None
     device: Annotated[
         str | None,
         typer.Option(
@@ -143,7 +153,7 @@ def load_language_model(
     """
     from memspan.memory.store.folder import Folder
 
-    dtype = loading.dtype
+    dtype, recorded = loading.dtype, None
     if folder is not None and (opened or not Folder(folder).is_vacant()):
         made_with = Folder(folder).manifest().fingerprint
         if name is None and loading.trust_remote_code:
@@ -153,6 +163,7 @@ def load_language_model(
             )
         name = made_with.name if name is None else name
         dtype = made_with.dtype if dtype == "auto" else dtype
+        recorded = made_with
     import warnings
 
     if not sys.flags.dev_mode:
@@ -160,7 +171,9 @@ def load_language_model(
     import torch
     from transformers.utils import logging
 
-    from memspan.assistant.language_model import load_model
+    from memspan.assistant.loading import load_model
+    from memspan.cli.encoders import load_encoder
+    from memspan.pretrained.encoders import NoEncoder
     from memspan.pretrained.hub import DEFAULT
     from memspan.pretrained.identity import ChangedModel
 
@@ -170,6 +183,7 @@ def load_language_model(
     name = name or os.environ.get("MEMSPAN_MODEL") or DEFAULT
     with warnings.catch_warnings(record=True) as caught, CalibrationDisplay() as calibration:
         warnings.simplefilter("always", ChangedModel)
+        warnings.simplefilter("always", NoEncoder)
         lm = load_model(
             str(Path(name).resolve()) if os.path.exists(name) else name,
             device=loading.device,
@@ -178,6 +192,7 @@ def load_language_model(
             compiled=loading.compile,
             recalibrate=recalibrate,
             calibration_progress=calibration.show,
+            encoder=load_encoder(loading.encoder, recorded, loading.device),
         )
     for warning in caught:
         print_info(str(warning.message))

@@ -125,7 +125,9 @@ def print_contents(contents: dict[str, Any]) -> None:
     """Print the result of `Memory.inspect`."""
     fingerprint = contents["fingerprint"]
     print_line(f"{contents['path']}", style="bold")
-    print_line(f"  made with {fingerprint['name']} in {fingerprint['dtype']}")
+    encoder = fingerprint.get("encoder")
+    vectors = f", vectors by {encoder['name']}" if encoder else ""
+    print_line(f"  made with {fingerprint['name']} in {fingerprint['dtype']}{vectors}")
     counts = f"{count(contents['tokens'], 'token')}, {count(contents['passages'], 'passage')}"
     size = format_bytes(contents["bytes"])
     print_line(f"  {counts}, {contents['characters']:,} characters, {size} on disk")

@@ -11,7 +11,8 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from memspan.assistant import prompts
-from memspan.assistant.language_model import LanguageModel, load_model
+from memspan.assistant.language_model import LanguageModel
+from memspan.assistant.loading import load_model
 from memspan.assistant.prompt_budget import SMALL_TOKENS
 from memspan.assistant.prompt_choice import within_budget
 from memspan.assistant.streaming import StreamedText

@@ -19,8 +19,9 @@ class Evidence:
     Attributes:
         source: name of the document it is from.
         start, end: its first and last character in the source.
-        score: the score it was ranked by, the sum of the next three.
-        heads, words: its scores by the retrieval heads and by word search, in standard deviations over all passages.
+        score: the score it was ranked by, the sum of the next four.
+        heads, words, meaning: its shares by the retrieval heads, by word search and by the sentence encoder, above the
+            mean of all passages; 0 by a ranker that has nothing to say.
         likelihood: the weighted gain in log-likelihood of the question; 0 if it was not computed.
         tokens, values: its token spans, and the score of each by the retrieval heads for the question.
     """
@@ -31,6 +32,7 @@ class Evidence:
     score: float
     heads: float
     words: float
+    meaning: float
     likelihood: float
     tokens: list[str]
     values: list[float]
@@ -57,7 +59,10 @@ class RecallExplanation:
             [
                 Cell(str(number)),
                 Cell(f"{passage.source}, characters {passage.start:,}-{passage.end:,}"),
-                *(Cell("", Bar(value)) for value in (passage.score, passage.heads, passage.words, passage.likelihood)),
+                *(
+                    Cell("", Bar(value))
+                    for value in (passage.score, passage.heads, passage.words, passage.meaning, passage.likelihood)
+                ),
             ]
             for number, passage in enumerate(self.passages, 1)
         ]
@@ -76,12 +81,12 @@ class RecallExplanation:
             answer=self.answer,
             facts=[("Memory", f"{self.memory}, {self.memory_tokens:,} tokens"), ("Model", self.model)],
             how=[
-                "These retrieved passages were part of the prompt. A score is the sum of three parts: by the model's retrieval "
-                "heads, by word search (both in standard deviations over all passages of the memory), and the gain in "
+                "These retrieved passages were part of the prompt. A score is the sum of four parts: by the model's retrieval "
+                "heads, by word search, by the sentence encoder (all above the mean of all passages of the memory), and the gain in "
                 "likelihood of the question.",
                 "The stronger the colour of a token, the higher its score by the retrieval heads for the question.",
             ],
-            tables=[Table("Passages", ["", "from", "score", "heads", "words", "likelihood"], rows)],
+            tables=[Table("Passages", ["", "from", "score", "heads", "words", "meaning", "likelihood"], rows)],
             texts=texts,
             signed=False,
         )
@@ -98,7 +103,7 @@ def explain_recall(
         raise UsageError("There is nothing to explain: the question is empty.")
     view = memory.view()
     answer = lm.ask(view, question, sampling=sampling)
-    heads, words = lm.retriever.rankings(view, question)
+    rankings = lm.retriever.rankings(view, question)
     numbers = [passage.number for passage in answer.passages]
     evidence = []
     for passage, values in zip(answer.passages, lm.retriever.token_scores(view, question, numbers), strict=True):
@@ -109,9 +114,11 @@ def explain_recall(
                 start=passage.start,
                 end=passage.end,
                 score=passage.score,
-                heads=float(heads[passage.number]),
-                words=float(words[passage.number]),
-                likelihood=0.0 if passage.gain is None else LIKELIHOOD_WEIGHT * passage.gain,
+                **{
+                    name: float(rankings[name][passage.number]) if name in rankings else 0.0
+                    for name in ("heads", "words", "meaning")
+                },
+                likelihood=LIKELIHOOD_WEIGHT * (passage.gain or 0.0),
                 tokens=[text for text, _ in spans],
                 values=[float(values[tokens].sum()) for _, tokens in spans],
             )

@@ -1,6 +1,5 @@
 """Several memories searched as one: a view of all their passages, with one ranking over them."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
@@ -10,15 +9,13 @@ from numpy.typing import NDArray
 
 from memspan.errors import NoMatch, UsageError
 from memspan.memory.filter import Filter
-from memspan.memory.index.bm25 import words_of
+from memspan.memory.index.bm25 import weight, words_of
 from memspan.memory.index.passage_table import Condition
 from memspan.memory.index.word_search import WordScorer
 from memspan.memory.store.manifest import new_lineage, refuse_foreign
 from memspan.memory.store.shard import Shard, select
 from memspan.memory.store.snapshot import Snapshot
 from memspan.memory.view import Contents, View
-
-LEAST_WEIGHT = 1e-6  # of a word, by which SQLite keeps the weight of a very common one above zero
 
 
 def united(memories: Sequence[Contents]) -> View:
@@ -76,22 +73,19 @@ class _UnitedScorer(WordScorer):
         scores = np.zeros(firsts[-1], np.float64)
         for word in words_of(text):
             matches = [view.word_matches(word) for view in self._views]
-            weight = _weight(firsts[-1], sum(map(len, matches)))
+            word_weight = weight(firsts[-1], sum(map(len, matches)))
             for first, count, rows in zip(firsts, counts, matches, strict=False):
-                scores[first + rows["number"]] += rows["score"] * (weight / _weight(count, len(rows)))
+                scores[first + rows["number"]] += rows["score"] * (word_weight / weight(count, len(rows)))
         return scores.astype(np.float32)
+
+    def count(self, word: str) -> int:
+        return sum(view.word_counts([word])[0] for view in self._views)
 
     def select(self, condition: Condition) -> NDArray[np.bool_]:
         return np.concatenate([view.select(condition) for view in self._views])
 
     def kinds_of_marks(self) -> list[str]:
         return sorted({kind for view in self._views for kind in view.kinds_of_marks()})
-
-
-def _weight(passages: int, matches: int) -> float:
-    """The weight of a word that so many of the passages have, as SQLite computes it."""
-    weight = math.log((passages - matches + 0.5) / (matches + 0.5))
-    return weight if weight > 0 else LEAST_WEIGHT
 
 
 def _names(views: Sequence[View]) -> list[str]:

@@ -1,7 +1,7 @@
 """What can be read from a memory, and a view: its contents at one moment, with the word index of exactly these passages."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspan.memory.filter import Filter
+from memspan.memory.index.bm25 import full_score, words_of
 from memspan.memory.index.passage_table import Condition
 from memspan.memory.index.word_search import WordScorer
 from memspan.memory.selection import Selection
@@ -145,6 +146,14 @@ class View(Contents):
     def word_matches(self, word: str) -> NDArray[np.void]:
         """The "number" (int64) and the BM25 "score" (float64) of each passage that has a word."""
         return self._words.matches(word)
+
+    def word_counts(self, words: Sequence[str]) -> list[int]:
+        """How many passages have each of the words, or another form of it."""
+        return [self._words.count(word) for word in words]
+
+    def full_word_score(self, text: str) -> float:
+        """What `word_scores` is at most, for a passage that has all words of `text`."""
+        return full_score(len(self), self.word_counts(words_of(text)))
 
     def select(self, condition: Condition) -> NDArray[np.bool_]:
         """Which passages meet a condition, bool (P,)."""

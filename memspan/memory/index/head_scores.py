@@ -1,4 +1,4 @@
-"""Scores of passages for a question: attention of the model's retrieval heads, and its fusion with word scores.
+"""Scores of passages for a question by the attention of the model's retrieval heads.
 
 Letters: T tokens of a block, P passages, S question tokens, H query heads, G key-value heads, K head size.
 """
@@ -17,12 +17,8 @@ Floats = NDArray[np.float32]
 # few relevant ones. Measured on questions outside the benchmarks, see LOG.md.
 SHARPNESS = 1.5
 EVEN_SHARES = 0.1  # weight of attention relative to an even share of the whole memory, within the logarithm
-MAX_HEAD_SCORE = np.float32(6.0)  # standard deviations
 # In SmolLM2 on 52,000 tokens no key is longer than 3.3 times the shortest tenth: only keys that no text has are cut.
 MAX_KEY_LENGTH = np.float32(4.0)
-# In questions outside the benchmarks a limit of 8 changes nothing (first passage right .860, without a limit .855; with
-# a limit of 6 it is .835).
-MAX_WORD_SCORE = np.float32(8.0)  # standard deviations
 SAMPLED = 1024  # tokens of a block that tell the length of ordinary keys
 TOKENS_AT_ONCE = 16_384
 SCORES_AT_ONCE = 2**22  # of a key-value head: fewer tokens at once where many queries read them
@@ -152,21 +148,6 @@ def _log_mass(question: HeadQuery, block: Block, limits: Floats) -> Floats:
         out.append(np.concatenate(rows))
         first = last
     return np.concatenate(out, axis=1).astype(np.float32)
-
-
-def fuse(heads: Floats, words: Floats) -> Floats:
-    """The sum of the standard scores, (P,): each ranker counts by how far a passage stands out in it.
-
-    Attention is less evenly distributed than words: its root is taken. Both standard scores are limited, so that neither
-    a token that draws attention whatever the question nor a passage stuffed with words outweighs the other ranker.
-    """
-    return np.minimum(_standard(np.sqrt(heads)), MAX_HEAD_SCORE) + np.minimum(_standard(words), MAX_WORD_SCORE)
-
-
-def _standard(scores: Floats) -> Floats:
-    spread = scores.std()
-    standard: Floats = (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
-    return standard
 
 
 def best(scores: Floats, count: int) -> list[int]:

@@ -27,6 +27,10 @@ class WordScorer:
         """The "number" (int64) and the BM25 "score" (float64) of each passage that has a word."""
         return self._index.matches(f'"{word}"')
 
+    def count(self, word: str) -> int:
+        """How many passages have a word."""
+        return self._index.count(word)
+
     def select(self, condition: Condition) -> NDArray[np.bool_]:
         """Which passages meet the condition, bool (P,)."""
         return self._index.select(condition)

@@ -137,6 +137,18 @@ class Snapshot:
                 yield {} if shard.marks is None else shard.marks.at(row)
 
     @cached_property
+    def source_numbers(self) -> Integers:
+        """A number for the source of each passage, int64 (P,): from 0 in order of first appearance."""
+        numbers: dict[str, int] = {}
+        by_shard = [
+            np.array([numbers.setdefault(name, len(numbers)) for name in shard.names], np.int64)[
+                shard.passages[:, SOURCE]
+            ]
+            for shard in self.shards
+        ]
+        return np.concatenate(by_shard) if by_shard else np.zeros(0, np.int64)
+
+    @cached_property
     def happened(self) -> Times:
         """Unix seconds of what each passage is about, float64 (P,); NaN where that is not known."""
         times = [

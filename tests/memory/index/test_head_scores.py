@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memspan.memory.index import head_scores as recall
-from memspan.memory.index.head_scores import HeadQuery, best, fuse, head_scores, quantise, scores_by_head, token_scores
+from memspan.memory.index.head_scores import HeadQuery, best, head_scores, quantise, scores_by_head, token_scores
 from memspan.memory.store.snapshot import Block
 
 
@@ -86,26 +86,6 @@ def test_no_blocks_no_scores() -> None:
     assert head_scores(make(0)[0], []).shape == (0,)
 
 
-def test_fuse_counts_every_ranker_by_its_spread() -> None:
-    small, large = np.array([0, 0, 1], np.float32), np.array([500, 0, 0], np.float32)
-    fused = fuse(small, large)
-    assert fused[0] == pytest.approx(fused[2])
-    assert fused[1] < fused[0]
-    silent = np.full(3, 7, np.float32)  # says nothing about any passage
-    np.testing.assert_array_equal(fuse(small, silent), fuse(silent, small))
-
-
-def test_attention_counts_by_its_root() -> None:
-    fused = fuse(np.array([1, 4, 9], np.float32), np.zeros(3, np.float32))
-    assert fused[2] - fused[1] == pytest.approx(fused[1] - fused[0])
-
-
-def test_a_passage_that_draws_all_attention_does_not_win_against_the_words() -> None:
-    heads, words = np.zeros((2, 1000), np.float32)
-    heads[0], words[1] = 1e6, 1  # both stand out by thirty standard deviations
-    assert best(fuse(heads, words), 2) == [1, 0]
-
-
 def test_best_takes_the_earlier_of_equals() -> None:
     assert best(np.array([1, 3, 3, 2], np.float32), 3) == [1, 2, 3]
 
@@ -167,9 +147,3 @@ def test_a_passage_of_long_keys_does_not_silence_the_others() -> None:
     assert np.corrcoef(scores[others], usual[others])[0, 1] > 0.7
     forged[ends[2] : ends[3]] = np.float16("nan")
     assert np.isfinite(head_scores(question, [Block(0, keys, forged, ends)])[others]).all()
-
-
-def test_words_alone_do_not_outweigh_the_heads_without_limit() -> None:
-    words = np.zeros(400, np.float32)
-    words[7] = 100
-    assert fuse(np.zeros(400, np.float32), words)[7] == recall.MAX_WORD_SCORE

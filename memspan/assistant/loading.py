@@ -1,0 +1,103 @@
+"""Loading a language model with its calibrations and its sentence encoder."""
+
+from collections.abc import Callable
+from os import PathLike
+from typing import Any
+
+from torch import nn
+
+from memspan.assistant.arguments import path_argument
+from memspan.assistant.language_model import LanguageModel
+from memspan.assistant.prompt_budget import PromptBudget
+from memspan.errors import UsageError
+from memspan.memory.index.calibration import RetrievalHeads
+from memspan.pretrained import encoders, hub
+from memspan.pretrained.calibrations import file_of
+from memspan.pretrained.identity import weights_sample
+from memspan.pretrained.sentence_encoder import SentenceEncoder
+
+
+# The parameters are what a user chooses about a model.
+def load_model(
+    name: str | PathLike[str] | nn.Module = hub.DEFAULT,
+    *,
+    tokenizer: Any = None,
+    device: str | None = None,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    compiled: bool = False,
+    recalibrate: bool = False,
+    calibration_progress: Callable[[float], None] | None = None,
+    encoder: str | SentenceEncoder | None = encoders.AUTO,
+) -> LanguageModel:
+    """A language model by name: `smollm2` (embedded), a Hugging Face id, a local folder, or a GGUF file.
+
+    The retrieval heads are calibrated once and stored with the cached model.
+
+    Args:
+        name: also `id@revision`, with a branch, tag or commit of a Hugging Face repository; or a transformers model, which
+            is used as it is.
+        tokenizer: that of a model passed in; a model that is loaded has its own.
+        device: a torch device; None takes CUDA where there is one, else the CPU.
+        dtype: auto, float32, bfloat16 or float16.
+        trust_remote_code: run code that comes with the model.
+        compiled: compile the decoding step: slow to start, faster afterwards.
+        recalibrate: choose the retrieval heads anew.
+        calibration_progress: called while the heads are calibrated with the share of it that is done, 0 to 1.
+        encoder: the sentence encoder by whose vectors passages are found whatever words they use: `minilm` (embedded), a
+            folder of sentence-transformers, a Hugging Face id, "none", or "auto", which is $MEMSPAN_ENCODER, else `minilm`
+            if it is at hand or can be fetched; or an encoder of `memspan.pretrained.encoders`, or None for none.
+
+    Raises:
+        UsageError: no such model or encoder; the message names the way out.
+        UnsupportedModel: the model does not support a memory; the message gives the reason.
+    """
+    if isinstance(name, nn.Module):
+        vectors = _sentence_encoder(encoder, device)
+        return _passed_in(
+            name, tokenizer, compiled=compiled, calibration_progress=calibration_progress, sentence_encoder=vectors
+        )
+    if tokenizer is not None:
+        raise UsageError("`tokenizer` belongs to a model that is passed in; a model loaded by name has its own.")
+    name = path_argument("name", name)
+    loaded = hub.load(name, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    heads = None if recalibrate else _known_heads(name, loaded)
+    lm = LanguageModel(
+        loaded.model,
+        loaded.tokenizer,
+        name=name,
+        heads=heads,
+        compiled=compiled,
+        identity=loaded.identity,
+        calibration_progress=calibration_progress,
+        sentence_encoder=_sentence_encoder(encoder, device),
+    )
+    if heads is None:
+        lm.heads.store(loaded)
+    lm.prompt_budget = PromptBudget.stored(loaded) or lm.prompt_budget
+    return lm
+
+
+def _sentence_encoder(encoder: str | SentenceEncoder | None, device: str | None) -> SentenceEncoder | None:
+    return encoders.load_or_none(encoder, device=device) if isinstance(encoder, str) else encoder
+
+
+def _passed_in(model: nn.Module, tokenizer: Any, **options: Any) -> LanguageModel:
+    if tokenizer is None:
+        raise UsageError(
+            "A model that is passed in needs its tokenizer: memspan.load_model(model, tokenizer=tokenizer), or "
+            "memspan.LanguageModel(model, tokenizer)."
+        )
+    return LanguageModel(model, tokenizer, **options)
+
+
+def _known_heads(name: str, loaded: hub.LoadedModel) -> RetrievalHeads | None:
+    """The heads of an earlier calibration, or those that an embedded model comes with.
+
+    Older versions named the file of a calibration by a sample of the weights.
+    """
+    older = file_of(loaded, RetrievalHeads.kind).with_name(f"{weights_sample(loaded.model)[:32]}.json")
+    stored = RetrievalHeads.stored(loaded) or RetrievalHeads.load(older, loaded.identity)
+    if stored is None and name in hub.EMBEDDED:
+        return RetrievalHeads(*hub.EMBEDDED[name].heads)
+    return stored

@@ -1,0 +1,90 @@
+"""The vectors of passages and questions by a sentence encoder, as a memory stores and compares them.
+
+Letters: N passages, E numbers of a vector.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memspan.errors import ForeignMemory
+from memspan.memory.context import context_of
+from memspan.memory.store.encoded_text import EncodedText
+from memspan.memory.store.manifest import EncoderFingerprint, Fingerprint
+from memspan.memory.store.shard import Vectors
+from memspan.pretrained.sentence_encoder import SentenceEncoder
+
+LARGEST = 127  # of the numbers of a stored vector
+
+
+class MissingEncoder(UserWarning):
+    """A memory holds vectors of a sentence encoder that is not loaded."""
+
+
+class VectorEncoder:
+    """A sentence encoder, or none, before memories that hold vectors of it, of another, or of none."""
+
+    def __init__(self, encoder: SentenceEncoder | None = None) -> None:
+        self.encoder = encoder
+
+    @property
+    def fingerprint(self) -> EncoderFingerprint | None:
+        """Whose vectors new memories hold; None for no vectors."""
+        encoder = self.encoder
+        return None if encoder is None else EncoderFingerprint(encoder.identity, encoder.name, encoder.size)
+
+    def why_not(self, memory: Fingerprint) -> str | None:
+        """A sentence that says why the vectors of a memory cannot be compared or continued here; None if they can, or if
+        the memory holds none."""
+        theirs = memory.encoder
+        if theirs is None:
+            return None
+        if self.encoder is None:
+            return f"The memory holds vectors of the sentence encoder '{theirs.name}', which is not loaded."
+        if (self.encoder.identity, self.encoder.size) != (theirs.identity, theirs.size):
+            return (
+                f"The memory holds vectors of the sentence encoder '{theirs.name}' ({theirs.identity[:12]}), but loaded is "
+                f"'{self.encoder.name}' ({self.encoder.identity[:12]})."
+            )
+        return None
+
+    def check(self, memory: Fingerprint) -> None:
+        """Raises ForeignMemory, with the way out, if passages cannot be added to a memory here."""
+        why = self.why_not(memory)
+        if why is not None and memory.encoder is not None:
+            name = memory.encoder.name
+            raise ForeignMemory(
+                f"{why} Load it (--encoder {name}, memspan.load_model(..., encoder='{name}')), or read the documents into a "
+                "new memory."
+            )
+
+    def added_to(self, text: EncodedText, memory: Fingerprint) -> EncodedText:
+        """A text with the vectors of its passages, each read behind its context line; as it is if the memory holds none.
+
+        Raises ForeignMemory as `check` does.
+        """
+        self.check(memory)
+        if memory.encoder is None or self.encoder is None:
+            return text
+        return replace(text, vectors=quantise(self.encoder.passages(list(_in_context(text)))))
+
+    def question(self, text: str) -> NDArray[np.float32] | None:
+        """The vector of a question, float32 (E,), of length one; None if the encoder does not know its words."""
+        return None if self.encoder is None else self.encoder.question(text)
+
+
+def _in_context(text: EncodedText) -> Iterator[str]:
+    """The passages of a text, each behind its context line if it has one."""
+    for row, (first, end) in enumerate(text.passages[:, 2:].tolist()):
+        passage = text.text[first:end]
+        happened = None if text.happened is None or np.isnan(text.happened[row]) else float(text.happened[row])
+        line = context_of(text.passage_marks[row] if len(text.passage_marks) > 0 else {}, happened, passage)
+        yield f"{line}\n{passage}" if line else passage
+
+
+def quantise(vectors: NDArray[np.float32]) -> Vectors:
+    """Vectors (N, E) as int8, each scaled so that its largest number is 127: only the direction is kept."""
+    largest = np.abs(vectors).max(axis=1, keepdims=True)
+    return np.rint(vectors * (LARGEST / np.where(largest > 0, largest, 1))).astype(np.int8)

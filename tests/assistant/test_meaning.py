@@ -1,0 +1,142 @@
+"""The third ranker through the product: vectors are kept with the memory, compared, and missed without harm."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import memspan
+from memspan import LanguageModel, Memory
+from memspan.errors import ForeignMemory, UsageError
+from memspan.memory.context import with_context
+from memspan.memory.index.passage_vectors import LARGEST, MissingEncoder, quantise
+from memspan.memory.index.rankers import RANKERS, Encoders, make_rankers
+from memspan.pretrained import encoders
+from memspan.pretrained.sentence_encoder import SentenceEncoder
+from tests.tiny import logbook, save_tiny_encoder
+
+QUESTION = "What was the weather on the gallery?"
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> SentenceEncoder:
+    return encoders.load(str(save_tiny_encoder(tmp_path_factory.mktemp("encoder"))), dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def seeing(lm: LanguageModel, encoder: SentenceEncoder) -> LanguageModel:
+    """The model of the other tests with a sentence encoder."""
+    return LanguageModel(lm.causal_lm, lm.tokenizer, heads=lm.heads, sentence_encoder=encoder)
+
+
+def vectors_of(memory: Memory) -> np.ndarray:
+    return np.concatenate([block.vectors for block in memory.blocks() if block.vectors is not None])
+
+
+def test_passages_are_ranked_by_the_cosine_of_their_vectors(seeing: LanguageModel, encoder: SentenceEncoder) -> None:
+    memory = seeing.read(logbook()[:6000], source="book")
+    assert memory.fingerprint.encoder == seeing.vectors.fingerprint
+    texts = [with_context(memory.passage(number)) for number in range(len(memory))]
+    question = encoder.question(QUESTION)
+    assert question is not None
+    cosines = seeing.retriever.rankers["meaning"].scores(memory.view(), QUESTION)
+    np.testing.assert_allclose(cosines, encoder.passages(texts) @ question, atol=0.01)
+    shares = seeing.retriever.rankings(memory, QUESTION)
+    assert set(shares) == set(RANKERS)
+    found = seeing.search(memory, QUESTION, top=len(memory), rerank=0)
+    expected = sum(shares.values())
+    assert [passage.score for passage in found] == pytest.approx([float(expected[p.number]) for p in found], abs=1e-3)
+
+
+def test_a_stored_vector_keeps_its_direction() -> None:
+    vectors = np.random.default_rng(0).normal(size=(50, 384)).astype(np.float32)
+    vectors[7] = 0
+    stored = quantise(vectors)
+    assert stored.dtype == np.int8
+    assert np.abs(stored).max() == LARGEST
+    assert not stored[7].any()
+    rest = np.arange(50) != 7
+    back = stored[rest] / np.linalg.norm(stored[rest], axis=1, keepdims=True)
+    ahead = vectors[rest] / np.linalg.norm(vectors[rest], axis=1, keepdims=True)
+    assert (back * ahead).sum(1).min() > 0.9995
+
+
+def test_vectors_do_not_depend_on_how_the_text_arrives(seeing: LanguageModel) -> None:
+    text = logbook()[:6000]
+    whole = seeing.read(text, source="book")
+    parts = seeing.read(iter([text[:2500], text[2500:2600], text[2600:]]), source="book")
+    same = [whole.passage(n).text == parts.passage(n).text for n in range(min(len(whole), len(parts)))]
+    assert sum(same) > len(same) / 2
+    for number in np.flatnonzero(same):
+        np.testing.assert_array_equal(vectors_of(whole)[number], vectors_of(parts)[number])
+
+
+def test_the_context_line_is_part_of_the_meaning(seeing: LanguageModel) -> None:
+    plain = seeing.read("The lamp was out for an hour.", source="a")
+    dated = seeing.read("# The gallery\n\nThe lamp was out for an hour.", source="a")
+    last = [vectors_of(memory)[-1].astype(np.float32) for memory in (plain, dated)]
+    assert not np.array_equal(*last)
+
+
+def test_a_memory_without_vectors_is_searched_as_before(lm: LanguageModel, seeing: LanguageModel) -> None:
+    memory = lm.read(logbook()[:6000], source="book")
+    assert set(seeing.retriever.rankings(memory, QUESTION)) == {"heads", "words"}
+    assert seeing.search(memory, QUESTION) == lm.search(memory, QUESTION)
+    seeing.read("One more.", memory, source="later")
+    assert all(block.vectors is None for block in memory.blocks())
+
+
+def test_vectors_of_an_encoder_that_is_not_loaded_are_missed_and_not_mixed(
+    lm: LanguageModel, seeing: LanguageModel, tmp_path: Path
+) -> None:
+    memory = seeing.read(logbook()[:3000], source="book")
+    memory.save(tmp_path / "m")
+    other = encoders.load(str(save_tiny_encoder(tmp_path / "other", seed=1)), dtype="float32")
+    stranger = LanguageModel(lm.causal_lm, lm.tokenizer, heads=lm.heads, sentence_encoder=other)
+    opened = memspan.load_memory(tmp_path / "m", expect=lm.fingerprint)
+    with pytest.warns(MissingEncoder, match="which is not loaded. The search goes on without it"):
+        assert set(lm.retriever.rankings(opened, QUESTION)) == {"heads", "words"}
+    with pytest.warns(MissingEncoder, match="but loaded is"):
+        stranger.search(opened, QUESTION)
+    for model in (lm, stranger):
+        with pytest.raises(ForeignMemory, match=r"Load it \(--encoder .*or read the documents into a new memory"):
+            model.read("More.", opened, source="later")
+    assert list(opened.sources) == ["book"]
+
+
+def test_a_question_of_unknown_words_is_answered_by_the_other_rankers(seeing: LanguageModel) -> None:
+    memory = seeing.read("灯塔的雾钟坏了。\n\nThe lamp was lit.", source="book")
+    assert set(seeing.retriever.rankings(memory, "雾钟坏了吗")) == {"heads", "words"}
+
+
+def test_passages_without_a_vector_are_neither_first_nor_last(seeing: LanguageModel) -> None:
+    memory = seeing.read("灯塔的雾钟坏了。", source="zh")
+    for number, text in enumerate(["The lamp was lit.", "Rain fell on the stair.", "The keeper was ill."]):
+        seeing.read(text, memory, source=f"en-{number}")
+    cosines = seeing.retriever.rankers["meaning"].scores(memory.view(), "Was the lamp lit?")
+    assert cosines is not None
+    assert cosines[0] == pytest.approx(cosines[1:].mean(), abs=1e-6)
+
+
+# ---- the registry
+
+
+def test_a_package_adds_a_ranker(seeing: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Longest:
+        def __init__(self, encoders: Encoders) -> None:
+            pass
+
+        def scores(self, view: memspan.memory.View, question: str) -> np.ndarray:
+            return np.array([view.passage(number).tokens for number in range(len(view))], np.float32)
+
+    rankers = "memspan.memory.index.rankers"
+    monkeypatch.setattr(f"{rankers}.plugin_names", lambda _: ["length"])
+    monkeypatch.setattr(f"{rankers}.load_plugin", lambda *_: Longest)
+    made = make_rankers(Encoders(seeing.encoder, seeing.vectors))
+    assert list(made) == [*RANKERS, "length"]
+    monkeypatch.setattr(seeing.retriever, "rankers", made)
+    memory = seeing.read(logbook()[:6000], source="book")
+    assert "length" in seeing.retriever.rankings(memory, QUESTION)
+    monkeypatch.setattr(f"{rankers}.plugin_names", lambda _: ["heads"])
+    with pytest.raises(UsageError, match="must have another name: memspan has a ranker 'heads'"):
+        make_rankers(Encoders(seeing.encoder, seeing.vectors))
