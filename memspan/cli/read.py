@@ -1,7 +1,7 @@
 """`memspan read`: documents into a memory."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,8 +21,9 @@ from memspan.cli.output import (
     print_line,
     print_waiting,
 )
+from memspan.cli.renewal import OF_THE_MEMORY, Renewal, forget_gone, gone, renews, show_gone, watch
 from memspan.data.formats import format_names
-from memspan.errors import DamagedMemory, ForeignMemory, MemoryLocked, MemspanError, SystemRefused, UsageError
+from memspan.errors import MemspanError, UsageError
 
 if TYPE_CHECKING:
     from memspan.assistant.language_model import LanguageModel
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 # The parameters are the options.
 @command()
 @loads_model
+@renews
 def read(
     paths: Annotated[
         list[str],
@@ -44,6 +46,7 @@ def read(
     ],
     into: Annotated[Path, typer.Option(metavar="DIR", help=NEW_OR_OLD_MEMORY)],
     loading: Loading,
+    renewal: Renewal,
     encoding: Annotated[
         str | None,
         typer.Option(metavar="ENCODING", help="Encoding of text files, e.g. gb18030 (default: UTF-8, or by its mark)."),
@@ -58,13 +61,6 @@ def read(
         bool,
         typer.Option(
             "--main-text", help="Of web pages only what trafilatura takes for the main text (default: what is visible)."
-        ),
-    ] = False,
-    update: Annotated[
-        bool,
-        typer.Option(
-            "--update",
-            help="Put documents that have changed in place of their earlier text; the rest is not read again.",
         ),
     ] = False,
     check: Annotated[
@@ -86,26 +82,44 @@ def read(
     Example: memspan read book.epub notes/ --into library.mem
     """
     _check_name(name, paths)
-    options = {"check": check, "update": update, "where": parse_tags(where or ())}
+    renewal.check(paths)
+    options = {"check": check, "update": renewal.update, "where": parse_tags(where or ())}
+
+    def documents_now(report: _Report) -> "list[tuple[str, Document]]":
+        documents = [(name or document.source, document) for document in _documents(paths, encoding, main_text, report)]
+        renewal.check_present(paths, [source for source, _ in documents], into)
+        return documents
+
     report = _Report()
-    documents = list(_documents(paths, encoding, main_text, report))  # before the model is loaded, a folder made
+    documents = documents_now(report)  # before the model is loaded, a folder made
+    if renewal.dry_run:
+        show_gone(into, paths, [source for source, _ in documents], report.passed())
+        return
     if not documents:
         _print_failures(report)
         raise UsageError("There is no readable document at these paths: see the warnings above.")
     lm = load_language_model(model, loading, into)
     memory = lm.new_memory(into)
     memory.lock_seconds, memory.on_wait = None, print_waiting
-    start, passages, tokens = time.perf_counter(), len(memory), memory.tokens
-    with stops_in_order(), _tells_what_was_kept(into, tokens, report):
-        _read_documents(lm, memory, [(name or document.source, document) for document in documents], options, report)
-    report.seconds = time.perf_counter() - start
-    report.tokens, report.passages = memory.tokens - tokens, len(memory) - passages
-    _print_failures(report)
-    if as_json:
-        print_json({**report.to_dict(), "memory": _summary(memory)})
-    else:
-        print_line(report.sentence(memory))
-    if report.failed:
+
+    def read_now(documents: "list[tuple[str, Document]]", report: _Report) -> None:
+        passages = len(memory)
+        _read_documents(lm, memory, documents, options, report)
+        report.passages = max(0, len(memory) - passages)
+        if renewal.prune:
+            report.forgotten = gone(memory, paths, [source for source, _ in documents], report.passed())
+            forget_gone(memory, report.forgotten)
+
+    _reported(memory, report, lambda: read_now(documents, report), as_json)
+    if renewal.watch:
+
+        def again() -> None:
+            report = _Report(is_quiet=True)
+            documents = documents_now(report)
+            _reported(memory, report, lambda: read_now(documents, report), as_json)
+
+        watch(paths, into, again)
+    elif report.failed:
         raise typer.Exit(1)
 
 
@@ -119,6 +133,8 @@ class _Report:
         failed: the errors of documents that were not readable.
         tokens: read now, of all documents.
         passages: added now.
+        forgotten: names of documents whose files are gone, and which were forgotten.
+        is_quiet: whether nothing is printed about what has not changed.
         seconds: wall time of the reading, without loading the model.
     """
 
@@ -128,17 +144,29 @@ class _Report:
     tokens: int = 0
     passages: int = 0
     seconds: float = 0.0
+    forgotten: list[str] = field(default_factory=list)
+    is_quiet: bool = False
+
+    def passed(self) -> list[str]:
+        """The names of files and folders that were passed over."""
+        return [member["source"] for member in self.skipped]
+
+    def is_news(self) -> bool:
+        """Whether anything was read, forgotten or not readable."""
+        return self.tokens > 0 or bool(self.forgotten) or bool(self.failed)
 
     def skip(self, member: "Skipped") -> None:
         """Note and print a member of a folder that is skipped."""
         self.skipped.append(asdict(member))
-        print_info(f"skipped: {member.source} {member.reason}")
+        if not self.is_quiet:
+            print_info(f"skipped: {member.source} {member.reason}")
 
     def to_dict(self) -> dict[str, Any]:
         """The outcome for `--json`; `speed` is in tokens per second."""
         failed = [str(error) for error in self.failed]
         totals = {"tokens": self.tokens, "passages": self.passages, "seconds": self.seconds, "speed": self._speed()}
-        return {"documents": self.documents, "skipped": self.skipped, "failed": failed, **totals}
+        outcome = {"documents": self.documents, "skipped": self.skipped, "failed": failed, "forgotten": self.forgotten}
+        return {**outcome, **totals}
 
     def sentence(self, memory: "Memory") -> str:
         """The outcome in words."""
@@ -212,19 +240,32 @@ def _read_documents(
 
             try:
                 lm.read(document, memory, source=name, progress=advance, **options)
-            except _OF_THE_MEMORY:
+            except OF_THE_MEMORY:
                 raise
             except MemspanError as error:
                 report.failed.append(error)
             else:
                 characters = memory.sources[name].characters
                 report.documents.append({"source": name, "tokens": read_now, "characters": characters})
-                if read_now == 0 and previous is not None:
+                if read_now == 0 and previous is not None and not report.is_quiet:
                     print_info(f"already read: {name}")
+            report.tokens += read_now
             display.finish()
 
 
-_OF_THE_MEMORY = (SystemRefused, MemoryLocked, DamagedMemory, ForeignMemory)
+def _reported(memory: "Memory", report: _Report, reading: Callable[[], None], as_json: bool) -> None:
+    """Read, and print the outcome. An interruption says what was kept."""
+    start = time.perf_counter()
+    with stops_in_order(), _tells_what_was_kept(Path(str(memory.path)), memory.tokens, report):
+        reading()
+    report.seconds = time.perf_counter() - start
+    if report.is_quiet and not report.is_news():
+        return
+    _print_failures(report)
+    if as_json:
+        print_json({**report.to_dict(), "memory": _summary(memory)})
+    else:
+        print_line(report.sentence(memory))
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from memspan.data.marks import Chunk, Mark
 from memspan.data.piped import PipedSource
 from memspan.errors import UnreadableSource, UsageError
 
+MAIN_TEXT = "#main-text"  # behind the name of a web page of which only the main text is read
 SETTLED_NS = 2_000_000_000  # file systems count time in steps of up to 2 s: a file may change twice within one
 
 
@@ -177,7 +178,7 @@ def _document(source: FileSource, format: Format, size: int | None) -> Document:
     """The document behind `source`. Raises UnreadableSource if its text does not begin."""
     chunks = partial(_chunks, source, format)
     any(chunk.strip() for chunk in chunks())  # reads as far as the first words
-    name = f"{source.name}#main-text" if source.main_text and format is HTML else source.name
+    name = f"{source.name}{MAIN_TEXT}" if source.main_text and format is HTML else source.name
     state = (lambda: None) if size is None else partial(_file_state, source)
     return Document(name, chunks, size, packed=format.packed, state=state)
 
