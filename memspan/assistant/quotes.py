@@ -23,6 +23,7 @@ from memspan.assistant.retriever import RetrievedPassage, Retriever
 from memspan.data.chunking import sentence_spans
 from memspan.data.plain_text import plain_tokens
 from memspan.memory import View
+from memspan.pretrained.encoders import EMBEDDED
 
 PASSAGES = 4  # the best, whose sentences are candidates
 WEIGHTS = {
@@ -127,8 +128,15 @@ class Evidence:
 
     @cached_property
     def sentence_meaning(self) -> NDArray[np.float32] | None:
-        """The cosine of the question and each sentence by the sentence encoder, (N,); None if that has nothing to say."""
-        return None
+        """The cosine of the question and each sentence by the sentence encoder, (N,); None if that has nothing to say.
+
+        Only the embedded encoder counts: the weights are for the size of its cosines. The memory need not hold vectors.
+        """
+        encoder = self.retriever.vectors.encoder
+        if encoder is None or encoder.name not in EMBEDDED:
+            return None
+        question = encoder.question(self.question)
+        return None if question is None else encoder.passages(self.texts) @ question
 
     @cached_property
     def _attention(self) -> list[NDArray[np.float32]]:

@@ -89,7 +89,8 @@ class Retriever:
         """
         self.causal_lm, self.tokenizer, self.encoder = causal_lm, tokenizer, encoder
         self.fingerprint, self.window = fingerprint, window
-        self.rankers = make_rankers(Encoders(encoder, VectorEncoder() if vectors is None else vectors))
+        self.vectors = VectorEncoder() if vectors is None else vectors
+        self.rankers = make_rankers(Encoders(encoder, self.vectors))
 
     def search(
         self,

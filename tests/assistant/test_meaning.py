@@ -7,6 +7,8 @@ import pytest
 
 import memspan
 from memspan import LanguageModel, Memory
+from memspan.assistant.confidence import WITH_MEANING, WITHOUT_MEANING, confidence, features
+from memspan.assistant.quotes import Evidence
 from memspan.errors import ForeignMemory, UsageError
 from memspan.memory.context import with_context
 from memspan.memory.index.passage_vectors import LARGEST, MissingEncoder, quantise
@@ -140,3 +142,22 @@ def test_a_package_adds_a_ranker(seeing: LanguageModel, monkeypatch: pytest.Monk
     monkeypatch.setattr(f"{rankers}.plugin_names", lambda _: ["heads"])
     with pytest.raises(UsageError, match="must have another name: memspan has a ranker 'heads'"):
         make_rankers(Encoders(seeing.encoder, seeing.vectors))
+
+
+def test_sentences_are_compared_by_the_embedded_encoder_alone(
+    seeing: LanguageModel, encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = seeing.read("The light burns. The keeper sleeps.\n\nAll is well.", source="book")
+
+    def evidence() -> Evidence:
+        return Evidence(memory.view(), QUESTION, seeing.search(memory, QUESTION), seeing.retriever)
+
+    assert evidence().sentence_meaning is None
+    monkeypatch.setitem(encoders.EMBEDDED, encoder.name, encoders.EMBEDDED[encoders.DEFAULT])
+    some, question = evidence(), encoder.question(QUESTION)
+    assert question is not None
+    np.testing.assert_allclose(some.sentence_meaning, encoder.passages(some.texts) @ question, atol=1e-5)
+    assert features(some)[0] is WITH_MEANING
+    assert 0 < confidence(some) < 1
+    monkeypatch.setattr(encoder, "question", lambda text: None)  # of a question that it does not know
+    assert features(evidence())[0] is WITHOUT_MEANING
