@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memspan.assistant.answer import Answer
+    from memspan.assistant.answer_stream import AnswerStream
+    from memspan.assistant.answerers.base import Answerer
+    from memspan.assistant.chat import Chat
     from memspan.assistant.language_model import LanguageModel
     from memspan.assistant.loading import load_model
     from memspan.assistant.progress import ReadProgress
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Answer",
+    "AnswerStream",
+    "Answerer",
+    "Chat",
     "Filter",
     "LanguageModel",
     "Memory",
@@ -34,6 +40,9 @@ __all__ = [
 
 _HOMES = {
     "memspan.assistant.answer": ("Answer",),
+    "memspan.assistant.answer_stream": ("AnswerStream",),
+    "memspan.assistant.answerers.base": ("Answerer",),
+    "memspan.assistant.chat": ("Chat",),
     "memspan.assistant.language_model": ("LanguageModel",),
     "memspan.assistant.loading": ("load_model",),
     "memspan.assistant.progress": ("ReadProgress",),

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from memspan.assistant.answer_table import as_html
 from memspan.assistant.carried import Carried
 from memspan.assistant.citations import Citation
 from memspan.assistant.confidence import SUPPORTED
@@ -43,6 +44,10 @@ class Answer:
     def is_supported(self) -> bool:
         """Whether the confidence is one that is usual for questions which the memory answers in words of their own."""
         return self.is_answered and self.confidence >= SUPPORTED
+
+    def _repr_html_(self) -> str:
+        """The answer in a notebook."""
+        return as_html(self)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: the fields, `text` as "answer", and `is_supported`."""

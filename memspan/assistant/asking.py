@@ -2,19 +2,21 @@
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import NoneType
 from typing import Any
 
 from memspan.assistant.answer import Answer
 from memspan.assistant.answerers.base import Answerer, PromptTooLong, Usage, answer_parts, window_of
 from memspan.assistant.citations import citations, resolved_parts
-from memspan.assistant.confidence import SILENCE, confidence
+from memspan.assistant.confidence import SILENCE, confidence, require_confidence
 from memspan.assistant.prompt_budget import PromptBudget, default_budget
 from memspan.assistant.prompt_choice import Prompt, Room, budget_within, choose, within_budget
 from memspan.assistant.quotes import Evidence
 from memspan.assistant.retriever import RERANKED, RetrievedPassage, Retriever
 from memspan.assistant.surroundings import surrounded
 from memspan.data.plain_text import plain_ids
+from memspan.errors import require_type, require_whole
 from memspan.memory import Filter, View
 from memspan.models.generate import Sampling
 
@@ -26,13 +28,23 @@ class Question:
     """A question, and how it is to be answered; the fields are arguments of `LanguageModel.ask`."""
 
     text: str
-    sampling: Sampling
+    sampling: Sampling = field(default_factory=Sampling)
     budget: int | None = None
     passages: int | None = None
     around: int = 0
     rerank: int = RERANKED
     filter: Filter | None = None
     min_confidence: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_type("question", self.text, str, "a string")
+        for name, least in (("budget", 0), ("passages", 1), ("around", 0), ("rerank", 0)):
+            value = getattr(self, name)
+            if value is not None or name in ("around", "rerank"):
+                require_whole(name, value, least=least)
+        require_type("sampling", self.sampling, Sampling, "a Sampling")
+        require_type("filter", self.filter, (Filter, NoneType), "a memspan.Filter")
+        require_confidence("min_confidence", self.min_confidence)
 
 
 def answering(
@@ -53,6 +65,9 @@ def answering(
     Raises UsageError if the question or the budget does not fit into the window.
     """
     begun = time.perf_counter()
+    if len(view) == 0:
+        yield SILENCE
+        return Answer(SILENCE, (), 0, 0, 0, is_answered=False)
     retriever.check_length(question.text)
     window = window_of(answerer)
     room = Room(tokenizer, window, question.sampling.max_new_tokens, is_estimate=budget is None)

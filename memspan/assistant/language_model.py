@@ -1,5 +1,7 @@
 """A language model with a memory longer than its window: read, search, ask."""
 
+import asyncio
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
@@ -9,12 +11,13 @@ from torch import nn
 
 from memspan.assistant import asking, prompts
 from memspan.assistant.answer import Answer
+from memspan.assistant.answer_stream import AnswerStream
 from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.answerers.local import LocalAnswerer
 from memspan.assistant.arguments import check_contents, check_memory
 from memspan.assistant.asking import Question
 from memspan.assistant.carried import Carried, carried_by
-from memspan.assistant.confidence import SILENCE, require_confidence, supported
+from memspan.assistant.confidence import require_confidence, supported
 from memspan.assistant.progress import ReadProgress
 from memspan.assistant.prompt_budget import default_budget
 from memspan.assistant.reader import TextReader, source_name
@@ -107,6 +110,7 @@ class LanguageModel:
         self.answerer = LocalAnswerer(tokenizer, self.decoder, name)
         parameters, on_cpu = self.causal_lm.num_parameters(), self.causal_lm.device.type == "cpu"
         self.prompt_budget = default_budget(self.decoder.window, parameters, on_cpu=on_cpu)
+        self._turn = threading.Lock()
         self.reader = TextReader(self.encoder, self.fingerprint, self.vectors)
         self.retriever = Retriever(
             self.causal_lm, tokenizer, self.encoder, self.fingerprint, self.decoder.window, self.vectors
@@ -252,37 +256,52 @@ class LanguageModel:
                 window.
             NoMatch: no passage passes the filter.
         """
-        view = check_contents(memory).view()
-        require_type("question", question, str, "a string")
-        if budget is not None:
-            require_whole("budget", budget, least=0)
-        if passages is not None:
-            require_whole("passages", passages, least=1)
-        require_whole("around", around, least=0)
-        require_whole("rerank", rerank, least=0)
-        require_type("sampling", sampling, (Sampling, NoneType), "a Sampling")
-        require_type("filter", filter, (Filter, NoneType), "a memspan.Filter")
-        require_confidence("min_confidence", min_confidence)
-        require_type("answerer", answerer, (Answerer, NoneType), "an Answerer")
         require_type("on_text", on_text, (Callable, NoneType), "a function of a text")  # type: ignore[arg-type]
-        if len(view) == 0:
-            if min_confidence > 0:
-                if on_text is not None:
-                    on_text(SILENCE)
-                return Answer(SILENCE, (), 0, 0, 0, is_answered=False)
-            raise UsageError("This memory is empty; read something into it first.")
         sampling = Sampling() if sampling is None else sampling
         question_ = Question(question, sampling, budget, passages, around, rerank, filter, min_confidence)
-        usable = self.prompt_budget if answerer is None or answerer is self.answerer else None
-        answering = asking.answering(view, question_, self.retriever, self.tokenizer, answerer or self.answerer, usable)
-        while True:
-            try:
-                part = next(answering)
-            except StopIteration as end:
-                answer: Answer = end.value
-                return answer
+        stream = self._stream(memory, question_, answerer)
+        for part in stream:
             if on_text is not None:
                 on_text(part)
+        return stream.answer
+
+    def stream(
+        self,
+        memory: Contents | Sequence[Contents],
+        question: str,
+        *,
+        answerer: Answerer | None = None,
+        **settings: Any,
+    ) -> AnswerStream:
+        """The answer of `ask` in parts as they are written: an iterator of texts, whose `answer` is complete at the end.
+
+        `settings` are those of `ask` but `on_text`. Searching begins with the first part.
+        """
+        return self._stream(memory, Question(question, **settings), answerer)
+
+    async def aask(self, memory: Contents | Sequence[Contents], question: str, **settings: Any) -> Answer:
+        """`ask` in a thread, for programs that do other things meanwhile. Questions to one model take turns."""
+        return await asyncio.to_thread(self._in_turn, memory, question, settings)
+
+    def ask_all(self, memory: Contents | Sequence[Contents], questions: Iterable[str], **settings: Any) -> list[Answer]:
+        """The answers of `ask` to several questions, in their order; they see the memory as it is at the beginning."""
+        view = check_contents(memory).view()
+        return [self.ask(view, question, **settings) for question in questions]
+
+    def _in_turn(self, memory: Contents | Sequence[Contents], question: str, settings: Mapping[str, Any]) -> Answer:
+        with self._turn:
+            return self.ask(memory, question, **settings)
+
+    def _stream(
+        self, memory: Contents | Sequence[Contents], question: Question, answerer: Answerer | None
+    ) -> AnswerStream:
+        require_type("answerer", answerer, (Answerer, NoneType), "an Answerer")
+        view = check_contents(memory).view()
+        if len(view) == 0 and question.min_confidence == 0:
+            raise UsageError("This memory is empty; read something into it first.")
+        usable = self.prompt_budget if answerer is None or answerer is self.answerer else None
+        writer = answerer or self.answerer
+        return AnswerStream(asking.answering(view, question, self.retriever, self.tokenizer, writer, usable))
 
     def carried_by(self, question: str, answer: Answer) -> tuple[Carried, ...]:
         """Which texts of its prompt carried an answer to `question`: those without which it is least likely first.

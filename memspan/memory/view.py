@@ -13,6 +13,7 @@ from memspan.memory.index.bm25 import full_score, words_of
 from memspan.memory.index.passage_table import Condition
 from memspan.memory.index.word_search import WordScorer
 from memspan.memory.selection import Selection
+from memspan.memory.source_table import as_html
 from memspan.memory.store.manifest import Fingerprint, refuse_foreign
 from memspan.memory.store.shard import Ids, Times
 from memspan.memory.store.snapshot import Block, Passage, Snapshot
@@ -41,6 +42,10 @@ class Contents(ABC):
     @abstractmethod
     def view(self) -> "View":
         """The contents at this moment with their word index, to search by; later changes leave it as it is."""
+
+    def _repr_html_(self) -> str:
+        """The sources in a notebook."""
+        return as_html(self)
 
     def check_fingerprint(self, expected: Fingerprint) -> None:
         """Raises ForeignMemory if the memory has another fingerprint than `expected`."""
