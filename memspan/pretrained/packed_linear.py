@@ -122,4 +122,5 @@ def _is_packable(linear: nn.Linear) -> bool:
         and weight.is_contiguous()
         and not weight.is_inference()
         and not (linear._forward_hooks or linear._forward_pre_hooks)
+        and "forward" not in vars(linear)  # accelerate replaces it where a model is spread over devices
     )

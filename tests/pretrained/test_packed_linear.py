@@ -58,6 +58,10 @@ def test_other_types_and_other_modules_stay_as_they_are() -> None:
         pass
 
     model = nn.Sequential(nn.Linear(4, 4), Own(4, 4, dtype=torch.bfloat16), nn.Embedding(4, 4, dtype=torch.bfloat16))
+    spread, hooked = nn.Linear(4, 4, dtype=torch.bfloat16), nn.Linear(4, 4, dtype=torch.bfloat16)
+    spread.forward = lambda input: input
+    hooked.register_forward_hook(lambda *_: None)
+    model.extend([spread, hooked])
     assert replace_linear(model) == []
     assert not any(isinstance(module, PackedLinear) for module in model)
 
