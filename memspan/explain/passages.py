@@ -23,6 +23,7 @@ class Evidence:
         heads, words, meaning: its shares by the retrieval heads, by word search and by the sentence encoder, above the
             mean of all passages; 0 by a ranker that has nothing to say.
         likelihood: the weighted gain in log-likelihood of the question; 0 if it was not computed.
+        carried: nats per token by which the answer is likelier with the text of the prompt that holds the passage than without.
         tokens, values: its token spans, and the score of each by the retrieval heads for the question.
     """
 
@@ -34,13 +35,18 @@ class Evidence:
     words: float
     meaning: float
     likelihood: float
+    carried: float
     tokens: list[str]
     values: list[float]
 
 
 @dataclass(frozen=True)
 class RecallExplanation:
-    """An answer and the passages in its prompt, best first."""
+    """An answer and the passages in its prompt, best first.
+
+    Attributes:
+        confidence: how far the memory supports an answer, see `memspan.assistant.confidence`.
+    """
 
     memory: str
     model: str
@@ -48,6 +54,7 @@ class RecallExplanation:
     answer: str
     passages: list[Evidence]
     memory_tokens: int
+    confidence: float
 
     def to_dict(self) -> dict[str, Any]:
         """The explanation for JSON."""
@@ -63,6 +70,7 @@ class RecallExplanation:
                     Cell("", Bar(value))
                     for value in (passage.score, passage.heads, passage.words, passage.meaning, passage.likelihood)
                 ),
+                Cell("", Bar(passage.carried)),
             ]
             for number, passage in enumerate(self.passages, 1)
         ]
@@ -79,14 +87,22 @@ class RecallExplanation:
             title="The evidence for this answer",
             question=self.question,
             answer=self.answer,
-            facts=[("Memory", f"{self.memory}, {self.memory_tokens:,} tokens"), ("Model", self.model)],
+            facts=[
+                ("Memory", f"{self.memory}, {self.memory_tokens:,} tokens"),
+                ("Model", self.model),
+                ("Confidence", f"{self.confidence:.2f}"),
+            ],
             how=[
                 "These retrieved passages were part of the prompt. A score is the sum of four parts: by the model's retrieval "
                 "heads, by word search, by the sentence encoder (all above the mean of all passages of the memory), and the gain in "
                 "likelihood of the question.",
+                "Carried is how much likelier the answer is with the text of the prompt that holds the passage than without it, in "
+                "nats per token.",
                 "The stronger the colour of a token, the higher its score by the retrieval heads for the question.",
             ],
-            tables=[Table("Passages", ["", "from", "score", "heads", "words", "meaning", "likelihood"], rows)],
+            tables=[
+                Table("Passages", ["", "from", "score", "heads", "words", "meaning", "likelihood", "carried"], rows)
+            ],
             texts=texts,
             signed=False,
         )
@@ -105,8 +121,10 @@ def explain_recall(
     answer = lm.ask(view, question, sampling=sampling)
     rankings = lm.retriever.rankings(view, question)
     numbers = [passage.number for passage in answer.passages]
+    gains = {text.number: text.gain for text in lm.carried_by(question, answer)}
     evidence = []
-    for passage, values in zip(answer.passages, lm.retriever.token_scores(view, question, numbers), strict=True):
+    scores = lm.retriever.token_scores(view, question, numbers)
+    for passage, number, values in zip(answer.passages, answer.numbers, scores, strict=True):
         spans = token_spans(view.ids(passage.number).tolist(), lm.tokenizer.decode)
         evidence.append(
             Evidence(
@@ -119,9 +137,10 @@ def explain_recall(
                     for name in ("heads", "words", "meaning")
                 },
                 likelihood=LIKELIHOOD_WEIGHT * (passage.gain or 0.0),
+                carried=gains.get(number, 0.0),
                 tokens=[text for text, _ in spans],
                 values=[float(values[tokens].sum()) for _, tokens in spans],
             )
         )
     path = "in RAM" if view.path is None else str(view.path)
-    return RecallExplanation(path, lm.name, question, answer.text, evidence, answer.memory_tokens)
+    return RecallExplanation(path, lm.name, question, answer.text, evidence, answer.memory_tokens, answer.confidence)

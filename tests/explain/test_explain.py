@@ -273,6 +273,13 @@ def test_a_memory_is_explained_by_what_was_recalled(tiny_model: Path, run: Run, 
     assert best.score == pytest.approx(best.heads + best.words + best.meaning + best.likelihood, abs=1e-4)
     asked = head_scores(lm.encoder.question(question), memory.blocks())
     assert sum(best.values) == pytest.approx(float(asked[number]), rel=1e-3)
+    answer = lm.ask(memory, question)
+    gains = {text.number: text.gain for text in lm.carried_by(question, answer)}
+    assert [passage.carried for passage in found.passages] == pytest.approx(
+        [gains[n] for n in answer.numbers], abs=1e-4
+    )
+    assert any(passage.carried for passage in found.passages)
+    assert found.confidence == pytest.approx(answer.confidence)
     page = render(found.page())
     parsed = Strict(page)
     assert FACT in parsed.text
