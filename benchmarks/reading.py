@@ -2,13 +2,16 @@
 
     python -m benchmarks.reading [--tokens 100000] [--full 16384 32768]
 
-1. `read` against the plain model's forward over separate 2,048-token windows of the same text, interleaved, same dtype.
+1. `read` against the plain model's forward over separate 2,048-token windows of the same text, interleaved, same dtype;
+   as it is by default, and without the vectors of the sentence encoder.
 2. the last tenth of a reading against its first tenth, each over the plain model beside it, and raw.
 3. `read` against one full-attention forward of 16k and 32k tokens (logits of the last token only).
 """
 
 import argparse
+import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -42,18 +45,31 @@ def main() -> None:
             lm.causal_lm(torch.tensor([ids[first : min(first + WINDOW, end)]]), use_cache=False)
         return time.perf_counter() - begun
 
-    lm.read(cut(0, 4096))  # both warm
-    plain(0, 4096)
-    part = options.tokens // 10
-    memory, reading, windows = lm.new_memory(), [], []
-    for number in range(10):
-        start = number * part
+    def timed(start: int, end: int, into: memspan.Memory) -> float:
         begun = time.perf_counter()
-        lm.read(cut(start, start + part), memory, source=f"part {number}")
-        reading.append(time.perf_counter() - begun)
-        windows.append(plain(start, start + part))
+        lm.read(cut(start, end), into, source=f"from {start}")
+        return time.perf_counter() - begun
+
+    if lm.vectors.encoder is None:
+        sys.exit("This benchmark needs the sentence encoder: get it with network access, or unset MEMSPAN_ENCODER.")
+
+    def without_vectors() -> memspan.Memory:
+        return memspan.Memory(replace(lm.fingerprint, encoder=None))
+
+    part = options.tokens // 10
+    timed(0, 4096, lm.new_memory())  # all warm
+    timed(0, 4096, without_vectors())
+    plain(0, 4096)
+    memory, bare = lm.new_memory(), without_vectors()
+    reading, reading_bare, windows = [], [], []
+    for number in range(10):
+        start, end = number * part, number * part + part
+        reading.append(timed(start, end, memory))
+        reading_bare.append(timed(start, end, bare))
+        windows.append(plain(start, end))
         print(
-            f"{memory.tokens} tokens: read {part / reading[-1]:.0f}, plain {part / windows[-1]:.0f} tokens/s",
+            f"{memory.tokens} tokens: read {part / reading[-1]:.0f}, without a sentence encoder "
+            f"{part / reading_bare[-1]:.0f}, plain {part / windows[-1]:.0f} tokens/s",
             flush=True,
         )
     rows = [
@@ -63,6 +79,13 @@ def main() -> None:
             "read tok/s": memory.tokens / sum(reading),
             "other tok/s": options.tokens / sum(windows),
             "ratio": sum(windows) / sum(reading),
+        },
+        {
+            "what": f"read without a sentence encoder over plain {WINDOW}-token windows",
+            "tokens": bare.tokens,
+            "read tok/s": bare.tokens / sum(reading_bare),
+            "other tok/s": options.tokens / sum(windows),
+            "ratio": sum(windows) / sum(reading_bare),
         },
         {
             "what": "last tenth over first (against plain)",
@@ -96,13 +119,18 @@ def main() -> None:
     print(f"last tenth over first, raw: {raw:.3f}")
     report.save(
         "reading",
-        {"rows": rows, "last tenth over first, raw": raw, "seconds a tenth": {"read": reading, "plain": windows}},
+        {
+            "rows": rows,
+            "last tenth over first, raw": raw,
+            "seconds a tenth": {"read": reading, "without a sentence encoder": reading_bare, "plain": windows},
+        },
         seeds=[],
     )
 
     def draw(axes):
         x = (np.arange(10) + 1) * part
         axes.plot(x, part / np.array(reading), marker="o", label="memspan read")
+        axes.plot(x, part / np.array(reading_bare), marker="o", label="without a sentence encoder")
         axes.plot(x, part / np.array(windows), marker="o", label=f"plain forward, {WINDOW}-token windows")
         axes.set(xlabel="tokens read so far", ylabel="tokens/s", ylim=(0, None))
         axes.legend()

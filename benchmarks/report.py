@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,15 @@ def newest(name: str) -> Any:
     """The figures of the newest result file called `name`; None if there is none."""
     paths = [path for path in sorted(RESULTS.glob(f"*-{name}.json")) if path.stem[11:] == name]
     return json.loads(paths[-1].read_text("utf-8"))["figures"] if paths else None
+
+
+def interval(right: int, all_: int) -> tuple[float, float]:
+    """The 95 % interval of a share, by Wilson."""
+    z = 1.96
+    share = right / all_
+    centre, spread = share + z * z / (2 * all_), z * sqrt(share * (1 - share) / all_ + z * z / (4 * all_ * all_))
+    scale = 1 + z * z / all_
+    return (centre - spread) / scale, (centre + spread) / scale
 
 
 def table(rows: list[dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from memspan.data.documents import open_documents
 from tests.data.files import CHINESE, docx_of, epub_of, pdf_of
+from tests.data.hostile import archive_of, odt_with, pptx_with, shape, xlsx_with
 from tests.fuzz.harness import Target, Use
 from tests.fuzz.mutations import mutated, mutated_archive
 
@@ -26,6 +27,23 @@ TREE = json.dumps(
     ]
 )
 WHATSAPP = "[12/05/23, 10:15:32 PM] Ann: words\n2023年5月8日 下午1:56 - Bo: 早\n12.05.23, 10:15 - Ann: a\nb\n"
+
+NOTEBOOK = json.dumps(
+    {
+        "cells": [
+            {"cell_type": "markdown", "source": ["# Title"]},
+            {
+                "cell_type": "code",
+                "source": "1",
+                "outputs": [{"text": ["x"]}, {"data": {"text/plain": "y"}}, {"ename": "E"}],
+            },
+        ]
+    }
+)
+SHEET = (
+    '<row r="1"><c r="A1" t="s"><v>0</v></c><c r="B1" t="s"><v>1</v></c></row>'
+    '<row r="2"><c r="A2" t="inlineStr"><is><t>a</t></is></c><c r="B2" s="1"><v>45054.5</v></c></row>'
+)
 
 LETTER = (
     b"Subject: =?utf-8?q?Rain?=\nFrom: Ann <a@b.org>\nDate: Mon, 01 May 2023 10:00:00 +0000\n"
@@ -47,6 +65,15 @@ def samples(folder: Path) -> dict[str, bytes]:
         "eml": LETTER,
         "mbox": b"From a\n%b\n\nFrom b\n%b\n" % (LETTER, LETTER),
         "vtt": b"WEBVTT\n\n00:01.000 --> 00:02.000\n<v Ann>Where <i>is</i> it?\n\n00:03.000 --> 00:04.000\nHere.\n",
+        "py": b'@a\nclass A:\n    """b\n    def c(): ...\n    """\n    def d(self):\n        pass\nx = 7\n',
+        "cpp": b"// a\nstatic int b(const C& c) {\n}\nstruct D {\n  int e() const {\n  }\n};\n",
+        "ipynb": NOTEBOOK.encode(),
+        "zip": archive_of({"a/b.md": "# Words\n\nof it.", "c.html": HTML, "d.jsonl": CHAT}),
+        "pptx": pptx_with([shape("words"), shape("title", "title")], notes={0: "notes"}),
+        "xlsx": xlsx_with({"Sheet": SHEET}, ["Name", "Price"]),
+        "odt": odt_with(
+            '<text:h>Title</text:h><text:p>a<text:s text:c="3"/>b</text:p><table:table><table:table-row/></table:table>'
+        ),
         "pdf": pdf_of(folder / "sample.pdf", ["First page.", "Second page."]).read_bytes(),
         "docx": docx_of(folder / "sample.docx").read_bytes(),
         "epub": epub_of(folder / "sample.epub").read_bytes(),
@@ -67,23 +94,9 @@ def document(kind: str, archive: bool, folder: Path) -> tuple[st.SearchStrategy[
     return (mutated_archive if archive else mutated)(content), run
 
 
-TARGETS: dict[str, Target] = {
-    kind: partial(document, kind, False)
-    for kind in (
-        "txt",
-        "utf16",
-        "md",
-        "html",
-        "jsonl",
-        "json",
-        "whatsapp",
-        "csv",
-        "eml",
-        "mbox",
-        "vtt",
-        "pdf",
-        "docx",
-        "epub",
-    )
-}
-TARGETS |= {f"{kind}_members": partial(document, kind, True) for kind in ("docx", "epub")}
+KINDS = (
+    *("txt", "utf16", "md", "html", "jsonl", "json", "whatsapp", "csv", "eml", "mbox", "vtt", "pdf", "docx", "epub"),
+    *("py", "cpp", "ipynb", "zip", "pptx", "xlsx", "odt"),
+)
+TARGETS: dict[str, Target] = {kind: partial(document, kind, False) for kind in KINDS}
+TARGETS |= {f"{kind}_members": partial(document, kind, True) for kind in ("docx", "epub", "zip", "pptx", "xlsx", "odt")}
