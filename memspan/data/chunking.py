@@ -38,6 +38,7 @@ _INSIDE_PARAGRAPH = (_LINE_OF_ITS_OWN, _SENTENCE_END, _LINE_END, _CLAUSE_END, _W
 _HEADING = re.compile(r"\s*+(?:#{1,6}[ \t][^\n]*|[^\n]{0,79}[^\n.!?,;。！？，；…\"'”’»」』）)\]】》〉])\s*")
 MOST_HEADINGS = 3  # in a row, that a chunk leaves to the next one
 _SHORT = 8  # a paragraph under 1/8 of the limit is short
+_SHORT_TURN = 4  # the same for a turn of a dialogue, which says little without those before it
 _FULL = 0.9  # parts of a long paragraph aim at this share of the limit, which leaves room for a good cut
 _SECTIONS = frozenset({"line", "speaker"})  # kinds of marks that begin a unit
 _HEADS = frozenset({"file", "chapter", "heading"})  # kinds of marks before which a passage ends
@@ -254,8 +255,9 @@ def _merged(text: str, units: Iterator[tuple[int, int]], limit: int) -> Iterator
     open_ended = True  # all units of the passage so far are short
     only_headings = True
     headed, other_day = _openings(text)
+    turns = {offset for offset, mark in _marks(text) if mark.kind == "speaker" and mark.value is not None}
     for unit_start, unit_end in units:
-        short = (unit_end - unit_start) * _SHORT < limit
+        short = (unit_end - unit_start) * (_SHORT_TURN if unit_start in turns else _SHORT) < limit
         dated = unit_start in other_day or _begins_with_date(text, unit_start, unit_end)
         heading = short and (
             headed.get(unit_start, "\0") in text[unit_start:unit_end] or _is_heading(text, unit_start, unit_end)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memspan.data.chunking import hard_cut, in_chunks, is_joined, sentence_ends, split_passages
+from memspan.data.marks import Chunk, Mark
 
 ENGLISH = "The tide was out. Nobody came to the landing, for once! Who could blame them? "
 CHINESE = "潮水退了。今天没有人上岸，真安静！“谁能怪他们呢？”船长说；他关上了门。"
@@ -193,3 +194,37 @@ def test_joined_chunks_are_the_text(text: str, limit: int, portion: int) -> None
 )
 def test_a_chunk_ends_at_the_best_position_there_is(text: str, first: str) -> None:
     assert next(in_chunks([text], limit=14)) == first
+
+
+def turns(*lengths: int) -> Chunk:
+    """A dialogue of turns of so many characters each, with marks of their speakers."""
+    text, marks = "", []
+    for number, length in enumerate(lengths):
+        marks.append((len(text), Mark("speaker", f"S{number}")))
+        text += f"S{number}: {'word ' * length}"[: length - 2] + "\n\n"
+    return Chunk(text, marks)
+
+
+def test_turns_of_a_dialogue_share_a_passage_up_to_a_quarter_of_the_limit_each() -> None:
+    chunk = turns(240, 240, 240, 240, 240, 300, 300)
+    assert [end - start for start, end in split_passages(chunk, 1_000)] == [960, 540, 300]
+    assert [end - start for start, end in split_passages(chunk.text, 1_000)] == [240] * 5 + [300] * 2
+
+
+def test_a_turn_of_several_paragraphs_stays_whole() -> None:
+    text = f"Ann: {'a' * 300}\n\n{'b' * 300}\n\nBo: {'c' * 400}\n\n"
+    chunk = Chunk(text, [(0, Mark("speaker", "Ann")), (text.index("Bo"), Mark("speaker", "Bo"))])
+    assert split_passages(chunk, 1_000) == [(0, text.index("Bo")), (text.index("Bo"), len(text))]
+
+
+def test_another_day_and_another_heading_begin_a_passage() -> None:
+    text = "a b.\n\nc d.\n\ne f.\n\ng h.\n\n"
+    day = 86_400.0
+    marks = [
+        (0, Mark("happened", 10.0)),
+        (6, Mark("happened", 20.0)),
+        (12, Mark("happened", day)),
+        (18, Mark("heading", "x")),
+    ]
+    assert split_passages(Chunk(text, marks), 1_000) == [(0, 12), (12, 18), (18, 24)]
+    assert split_passages(Chunk(text, [*marks[:3], (18, Mark("line", 4)), marks[3]]), 1_000) == [(0, 12), (12, 24)]
