@@ -115,6 +115,10 @@ FAULTS = [
     Fault("pretrained/rotary.py", "length = min(length, self._trained)", "pass", PARITY),
     Fault("pretrained/rotary.py", "min((int(count) for count in originals", "max((int(count) for count in originals", PARITY),
     Fault("pretrained/decoding.py", "prefix.cache.crop(shared - len(prefix.ids))", "pass", ("tests/pretrained/test_decoding.py",)),
+    Fault("pretrained/decoding.py", "if token != guess:", "if False:", ("tests/pretrained/test_decoding.py",)),
+    Fault("pretrained/packed_linear.py", "and torch.equal(sample, old_sample)", "", ("tests/pretrained/test_packed_linear.py",)),
+    Fault("assistant/answerers/gguf.py", 'self._server.plain(message["content"])', 'message["content"]', ("tests/assistant/test_gguf.py",)),
+    Fault("assistant/answer_table.py", "return escape(text, quote=True)", "return text", ("tests/assistant/test_answer_stream.py",)),
     Fault("pretrained/self_test.py", "4 * max(", "4000 * max(", ("tests/pretrained",)),
 ]  # fmt: skip
 
