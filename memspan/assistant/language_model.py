@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -39,6 +40,9 @@ from memspan.pretrained.identity import tokenizer_fingerprint, weights_sample
 from memspan.pretrained.self_test import check_parity
 from memspan.pretrained.sentence_encoder import SentenceEncoder
 from memspan.pretrained.support import find_causal_lm, why_unsupported
+
+# The lock of each model whose questions take turns; a lock within a model would keep it from being copied.
+_TURNS: "WeakKeyDictionary[LanguageModel, threading.Lock]" = WeakKeyDictionary()
 
 
 class LanguageModel:
@@ -110,7 +114,6 @@ class LanguageModel:
         self.answerer = LocalAnswerer(tokenizer, self.decoder, name)
         parameters, on_cpu = self.causal_lm.num_parameters(), self.causal_lm.device.type == "cpu"
         self.prompt_budget = default_budget(self.decoder.window, parameters, on_cpu=on_cpu)
-        self._turn = threading.Lock()
         self.reader = TextReader(self.encoder, self.fingerprint, self.vectors)
         self.retriever = Retriever(
             self.causal_lm, tokenizer, self.encoder, self.fingerprint, self.decoder.window, self.vectors
@@ -289,7 +292,7 @@ class LanguageModel:
         return [self.ask(view, question, **settings) for question in questions]
 
     def _in_turn(self, memory: Contents | Sequence[Contents], question: str, settings: Mapping[str, Any]) -> Answer:
-        with self._turn:
+        with _TURNS.setdefault(self, threading.Lock()):
             return self.ask(memory, question, **settings)
 
     def _stream(

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from copy import deepcopy
 
 import pytest
 
@@ -62,6 +63,7 @@ def test_questions_wait_for_each_other_and_for_nothing_else(lm: LanguageModel, m
 
     expected = lm.ask(memory, QUESTION, sampling=SHORT).text
     assert [answer.text for answer in asyncio.run(several())] == [expected] * 3
+    assert deepcopy(lm).ask(memory, QUESTION, sampling=SHORT).text == expected
 
 
 def test_several_questions_have_their_answers_in_order(lm: LanguageModel, memory: memspan.Memory) -> None:
