@@ -33,7 +33,7 @@ WEIGHTS = {
     "previous_question": 2.1,  # the same of the sentence before it, which it may go on with
     "heads": 2.3,  # its share of the retrieval heads' attention within the passage
     "kind": 1.5,  # whether it holds a number, a date or a name if one is asked for
-    "answer": 2.0,  # the share of the answer's other words that it holds
+    "answer": 0.2,  # the share of the answer's other words that it holds; small, not fitted: it decides between equals
 }
 WEIGHTS_WITH_MEANING = {  # where the sentence encoder knows the question
     "passage": 0.19,
@@ -41,7 +41,7 @@ WEIGHTS_WITH_MEANING = {  # where the sentence encoder knows the question
     "passage_question": 0.44,
     "heads": 1.9,
     "kind": 1.3,
-    "answer": 2.0,
+    "answer": 0.2,
     "meaning": 7.5,  # the cosine of the question and the sentence
     "previous_meaning": 1.7,  # the same of the sentence before it
 }
