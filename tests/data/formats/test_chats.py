@@ -9,6 +9,8 @@ import pytest
 
 from memspan.data.chunking import split_passages
 from memspan.data.documents import open_documents
+from memspan.data.formats.base import FileSource
+from memspan.data.formats.json_values import json_values
 from memspan.data.marks import Value, marks_of_passages
 from tests.data.files import refusal, text_of, written
 
@@ -220,3 +222,13 @@ def test_notices_of_whatsapp_have_no_speaker_and_what_was_left_out_is_no_message
 )
 def test_other_texts_with_dates_stay_as_they_are(tmp_path: Path, text: str) -> None:
     assert text_of(written(tmp_path / "a.txt", text)) == text
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1_000])
+def test_the_values_of_a_document_do_not_depend_on_its_portions(size: int) -> None:
+    text = json.dumps({**TELEGRAM, "name": 'a "b" \\" \\\\', "more": {"[": ["}", 1.5, None, "\\"]}, "end": 7})
+    portions = (text[start : start + size] for start in range(0, len(text), size))
+    values = list(json_values(FileSource(Path("a.json"), "a.json"), portions, frozenset({"messages"})))
+    assert [value for path, value in values if path == ("messages", "*")] == TELEGRAM["messages"]
+    whole = {path[0]: value for path, value in values if len(path) == 1}
+    assert whole == {key: value for key, value in json.loads(text).items() if key != "messages"}
