@@ -37,8 +37,13 @@ def transcript(commands: Sequence[Sequence[str]], lines: int) -> list[tuple[str,
         )
         wrapped = [part for line in done.stdout.strip().splitlines() for part in textwrap.wrap(line, COLUMNS) or [""]]
         printed = "\n".join(wrapped[:lines])
-        pairs.append((shlex.join(["memspan", *arguments]).replace("'", '"'), printed))
+        pairs.append((typed(["memspan", *arguments]), printed))
     return pairs
+
+
+def typed(arguments: Sequence[str]) -> str:
+    """A command as it is typed, in double quotes where it must be quoted."""
+    return " ".join(word if shlex.quote(word) == word else f'"{word}"' for word in arguments)
 
 
 def picture(pairs: Sequence[tuple[str, str]], title: str = "memspan") -> str:

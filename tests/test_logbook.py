@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from examples.logbook.generate import make_logbook
-from examples.picture import picture
+from examples.picture import picture, typed
 from tests.paths import ROOT
 
 
@@ -106,4 +106,5 @@ def test_the_picture_of_a_terminal_holds_what_was_printed_and_loads_nothing() ->
     assert all(line in text for line in ('$ memspan ask log.mem "Where?"', *printed.split("\n")))
     assert "url(" not in svg.replace("url(#", "")
     assert "@font-face" not in svg
+    assert typed(["memspan", "ask", "a.mem", "Where's the chest?"]) == 'memspan ask a.mem "Where\'s the chest?"'
     assert svg == picture([('memspan ask log.mem "Where?"', printed)])
