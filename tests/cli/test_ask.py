@@ -25,7 +25,17 @@ def test_json(run: Run, library: Path, tiny_model: Path) -> None:
     assert contents["fingerprint"]["name"] == str(tiny_model.resolve())
     report = json.loads(run("read", "log.txt", "--into", "library", "--json").out)
     assert report["documents"] == [{"source": "log.txt", "tokens": 0, "characters": 6000}]
-    assert report.keys() == {"documents", "skipped", "failed", "tokens", "passages", "seconds", "speed", "memory"}
+    assert report.keys() == {
+        "documents",
+        "skipped",
+        "failed",
+        "forgotten",
+        "tokens",
+        "passages",
+        "seconds",
+        "speed",
+        "memory",
+    }
     listed = json.loads(run("models", "--json").out)
     assert listed["embedded"][0]["name"] == "smollm2"
     families = json.loads(run("models", "--families", "--json").out)
