@@ -74,7 +74,7 @@ _ABOVE = re.compile(r"[ \t]*(?:#(?!include|define|if|endif|else|pragma)|//|/\*|\
 _CLOSES = re.compile(
     r"[ \t]*(?:[)\]}{]|end\b|else\b|elif\b|except\b|finally\b|catch\b|#|//|/\*|\*|(?:public|private|protected)[ \t]*:)"
 )
-_QUOTES = ('"""', "'''")
+_QUOTES = re.compile("\"\"\"|'''")
 
 
 def read_code(source: FileSource) -> Iterator[str | Mark]:
@@ -143,11 +143,10 @@ def _quotes_after(line: str, quotes: str) -> str:
             if end < 0:
                 return quotes
             position, quotes = end + 3, ""
-        starts = [(start, sign) for sign in _QUOTES if (start := line.find(sign, position)) >= 0]
-        if not starts or "#" in line[position : min(starts)[0]]:
+        start = _QUOTES.search(line, position)
+        if start is None or "#" in line[position : start.start()]:
             return ""
-        start, quotes = min(starts)
-        position = start + 3
+        position, quotes = start.end(), start[0]
 
 
 CODE = Format("code", tuple(sorted(_OTHERS | _BRACED | _SCRIPTS)), read_code, verbatim=True)
