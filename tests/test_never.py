@@ -54,7 +54,8 @@ ALLOWED = {
     ("explain/page.py", "jinja2"): "a template of this package; what is shown is escaped",
     ("data/formats/main_text.py", "importlib.import_module"): "a package named in the file, where it is installed",
     ("models/folders.py", "ctypes"): "renameat2 of the C library, which swaps two names in one step",
-    ("data/formats/docx.py", "lxml"): "the parts of a Word document, by a parser without entities and without a network",
+    ("data/formats/ooxml.py", "lxml"): "the parts of an Office document, by a parser without entities and without a network",
+    ("cli/renewal.py", "importlib.import_module"): "a package named in the file, where it is installed",
     ("data/formats/html.py", "lxml"): "web pages, by a parser that knows neither entities of its own nor a network",
     ("data/formats/epub.py", "lxml"): "the package file of an e-book, by a parser without entities and without a network",
 }  # fmt: skip

@@ -2,14 +2,16 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from memspan.cli.output import print_info
-from memspan.memory import Fingerprint
-from memspan.pretrained import encoders
-from memspan.pretrained.sentence_encoder import SentenceEncoder
+
+if TYPE_CHECKING:
+    from memspan.memory import Fingerprint
+    from memspan.pretrained.sentence_encoder import SentenceEncoder
 
 
-def load_encoder(choice: str | None, memory: Fingerprint | None, device: str | None) -> SentenceEncoder | None:
+def load_encoder(choice: str | None, memory: "Fingerprint | None", device: str | None) -> "SentenceEncoder | None":
     """The encoder to load beside a model; a line says so if it has to be fetched first.
 
     Args:
@@ -18,6 +20,8 @@ def load_encoder(choice: str | None, memory: Fingerprint | None, device: str | N
 
     Raises UsageError or DamagedFolder for a name that cannot be loaded.
     """
+    from memspan.pretrained import encoders
+
     if choice is None and memory is not None:
         if memory.encoder is None:
             return None
@@ -30,5 +34,7 @@ def load_encoder(choice: str | None, memory: Fingerprint | None, device: str | N
 
 
 def _announce(name: str) -> None:
+    from memspan.pretrained import encoders
+
     if encoders.must_be_fetched(name):
         print_info(f"Fetching the sentence encoder '{name}' once: {encoders.EMBEDDED[name].about}.")
