@@ -100,11 +100,11 @@ def one_round():
     """Searches have no second round."""
     from memspan.assistant import second_round
 
-    most, second_round.MOST_COVERAGE = second_round.MOST_COVERAGE, 0.0
+    least, second_round.LEAST_COVERAGE = second_round.LEAST_COVERAGE, 2.0
     try:
         yield
     finally:
-        second_round.MOST_COVERAGE = most
+        second_round.LEAST_COVERAGE = least
 
 
 def budgets(lm) -> dict:

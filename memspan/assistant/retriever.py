@@ -1,4 +1,4 @@
-"""Retrieval: passages ranked by all rankers together, then by the likelihood of the question.
+"""Retrieval: passages ranked by all rankers together, in one or two rounds, then by the likelihood of the question.
 
 Letters: P passages of a memory, T tokens of a passage.
 """
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from memspan.assistant.prompts import likelihood_prefix
+from memspan.assistant.second_round import with_second_round
 from memspan.data.marks import Value
 from memspan.data.plain_text import plain_ids
 from memspan.errors import UsageError
@@ -109,9 +110,7 @@ class Retriever:
         if len(view) == 0:
             return []
         passing = view.passing(filter)  # the others neither are found nor count in how far a passage stands out
-        scores = np.full(len(view), -np.inf, np.float32)
-        rankings, near, full = self._compared(view, question)
-        scores[passing] = fuse({name: part[passing] for name, part in rankings.items()}, near.among(passing), full)
+        scores = self._in_two_rounds(view, question, self._fused(view, question, passing), passing)
         ranked = map(view.passage, best(scores, len(passing)))
         looked_at = ranked if among is None else (passage for passage in ranked if among(passage))
         found = islice(distinct(looked_at), max(top, rerank))
@@ -126,9 +125,16 @@ class Retriever:
         return token_scores(self.encoder.question(question), memory.blocks(), numbers)
 
     def rankings(self, memory: Contents, question: str) -> dict[str, Scores]:
-        """The share of each ranker in the score of each passage, (P,), before reranking; of those that do not abstain."""
+        """The share of each ranker in the score of each passage, (P,), before reranking; of those that do not abstain.
+
+        The share "second_round" is what a second round adds.
+        """
         memory.check_fingerprint(self.fingerprint)
-        return shares(*self._compared(memory.view(), question))
+        view = memory.view()
+        parts = shares(*self._compared(view, question))
+        first: Scores = np.sum(list(parts.values()), axis=0, dtype=np.float32)
+        both = self._in_two_rounds(view, question, first, view.passing(None))
+        return {**parts, "second_round": both - first}
 
     def rerank(self, question: str, passages: Sequence[RetrievedPassage], count: int) -> list[RetrievedPassage]:
         """The passages with those of the first `count` that score near the best sorted anew, the likelihood included.
@@ -165,6 +171,17 @@ class Retriever:
             for row, mean in zip(batch, batch_means, strict=True):
                 means[row] = mean
         return [mean - means[0] for mean in means[1:]]
+
+    def _in_two_rounds(self, view: View, question: str, scores: Scores, passing: NDArray[np.int64]) -> Scores:
+        """The scores of the first round with those of a second, if it is called for."""
+        return with_second_round(view, question, scores, lambda query: self._fused(view, query, passing))
+
+    def _fused(self, view: View, question: str, passing: NDArray[np.int64]) -> Scores:
+        """The score of each of the passages `passing`, (P,); -inf for the others."""
+        scores = np.full(len(view), -np.inf, np.float32)
+        rankings, near, full = self._compared(view, question)
+        scores[passing] = fuse({name: part[passing] for name, part in rankings.items()}, near.among(passing), full)
+        return scores
 
     def _compared(self, view: View, question: str) -> tuple[dict[str, Scores], Neighbours, float]:
         """What `fuse` compares: the scores of each passage, (P,), by every ranker that does not abstain, the neighbours of

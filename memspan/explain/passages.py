@@ -19,9 +19,10 @@ class Evidence:
     Attributes:
         source: name of the document it is from.
         start, end: its first and last character in the source.
-        score: the score it was ranked by, the sum of the next four.
+        score: the score it was ranked by, the sum of the next five.
         heads, words, meaning: its shares by the retrieval heads, by word search and by the sentence encoder, above the
             mean of all passages; 0 by a ranker that has nothing to say.
+        second_round: what the second round of the search adds, which goes on from the best passage of the first.
         likelihood: the weighted gain in log-likelihood of the question; 0 if it was not computed.
         carried: nats per token by which the answer is likelier with the text of the prompt that holds the passage than without.
         tokens, values: its token spans, and the score of each by the retrieval heads for the question.
@@ -34,6 +35,7 @@ class Evidence:
     heads: float
     words: float
     meaning: float
+    second_round: float
     likelihood: float
     carried: float
     tokens: list[str]
@@ -68,7 +70,14 @@ class RecallExplanation:
                 Cell(f"{passage.source}, characters {passage.start:,}-{passage.end:,}"),
                 *(
                     Cell("", Bar(value))
-                    for value in (passage.score, passage.heads, passage.words, passage.meaning, passage.likelihood)
+                    for value in (
+                        passage.score,
+                        passage.heads,
+                        passage.words,
+                        passage.meaning,
+                        passage.second_round,
+                        passage.likelihood,
+                    )
                 ),
                 Cell("", Bar(passage.carried)),
             ]
@@ -93,15 +102,19 @@ class RecallExplanation:
                 ("Confidence", f"{self.confidence:.2f}"),
             ],
             how=[
-                "These retrieved passages were part of the prompt. A score is the sum of four parts: by the model's retrieval "
-                "heads, by word search, by the sentence encoder (all above the mean of all passages of the memory), and the gain in "
-                "likelihood of the question.",
+                "These retrieved passages were part of the prompt. A score is the sum of five parts: by the model's retrieval "
+                "heads, by word search, by the sentence encoder (all above the mean of all passages of the memory), what a "
+                "second search adds that goes on from the best passage, and the gain in likelihood of the question.",
                 "Carried is how much likelier the answer is with the text of the prompt that holds the passage than without it, in "
                 "nats per token.",
                 "The stronger the colour of a token, the higher its score by the retrieval heads for the question.",
             ],
             tables=[
-                Table("Passages", ["", "from", "score", "heads", "words", "meaning", "likelihood", "carried"], rows)
+                Table(
+                    "Passages",
+                    ["", "from", "score", "heads", "words", "meaning", "second round", "likelihood", "carried"],
+                    rows,
+                )
             ],
             texts=texts,
             signed=False,
@@ -134,7 +147,7 @@ def explain_recall(
                 score=passage.score,
                 **{
                     name: float(rankings[name][passage.number]) if name in rankings else 0.0
-                    for name in ("heads", "words", "meaning")
+                    for name in ("heads", "words", "meaning", "second_round")
                 },
                 likelihood=LIKELIHOOD_WEIGHT * (passage.gain or 0.0),
                 carried=gains.get(number, 0.0),

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from memspan import LanguageModel
+from memspan import LanguageModel, RetrievedPassage
+from memspan.assistant import second_round
 from memspan.assistant.second_round import SHARE, names_of, second_query, stretches, with_second_round
-from memspan.memory import View
+from memspan.memory import Filter, View
+from memspan.memory.union import united
 
 QUESTION = "In which country was the director of the film The Silent Bell born?"
 FILM = "It rained. The Silent Bell is a film by the director Ingrid Halvorsen of Bergen. The bell was lent by a church."
@@ -104,3 +106,38 @@ def test_where_nothing_stands_out_nothing_is_raised(view: View, first: list[floa
 def test_an_empty_memory_has_no_second_round(lm: LanguageModel) -> None:
     view = lm.new_memory().view()
     assert len(with_second_round(view, QUESTION, np.zeros(0, np.float32), lambda _: pytest.fail("searched"))) == 0
+
+
+def rank(found: list[RetrievedPassage], text: str) -> int:
+    return [text in passage.text for passage in found].index(True)
+
+
+def test_a_search_finds_what_the_best_passage_leads_to(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also within a filter, and over several memories. By words alone: the attention of a random model is random."""
+    monkeypatch.setattr(lm.retriever, "rankers", {"words": lm.retriever.rankers["words"]})
+    monkeypatch.setattr(second_round, "LEAST_LACKING", 0.5)  # few words are rare in so small a memory
+    monkeypatch.setattr(second_round, "SHARE", 0.95)
+    texts = [
+        FILM,
+        OTHERS[0],
+        *(f"A film was born in the country of the {animal}." for animal in ("goat", "gull", "cat")),
+    ]
+    memory, other = lm.new_memory(), lm.new_memory()
+    for number, text in enumerate([*texts, *(f"Fog number {number}." for number in range(12))]):
+        lm.read(text, memory, source=f"text-{number}")
+        lm.read(text, memory if number % 2 else other, source=f"united-{number}")
+    searches = [
+        (memory, Filter(sources=("text-*",))),
+        (memory, None),
+        (united([memory, other]), Filter(sources=("united-*",))),
+    ]
+    two = [lm.search(contents, QUESTION, top=9, rerank=0, filter=filter) for contents, filter in searches]
+    monkeypatch.setattr(second_round, "second_query", lambda *_: None)
+    first = [lm.search(contents, QUESTION, top=9, rerank=0, filter=filter) for contents, filter in searches]
+    for found, one_round in zip(two, first, strict=True):
+        assert FILM in found[0].text
+        assert found[0].score == one_round[0].score
+        assert rank(found, OTHERS[0]) == 1 < rank(one_round, OTHERS[0])
+        assert found[1].score == pytest.approx(0.95 * found[0].score)
+        assert [passage.score for passage in found] == sorted((passage.score for passage in found), reverse=True)
+    assert all(passage.source.startswith("text-") for passage in two[0])
