@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from memspan.assistant.arguments import path_argument
+from memspan.assistant.budget_calibration import calibrate_budget
 from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.prompt_budget import PromptBudget
 from memspan.errors import UsageError
@@ -42,8 +43,8 @@ def load_model(
         dtype: auto, float32, bfloat16 or float16.
         trust_remote_code: run code that comes with the model.
         compiled: compile the decoding step: slow to start, faster afterwards.
-        recalibrate: choose the retrieval heads anew.
-        calibration_progress: called while the heads are calibrated with the share of it that is done, 0 to 1.
+        recalibrate: choose the retrieval heads anew, and measure how many passages in a prompt the model can use.
+        calibration_progress: called while either is calibrated with the share of it that is done, 0 to 1.
         encoder: the sentence encoder by whose vectors passages are found whatever words they use: `minilm` (embedded), a
             folder of sentence-transformers, a Hugging Face id, "none", or "auto", which is $MEMSPAN_ENCODER, else `minilm`
             if it is at hand or can be fetched; or an encoder of `memspan.pretrained.encoders`, or None for none.
@@ -74,8 +75,17 @@ def load_model(
     )
     if heads is None:
         lm.heads.store(loaded)
+    if recalibrate:
+        _measure_budget(lm, loaded, calibration_progress)
     lm.prompt_budget = PromptBudget.stored(loaded) or lm.prompt_budget
     return lm
+
+
+def _measure_budget(lm: LanguageModel, loaded: hub.LoadedModel, progress: Callable[[float], None] | None) -> None:
+    """Stores the prompt budget of a model, unless it answers too little for one."""
+    budget = calibrate_budget(lm.answerer, progress, on_cpu=lm.causal_lm.device.type == "cpu")
+    if budget is not None:
+        budget.store(loaded)
 
 
 def _sentence_encoder(encoder: str | SentenceEncoder | None, device: str | None) -> SentenceEncoder | None:

@@ -25,7 +25,11 @@ def models(
         str | None, typer.Option(metavar="NAME", help="Download and prepare a model now instead of at its first use.")
     ] = None,
     calibrate: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Select the retrieval heads of a model again, and show them.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Measure a model again, and show the results: its retrieval heads, and the text in a prompt that it can use.",
+        ),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare the files of every model loaded so far with their checksums.")
@@ -50,8 +54,8 @@ def models(
         lm = load_language_model(get, loading)
         _print_record({"ready": lm.name, "window": lm.decoder.window}, as_json)
     elif calibrate is not None:
-        heads = load_language_model(calibrate, loading, recalibrate=True).heads
-        _print_record({"model": calibrate, **asdict(heads)}, as_json)
+        lm = load_language_model(calibrate, loading, recalibrate=True)
+        _print_record({"model": calibrate, **asdict(lm.heads), "budget": asdict(lm.prompt_budget)}, as_json)
     else:
         _show_models(as_json)
 

@@ -2,13 +2,17 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
+from memspan import load_model
 from memspan.assistant.budget_calibration import KEPT, QUESTIONS, SEED, calibrate_budget
+from memspan.assistant.prompt_budget import PromptBudget
 from memspan.data.plain_text import Message
 from memspan.memory.index.probe_corpus import haystack
 from memspan.models.generate import Sampling
+from tests.assistant.conftest import HEADS
 
 
 class Reader:
@@ -70,3 +74,18 @@ def test_the_right_passage_is_in_the_prompt_at_any_position() -> None:
         positions |= {number for number, text in enumerate(quoted) if texts[needle.passage] in text}
     assert positions == {0, 1, 2, 3}
     assert 0 < KEPT < 1
+
+
+def test_a_budget_is_measured_with_the_heads_and_kept(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMSPAN_CACHE", str(tmp_path))
+    monkeypatch.setattr("memspan.assistant.language_model.calibrate", lambda *_: HEADS)
+    measured = PromptBudget(384, 3, 1.0)
+    monkeypatch.setattr("memspan.assistant.loading.calibrate_budget", lambda *_, **__: measured)
+    default = load_model(tiny_model, encoder=None).prompt_budget
+    assert default != measured
+    assert load_model(tiny_model, encoder=None, recalibrate=True).prompt_budget == measured
+    assert load_model(tiny_model, encoder=None).prompt_budget == measured
+    monkeypatch.setattr("memspan.assistant.loading.calibrate_budget", lambda *_, **__: None)
+    assert load_model(tiny_model, encoder=None, recalibrate=True).prompt_budget == measured
