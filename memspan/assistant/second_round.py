@@ -33,7 +33,7 @@ LEAST_LACKING = 1.5
 LEAST_COVERAGE = 0.25
 SHARE = 0.85  # of the first round's best score, for the best passage of the second
 MOST_NAMES = 8  # of a sentence
-MOST_COPIES = 16  # of the best passage, which are looked for among the best of the second round
+MOST_COPIES = 16  # of the best passage, itself included, which are looked for among the best of the second round
 
 Scores = NDArray[np.float32]
 
@@ -59,7 +59,6 @@ def with_second_round(view: View, question: str, scores: Scores, score: Callable
     if query is None:
         return scores
     second = score(query)
-    second[first] = -np.inf
     for number in best(second, MOST_COPIES):
         if view.passage(number).text != text:
             peak = float(second[number])

@@ -47,6 +47,19 @@ def test_a_budget_is_what_a_model_can_use(most: int, passages: int) -> None:
     assert texts_of(reader.prompts[-1]) == min(16, 2 * passages)
 
 
+def test_a_budget_ends_where_answers_get_worse() -> None:
+    """With more than two texts, the reader still answers two questions of three."""
+
+    class Worse(Reader):
+        def answer(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
+            self.most = 2 if len(self.prompts) % 3 == 0 else 100
+            return super().answer(messages, sampling)
+
+    budget = calibrate_budget(Worse(100))
+    assert budget is not None
+    assert budget.passages == 2
+
+
 def test_a_budget_grows_with_the_window() -> None:
     assert calibrate_budget(Reader(100, window=2048)).passages == 4  # type: ignore[union-attr]
     assert calibrate_budget(Reader(100, window=65536), on_cpu=False).passages == 32  # type: ignore[union-attr]
