@@ -125,16 +125,17 @@ class Retriever:
         return token_scores(self.encoder.question(question), memory.blocks(), numbers)
 
     def rankings(self, memory: Contents, question: str) -> dict[str, Scores]:
-        """The share of each ranker in the score of each passage, (P,), before reranking; of those that do not abstain.
+        """The share of each ranker in the score of each passage, (P,), in the first round; of those that do not abstain."""
+        memory.check_fingerprint(self.fingerprint)
+        return shares(*self._compared(memory.view(), question))
 
-        The share "second_round" is what a second round adds.
-        """
+    def raised(self, memory: Contents, question: str) -> Scores:
+        """What a second round adds to the score of each passage, (P,); zeros where there is none."""
         memory.check_fingerprint(self.fingerprint)
         view = memory.view()
-        parts = shares(*self._compared(view, question))
-        first: Scores = np.sum(list(parts.values()), axis=0, dtype=np.float32)
-        both = self._in_two_rounds(view, question, first, view.passing(None))
-        return {**parts, "second_round": both - first}
+        everything = view.passing(None)
+        first = self._fused(view, question, everything)
+        return self._in_two_rounds(view, question, first, everything) - first
 
     def rerank(self, question: str, passages: Sequence[RetrievedPassage], count: int) -> list[RetrievedPassage]:
         """The passages with those of the first `count` that score near the best sorted anew, the likelihood included.

@@ -132,7 +132,7 @@ def explain_recall(
         raise UsageError("There is nothing to explain: the question is empty.")
     view = memory.view()
     answer = lm.ask(view, question, sampling=sampling)
-    rankings = lm.retriever.rankings(view, question)
+    rankings, raised = lm.retriever.rankings(view, question), lm.retriever.raised(view, question)
     numbers = [passage.number for passage in answer.passages]
     gains = {text.number: text.gain for text in lm.carried_by(question, answer)}
     evidence = []
@@ -147,8 +147,9 @@ def explain_recall(
                 score=passage.score,
                 **{
                     name: float(rankings[name][passage.number]) if name in rankings else 0.0
-                    for name in ("heads", "words", "meaning", "second_round")
+                    for name in ("heads", "words", "meaning")
                 },
+                second_round=float(raised[passage.number]),
                 likelihood=LIKELIHOOD_WEIGHT * (passage.gain or 0.0),
                 carried=gains.get(number, 0.0),
                 tokens=[text for text, _ in spans],

@@ -132,6 +132,7 @@ def test_a_search_finds_what_the_best_passage_leads_to(lm: LanguageModel, monkey
         (united([memory, other]), Filter(sources=("united-*",))),
     ]
     two = [lm.search(contents, QUESTION, top=9, rerank=0, filter=filter) for contents, filter in searches]
+    raised = lm.retriever.raised(memory, QUESTION)
     monkeypatch.setattr(second_round, "second_query", lambda *_: None)
     first = [lm.search(contents, QUESTION, top=9, rerank=0, filter=filter) for contents, filter in searches]
     for found, one_round in zip(two, first, strict=True):
@@ -141,3 +142,6 @@ def test_a_search_finds_what_the_best_passage_leads_to(lm: LanguageModel, monkey
         assert found[1].score == pytest.approx(0.95 * found[0].score)
         assert [passage.score for passage in found] == sorted((passage.score for passage in found), reverse=True)
     assert all(passage.source.startswith("text-") for passage in two[0])
+    parts = np.sum([raised, *lm.retriever.rankings(memory, QUESTION).values()], axis=0)
+    assert [passage.score for passage in two[1]] == pytest.approx([float(parts[passage.number]) for passage in two[1]])
+    assert not lm.retriever.raised(memory, QUESTION).any()
