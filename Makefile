@@ -12,9 +12,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BUILD ?= build
 PIP = -m pip install --quiet --disable-pip-version-check
-# The extractor of `html` needs newer versions than the core does, so the matrix leaves it out.
+# The extractor of `html` needs newer versions than the core does, so the matrix leaves it out; `gguf` and `watch` have one
+# release line each.
 TRIED = train,tasks,tune,explain
-EXTRAS = $(TRIED),html
+EXTRAS = $(TRIED),html,gguf,watch
 MATRIX ?= lowest newest
 TORCH ?= $(patsubst torch==%,%,$(filter torch==%,$(file < constraints.txt)))
 FAST = -m pytest -m "not slow" -q -n 2 --dist worksteal

@@ -291,7 +291,7 @@ def memory_of(lm: LanguageModel, texts: Sequence[tuple[str, str, str, int]]) -> 
 
 def _encoded(lm: LanguageModel, source: str, kind: str, text: str, moment: float) -> EncodedText:
     encoding = lm.encoder.encode(text)
-    return EncodedText(
+    encoded = EncodedText(
         source=source,
         start=0,
         text=text,
@@ -303,6 +303,7 @@ def _encoded(lm: LanguageModel, source: str, kind: str, text: str, moment: float
         added=moment if kind == "exchange" else None,
         happened=None if kind == "exchange" else np.full(len(encoding.passages), moment),
     )
+    return lm.vectors.added_to(encoded, lm.fingerprint)
 
 
 def run(lm: LanguageModel, half: str, count: int, seed: int, rerank: int) -> dict[str, Any]:
