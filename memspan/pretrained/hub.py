@@ -227,11 +227,19 @@ def _download_from_hub(
 ) -> Path:
     """The snapshot of a Hugging Face repository: safetensors and small files, never a pickle."""
     patterns = [*_SMALL_FILES, *(["*.safetensors"] if weights else []), *(["*.py"] if code else [])]
-    here: dict[str, Any] = {"revision": revision, "local_files_only": not _hub_can_be_reached()}
+    local = not _hub_can_be_reached()
     try:
         if inside:
-            snapshot_download(repository, allow_patterns=list(inside), **here)
-        return Path(snapshot_download(repository, allow_patterns=patterns, ignore_patterns=_NOT_NEEDED, **here))
+            snapshot_download(repository, revision=revision, allow_patterns=list(inside), local_files_only=local)
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=patterns,
+                ignore_patterns=_NOT_NEEDED,
+                local_files_only=local,
+            )
+        )
     except LocalEntryNotFoundError as error:
         if _hub_can_be_reached():
             raise UsageError(cannot_load(name, error)) from error

@@ -163,6 +163,7 @@ ALLOWED = {
     "data/plain_text.py",  # the only file that tokenizes contents
     "data/tokenizer.py:encode",  # "\nAnswer:", which stands between question and answer
     "pretrained/adapt.py:tokenizer",  # the letter "a", to see what stands around it
+    "pretrained/sentence_encoder.py:tokenizer",  # likewise
 }
 
 
