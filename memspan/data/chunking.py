@@ -191,11 +191,16 @@ def _units(text: str, limit: int) -> Iterator[tuple[int, int]]:
 
 
 def _sections(text: str) -> Iterator[tuple[int, int, bool]]:
-    """`text` cut at its marks of lines and of speakers, and whether such a mark begins the section."""
-    starts = sorted({offset for offset, mark in _marks(text) if mark.kind in _SECTIONS and offset < len(text)})
-    edges = [*([] if starts[:1] == [0] else [0]), *starts, len(text)]
-    for start, end in pairwise(edges):
-        yield start, end, bool(starts) and start >= starts[0]
+    """`text` cut at its marks of lines and of speakers, and whether such a mark begins the section.
+
+    Where a mark says that nobody in particular speaks, the section is ordinary text.
+    """
+    begins = dict[int, bool]()
+    for offset, mark in _marks(text):
+        if mark.kind in _SECTIONS and offset < len(text):
+            begins[offset] = begins.get(offset, False) or mark.value is not None
+    for start, end in pairwise(sorted({0, *begins, len(text)})):
+        yield start, end, begins.get(start, False)
 
 
 def _paragraphs(text: str, section_start: int, section_end: int, limit: int) -> Iterator[tuple[int, int]]:

@@ -228,3 +228,22 @@ def test_another_day_and_another_heading_begin_a_passage() -> None:
     ]
     assert split_passages(Chunk(text, marks), 1_000) == [(0, 12), (12, 18), (18, 24)]
     assert split_passages(Chunk(text, [*marks[:3], (18, Mark("line", 4)), marks[3]]), 1_000) == [(0, 12), (12, 24)]
+
+
+def test_text_under_a_heading_of_which_nobody_speaks_is_cut_at_its_paragraphs() -> None:
+    """As a document says of all its text: the paragraphs of a Markdown file are no turn of a dialogue."""
+    paragraphs = [f"{letter * 150}.\n\n" for letter in "abcd"]
+    text = "# Minutes\n\n" + "".join(paragraphs)
+    marks = [(0, Mark("heading", "Minutes")), (0, Mark("speaker", None))]
+    spans = split_passages(Chunk(text, marks), 1024)
+    assert spans == split_passages(text, 1024)
+    assert len(spans) == len(paragraphs)
+    spoken = split_passages(Chunk(text, [(len(text) // 2, Mark("speaker", "Ann")), *marks[2:]]), 1024)
+    assert spoken[-1][0] == len(text) // 2
+
+
+def test_behind_the_last_speaker_text_is_ordinary_again() -> None:
+    turn, rest = f"Ann: {'x' * 300}.\n\n{'y' * 300}.\n\n", [f"{letter * 200}.\n\n" for letter in "abc"]
+    text = turn + "".join(rest)
+    chunk = Chunk(text, [(0, Mark("speaker", "Ann")), (len(turn), Mark("speaker", None))])
+    assert [end - start for start, end in split_passages(chunk, 1024)] == [len(turn), *map(len, rest)]
