@@ -31,7 +31,7 @@ from memspan.pretrained.model_folder import CONFIG, files_read, read_object
 MODULES = "modules.json"
 POOLED = {  # the field of the pooling's configuration -> the method
     "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
+    "pooling_mode_cls_token": "cls",  # nosec B105: a token of a text
     "pooling_mode_lasttoken": "last",
 }
 LONGEST = 512  # tokens that are encoded at once, whatever more the encoder allows: longer texts are encoded in parts
