@@ -61,17 +61,18 @@ class TextReader:
         self.vectors.check(memory.fingerprint)
         before = _last_ids(memory, name, len(self.encoder.tokenizer))
         meter = ReadingMeter(text, name, read, progress)
+        given = {"kind": text.kind, "added": text.added, "meta": text.meta} if isinstance(text, Document) else {}
         while chunk is not None:
             encoding = self.encoder.encode(chunk, before, meter.within(chunk))
             marks, holding = marks_of_passages(chunk, encoding.passages[:, 2:].tolist(), holding)
-            fields: dict[str, Any] = {"source": name, "start": read, "complete": False, **mark_fields(marks)}
+            fields: dict[str, Any] = {"source": name, "start": read, "complete": False, **given, **mark_fields(marks)}
             try:
                 following = next(unread, None)
             except BaseException:  # whatever stops the stream, Ctrl-C included: the chunk that was read is kept
                 self._append(memory, _encoded_text(encoding, chunk, **fields))
                 raise
             if following is None:
-                fields.update(complete=True, meta=_file_meta(text, state))
+                fields.update(complete=True, meta={**fields.get("meta", {}), **_file_meta(text, state)})
             self._append(memory, _encoded_text(encoding, chunk, **fields))
             before = [*before, *encoding.ids.tolist()][-CONTEXT:]
             meter.keep(chunk, len(encoding.ids))

@@ -15,11 +15,12 @@ import sys
 import tempfile
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from memspan.data.chunking import in_chunks
 from memspan.data.formats import FileSource, Format, format_of, suffixes
@@ -47,6 +48,8 @@ class Document:
         chunks: opens the document anew and yields its text in order, at most MAX_CHUNK characters at a time.
         size: bytes on disk; None for standard input.
         kind: the kind of source that the text becomes in a memory.
+        added: unix seconds since when a memory is said to have it; None for the time at which it is read.
+        meta: JSON values that are kept with the source.
         packed: whether `size` does not tell the length of the text.
         state: a hash of the path, identity, size and times of change of the file as it is now, and of the encoding it is
             read with: while it stays the same, so does the text. None where that is not certain: there is no file, or
@@ -59,6 +62,8 @@ class Document:
     kind: str = "document"
     packed: bool = False
     state: Callable[[], str | None] = lambda: None
+    added: float | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
     def marked_chunks(self) -> Iterator[Chunk]:
         """What `chunks` yields, each with the marks of its text (`memspan.data.marks`); none where there are none."""
