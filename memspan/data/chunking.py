@@ -40,7 +40,7 @@ MOST_HEADINGS = 3  # in a row, that a chunk leaves to the next one
 _SHORT = 8  # a paragraph under 1/8 of the limit is short
 _SHORT_TURN = 4  # the same for a turn of a dialogue, which says little without those before it
 _FULL = 0.9  # parts of a long paragraph aim at this share of the limit, which leaves room for a good cut
-_SECTIONS = frozenset({"line", "speaker"})  # kinds of marks that begin a unit
+_SECTIONS = frozenset({"line", "speaker", "heading", "chapter", "date"})  # kinds of marks that begin a unit
 _HEADS = frozenset({"file", "chapter", "heading"})  # kinds of marks before which a passage ends
 _EXTENDERS = re.compile("[\u200d\ufe00-\ufe0f\u1160-\u11ff\U0001f3fb-\U0001f3ff\udc00-\udfff]")
 
@@ -52,8 +52,8 @@ def split_passages(text: str, limit: int) -> list[tuple[int, int]]:
     ordinary paragraph is one passage. Short ones (under an eighth of the limit: headings, lines of dialogue) join their
     neighbours while the sum stays within the limit, a heading with what follows it. A paragraph over the limit becomes
     roughly equal parts, cut at the best of: a line of its own, sentence end, line end, clause end, white space. Where a
-    text has marks of lines or of speakers, as rows of tables, functions of programs and turns of dialogues have, what
-    stands between two of them counts as a paragraph. A passage ends before a heading and before another day, by the
+    text has marks of lines, headings, days or speakers, as rows of tables, functions of programs, the sections of a
+    document, the entries of a diary and turns of dialogues have, what stands between two of them counts as a paragraph while it is within the limit. A passage ends before a heading and before another day, by the
     marks of the text.
 
     Raises ValueError if `limit` is not positive.
@@ -191,9 +191,9 @@ def _units(text: str, limit: int) -> Iterator[tuple[int, int]]:
 
 
 def _sections(text: str) -> Iterator[tuple[int, int, bool]]:
-    """`text` cut at its marks of lines and of speakers, and whether such a mark begins the section.
+    """`text` cut at its marks of lines, headings, days and speakers, and whether such a mark begins the section.
 
-    Where a mark says that nobody in particular speaks, the section is ordinary text.
+    Where a mark says that nobody in particular speaks any more, and nothing else, the section is ordinary text.
     """
     begins = dict[int, bool]()
     for offset, mark in _marks(text):

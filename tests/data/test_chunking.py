@@ -230,16 +230,24 @@ def test_another_day_and_another_heading_begin_a_passage() -> None:
     assert split_passages(Chunk(text, [*marks[:3], (18, Mark("line", 4)), marks[3]]), 1_000) == [(0, 12), (12, 24)]
 
 
-def test_text_under_a_heading_of_which_nobody_speaks_is_cut_at_its_paragraphs() -> None:
-    """As a document says of all its text: the paragraphs of a Markdown file are no turn of a dialogue."""
+@pytest.mark.parametrize("kind", ["heading", "date"])
+def test_a_section_under_a_heading_is_a_passage_where_it_fits(kind: str) -> None:
+    """The note of a day, a short chapter: its paragraphs are about one thing. One that is too long is cut at these."""
     paragraphs = [f"{letter * 150}.\n\n" for letter in "abcd"]
-    text = "# Minutes\n\n" + "".join(paragraphs)
-    marks = [(0, Mark("heading", "Minutes")), (0, Mark("speaker", None))]
-    spans = split_passages(Chunk(text, marks), 1024)
-    assert spans == split_passages(text, 1024)
-    assert len(spans) == len(paragraphs)
-    spoken = split_passages(Chunk(text, [(len(text) // 2, Mark("speaker", "Ann")), *marks[2:]]), 1024)
-    assert spoken[-1][0] == len(text) // 2
+    day = "# Monday\n\n" + "".join(paragraphs)
+    for letters, expected in ((4, [len(day)] * 2), (8, [len("# Monday\n\n") + 153, *[153] * 7] * 2)):
+        section = "# Monday\n\n" + "".join(f"{letter * 150}.\n\n" for letter in "abcdefgh"[:letters])
+        marks = [
+            (start, mark) for start in (0, len(section)) for mark in (Mark("heading", "Monday"), Mark("speaker", None))
+        ]
+        spans = split_passages(Chunk(section * 2, marks), 1024)
+        assert [end - start for start, end in spans] == expected
+
+
+def test_where_nobody_speaks_text_is_cut_at_its_paragraphs() -> None:
+    text = "".join(f"{letter * 150}.\n\n" for letter in "abcd")
+    assert split_passages(Chunk(text, [(0, Mark("speaker", None))]), 1024) == split_passages(text, 1024)
+    assert len(split_passages(text, 1024)) == 4
 
 
 def test_behind_the_last_speaker_text_is_ordinary_again() -> None:
