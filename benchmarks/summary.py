@@ -96,6 +96,7 @@ def retrieval() -> str:
         "SQuAD, 200 questions": by_ranker("recall-squad"),
         "SQuAD, 600 questions": by_ranker("recall-squad-600"),
         "CMRC2018, 200 questions": by_ranker("recall-cmrc"),
+        "in other words, 269 questions": by_ranker("recall-natural"),
     }
     rows = [
         [label, *(f"{column[name]['R@1']:.3f} / {column[name]['R@8']:.3f}" for column in columns.values())]
@@ -115,6 +116,65 @@ def answers() -> str:
             ("ratio", f"{shares['ratio']:.2f}"),
         ],
     )
+
+
+def quoting() -> str:
+    """What `ask` gives a reader, by the words of the questions."""
+    names = ("paragraph first", "answer", "quote", "answer or quote", "right sentence")
+    labels = {"squad": "SQuAD's", "natural": "in other words than the paragraph"}
+    rows = [
+        [
+            labels[row["data"]],
+            f"{row['questions']}",
+            *(_with_interval(row[name], row[f"{name} interval"]) for name in names),
+        ]
+        for row in newest("quoting")["rows"]
+    ]
+    return markdown(("questions", "number", *names), rows)
+
+
+def abstention() -> str:
+    """How well confidence tells what a memory holds from what it does not."""
+    figures = newest("abstention-test")
+    labels = {"squad": "SQuAD", "cmrc": "CMRC2018", "natural": "in other words", "invented": "invented facts"}
+    rows = []
+    for name, label in labels.items():
+        found, one_in_twenty, default = figures[name], figures[name]["one in twenty"], figures[name]["MIN_CONFIDENCE"]
+        rows.append(
+            [
+                label,
+                f"{default['held']['n']} / {default['not held']['n']}",
+                _with_interval(found["auroc"], (found["low"], found["high"])),
+                _share(one_in_twenty["not held"]),
+                f"{default['held']['share']:.2f} / {default['not held']['share']:.2f}",
+            ]
+        )
+    heads = (
+        "questions",
+        "held / not held",
+        "AUROC",
+        "not held, refused where 5 % of the others are",
+        "refused at the default: held / not held",
+    )
+    return markdown(heads, rows)
+
+
+def multihop() -> str:
+    """Questions that need two passages: both in the prompt."""
+    figures = newest("multihop-hotpot")
+    sizes = ("640", "1,280", "2,048", "4,096", "window 8,192")
+    rows = [[rounds, *(_share(figures[rounds][size]) for size in sizes)] for rounds in ("one round", "two rounds")]
+    return markdown(
+        ("search", *(f"{size} tokens" for size in sizes[:4]), "default of a model with this window: 8,192"), rows
+    )
+
+
+def _share(figure: Mapping[str, Any]) -> str:
+    return _with_interval(figure["share"], (figure["low"], figure["high"]))
+
+
+def _with_interval(share: float, interval: Sequence[float]) -> str:
+    return f"{share:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
 
 
 def needles() -> str:
