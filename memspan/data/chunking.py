@@ -13,7 +13,7 @@ from itertools import pairwise
 from operator import itemgetter
 
 from memspan.data.dates import DATE_LINE, date_of_line, day_of
-from memspan.data.marks import Chunk, Mark
+from memspan.data.marks import Chunk, Mark, says_little_else
 
 MAX_CHUNK = 64 * 1024  # characters
 
@@ -53,8 +53,8 @@ def split_passages(text: str, limit: int) -> list[tuple[int, int]]:
     neighbours while the sum stays within the limit, a heading with what follows it. A paragraph over the limit becomes
     roughly equal parts, cut at the best of: a line of its own, sentence end, line end, clause end, white space. Where a
     text has marks of lines, headings, days or speakers, as rows of tables, functions of programs, the sections of a
-    document, the entries of a diary and turns of dialogues have, what stands between two of them counts as a paragraph while it is within the limit. A passage ends before a heading and before another day, by the
-    marks of the text.
+    document, the entries of a diary and turns of dialogues have, what stands between two of them counts as a paragraph
+    while it is within the limit. A passage ends before a heading and before another day, by the marks of the text.
 
     Raises ValueError if `limit` is not positive.
     """
@@ -265,7 +265,8 @@ def _merged(text: str, units: Iterator[tuple[int, int]], limit: int) -> Iterator
         short = (unit_end - unit_start) * (_SHORT_TURN if unit_start in turns else _SHORT) < limit
         dated = unit_start in other_day or _begins_with_date(text, unit_start, unit_end)
         heading = short and (
-            headed.get(unit_start, "\0") in text[unit_start:unit_end] or _is_heading(text, unit_start, unit_end)
+            _is_heading(text, unit_start, unit_end)
+            or (unit_start in headed and _is_line_of(headed[unit_start], text[unit_start:unit_end].strip()))
         )
         opens = dated or heading or unit_start in headed
         fits = unit_end - start <= limit and (short or open_ended) and (only_headings or not opens)
@@ -278,16 +279,16 @@ def _merged(text: str, units: Iterator[tuple[int, int]], limit: int) -> Iterator
         yield start, end
 
 
-def _openings(text: str) -> tuple[dict[int, str], set[int]]:
-    """The offsets at which the marks of a text begin a chapter or a heading, with its words, or begin another day.
+def _openings(text: str) -> tuple[dict[int, Mark], set[int]]:
+    """The offsets at which the marks of a text begin a chapter or a heading, with the mark, or begin another day.
 
     A heading with the number of its line is that of a table or of a program, whose short parts may share a passage.
     """
     numbered = {offset for offset, mark in _marks(text) if mark.kind == "line"}
-    headed, other_day, day = dict[int, str](), set[int](), None
+    headed, other_day, day = dict[int, Mark](), set[int](), None
     for offset, mark in _marks(text):
         if mark.kind in _HEADS and mark.value is not None and offset not in numbered:
-            headed[offset] = str(mark.value)
+            headed[offset] = mark
         elif mark.kind == "happened" and mark.value is not None:
             before, day = day, day_of(float(mark.value))
             if day != before:
@@ -303,6 +304,11 @@ def _begins_with_date(text: str, start: int, end: int) -> bool:
     """Whether the first line of a unit is a date."""
     line_end = text.find("\n", start, end)
     return date_of_line(text[start : end if line_end < 0 else line_end]) != ""
+
+
+def _is_line_of(mark: Mark, unit: str) -> bool:
+    """Whether a unit is the line of a heading and nothing else, however it ends."""
+    return "\n" not in unit and says_little_else(mark, unit)
 
 
 def _is_heading(text: str, start: int, end: int) -> bool:

@@ -108,15 +108,15 @@ def _opening_marks(chunk: Chunk, start: int, end: int, first: int) -> Iterator[M
         is_heading = _WORD.search(line) is None  # also the line under a heading, or between a heading and the text
         while first < len(marks) and marks[first][0] <= line_start:
             yield marks[first][1]
-            is_heading = is_heading or _is_own_line(marks[first][1], line)
+            is_heading = is_heading or says_little_else(marks[first][1], line)
             first += 1
         if not is_heading or line_end < 0:
             return
         position = line_end + 1
 
 
-def _is_own_line(mark: Mark, line: str) -> bool:
-    """Whether a line says what the mark says, and little else."""
+def says_little_else(mark: Mark, line: str) -> bool:
+    """Whether a line says what the mark of a heading or a date says, and little else."""
     value = mark.value
     return (
         mark.kind in _WITH_LINES

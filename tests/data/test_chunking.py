@@ -255,3 +255,9 @@ def test_behind_the_last_speaker_text_is_ordinary_again() -> None:
     text = turn + "".join(rest)
     chunk = Chunk(text, [(0, Mark("speaker", "Ann")), (len(turn), Mark("speaker", None))])
     assert [end - start for start, end in split_passages(chunk, 1024)] == [len(turn), *map(len, rest)]
+
+
+def test_short_sections_under_headings_do_not_share_a_passage() -> None:
+    sections = ["# Rain\n\nIt rained.\n\n", "# Snow\n\nIt snowed.\n\n"]
+    marks = [(0, Mark("heading", "Rain")), (len(sections[0]), Mark("heading", "Snow"))]
+    assert passages(Chunk("".join(sections), marks), 1000) == sections
