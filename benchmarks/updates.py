@@ -3,8 +3,8 @@
     python -m benchmarks.updates --facts 200
 
 Invented people and facts. Each fact is stated up to five times more over two years, each time with another value and in
-other words, among invented prose, in chat exchanges and in dated documents. Each is asked for now, and as of a day between
-two of its versions (`until`). The "choosing" half has other names, templates and prose than the "test" half; the rule was
+other words ("own") or in the same words ("the same"), among invented prose, in chat exchanges and in dated documents. Each
+is asked for now, and as of a day between two of its versions (`until`). The "choosing" half has other names, templates and prose than the "test" half; the rule was
 chosen on the first. Words of a question seldom return in all statements of its fact.
 """
 
@@ -20,9 +20,11 @@ import numpy as np
 
 from benchmarks import report
 from memspan import LanguageModel, load_model
+from memspan.assistant.retriever import RERANKED
 from memspan.memory import EncodedText, Filter, Memory
 
 HALVES = ("choosing", "test")
+WORDS = ("own", "the same")
 BEGIN, DAYS = datetime(2023, 1, 1, tzinfo=UTC), 730
 MOST_CHANGES = 5
 
@@ -238,7 +240,7 @@ def date_of(day: int) -> datetime:
     return BEGIN + timedelta(days=day)
 
 
-def facts_of(half: str, count: int, rng: random.Random) -> list[Fact]:
+def facts_of(half: str, count: int, rng: random.Random, words: str) -> list[Fact]:
     """Facts of invented people; several facts are about each person."""
     people = [f"{a}{b} {c}{d}" for a, b, c, d in itertools.product(*SYLLABLES[half])]
     rng.shuffle(people)
@@ -249,11 +251,13 @@ def facts_of(half: str, count: int, rng: random.Random) -> list[Fact]:
         questions, statements, values = attributes[number % 3]
         versions = 1 + rng.randint(1, MOST_CHANGES) if rng.random() < 0.85 else 1
         days = sorted(rng.sample(range(0, DAYS, 3), versions))
-        chosen = zip(rng.sample(values, versions), days, rng.sample(statements, versions), strict=True)
+        sentences = rng.sample(statements, versions)
+        sentences = sentences if words == "own" else sentences[:1] * versions
+        chosen = zip(rng.sample(values, versions), days, sentences, strict=True)
         facts.append(
             Fact(
                 rng.choice(questions).format(n=person),
-                tuple(Version(value, day, words.format(n=person, v=value)) for value, day, words in chosen),
+                tuple(Version(value, day, said.format(n=person, v=value)) for value, day, said in chosen),
             )
         )
     return facts
@@ -306,10 +310,10 @@ def _encoded(lm: LanguageModel, source: str, kind: str, text: str, moment: float
     return lm.vectors.added_to(encoded, lm.fingerprint)
 
 
-def run(lm: LanguageModel, half: str, count: int, seed: int, rerank: int) -> dict[str, Any]:
+def run(lm: LanguageModel, half: str, words: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """The questions of one half: how often the right version is the first passage, and what else is."""
-    rng = random.Random(f"{half} {seed}")
-    facts = facts_of(half, count, rng)
+    rng, rerank = random.Random(f"{half} {arguments.seed}"), arguments.rerank
+    facts = facts_of(half, arguments.facts, rng, words)
     memory = memory_of(lm, texts_of(half, facts, rng))
     outcomes: dict[str, list[str]] = {"now": [], "as of a day": []}
     for fact in facts:
@@ -321,6 +325,7 @@ def run(lm: LanguageModel, half: str, count: int, seed: int, rerank: int) -> dic
             outcomes["now" if day is None else "as of a day"].append(outcome)
     return {
         "half": half,
+        "words of a version": words,
         "facts": len(facts),
         "passages": len(memory),
         "tokens": memory.tokens,
@@ -336,13 +341,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--facts", type=int, default=200, help="of each half")
     parser.add_argument("--half", choices=HALVES, action="append")
-    parser.add_argument("--rerank", type=int, default=0)
+    parser.add_argument("--rerank", type=int, default=RERANKED)
     parser.add_argument("--dry", action="store_true", help="write no result file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="smollm2")
     arguments = parser.parse_args()
     lm = load_model(arguments.model)
-    rows = [run(lm, half, arguments.facts, arguments.seed, arguments.rerank) for half in arguments.half or HALVES]
+    rows = [run(lm, half, words, arguments) for half in arguments.half or HALVES for words in WORDS]
     report.table([{key: str(value) for key, value in row.items()} for row in rows])
     if not arguments.dry:
         figures = {"model": arguments.model, "rerank": arguments.rerank, "halves": rows}

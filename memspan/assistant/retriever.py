@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from memspan.assistant import newest
 from memspan.assistant.prompts import likelihood_prefix
 from memspan.assistant.second_round import with_second_round
 from memspan.data.marks import Value
@@ -113,11 +114,14 @@ class Retriever:
         scores = self._in_two_rounds(view, question, self._fused(view, question, passing), passing)
         ranked = map(view.passage, best(scores, len(passing)))
         looked_at = ranked if among is None else (passage for passage in ranked if among(passage))
-        found = islice(distinct(looked_at), max(top, rerank))
+        found = list(islice(distinct(looked_at), max(top, rerank, newest.PASSAGES)))
+        latest = newest.newest(
+            view, question, found, scores[[passage.number for passage in found]], self.vectors.encoder
+        )
         passages = [_retrieved(passage, float(scores[passage.number])) for passage in found]
         if rerank > 0 and passages:
             passages = self.rerank(question, passages, rerank)
-        return passages[:top]
+        return _first(latest, passages)[:top]
 
     def token_scores(self, memory: Contents, question: str, numbers: Sequence[int]) -> list[NDArray[np.float32]]:
         """How strongly the retrieval heads point from `question` at each token of the passages `numbers`: (T,) each."""
@@ -222,6 +226,12 @@ def distinct(passages: Iterable[AnyPassage]) -> Iterator[AnyPassage]:
         if words not in seen:
             seen.add(words)
             yield passage
+
+
+def _first(number: int | None, passages: list[RetrievedPassage]) -> list[RetrievedPassage]:
+    """The passages with number `number`, if it is one of them, ahead of the others and with the score of the best."""
+    chosen = [replace(passage, score=passages[0].score) for passage in passages if passage.number == number]
+    return [*chosen, *(passage for passage in passages if passage.number != number)]
 
 
 def _retrieved(passage: Passage, score: float) -> RetrievedPassage:

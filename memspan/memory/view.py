@@ -172,3 +172,8 @@ class View(Contents):
     def times(self) -> Times:
         """The time of each passage, float64 (P,), unix seconds: when it happened, or else when it was added."""
         return self.snapshot.times
+
+    @property
+    def event_times(self) -> Times:
+        """When what each passage says was so, float64 (P,), unix seconds; NaN where that is not known, see `Snapshot`."""
+        return self.snapshot.event_times

@@ -189,6 +189,18 @@ class Snapshot:
         added = [shard.added for shard in self.shards]
         return np.where(np.isnan(self.happened), np.concatenate(added) if added else np.zeros(0), self.happened)
 
+    @cached_property
+    def event_times(self) -> Times:
+        """When what a passage says was so, float64 (P,), unix seconds: when it happened, and for an exchange without that
+        when it was added; NaN for other text without a time."""
+        if not self.shards:
+            return np.zeros(0)
+        times = []
+        for shard in self.shards:
+            is_exchange = np.array([source.kind == "exchange" for source in shard.sources.values()], np.bool_)
+            times.append(np.where(is_exchange[shard.passages[:, SOURCE]], shard.added, np.nan))
+        return np.where(np.isnan(self.happened), np.concatenate(times), self.happened)
+
     def numbers_of(self, source: str) -> Integers:
         """The numbers of a source's passages, int64, ascending, which is the order of its text."""
         numbers = [

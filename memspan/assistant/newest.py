@@ -1,0 +1,110 @@
+"""Newest first: of several statements of a fact that changes, the latest goes first.
+
+"Ann sits in room 114", and a year later "Ann has the key of room 207": a search finds both, and what holds now is the
+later. Statements of one fact are told from others by a sentence encoder. The sentence that bears most on the question says
+which fact is asked for; sentences of other passages state the same fact if they are near enough to it and to the question.
+Names of the question say what all of them are about and nothing about which fact it is: they are taken out before sentences
+are compared. A question about the past, or about a day that it names, does not ask for the newest. Passages of one document
+tell one story, and none takes the place of another; turns of a conversation do.
+
+Letters: N sentences, E numbers of a vector, P passages.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memspan.assistant.rare_words import FUNCTION_WORDS, RareWords
+from memspan.data.chunking import sentence_spans
+from memspan.data.dates import MONTHS
+from memspan.memory import Passage, View
+from memspan.memory.index.bm25 import without_question_words
+from memspan.pretrained.encoders import EMBEDDED
+from memspan.pretrained.sentence_encoder import SentenceEncoder
+
+PASSAGES: Final = 32  # the best of a search, among which statements of a fact are looked for
+MOST_SENTENCES = 160  # of them that are compared, those of the best passages
+# Chosen on generated facts, and on a diary cut into entries, whose answers must stay where they were, see LOG.md.
+LIKENESS = 0.4  # cosine with the sentence that says which fact is asked for, without the names in the question
+LIKENESS_UNNAMED = 0.75  # the same where the question has no name that could be taken out
+DISTANCE, DISTANCE_UNNAMED = 0.3, 0.15  # how much less like the question than that sentence, at most
+PASSAGE_WEIGHT, COVERAGE_WEIGHT = 0.02, 0.3  # beside the cosine with the question: the score, the share of its words
+
+_PAST = re.compile(
+    r"\b(?:(?i:did|was|were|had|before|first|originally|initially|earlier|previous(?:ly)?|former(?:ly)?|used to|ago|yesterday"
+    rf"|last (?:time|night|week|month|year))|{'|'.join(MONTHS)}|[12]\d{{3}})\b"
+)
+_WORD = re.compile(r"\w+")
+_LABEL = re.compile(r"[^\s:][^:\n]{0,40}: ")  # "User: ", the speaker of a turn
+
+Floats = NDArray[np.float32]
+
+
+def newest(
+    view: View, question: str, passages: Sequence[Passage], scores: Floats, encoder: SentenceEncoder | None
+) -> int | None:
+    """The number of the passage with the newest statement of the fact that is asked for; None where that is not known.
+
+    Args:
+        passages: the best of a search, best first, with their scores, float32 (P,).
+        encoder: compares sentences; the thresholds hold for the embedded one, with any other the result is None.
+    """
+    numbers = np.array([passage.number for passage in passages])
+    times = view.event_times[numbers]
+    if len(np.unique(times[~np.isnan(times)])) < 2 or _PAST.search(question):
+        return None
+    if encoder is None or encoder.name not in EMBEDDED:
+        return None
+    names = _names(view, question)
+    question_vector = encoder.question(_without(names, question))
+    sentences = list(islice(_sentences(passages, names), MOST_SENTENCES))
+    if question_vector is None or not sentences:
+        return None
+    of = np.array([index for index, _ in sentences])
+    vectors = encoder.passages([_without(names, text) for _, text in sentences])
+    meaning: Floats = vectors @ question_vector
+    words = RareWords.of(view, question, without=[name.casefold() for name in names])
+    support = COVERAGE_WEIGHT * words.coverage([passage.text for passage in passages]) + PASSAGE_WEIGHT * np.array(
+        scores
+    )
+    main = int(np.argmax(meaning + support[of]))
+    likeness, distance = (LIKENESS, DISTANCE) if names else (LIKENESS_UNNAMED, DISTANCE_UNNAMED)
+    same_fact = (vectors @ vectors[main] >= likeness) & (meaning >= meaning[main] - distance)
+    same_fact[main] = True
+    if np.isnan(times[of[main]]):
+        return None
+    chosen = passages[of[np.nanargmax(np.where(same_fact, times[of], np.nan))]]
+    is_story = chosen.source == passages[0].source and "speaker" not in chosen.marks
+    return None if is_story else chosen.number
+
+
+def _names(view: View, question: str) -> list[str]:
+    """The words of a question with a capital that do not begin it, as far as the memory has them."""
+    words = _WORD.findall(without_question_words(question))
+    first = _WORD.search(question)
+    begins = [] if first is None else [first[0]]
+    capitals = [word for word in words if word[0].isupper() and word.casefold() not in FUNCTION_WORDS]
+    names = [word for word in dict.fromkeys(capitals) if word not in begins and word != "I"]
+    return [name for name, count in zip(names, view.word_counts(names), strict=True) if count > 0]
+
+
+def _without(names: Sequence[str], text: str) -> str:
+    """A text without the names and without the speaker at its beginning."""
+    label = _LABEL.match(text)
+    text = text if label is None else text[label.end() :]
+    for name in names:
+        text = re.sub(rf"\b{re.escape(name)}\b ?", "", text)
+    return text
+
+
+def _sentences(passages: Sequence[Passage], names: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """The sentences with all of the names, each behind the index of its passage."""
+    for index, passage in enumerate(passages):
+        for start, end in sentence_spans(passage.text):
+            text = passage.text[start:end]
+            if all(name in text for name in names):
+                yield index, text

@@ -1,0 +1,161 @@
+"""Of several statements of a fact that changes, the latest goes first; a story, the past and other facts stay as they are."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memspan import LanguageModel, Memory
+from memspan.assistant.newest import newest
+from memspan.data.documents import Document
+from memspan.data.marks import Chunk, Mark
+from memspan.memory.index.bm25 import words_of
+
+DAY = 86_400.0
+FUNCTION_WORDS = {"the", "of", "to", "is", "in", "a", "was", "does", "which", "what", "where"}
+
+
+class BagOfWords:
+    """A sentence encoder whose vectors count words, so that sentences are alike by the words that they share."""
+
+    name = "minilm"
+
+    def question(self, text: str) -> np.ndarray:
+        return self.passages([text])[0]
+
+    def passages(self, texts: list[str]) -> np.ndarray:
+        vectors = np.full((len(texts), 4096), 1e-6, np.float32)
+        for row, text in enumerate(texts):
+            for word in set(words_of(text)) - FUNCTION_WORDS:
+                vectors[row, sum(ord(letter) * 31**index for index, letter in enumerate(word)) % 4096] = 1
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def dated(lm: LanguageModel, texts: dict[str, tuple[float | None, str]], **marks: str) -> Memory:
+    """A memory of sources, each with the day on which it happened."""
+    memory = lm.new_memory()
+    for name, (day, text) in texts.items():
+        held = [Mark(kind, value) for kind, value in marks.items()]
+        if day is not None:
+            held.append(Mark("happened", day * DAY))
+        chunk = Chunk(text, [(0, mark) for mark in held])
+        lm.read(Document(name, lambda chunk=chunk: iter([chunk]), None), memory)  # type: ignore[misc]
+    return memory
+
+
+def latest(memory: Memory, question: str, encoder: Any = None) -> str | None:
+    """The source of the newest statement, with the passages in the order of the memory as the best of a search."""
+    view = memory.view()
+    passages = [view.passage(number) for number in range(len(view))]
+    number = newest(view, question, passages, np.zeros(len(passages), np.float32), encoder or BagOfWords())
+    return None if number is None else view.passage(number).source
+
+
+ROOMS = {
+    "old": (1.0, "It rained. Ann Vel sits in room 114 on the left."),
+    "new": (9.0, "The lift is out of order. Ann Vel sits in room 207 now."),
+    "middle": (5.0, "Ann Vel sits in room 318."),
+    "other fact": (12.0, "Ann Vel plays the cello in the band."),
+    "other person": (13.0, "Tom Hart sits in room 419."),
+}
+
+
+def test_the_latest_statement_of_the_fact_is_found(lm: LanguageModel) -> None:
+    memory = dated(lm, ROOMS)
+    assert latest(memory, "In which room does Ann Vel sit?") == "new"
+    assert latest(memory, "Which instrument does Ann Vel play in the band?") == "other fact"
+    assert latest(memory, "In which room does Tom Hart sit?") == "other person"
+
+
+def test_exchanges_are_dated_by_when_they_took_place(lm: LanguageModel) -> None:
+    memory = dated(lm, {"old": ROOMS["old"]})
+    for day, room in ((3, 300), (2, 200)):
+        lm.read(
+            Document(f"chat {day}", lambda room=room: iter([Chunk(f"User: Ann Vel sits in room {room}.")]), None,  # type: ignore[misc]
+                     kind="exchange", added=day * DAY), memory,
+        )  # fmt: skip
+    assert latest(memory, "In which room does Ann Vel sit?") == "chat 3"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "In which room did Ann Vel sit?",
+        "In which room does Ann Vel sit in 1970?",
+        "What was the first room of Ann Vel?",
+        "In which room does Ann Vel sit before lunch?",
+        "In which room does Ann Vel sit in January?",
+    ],
+)
+def test_a_question_about_the_past_does_not_ask_for_the_latest(lm: LanguageModel, question: str) -> None:
+    assert latest(dated(lm, ROOMS), question) is None
+
+
+def test_without_times_nothing_is_newer(lm: LanguageModel) -> None:
+    memory = dated(lm, {name: (None, text) for name, (_, text) in ROOMS.items()})
+    assert latest(memory, "In which room does Ann Vel sit?") is None
+
+
+def test_where_text_without_a_time_states_the_fact_nothing_is_newer(lm: LanguageModel) -> None:
+    memory = dated(
+        lm, {"manual": (None, "Ann Vel sits in room 5, which is the room in which Ann Vel does sit."), **ROOMS}
+    )
+    assert latest(memory, "In which room does Ann Vel sit?") is None
+
+
+def test_the_thresholds_are_for_the_embedded_encoder_only(lm: LanguageModel) -> None:
+    other = SimpleNamespace(name="another", question=BagOfWords().question, passages=BagOfWords().passages)
+    assert latest(dated(lm, ROOMS), "In which room does Ann Vel sit?", other) is None
+
+
+def in_one_file(lm: LanguageModel, **marks: str) -> Memory:
+    """The statements as dated sections of one document."""
+    memory, text, held = lm.new_memory(), "", list[tuple[int, Mark]]()
+    for day, statement in ROOMS.values():
+        held += [(len(text), Mark("happened", day * DAY)), (len(text), Mark("heading", statement[:8]))]
+        held += [(len(text), Mark(kind, value)) for kind, value in marks.items()]
+        text += statement + " And so on, for as long as it takes to fill a passage.\n\n"
+    lm.read(Document("diary", lambda: iter([Chunk(text, held)]), None), memory)
+    assert len(memory) == len(ROOMS)
+    return memory
+
+
+def test_passages_of_one_document_tell_a_story(lm: LanguageModel) -> None:
+    assert latest(in_one_file(lm), "In which room does Ann Vel sit?") is None
+
+
+def test_turns_of_a_conversation_replace_one_another(lm: LanguageModel) -> None:
+    memory = in_one_file(lm, speaker="Bea")
+    view = memory.view()
+    passages = [view.passage(number) for number in range(len(view))]
+    number = newest(
+        view, "In which room does Ann Vel sit?", passages, np.zeros(len(passages), np.float32), BagOfWords()  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert number is not None
+    assert "207" in view.passage(number).text
+
+
+def test_without_a_name_statements_must_be_nearly_alike(lm: LanguageModel) -> None:
+    memory = dated(
+        lm,
+        {
+            "old": (1.0, "The price of the small pump is 40 euros."),
+            "new": (2.0, "The price of the small pump is 45 euros."),
+            "aside": (3.0, "The small pump is blue and stands near the door of the yard."),
+        },
+    )
+    assert latest(memory, "What is the price of the small pump?") == "new"
+
+
+def test_a_search_puts_it_first_with_the_score_of_the_best(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = dated(lm, ROOMS)
+    question = "In which room does Ann Vel sit?"
+    before = lm.search(memory, question, rerank=0)
+    monkeypatch.setattr(lm.retriever.vectors, "encoder", BagOfWords())
+    monkeypatch.delitem(lm.retriever.rankers, "meaning")
+    found = lm.search(memory, question, rerank=0)
+    assert found[0].source == "new"
+    assert found[0].score == before[0].score
+    assert [passage.source for passage in found[1:]] == [p.source for p in before if p.source != "new"]
+    assert lm.search(memory, question, rerank=0, filter=None, top=1)[0].source == "new"
