@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from memspan.assistant.loading import load_model
     from memspan.assistant.progress import ReadProgress
     from memspan.assistant.retriever import RetrievedPassage
-    from memspan.memory import Filter, Memory, load_memory
+    from memspan.memory import Filter, Memory, View, load_memory
+    from memspan.memory.index.rankers import Encoders, Ranker, ranker_classes
     from memspan.models.generate import Sampling
     from memspan.pretrained.attach import attached
 
@@ -27,15 +28,19 @@ __all__ = [
     "AnswerStream",
     "Answerer",
     "Chat",
+    "Encoders",
     "Filter",
     "LanguageModel",
     "Memory",
+    "Ranker",
     "ReadProgress",
     "RetrievedPassage",
     "Sampling",
+    "View",
     "attached",
     "load_memory",
     "load_model",
+    "ranker_classes",
 ]
 
 _HOMES = {
@@ -48,7 +53,8 @@ _HOMES = {
     "memspan.assistant.progress": ("ReadProgress",),
     "memspan.assistant.retriever": ("RetrievedPassage",),
     "memspan.models.generate": ("Sampling",),
-    "memspan.memory": ("Filter", "Memory", "load_memory"),
+    "memspan.memory": ("Filter", "Memory", "View", "load_memory"),
+    "memspan.memory.index.rankers": ("Encoders", "Ranker", "ranker_classes"),
     "memspan.pretrained.attach": ("attached",),
 }
 

@@ -7,22 +7,18 @@ import pytest
 
 from memspan.errors import UsageError
 from memspan.plugins import load_plugin, plugin_names
+from tests.packages import install_package
 
 GROUP = "memspan.tests"
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Installs a package of one module and its entry points, as an unpacked wheel on the path."""
+    """Installs a package with entry points in `GROUP`."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def install(package: str, code: str, **entries: str) -> None:
-        (tmp_path / f"{package}.py").write_text(code, "utf-8")
-        info = tmp_path / f"{package}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", "utf-8")
-        lines = [f"{name} = {value}" for name, value in entries.items()]
-        (info / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines, ""]), "utf-8")
+        install_package(tmp_path, package, code, GROUP, **entries)
 
     return install
 

@@ -27,7 +27,7 @@ from memspan.memory.index.fusion import fuse, shares
 from memspan.memory.index.head_scores import best, token_scores
 from memspan.memory.index.neighbours import Neighbours, neighbours
 from memspan.memory.index.passage_vectors import VectorEncoder
-from memspan.memory.index.rankers import Encoders, Scores, make_rankers
+from memspan.memory.index.rankers import Encoders, Scores, make_rankers, rank
 
 # Each measured on questions outside the benchmarks, see LOG.md.
 RERANKED = 4  # passages reranked by likelihood, at most
@@ -191,9 +191,11 @@ class Retriever:
     def _compared(self, view: View, question: str) -> tuple[dict[str, Scores], Neighbours, float]:
         """What `fuse` compares: the scores of each passage, (P,), by every ranker that does not abstain, the neighbours of
         the passages, and the score by words that a passage has at most."""
-        scores = {name: ranker.scores(view, question) for name, ranker in self.rankers.items()}
-        rankings = {name: ranking for name, ranking in scores.items() if ranking is not None}
-        return rankings, neighbours(view.snapshot), view.full_word_score(without_question_words(question))
+        return (
+            rank(self.rankers, view, question),
+            neighbours(view.snapshot),
+            view.full_word_score(without_question_words(question)),
+        )
 
     @torch.inference_mode()
     def mean_log_likelihoods(self, rows: Sequence[list[int]], count: int) -> list[float]:
