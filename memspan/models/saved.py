@@ -30,6 +30,7 @@ KINDS = {
     "pretrained_causal": "memspan.pretrained.causal:PretrainedCausal",
     "pretrained_encoder": "memspan.pretrained.encoder:PretrainedEncoder",
     "pretrained_seq2seq": "memspan.pretrained.seq2seq:PretrainedSeq2Seq",
+    "pretrained_vectors": "memspan.pretrained.text_vectors:PretrainedVectors",
     "scratch": "memspan.models.scratch:ScratchModel",
     "seq2seq": "memspan.models.seq2seq:Seq2Seq",
 }

@@ -1,9 +1,10 @@
-"""Keys and queries of chosen attention heads, computed by running only the layers that are needed.
+"""Keys and queries of chosen attention heads, and hidden states, computed by running only the layers that are needed.
 
 A head is (layer, query head); several query heads share one key-value head (grouped-query attention).
-Letters: B batch, S tokens, G key-value heads kept, H query heads chosen, K head size.
+Letters: B batch, S tokens, G key-value heads kept, H query heads chosen, K head size, L layers chosen, D hidden size.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -63,6 +64,12 @@ class _TapStep(ForwardStep):
         return output
 
 
+class _Watched(threading.local):
+    """The hidden states that the pass of this thread is to record, by layer; None for none."""
+
+    states: dict[int, Tensor | None] | None = None
+
+
 class HeadReader:
     """A reader of segments with a hooked copy of `model` that shares its weights; the model itself is left untouched.
 
@@ -89,6 +96,7 @@ class HeadReader:
                 f"{type(causal_lm).__name__}: the index holds their keys side by side."
             )
         self.query_heads, self.key_heads, self.head_size, self.scale = shapes.pop()
+        self._watched, self._is_watched = _Watched(), False
 
     @property
     def device(self) -> torch.device:
@@ -137,6 +145,42 @@ class HeadReader:
         """Un-rotated queries (B, S, H, K) of the query heads `heads` for segments `ids` (B, S) int64."""
         inputs = self._attention_inputs(ids, frozenset(layer for layer, _ in heads), valid)
         return torch.stack([inputs[layer].q[:, head] for layer, head in heads], 2)
+
+    def hidden_states(self, ids: Tensor, layers: Sequence[int]) -> Tensor:
+        """The hidden states before the layers `layers`, (B, S, L, D), for segments `ids` (B, S) int64.
+
+        Raises UnsupportedModel for a model without a list of its layers.
+        """
+        self._watch()
+        self._watched.states = dict.fromkeys(layers)
+        try:
+            self._attention_inputs(ids, frozenset({max(layers)}), None)
+            states = [self._watched.states[layer] for layer in layers]
+        finally:
+            self._watched.states = None
+        if any(state is None for state in states):
+            raise UnsupportedModel(f"{type(self._model).__name__} does not pass hidden states on from layer to layer.")
+        return torch.stack([state for state in states if state is not None], 2)
+
+    def _watch(self) -> None:
+        """Hooks that record, on all layers, from the first call on."""
+        if self._is_watched:
+            return
+        lists = (module for module in self._attachment.base.modules() if isinstance(module, nn.ModuleList))
+        layers = next((found for found in lists if len(found) == self.layers), None)
+        if layers is None:
+            raise UnsupportedModel(f"{type(self._model).__name__} must hold its layers in one list.")
+
+        def record(layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            states = self._watched.states
+            if states is not None and layer in states:
+                states[layer] = args[0] if args else kwargs.get("hidden_states")
+
+        for number, module in enumerate(layers):
+            module.register_forward_pre_hook(
+                lambda _, args, kwargs, number=number: record(number, args, kwargs), with_kwargs=True
+            )
+        self._is_watched = True
 
     def all_layers(self, ids: Tensor, count: int | None = None) -> Iterator[tuple[int, Tensor, Tensor]]:
         """(layer, queries (B, S, Hq, K), keys (B, S, H, K)) of every layer, or of the first `count`: for calibration."""

@@ -25,6 +25,7 @@ from memspan.tasks.text.dialogue import Dialogue
 from memspan.tasks.text.language_modelling import LanguageModelling
 from memspan.tasks.text.question_answering import QuestionAnswering
 from memspan.tasks.text.recommendation import Recommendation
+from memspan.tasks.text.retrieval import PassageRetrieval
 from memspan.tasks.text.summarisation import Summarisation
 from memspan.tasks.text.translation import Translation
 
@@ -39,6 +40,7 @@ TASKS: dict[str, type[Task]] = {
     "overwrites": Overwrites,
     "question_answering": QuestionAnswering,
     "recall": Recall,
+    "retrieval": PassageRetrieval,
     "summarisation": Summarisation,
     "translation": Translation,
     "recommendation": Recommendation,

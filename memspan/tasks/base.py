@@ -41,6 +41,7 @@ class Task(ABC):
     Attributes:
         causal: the task can be solved from left to right.
         is_text: the streams are tokens of a language, so that a pretrained model can read them.
+        learned_by: the kind of pretrained model that alone can be trained on it; None for any model.
         answer_last: the answer stands behind the input, so that an encoder-decoder can write it.
         metric: name of the metric that counts: a figure of `training.measure.Score`, or one that `score` returns.
         lower_is_better: whether a lower value of `metric` is better.
@@ -53,6 +54,7 @@ class Task(ABC):
 
     causal: ClassVar[bool] = True
     is_text: ClassVar[bool] = False
+    learned_by: ClassVar[str | None] = None
     answer_last: ClassVar[bool] = True
     metric: ClassVar[str] = "accuracy"
     lower_is_better: ClassVar[bool] = False

@@ -71,6 +71,10 @@ def build_model(config: TrainConfig, task: Task, weights: Path | None = None) ->
             )
         return model
     if config.model.name == SCRATCH:
+        if task.learned_by is not None:
+            raise UsageError(
+                f"The task '{config.task.name}' needs a pretrained model, whose states it reads: name it, as in --model smollm2."
+            )
         try:
             described = model_config(config, task)
             return ScratchModel(described) if weights is None else ScratchModel.sized(described, weights)
@@ -81,6 +85,10 @@ def build_model(config: TrainConfig, task: Task, weights: Path | None = None) ->
     options = config.model
     if weights is not None and (options.lora or 0) > weights.stat().st_size:
         raise UsageError(f"lora must be a rank that fits the weights in {weights}, got {options.lora}.")
+    if task.learned_by is not None:
+        from memspan.pretrained.text_vectors import adapt_vectors
+
+        return adapt_vectors(options.name, config.optimisation.precision, lora=options.lora)
     adapted = adapt(
         options.name,
         task.vocabulary,

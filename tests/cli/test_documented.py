@@ -28,7 +28,8 @@ def named(command: list[str]) -> str:
 
 def test_every_task_on_texts_has_both() -> None:
     listed = set(re.findall(r"^\| \[(\w+)\]\(#", TEXT, re.MULTILINE))
-    assert {name for name, cls in TASKS.items() if cls.is_text or issubclass(cls, RecordTask)} == listed
+    on_texts = {name for name, cls in TASKS.items() if cls.is_text or issubclass(cls, RecordTask)}
+    assert {name for name in on_texts if TASKS[name].learned_by is None} == listed  # others are not compared
     assert sorted(map(named, ON_SAMPLES)) == sorted(map(named, ON_FILES)) == sorted(listed)
 
 
