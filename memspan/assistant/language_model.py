@@ -38,8 +38,8 @@ from memspan.pretrained.decoding import CompiledDecoder, Decoder
 from memspan.pretrained.heads import HeadReader
 from memspan.pretrained.identity import tokenizer_fingerprint, weights_sample
 from memspan.pretrained.self_test import check_parity
-from memspan.pretrained.sentence_encoder import SentenceEncoder
 from memspan.pretrained.support import find_causal_lm, why_unsupported
+from memspan.pretrained.text_encoder import EncoderSource, ReadingModel
 
 # The lock of each model whose questions take turns; a lock within a model would keep it from being copied.
 _TURNS: "WeakKeyDictionary[LanguageModel, threading.Lock]" = WeakKeyDictionary()
@@ -70,7 +70,7 @@ class LanguageModel:
         compiled: bool = False,
         identity: str | None = None,
         calibration_progress: Callable[[float], None] | None = None,
-        sentence_encoder: SentenceEncoder | None = None,
+        sentence_encoder: EncoderSource | None = None,
     ) -> None:
         """
         Args:
@@ -98,8 +98,10 @@ class LanguageModel:
             heads.check(head_reader.layers, head_reader.query_heads)
         self.heads = calibrate(head_reader, tokenizer, calibration_progress) if heads is None else heads
         self.encoder = KeyEncoder(head_reader, tokenizer, self.heads.heads)
-        self.vectors = VectorEncoder(sentence_encoder)
         sample = weights_sample(model)
+        hashes = frozenset((sample, sample if identity is None else identity))
+        reading = ReadingModel(head_reader, tokenizer, hashes, name)
+        self.vectors = VectorEncoder(None if sentence_encoder is None else sentence_encoder.beside(reading))
         self.fingerprint = Fingerprint(
             model=sample if identity is None else identity,
             sample=sample,

@@ -15,7 +15,7 @@ from memspan.memory.index.calibration import RetrievalHeads
 from memspan.pretrained import encoders, hub
 from memspan.pretrained.calibrations import file_of
 from memspan.pretrained.identity import weights_sample
-from memspan.pretrained.sentence_encoder import SentenceEncoder
+from memspan.pretrained.text_encoder import EncoderSource
 
 
 # The parameters are what a user chooses about a model.
@@ -29,7 +29,7 @@ def load_model(
     compiled: bool = False,
     recalibrate: bool = False,
     calibration_progress: Callable[[float], None] | None = None,
-    encoder: str | SentenceEncoder | None = encoders.AUTO,
+    encoder: str | PathLike[str] | EncoderSource | None = encoders.AUTO,
 ) -> LanguageModel:
     """A language model by name: `smollm2` (embedded), a Hugging Face id, a local folder, or a GGUF file.
 
@@ -46,8 +46,9 @@ def load_model(
         recalibrate: choose the retrieval heads anew, and measure how many passages in a prompt the model can use.
         calibration_progress: called while either is calibrated with the share of it that is done, 0 to 1.
         encoder: the sentence encoder by whose vectors passages are found whatever words they use: `minilm` (embedded), a
-            folder of sentence-transformers, a Hugging Face id, "none", or "auto", which is $MEMSPAN_ENCODER, else `minilm`
-            if it is at hand or can be fetched; or an encoder of `memspan.pretrained.encoders`, or None for none.
+            folder of sentence-transformers, a folder that `memspan train --task retrieval` wrote for this model, a Hugging
+            Face id, "none", or "auto", which is $MEMSPAN_ENCODER, else `minilm` if it is at hand or can be fetched; or an
+            encoder of `memspan.pretrained.encoders`, or None for none.
 
     Raises:
         UsageError: no such model or encoder; the message names the way out.
@@ -88,8 +89,10 @@ def _measure_budget(lm: LanguageModel, loaded: hub.LoadedModel, progress: Callab
         budget.store(loaded)
 
 
-def _sentence_encoder(encoder: str | SentenceEncoder | None, device: str | None) -> SentenceEncoder | None:
-    return encoders.load_or_none(encoder, device=device) if isinstance(encoder, str) else encoder
+def _sentence_encoder(encoder: str | PathLike[str] | EncoderSource | None, device: str | None) -> EncoderSource | None:
+    if encoder is None or isinstance(encoder, EncoderSource):
+        return encoder
+    return encoders.load_or_none(path_argument("encoder", encoder), device=device)
 
 
 def _passed_in(model: nn.Module, tokenizer: Any, **options: Any) -> LanguageModel:

@@ -8,10 +8,10 @@ from memspan.cli.output import print_info
 
 if TYPE_CHECKING:
     from memspan.memory import Fingerprint
-    from memspan.pretrained.sentence_encoder import SentenceEncoder
+    from memspan.pretrained.text_encoder import EncoderSource
 
 
-def load_encoder(choice: str | None, memory: "Fingerprint | None", device: str | None) -> "SentenceEncoder | None":
+def load_encoder(choice: str | None, memory: "Fingerprint | None", device: str | None) -> "EncoderSource | None":
     """The encoder to load beside a model; a line says so if it has to be fetched first.
 
     Args:

@@ -100,8 +100,8 @@ class Loading:
         typer.Option(
             metavar="NAME",
             help="Sentence encoder, by which passages are found whatever words they use: minilm, a folder of "
-            "sentence-transformers, a Hugging Face id, or none (default: that of the memory; for a new memory "
-            "$MEMSPAN_ENCODER, else minilm).",
+            "sentence-transformers, a folder of `memspan train --task retrieval`, a Hugging Face id, or none (default: that "
+            "of the memory; for a new memory $MEMSPAN_ENCODER, else minilm).",
             rich_help_panel="Model",
         ),
     ] = None

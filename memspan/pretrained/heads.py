@@ -187,3 +187,9 @@ class HeadReader:
         by_layer = self._attention_inputs(ids, frozenset(range(self.layers if count is None else count)), None)
         for layer, inputs in sorted(by_layer.items()):
             yield layer, inputs.q.transpose(1, 2), inputs.k.transpose(1, 2)
+
+
+def sink_of(tokenizer: Any) -> int:
+    """The token that begins every segment, an attention sink: the first position draws attention, whatever it holds."""
+    special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    return next((token for token in special if token is not None), 0)

@@ -29,7 +29,7 @@ from torch import nn
 from memspan.errors import MemspanError, UsageError, require_type
 from memspan.models.folders import beside_weights, sha256_of, verify, write_checksums
 from memspan.pretrained import identity, loading
-from memspan.pretrained.model_folder import files_read, read_object
+from memspan.pretrained.model_folder import files_read, read_config, read_object, stored_weights
 from memspan.pretrained.wheels import Wheel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -151,6 +151,15 @@ def load(name: str, *, device: str | None = None, dtype: str = "auto", trust_rem
         model_identity = identity.gguf_identity(source.gguf)
     converted = None if source.gguf is None else source.folder
     return LoadedModel(loaded.model.eval().to(torch_device), tokenizer, model_identity, converted)
+
+
+def identity_of(name: str) -> str:
+    """The identity of the model `name`, as `load` gives it, without loading it. Raises UsageError or DamagedFolder."""
+    source = find(name, weights=True)
+    if source.gguf is not None:
+        return identity.gguf_identity(source.gguf)
+    weights = identity.checksums_of(source.folder, stored_weights(source.folder).files)
+    return identity.files_identity(read_config(source.folder), weights)
 
 
 def add(path: Path, others: Sequence[str] = ()) -> str:

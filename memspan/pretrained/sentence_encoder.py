@@ -27,6 +27,7 @@ from memspan.errors import DamagedFolder, UsageError
 from memspan.models.folders import read_json
 from memspan.pretrained import identity, loading
 from memspan.pretrained.model_folder import CONFIG, files_read, read_object
+from memspan.pretrained.text_encoder import ReadingModel
 
 MODULES = "modules.json"
 POOLED = {  # the field of the pooling's configuration -> the method
@@ -62,13 +63,13 @@ class Pooling:
 
 
 class SentenceEncoder:
-    """A sentence encoder with its tokenizer.
+    """A sentence encoder with its tokenizer, a model of its own: a `TextEncoder` beside any language model.
 
     Attributes:
-        name: by which it was loaded.
-        identity: a hash of the files that it was loaded from.
-        size: E, the numbers of a vector.
+        name, identity, size, scale: as in `TextEncoder`.
     """
+
+    scale: float | None = None
 
     def __init__(self, model: Any, tokenizer: Any, pooling: Pooling, *, name: str, identity: str) -> None:
         """
@@ -85,6 +86,10 @@ class SentenceEncoder:
         self._tokenizer.no_padding()
         self._pad = tokenizer.pad_token_id or 0
         self._unknown = tokenizer.unk_token_id
+
+    def beside(self, model: ReadingModel) -> "SentenceEncoder":
+        """Itself, whatever model reads."""
+        return self
 
     def passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of passages, float32 (N, E), of length one; zeros for one of which too many words are unknown."""

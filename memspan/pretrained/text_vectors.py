@@ -5,7 +5,7 @@ Letters: N texts, B rows, S tokens, T tokens so far, D numbers of a state, E num
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,16 +17,17 @@ from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
 from memspan.pretrained import hub
 from memspan.pretrained.adapt import DTYPES, Pretrained, PretrainedConfig, kind_of
-from memspan.pretrained.heads import HeadReader
-from memspan.pretrained.identity import tokenizer_fingerprint
+from memspan.pretrained.heads import HeadReader, sink_of
+from memspan.pretrained.identity import tokenizer_fingerprint, weights_sample
 from memspan.state import State
 
 DEPTHS = (0.2, 0.4, 0.6)  # of the layers whose states are read; measured on SmolLM2, see LOG.md
 SIZE = 384  # numbers of a vector
-LONGEST = 512  # tokens of a text that are read; longer texts lose their end
+LONGEST = 512  # tokens of a text that are read, if the model's window has twice as many; longer texts lose their end
 TOKENS_AT_ONCE = 4096  # of a batch, padding included
 DROPOUT = 0.2  # of the states, in training
 TEMPERATURE = 0.05  # of the cosines, before training (Gao et al. 2021)
+LARGEST_SCALE = 100.0  # that is told from a few hundred pairs
 KEPT = 100_000  # texts whose states are kept while a projection is trained
 
 
@@ -35,34 +36,38 @@ class VectorsConfig(PretrainedConfig):
     """A frozen base and a projection of its states.
 
     Attributes:
+        window: tokens of a text that are read.
         layers: whose hidden states are read, side by side.
         size: E.
         sink: the id that begins every text.
         tokenizer: the fingerprint of the base's tokenizer.
+        identity: of the base, by its files.
+        sample: a hash of some of its weights, in the dtype that it was trained with.
     """
 
     layers: Sequence[int] = ()
     size: int = SIZE
     sink: int = 0
     tokenizer: str = ""
+    identity: str = ""
+    sample: str = ""
 
 
-def mean_states(
-    reader: HeadReader, layers: Sequence[int], texts: Sequence[Sequence[int]], sink: int, twice: bool
-) -> Tensor:
+def mean_states(reader: HeadReader, config: VectorsConfig, texts: Sequence[Sequence[int]], kind: str) -> Tensor:
     """The mean over a text's tokens of the hidden states before some layers, side by side, float32 (N, D) on the CPU.
 
-    The sink before a text, which draws attention, does not count. A text that is read `twice` has the mean of its second
-    copy, whose tokens see all of it (Springer et al. 2024): for questions, which are short.
+    The sink before a text, which draws attention, does not count. A text of the kind "question" is read twice and has the
+    mean of its second copy, whose tokens see all of it (Springer et al. 2024); a "passage", which is long, is read once.
     """
-    rows = [[sink, *ids[:LONGEST], *(ids[:LONGEST] if twice else ())] for ids in texts]
-    counts = [max(1, min(LONGEST, len(ids))) for ids in texts]
+    sink, texts = config.sink, [ids[: config.window] for ids in texts]
+    rows = [[sink, *ids, *(ids if kind == "question" else ())] for ids in texts]
+    counts = [max(1, len(ids)) for ids in texts]
     means: list[Tensor | None] = [None] * len(texts)
     for batch in _batches(rows):
         longest = max(len(rows[row]) for row in batch)
         # Padding is on the right, where no token of the text sees it.
         ids = torch.tensor([[*rows[row], *[sink] * (longest - len(rows[row]))] for row in batch], device=reader.device)
-        hidden = reader.hidden_states(ids, layers).flatten(2)
+        hidden = reader.hidden_states(ids, config.layers).flatten(2)
         for row, states in zip(batch, hidden, strict=True):
             end = len(rows[row])
             means[row] = states[end - counts[row] : end].float().mean(0).cpu()
@@ -74,7 +79,12 @@ class Projection(nn.Module):
 
     In most models a few dimensions are large in all states and decide any cosine (Timkey and van Schijndel 2021), hence
     standard scores. Those of questions and those of passages are scored among themselves, and share the map.
+
+    Attributes:
+        scale: see `best_scale`.
     """
+
+    scale: Tensor
 
     def __init__(self, states: int, size: int) -> None:
         super().__init__()
@@ -85,11 +95,28 @@ class Projection(nn.Module):
         self.linear = nn.Linear(states, size)
         nn.init.orthogonal_(self.linear.weight)  # keeps cosines about as they are before it has learned
         nn.init.zeros_(self.linear.bias)
+        self.register_buffer("scale", torch.tensor(1 / TEMPERATURE))
 
     def forward(self, states: Tensor, kind: str) -> Tensor:
         """`kind` is "question" or "passage"."""
         scores = normalize(self.scores[kind](states), dim=-1)
         return normalize(self.linear(dropout(scores, DROPOUT, self.training)), dim=-1)
+
+
+def best_scale(cosines: Tensor, own: Sequence[int]) -> float:
+    """By what cosines (N, P) are multiplied so that their softmax gives the columns `own` (N) the largest likelihood.
+
+    Temperature scaling (Guo et al. 2017), on pairs that nothing was learned from. The less a vector tells of what answers a
+    question, the less its cosines should count. From 0 to `LARGEST_SCALE`.
+    """
+    cosines = cosines.double()
+    mine = cosines.gather(1, torch.tensor(own, device=cosines.device)[:, None]).mean()
+    low, high = 0.0, LARGEST_SCALE
+    for _ in range(30):  # the logarithm of the likelihood is concave, so its slope has one root
+        middle = (low + high) / 2
+        expected = ((cosines * middle).softmax(1) * cosines).sum(1).mean()
+        low, high = (middle, high) if mine > expected else (low, middle)
+    return round(low, 3)
 
 
 class PretrainedVectors(Pretrained):
@@ -111,10 +138,9 @@ class PretrainedVectors(Pretrained):
         super().__init__(config)
         text = self.body.config.get_text_config()
         depth = text.num_hidden_layers
-        self.layers = tuple(config.layers)
-        if not self.layers or not all(type(layer) is int and 0 <= layer < depth for layer in self.layers):
+        if not config.layers or not all(type(layer) is int and 0 <= layer < depth for layer in config.layers):
             raise UsageError(f"layers must be from 0 to {depth - 1}, got {list(config.layers)}.")
-        self.projection = Projection(len(self.layers) * text.hidden_size, config.size)
+        self.projection = Projection(len(config.layers) * text.hidden_size, config.size)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(TEMPERATURE)))
         self._states: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
@@ -136,8 +162,7 @@ class PretrainedVectors(Pretrained):
             self._states.clear()
             new = list(dict.fromkeys(keys))
         if new:
-            is_question = kind == "question"
-            states = mean_states(self.reader, self.layers, [ids for _, ids in new], self.config.sink, is_question)
+            states = mean_states(self.reader, self.config, [ids for _, ids in new], kind)
             self._states |= dict(zip(new, states, strict=True))
         device = self.projection.linear.weight.device
         vectors: Tensor = self.projection(torch.stack([self._states[key] for key in keys]).to(device), kind)
@@ -186,21 +211,25 @@ def adapt_vectors(
     loaded, base = hub.tokenizer_of(name), hub.config_of(name)
     if kind_of(base) != "pretrained_causal":
         raise UsageError(f"'{name}' is no causal model, so it reads no memory: choose one that is.")
-    tokenizer = Tokenizer.of_pretrained(loaded)
-    special = (loaded.bos_token_id, loaded.eos_token_id, loaded.pad_token_id)
-    return PretrainedVectors(
+    tokenizer, text = Tokenizer.of_pretrained(loaded), base.get_text_config()
+    positions = getattr(text, "max_position_embeddings", None) or 2 * LONGEST + 1
+    model = PretrainedVectors(
         VectorsConfig(
             base=str(Path(name).resolve()) if Path(name).is_dir() else name,
             tokenizer_size=tokenizer.size,
             pad=tokenizer.pad,
             suffix=[tokenizer.end],
+            window=min(LONGEST, (positions - 1) // 2),  # a question is read twice, behind the sink
             dtype=DTYPES[precision],
-            layers=list(layers) or _layers(base.get_text_config().num_hidden_layers),
+            layers=list(layers) or _layers(text.num_hidden_layers),
             size=size,
+            sink=sink_of(loaded),
             tokenizer=tokenizer_fingerprint(loaded),
-            sink=next((token for token in special if token is not None), 0),
+            identity=hub.identity_of(name),
         )
     )
+    model.config = replace(model.config, sample=weights_sample(model.body))
+    return model
 
 
 def _layers(depth: int) -> list[int]:

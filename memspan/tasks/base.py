@@ -91,6 +91,9 @@ class Task(ABC):
         """The task's own metrics on the first `limit` held-out records; none by default."""
         return {}
 
+    def calibrate(self, model: nn.Module) -> None:  # noqa: B027 - most models keep nothing of how they do
+        """Sets what a model keeps of how it does on held-out records, before it is saved."""
+
     def baselines(self, limit: int | None = None) -> dict[str, float]:
         """The metric that counts, reached without a neural network on the same records; none by default."""
         return {}

@@ -203,6 +203,8 @@ class TrainingLoop:
         if is_best:
             at.best_step, at.best_loss = at.step, score.loss
         self._check_early_stop(score)
+        if run.processes.main:
+            run.task.calibrate(run.whole_model())
         tensors = gather(run)
         output = self.config.run.output
         if output is not None and run.processes.main:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from memspan.data.plain_text import plain_ids
 from memspan.errors import UsageError
-from memspan.memory.index.encoder import repeated_question, sink_of
+from memspan.memory.index.encoder import repeated_question
 from memspan.memory.index.head_scores import HeadQuery, quantise, scores_by_head
 from memspan.memory.index.probe_corpus import haystack
 from memspan.memory.store.snapshot import Block
 from memspan.pretrained.calibrations import Calibration
-from memspan.pretrained.heads import Head, HeadReader
+from memspan.pretrained.heads import Head, HeadReader, sink_of
 
 PASSAGES, NEEDLES, SEED = 96, 36, 20
 MOST_HEADS = 8  # each further head dilutes the others by more than it adds

@@ -15,7 +15,7 @@ from memspan.data.chunking import split_passages
 from memspan.data.plain_text import plain_ids, plain_tokens
 from memspan.errors import MemspanError, UsageError
 from memspan.memory.index.head_scores import HeadQuery, quantise
-from memspan.pretrained.heads import Head, HeadReader
+from memspan.pretrained.heads import Head, HeadReader, sink_of
 
 # Measured on SmolLM2 and two cores, see LOG.md: longer segments cost attention, shorter ones repeat more context.
 SEGMENT = 512
@@ -130,12 +130,6 @@ def _share_of_batch(progress: Callable[[int, int], None], done: int, end: int, t
             progress(done + int(share * (end - done)), total)
 
     return report
-
-
-def sink_of(tokenizer: Any) -> int:
-    """The token that begins every segment, an attention sink: the first position draws attention, whatever it holds."""
-    special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
-    return next((token for token in special if token is not None), 0)
 
 
 def repeated_question(tokenizer: Any, question: str) -> tuple[list[int], int]:

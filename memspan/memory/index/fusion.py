@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 WEIGHTS = {
     "heads": 0.5,  # of a standard deviation, see `HeadRanker`
     "words": 0.5,  # of BM25
-    "meaning": 30.0,  # of a cosine
+    "meaning": 30.0,  # of a cosine: the `TextEncoder.scale` of the embedded encoder
 }
 WITHOUT_MEANING = {"heads": 1.0, "words": 0.5}  # where the ranker by meaning abstains: attention speaks for it too
 # Above the mean: the limit of a passage's score by a ranker, so that neither a token that draws attention whatever the

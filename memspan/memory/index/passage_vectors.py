@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from memspan.errors import ForeignMemory
 from memspan.memory.context import context_of
+from memspan.memory.index.fusion import WEIGHTS
 from memspan.memory.store.encoded_text import EncodedText
 from memspan.memory.store.manifest import EncoderFingerprint, Fingerprint
 from memspan.memory.store.shard import Vectors
-from memspan.pretrained.sentence_encoder import SentenceEncoder
+from memspan.pretrained.text_encoder import TextEncoder
 
 LARGEST = 127  # of the numbers of a stored vector
 
@@ -26,8 +27,18 @@ class MissingEncoder(UserWarning):
 class VectorEncoder:
     """A sentence encoder, or none, before memories that hold vectors of it, of another, or of none."""
 
-    def __init__(self, encoder: SentenceEncoder | None = None) -> None:
+    def __init__(self, encoder: TextEncoder | None = None) -> None:
         self.encoder = encoder
+
+    @property
+    def trust(self) -> float:
+        """The share of a cosine by the encoder that counts in a search, from 0 to 1.
+
+        It is 1 where the cosines are worth what the fusion of rankers takes them to be worth, and where that is not known.
+        Pairs like those that an encoder learned from flatter it, so none counts for more.
+        """
+        scale = None if self.encoder is None else self.encoder.scale
+        return 1.0 if scale is None else min(1.0, max(0.0, scale / WEIGHTS["meaning"]))
 
     @property
     def fingerprint(self) -> EncoderFingerprint | None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from memspan.data.corpora import Record
 from memspan.data.datasets import pad, split_indices_by_group
 from memspan.errors import UsageError
+from memspan.pretrained.text_vectors import best_scale
 from memspan.tasks import metrics
 from memspan.tasks.base import IGNORE_INDEX, Batch
 from memspan.tasks.data_source import GENERATED, DataSource, first
@@ -18,6 +19,7 @@ from memspan.tasks.records import Example, RecordTask
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text.base import LEARN_FROM
 
+CALIBRATED_ON = 1000  # held-out pairs, at most
 WITHIN = (1, 8)  # ranks up to which a passage counts as found
 
 
@@ -92,10 +94,11 @@ class PassageRetrieval(RecordTask):
 
     def score(self, model: nn.Module, segments: int, limit: int | None = 200, batch_size: int = 32) -> dict[str, float]:
         """The shares of the held-out questions whose passage is found first, and among the first eight."""
-        records = self.held_out_records[:limit]
-        passages = list(dict.fromkeys(self.example(record).target for record in records))
-        cosines = self._cosines(model, [self.example(record).source for record in records], passages)
-        return _recall(cosines, [passages.index(self.example(record).target) for record in records])
+        return _recall(*self._held_out(model, limit))
+
+    def calibrate(self, model: Any) -> None:
+        """Measures by how much the cosines count, see `best_scale`."""
+        model.projection.scale.fill_(best_scale(*self._held_out(model, CALIBRATED_ON)))
 
     def generate(self, model: nn.Module, examples: Sequence[Example], segments: int, batch_size: int = 32) -> list[str]:
         """The held-out passage that is most alike each question."""
@@ -108,6 +111,14 @@ class PassageRetrieval(RecordTask):
     def compute_metrics(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
         right = [self.example(record).target == found for record, found in zip(records, predictions, strict=True)]
         return {self.metric: sum(right) / max(1, len(right))}
+
+    def _held_out(self, model: nn.Module, limit: int | None) -> tuple[Tensor, list[int]]:
+        """The cosines of the first `limit` held-out questions and their passages, (N, P), and the column of each, (N)."""
+        examples = list(map(self.example, self.held_out_records[:limit]))
+        passages = list(dict.fromkeys(example.target for example in examples))
+        numbers = {passage: number for number, passage in enumerate(passages)}
+        cosines = self._cosines(model, [example.source for example in examples], passages)
+        return cosines, [numbers[example.target] for example in examples]
 
     def _cosines(self, model: Any, questions: Sequence[str], passages: Sequence[str]) -> Tensor:
         """(questions, passages)."""

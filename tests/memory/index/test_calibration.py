@@ -10,11 +10,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from memspan.memory.index.calibration import NEEDLES, PASSAGES, SEED, RetrievalHeads, calibrate, ranks, standing_out
-from memspan.memory.index.encoder import repeated_question, sink_of
+from memspan.memory.index.encoder import repeated_question
 from memspan.memory.index.head_scores import HeadQuery, head_scores, quantise
 from memspan.memory.index.probe_corpus import haystack
 from memspan.memory.store.snapshot import Block
-from memspan.pretrained.heads import HeadReader
+from memspan.pretrained.heads import HeadReader, sink_of
 
 
 def test_haystacks_follow_from_the_seed_and_hide_each_answer_in_its_passage() -> None:

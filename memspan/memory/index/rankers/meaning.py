@@ -15,15 +15,18 @@ ROWS_AT_ONCE = 16_384  # passages whose vectors are float32 at the same time
 class MeaningRanker:
     """Scores by exact search over all vectors, a block at a time; those of a memory on disk are mapped.
 
-    It abstains for a memory without vectors, or with those of another encoder, and for a question of which the encoder
-    does not know too many words.
+    It abstains for a memory without vectors, or with those of another encoder, for an encoder that deserves no trust, and
+    for a question of which the encoder does not know too many words.
     """
 
     def __init__(self, encoders: Encoders) -> None:
         self._vectors = encoders.vectors
 
     def scores(self, view: View, question: str) -> Scores | None:
-        """The cosine of each passage, (P,); a passage without a vector has the mean of the others, which says nothing."""
+        """The cosine of each passage times the encoder's `VectorEncoder.trust`, (P,).
+
+        A passage without a vector has the mean of the others, which says nothing.
+        """
         blocks = list(view.blocks())
         if all(block.vectors is None for block in blocks):
             return None
@@ -31,10 +34,10 @@ class MeaningRanker:
         if why is not None:
             warnings.warn(f"{why} The search goes on without it.", MissingEncoder, stacklevel=2)
             return None
-        vector = self._vectors.question(question)
+        vector = self._vectors.question(question) if self._vectors.trust > 0 else None
         if vector is None:
             return None
-        scores = np.concatenate([_cosines(block, vector) for block in blocks])
+        scores = np.concatenate([_cosines(block, vector) for block in blocks]) * np.float32(self._vectors.trust)
         known = np.isfinite(scores)
         if not known.any():
             return None
