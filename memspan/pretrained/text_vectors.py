@@ -24,7 +24,7 @@ from memspan.state import State
 DEPTHS = (0.2, 0.4, 0.6)  # of the layers whose states are read; measured on SmolLM2, see LOG.md
 SIZE = 384  # numbers of a vector
 LONGEST = 512  # tokens of a text that are read, if the model's window has twice as many; longer texts lose their end
-TOKENS_AT_ONCE = 4096  # of a batch, padding included
+TOKENS_AT_ONCE = 4096  # of a batch on a GPU, padding included
 DROPOUT = 0.2  # of the states, in training
 TEMPERATURE = 0.05  # of the cosines, before training (Gao et al. 2021)
 LARGEST_SCALE = 100.0  # that is told from a few hundred pairs
@@ -58,12 +58,15 @@ def mean_states(reader: HeadReader, config: VectorsConfig, texts: Sequence[Seque
 
     The sink before a text, which draws attention, does not count. A text of the kind "question" is read twice and has the
     mean of its second copy, whose tokens see all of it (Springer et al. 2024); a "passage", which is long, is read once.
+
+    On the CPU texts are read one by one: then the numbers of a text do not depend, not even in rounding, on those read
+    with it, and a run that is resumed ends with the same weights.
     """
     sink, texts = config.sink, [ids[: config.window] for ids in texts]
     rows = [[sink, *ids, *(ids if kind == "question" else ())] for ids in texts]
     counts = [max(1, len(ids)) for ids in texts]
     means: list[Tensor | None] = [None] * len(texts)
-    for batch in _batches(rows):
+    for batch in _batches(rows, 0 if reader.device.type == "cpu" else TOKENS_AT_ONCE):
         longest = max(len(rows[row]) for row in batch)
         # Padding is on the right, where no token of the text sees it.
         ids = torch.tensor([[*rows[row], *[sink] * (longest - len(rows[row]))] for row in batch], device=reader.device)
@@ -115,7 +118,7 @@ def best_scale(cosines: Tensor, own: Sequence[int]) -> float:
     for _ in range(30):  # the logarithm of the likelihood is concave, so its slope has one root
         middle = (low + high) / 2
         expected = ((cosines * middle).softmax(1) * cosines).sum(1).mean()
-        low, high = (middle, high) if mine > expected else (low, middle)
+        low, high = (middle, high) if mine >= expected else (low, middle)
     return round(low, 3)
 
 
@@ -237,11 +240,11 @@ def _layers(depth: int) -> list[int]:
     return sorted({round(share * depth) for share in DEPTHS})
 
 
-def _batches(rows: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The numbers of the rows, those of similar length together: little is padded."""
+def _batches(rows: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
+    """The numbers of the rows, those of similar length together so that little is padded, in batches of so many tokens."""
     batches: list[list[int]] = []
     for row in sorted(range(len(rows)), key=lambda row: -len(rows[row])):
-        if not batches or (len(batches[-1]) + 1) * len(rows[batches[-1][0]]) > TOKENS_AT_ONCE:
+        if not batches or (len(batches[-1]) + 1) * len(rows[batches[-1][0]]) > tokens:
             batches.append([])
         batches[-1].append(row)
     return batches
