@@ -24,7 +24,7 @@ from memspan.data.dates import MONTHS
 from memspan.memory import Passage, View
 from memspan.memory.index.bm25 import without_question_words
 from memspan.pretrained.encoders import EMBEDDED
-from memspan.pretrained.sentence_encoder import SentenceEncoder
+from memspan.pretrained.text_encoder import TextEncoder
 
 PASSAGES: Final = 32  # the best of a search, among which statements of a fact are looked for
 MOST_SENTENCES = 160  # of them that are compared, those of the best passages
@@ -45,7 +45,7 @@ Floats = NDArray[np.float32]
 
 
 def newest(
-    view: View, question: str, passages: Sequence[Passage], scores: Floats, encoder: SentenceEncoder | None
+    view: View, question: str, passages: Sequence[Passage], scores: Floats, encoder: TextEncoder | None
 ) -> int | None:
     """The number of the passage with the newest statement of the fact that is asked for; None where that is not known.
 
