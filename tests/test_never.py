@@ -45,6 +45,8 @@ ALLOWED = {
     ("data/formats/__init__.py", "importlib.import_module"): "the modules of its own folder",
     ("plugins.py", "importlib.metadata.entry_points"): "extensions that the user has installed",
     ("pretrained/wheels.py", "subprocess"): "pip, as a list of fixed words, for the embedded model and encoder",
+    ("cli/warm/client.py", "subprocess"): "this Python with fixed words, for a process that keeps the model loaded",
+    ("cli/warm/sockets.py", "socket"): "Unix sockets in a folder of the user's own; another user's process is refused",
     ("pretrained/hub.py", "socket"): "whether the hub's name resolves; nothing is sent",
     ("pretrained/hub.py", "urllib.request.getproxies"): "whether there is a proxy; nothing is sent",
     ("memory/store/lock.py", "socket"): "the name of this computer; nothing is sent",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memspan.cli import warm
 from memspan.cli.answering import Answering, answers
 from memspan.cli.commands import command
 from memspan.cli.evidence import print_carried, print_passages, print_quote
@@ -26,6 +27,7 @@ from memspan.cli.options import (
     require_text,
 )
 from memspan.cli.output import print_info, print_json, print_line, print_part
+from memspan.cli.warm import model as warm_model
 from memspan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ NOTHING_SAID = 3  # the exit status where the memory says nothing about the ques
 @takes_filters
 @answers
 def ask(
+    context: typer.Context,
     folder: MEMORY,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question to answer.")],
     loading: Loading,
@@ -67,6 +70,7 @@ def ask(
     ] = False,
     max_new_tokens: MAX_NEW_TOKENS = 128,
     as_json: AS_JSON = False,
+    keep_warm: warm.KEEP_WARM = None,
     model: MODEL = None,
 ) -> None:
     """Answer a question from a memory, and show the passages that the answer is based on.
@@ -76,9 +80,10 @@ def ask(
     Example: memspan ask library.mem "Where was the treasure buried?"
     """
     require_text("question", question)
-    sampling, answerer = answering.sampling(max_new_tokens), answering.answerer()
+    warm.answer(context, keep_warm, folder, loading, model, answering)
+    sampling, answerer = answering.sampling(max_new_tokens), warm_model.answerer(answering)
     filter = filters.filter()
-    lm = load_language_model(model, loading, folder, opened=True)
+    lm = warm_model.load(model, loading, folder)
     memory = open_memories(lm, [folder, *(also or ())])
     _check_fits(lm, question)
     from memspan.assistant import confidence

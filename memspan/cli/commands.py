@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 CommandFunction = Callable[..., None]
 
 
+ARGUMENTS = "memspan.arguments"  # in the `meta` of a command's context: its command line
 INTERRUPTED = 130  # 128 + the number of the signal, as shells count
 
 
@@ -84,6 +85,10 @@ class Command(TyperCommand):
         except KeyboardInterrupt as interrupt:
             number = interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT
             raise Interrupted(str(interrupt), 128 + number) from interrupt
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _for_help(super().get_params(ctx))

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -16,7 +16,7 @@ from memspan.errors import UsageError
 
 if TYPE_CHECKING:
     from memspan.assistant.language_model import LanguageModel
-    from memspan.memory import Contents, Memory
+    from memspan.memory import Contents, Fingerprint, Memory
 
 Number = TypeVar("Number", int, float)
 
@@ -138,8 +138,19 @@ class Loading:
 loads_model = adds_options(Loading, "loading")
 
 
+def print_warning(warning: Warning) -> None:
+    """Print what is to be known about a model that was loaded."""
+    print_info(str(warning))
+
+
 def load_language_model(
-    name: str | None, loading: Loading, folder: Path | None = None, *, opened: bool = False, recalibrate: bool = False
+    name: str | None,
+    loading: Loading,
+    folder: Path | None = None,
+    *,
+    opened: bool = False,
+    recalibrate: bool = False,
+    on_warning: Callable[[Warning], None] = print_warning,
 ) -> "LanguageModel":
     """The model of this name, else the model that made the memory in `folder`, else the default.
 
@@ -148,22 +159,14 @@ def load_language_model(
 
     Args:
         opened: there must be a memory in the folder.
+        on_warning: called with what is to be known about the model or the encoder.
 
     Raises UsageError if there is none; or if code is trusted that only the memory names.
     """
-    from memspan.memory.store.folder import Folder
-
-    dtype, recorded = loading.dtype, None
-    if folder is not None and (opened or not Folder(folder).is_vacant()):
-        made_with = Folder(folder).manifest().fingerprint
-        if name is None and loading.trust_remote_code:
-            raise UsageError(
-                f"--trust-remote-code needs --model: the memory names the model '{made_with.name}', and whoever made it may "
-                "have chosen that name."
-            )
-        name = made_with.name if name is None else name
-        dtype = made_with.dtype if dtype == "auto" else dtype
-        recorded = made_with
+    dtype, recorded = loading.dtype, _recorded(name, loading, folder, opened)
+    if recorded is not None:
+        name = recorded.name if name is None else name
+        dtype = recorded.dtype if dtype == "auto" else dtype
     import warnings
 
     if not sys.flags.dev_mode:
@@ -195,8 +198,23 @@ def load_language_model(
             encoder=load_encoder(loading.encoder, recorded, loading.device),
         )
     for warning in caught:
-        print_info(str(warning.message))
+        on_warning(warning.message if isinstance(warning.message, Warning) else UserWarning(warning.message))
     return lm
+
+
+def _recorded(name: str | None, loading: Loading, folder: Path | None, opened: bool) -> "Fingerprint | None":
+    """The model that made the memory in a folder; None if there is no memory yet. Raises UsageError as its caller does."""
+    from memspan.memory.store.folder import Folder
+
+    if folder is None or (not opened and Folder(folder).is_vacant()):
+        return None
+    made_with = Folder(folder).manifest().fingerprint
+    if name is None and loading.trust_remote_code:
+        raise UsageError(
+            f"--trust-remote-code needs --model: the memory names the model '{made_with.name}', and whoever made it may "
+            "have chosen that name."
+        )
+    return made_with
 
 
 def open_memory(lm: "LanguageModel", folder: Path) -> "Memory":

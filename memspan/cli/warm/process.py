@@ -1,0 +1,239 @@
+"""The background process: it answers the questions that arrive at its socket, one after another, and ends by itself.
+
+A question is a command line of `memspan ask` with the folder, the environment and the terminal of the process that asks. It
+is run by the same code as ever, in that folder and that environment, and what it prints goes back as it is printed. Only the
+model is kept between questions; the memory is opened for each.
+"""
+
+import gc
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, Full, Queue
+from typing import Any, Self, TextIO, cast
+
+from memspan.cli.commands import INTERRUPTED
+from memspan.cli.warm import model
+from memspan.cli.warm.sockets import Connection, Listener
+
+_FIRST = 60.0  # seconds to wait for the question for which the process was started
+_REQUEST = 10.0  # seconds in which a request must arrive
+_MOST_WAITING = 8  # questions
+_MOST_THREADS = 32
+_PART = 64 * 1024  # characters of a message; at most six bytes each in JSON, twelve outside of the basic plane
+_GOES_ON = (0, 2, 3, INTERRUPTED)  # exit statuses after which the model is as it was; after others the process ends
+
+
+def main(descriptor: int, path: str) -> None:
+    """Answer the questions that arrive at the listening socket with this descriptor, until none has come for a while."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have ignored
+    Background(Listener.inherit(descriptor, Path(path))).run()
+
+
+@dataclass
+class Question:
+    """A command line, and where it was given.
+
+    Attributes:
+        arguments: of `memspan`.
+        directory: the working directory.
+        environment: all variables.
+        terminals: for "out" and "err", whether the stream is a terminal, and its encoding.
+        seconds: to stay after the answer.
+    """
+
+    connection: Connection
+    arguments: list[str]
+    directory: str
+    environment: dict[str, str]
+    terminals: dict[str, tuple[bool, str]]
+    seconds: float
+    _is_running: bool = False
+    _has_left: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def parse(cls, connection: Connection, message: Mapping[str, Any]) -> Self:
+        """The question in a message. Raises ValueError for any other message."""
+        arguments, environment = message.get("arguments"), message.get("environment")
+        directory, seconds, terminals = message.get("directory"), message.get("seconds"), message.get("terminals")
+        is_right = (
+            isinstance(arguments, list)
+            and all(isinstance(argument, str) for argument in arguments)
+            and arguments[:1] + arguments[1:2] * (arguments[:1] == ["--debug"]) in (["ask"], ["--debug", "ask"])
+            and isinstance(environment, dict)
+            and all(isinstance(value, str) for value in environment.values())
+            and isinstance(directory, str)
+            and isinstance(seconds, int | float)
+            and isinstance(terminals, dict)
+        )
+        if not is_right:
+            raise ValueError("this is no question")
+        streams = {name: _terminal(cast(Mapping[str, Any], terminals).get(name)) for name in ("out", "err")}
+        return cls(connection, arguments, directory, environment, streams, float(seconds))  # type: ignore[arg-type]
+
+    def start(self) -> bool:
+        """Whether the question is still waited for; from now on it is interrupted when it is not."""
+        with self._lock:
+            self._is_running = not self._has_left
+            return self._is_running
+
+    def finish(self) -> None:
+        """The answer is complete, or was interrupted."""
+        with self._lock:
+            self._is_running = False
+
+    def leave(self) -> None:
+        """Whoever asked has gone: what Ctrl-C does to a command in the terminal happens to the question."""
+        with self._lock:
+            self._has_left = True
+            if self._is_running:
+                signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGINT)
+
+
+class Background:
+    """A process that answers questions in its main thread; other threads wait for them, and for those who ask to leave.
+
+    Attributes:
+        held: the model that it keeps.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener, self.held = listener, model.hold()
+        self._questions: Queue[Question | None] = Queue(_MOST_WAITING)  # None ends the process
+        self._answered, self._is_busy = 0, False
+
+    def run(self) -> None:
+        """Answer until no question has come for as long as the last one said, or the process is to end."""
+        threading.Thread(target=self._accept, daemon=True).start()
+        seconds = _FIRST
+        try:
+            while True:
+                try:
+                    question = self._questions.get(timeout=seconds)
+                except Empty:
+                    return
+                if question is None:
+                    return
+                try:
+                    status = self._answer(question)
+                except KeyboardInterrupt:  # arrived when the command had just ended
+                    status = INTERRUPTED
+                seconds = question.seconds
+                if seconds == 0 or status not in _GOES_ON:
+                    return
+                gc.collect()  # whatever the question opened is closed
+        finally:
+            self._listener.end()
+            model.release()
+
+    def _answer(self, question: Question) -> int:
+        """Run a question; returns its exit status."""
+        from memspan.cli import run
+
+        if not question.start():
+            return INTERRUPTED
+        self._is_busy = True
+        try:
+            with _in_place_of(question):
+                status = run(question.arguments)
+            question.finish()
+            self._answered += 1
+            with suppress(OSError):
+                question.connection.send({"exit": status})
+        finally:
+            self._is_busy = False
+            question.finish()
+            question.connection.close()
+        return status
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # the socket was closed
+            while True:
+                connection = self._listener.accept()
+                if threading.active_count() > _MOST_THREADS:
+                    connection.close()
+                else:
+                    threading.Thread(target=self._attend, args=(connection,), daemon=True).start()
+
+    def _attend(self, connection: Connection) -> None:
+        """Receive a request, put it into the queue, and wait until the other end leaves."""
+        with connection, suppress(ValueError, OSError, Full):
+            message = connection.receive(_REQUEST)
+            if message is None:
+                return
+            is_waiting = self._is_busy or not self._questions.empty()
+            about = {"process": os.getpid(), "answered": self._answered, "waiting": is_waiting}
+            if message.get("end") is True:
+                self._questions.put_nowait(None)
+                connection.send(about)
+                return
+            question = Question.parse(connection, message)
+            connection.send(about)
+            self._questions.put_nowait(question)
+            with suppress(ValueError, OSError):
+                connection.receive()
+            question.leave()
+
+
+@contextmanager
+def _in_place_of(question: Question) -> Iterator[None]:
+    """Within, this process has the working directory, the environment and the terminal of the one that asks."""
+    here, environment = os.getcwd(), dict(os.environ)
+    with ExitStack() as stack:
+        stack.callback(os.chdir, here)
+        stack.callback(_set_environment, environment)
+        os.chdir(question.directory)
+        _set_environment(question.environment)
+        stack.enter_context(redirect_stdout(_stream(question, "out")))
+        stack.enter_context(redirect_stderr(_stream(question, "err")))
+        yield
+
+
+def _set_environment(variables: Mapping[str, str]) -> None:
+    for name in set(os.environ) - set(variables):
+        del os.environ[name]
+    os.environ.update(variables)
+
+
+def _terminal(message: Any) -> tuple[bool, str]:
+    if not isinstance(message, list) or [type(value) for value in message] != [bool, str]:
+        raise ValueError("this is no terminal")
+    return message[0], message[1]
+
+
+def _stream(question: Question, name: str) -> TextIO:
+    return cast(TextIO, Stream(question.connection, name, *question.terminals[name]))
+
+
+class Stream(io.TextIOBase):
+    """Standard output or standard error of the process that asks."""
+
+    def __init__(self, connection: Connection, name: str, is_terminal: bool, encoding: str) -> None:
+        self._connection, self._name, self._is_terminal, self._encoding = connection, name, is_terminal, encoding
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):  # whoever asked has gone: the question is about to be interrupted
+            for start in range(0, len(text), _PART):
+                self._connection.send({self._name: text[start : start + _PART]})
+        return len(text)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])
