@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import cosine_similarity
 from transformers import LlamaForCausalLM
 
@@ -243,3 +243,20 @@ def test_what_cannot_learn_it(bases: dict[str, str], options: dict[str, object],
     options = {**options, "model": bases[str(options["model"])]} if "model" in options else options
     with pytest.raises(UsageError, match=reason):
         train(TrainConfig.of(task="retrieval", task_settings={"limit": 12}, steps=1, device="cpu", **options))
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, model: PretrainedVectors) -> None:
+    model.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["projection.scale"] = torch.tensor(float("nan"))
+    save_file(tensors, tmp_path / "model.safetensors")
+    write_checksums(tmp_path)
+    with pytest.raises(UsageError, match=r"NaN or infinite\), in the tensor 'projection\.scale'"):
+        TrainedVectors(tmp_path, "own")
+
+
+def test_new_texts_are_searched_in_a_memory(tmp_path: Path, model: PretrainedVectors, task: PassageRetrieval) -> None:
+    task.save(tmp_path)
+    alone = PassageRetrieval(DataSource(None), saved=str(tmp_path))
+    with pytest.raises(UsageError, match="memspan read DOCUMENTS --into MEMORY --encoder FOLDER"):
+        alone.predict(model, ["Where is the key?"], 1)

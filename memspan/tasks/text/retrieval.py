@@ -104,7 +104,10 @@ class PassageRetrieval(RecordTask):
         """The held-out passage that is most alike each question."""
         passages = list(dict.fromkeys(self.example(record).target for record in self.held_out_records or self.records))
         if not passages:
-            raise UsageError("There must be passages to find: name files with `data`.")
+            raise UsageError(
+                "There are no passages to find: `memspan read DOCUMENTS --into MEMORY --encoder FOLDER` reads some with the "
+                "vectors in the model's folder, and `memspan search MEMORY QUESTION` finds them."
+            )
         best = self._cosines(model, [example.source for example in examples], passages).argmax(1)
         return [passages[number] for number in best.tolist()]
 
