@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from memspan import load_memory
+from memspan.cli.answering import Answering
 from memspan.cli.options import Loading
 from memspan.cli.warm import client, model, sockets
 from memspan.cli.warm.process import Background, Question
@@ -169,6 +170,54 @@ def test_a_model_that_changed_on_disk_is_loaded_anew(
         assert asking.ask("library", HELD, *SHORT).code == 0
 
     assert answering(script).held.loadings == 2
+
+
+def test_what_is_kept_and_what_is_remarked_on_again(
+    run: Run, library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from memspan.pretrained.encoders import NoEncoder
+    from memspan.pretrained.hub import cache_folder
+    from memspan.pretrained.identity import ChangedModel
+
+    def load(*arguments: Any, on_warning: Callable[[Warning], None], **options: Any) -> object:
+        on_warning(NoEncoder("There is no encoder."))
+        on_warning(ChangedModel("The model changed."))
+        return object()
+
+    monkeypatch.setattr(model, "load_language_model", load)
+    held = model.hold()
+    try:
+        first = model.load(None, Loading(), library)
+        assert len(capsys.readouterr().err.splitlines()) == 2
+        assert model.load(None, Loading(), library) is first
+        assert capsys.readouterr().err == "There is no encoder.\n"
+        heads = cache_folder() / "heads" / "other.json"
+        heads.parent.mkdir(parents=True, exist_ok=True)
+        heads.write_text("{}")  # a model was calibrated anew
+        assert model.load(None, Loading(), library) is not first
+        assert model.load(None, Loading(threads=3), library) is not first
+        assert held.loadings == 3
+    finally:
+        model.release()
+        (cache_folder() / "heads" / "other.json").unlink()
+
+
+def test_a_file_that_answers_is_opened_once(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    file = tmp_path / "a.gguf"
+    file.write_bytes(b"GGUF")
+    by_file, by_server = Answering(str(file)), Answering("http://localhost:1/v1")
+    model.hold()
+    try:
+        first = model.answerer(by_file)
+        assert model.answerer(by_file) is first
+        assert model.answerer(by_server) is not model.answerer(by_server)  # its key may be another one
+        file.write_bytes(b"GGUF ")
+        assert model.answerer(by_file) is not first
+        assert model.answerer(Answering()) is None
+    finally:
+        model.release()
+    assert model.answerer(by_file) is not model.answerer(by_file)
 
 
 def test_who_leaves_is_not_answered_on(

@@ -75,7 +75,9 @@ def end_all() -> int:
             connection.send({"end": True})
             about = connection.receive(_RUNNING)
             if about is not None:
-                print_line(f"Ended the background process {about['process']}; questions answered: {about['answered']}.")
+                print_line(
+                    f"Ended the background process {about.get('process')}; questions answered: {about.get('answered')}."
+                )
                 ended += 1
     return ended
 

@@ -1,5 +1,6 @@
 """The model that a background process holds from one question to the next, and what it must agree with to be used."""
 
+import gc
 import hashlib
 import json
 import os
@@ -37,6 +38,8 @@ class Held:
     Attributes:
         key: what the model was loaded by, see `choice`, with the calibrations as they were.
         remarks: warnings at its loading that every loading gives.
+        answerer: opened for the file that `answerer_key` stands for.
+        loadings: how often a model was loaded.
     """
 
     lm: "LanguageModel | None" = None
@@ -45,6 +48,14 @@ class Held:
     answerer: "Answerer | None" = None
     answerer_key: str = ""
     loadings: int = 0
+    is_new: bool = False
+
+    def close_rest(self) -> None:
+        """Between questions: close all that a question opened, which only the model outlives."""
+        gc.collect()
+        if self.is_new:  # collecting again need not look at the model and the libraries
+            gc.freeze()
+            self.is_new = False
 
 
 _held: Held | None = None
@@ -61,6 +72,7 @@ def release() -> None:
     """Keep no model any more."""
     global _held
     _held = None
+    gc.unfreeze()
 
 
 def is_held() -> bool:
@@ -79,7 +91,10 @@ def load(model: str | None, loading: Loading, folder: Path) -> "LanguageModel":
         for remark in _held.remarks:
             print_warning(remark)
         return _held.lm
-    _held.lm = None  # its memory is free before another one is loaded
+    if _held.lm is not None:  # its memory is free before another one is loaded
+        _held.lm = None
+        gc.unfreeze()
+        gc.collect()
     remarks: list[Warning] = []
 
     def on_warning(warning: Warning) -> None:
@@ -90,6 +105,7 @@ def load(model: str | None, loading: Loading, folder: Path) -> "LanguageModel":
     lm = load_language_model(model, loading, folder, opened=True, on_warning=on_warning)
     _held.lm, _held.key, _held.remarks = lm, _digest([made_by, _calibrations()]), tuple(remarks)
     _held.loadings += 1
+    _held.is_new = True
     return lm
 
 

@@ -5,7 +5,6 @@ is run by the same code as ever, in that folder and that environment, and what i
 model is kept between questions; the memory is opened for each.
 """
 
-import gc
 import io
 import os
 import signal
@@ -128,7 +127,7 @@ class Background:
                 seconds = question.seconds
                 if seconds == 0 or status not in _GOES_ON:
                     return
-                gc.collect()  # whatever the question opened is closed
+                self.held.close_rest()
         finally:
             self._listener.end()
             model.release()
