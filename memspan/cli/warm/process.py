@@ -125,7 +125,7 @@ class Background:
                 except KeyboardInterrupt:  # arrived when the command had just ended
                     status = INTERRUPTED
                 seconds = question.seconds
-                if seconds == 0 or status not in _GOES_ON:
+                if status not in _GOES_ON:
                     return
                 self.held.close_rest()
         finally:
