@@ -157,7 +157,7 @@ WORD = [
     Hostile("many columns merged", ".docx", lambda n: docx_with(_table(_cell('<w:vMerge w:val="restart"/>') * n)), 4_000),
     Hostile("many tables", ".docx", lambda n: docx_with(_table(_cell("")) * n), 2_000),
     Hostile("empty cells", ".docx", lambda n: docx_with(f"<w:tbl><w:tr>{'<w:tc/>' * n}</w:tr></w:tbl>{PARAGRAPH}"), 15_000),
-    Hostile("tables in tables", ".docx", lambda n: docx_with("<w:tbl><w:tr><w:tc>" * n), 10_000, "damaged"),
+    Hostile("tables in tables", ".docx", lambda n: docx_with("<w:tbl><w:tr><w:tc>" * n), 10_000, "elements within one another"),
     Hostile("runs", ".docx", lambda n: docx_with(f"<w:p>{'<w:r><w:t>x</w:t><w:br/></w:r>' * n}</w:p>"), 4_000),
     Hostile("empty paragraphs", ".docx", lambda n: docx_with("<w:p/>" * n + PARAGRAPH), 15_000),
     Hostile("text boxes", ".docx", lambda n: docx_with(f"<w:p><w:r>{PARAGRAPH * n}</w:r></w:p>"), 4_000),
@@ -267,8 +267,8 @@ OFFICE = [
     Hostile("a sheet many times", ".xlsx", lambda n: xlsx_with({"a": "<row><c><v>1</v></c></row>"}, **{
         "xl/workbook.xml": f"<workbook {P}>" + '<sheet name="a" r:id="r0"/>' * n + "</workbook>"})),
     Hostile("paragraphs", ".odt", lambda n: odt_with("<text:p>x</text:p>" * n)),
-    Hostile("paragraphs in paragraphs", ".odt", lambda n: odt_with("<text:p>x" * n), 10_000, "damaged"),
-    Hostile("tables in tables", ".odt", lambda n: odt_with("<table:table><table:table-row><table:table-cell>" * n), 10_000, "damaged"),
+    Hostile("paragraphs in paragraphs", ".odt", lambda n: odt_with("<text:p>x" * n), 10_000, "elements within one another"),
+    Hostile("tables in tables", ".odt", lambda n: odt_with("<table:table><table:table-row><table:table-cell>" * n), 10_000, "elements within one another"),
     Hostile("spaces", ".odt", lambda n: odt_with(f'<text:p>x<text:s text:c="{n}"/>x</text:p>'), 2 * 10**9),
     Hostile("repeated cells", ".odt", lambda n: odt_with(
         f'<table:table><table:table-row><table:table-cell table:number-columns-repeated="{n}"><text:p>x</text:p></table:table-cell></table:table-row></table:table>'

@@ -8,8 +8,10 @@ from typing import Any, BinaryIO
 from memspan.data.formats.base import FileSource
 from memspan.data.formats.decoding import OFFICE_CONTAINER, SIGNATURES
 from memspan.data.formats.parsing import (
+    MAX_DEPTH,
     MAX_MEMBER,
     MAX_TREE,
+    check_at_most,
     check_unpacked_size,
     opened_archive,
     parsing,
@@ -37,10 +39,14 @@ def tree(source: FileSource, archive: zipfile.ZipFile, member: str) -> Any:
 
 
 def events(source: FileSource, archive: zipfile.ZipFile, member: str, target: Any, format_name: str) -> Iterator[None]:
-    """Feeds an XML file within an archive to a parser target, and yields after each portion of it."""
+    """Feeds an XML file within an archive to a parser target, and yields after each portion of it.
+
+    Raises UnreadableSource for more than MAX_DEPTH elements within one another.
+    """
     from lxml import etree
 
     markup = unpacked_portions(source, archive, member, MAX_MEMBER)
+    target = _BoundedDepth(source, target)
     parser = etree.XMLParser(target=target, resolve_entities=False, no_network=True, load_dtd=False)
     while True:
         with parsing(source, format_name):
@@ -52,6 +58,25 @@ def events(source: FileSource, archive: zipfile.ZipFile, member: str, target: An
         yield
         if portion is None:
             return
+
+
+class _BoundedDepth:
+    """A parser target ahead of another, which keeps notes of every element that is open."""
+
+    def __init__(self, source: FileSource, target: Any) -> None:
+        self._source, self._target, self._depth = source, target, 0
+        self.data, self.close = target.data, target.close
+
+    def start(self, tag: str, attributes: Any) -> None:
+        """Called by the parser at a start tag."""
+        self._depth += 1
+        check_at_most(self._source, self._depth, MAX_DEPTH, "elements within one another")
+        self._target.start(tag, attributes)
+
+    def end(self, tag: str) -> None:
+        """Called by the parser at an end tag."""
+        self._depth -= 1
+        self._target.end(tag)
 
 
 def main_part(source: FileSource, archive: zipfile.ZipFile) -> str:
