@@ -126,6 +126,13 @@ PROMISES: dict[str, list[str]] = {
         "assistant/test_prompts.py::test_a_document_cannot_leave_its_quotation",
         "cli/test_ask.py::test_what_a_document_says_cannot_steer_the_terminal",
     ],
+    "A process that stays for further questions is reached by its user alone, takes questions only, and keeps no memory open": [
+        "cli/test_warm.py::test_the_folder_of_sockets_is_the_users_alone",
+        "cli/test_warm.py::test_a_process_of_another_user_is_refused",
+        "cli/test_warm.py::test_only_questions_are_taken",
+        "cli/test_warm.py::test_what_is_no_message_is_refused",
+        "cli/test_warm.py::test_a_memory_is_opened_for_each_question_and_closed_after_it",
+    ],
     "One passage that draws all attention does not win by that alone": [
         "memory/index/test_fusion.py::test_no_ranker_outweighs_the_others_without_limit",
         "assistant/test_poison.py::test_the_right_passage_stays_in_the_prompt",
