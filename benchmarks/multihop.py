@@ -9,8 +9,9 @@ with a window of 8,192 and of 32,768 tokens, and within a number of tokens of re
 without the second round of the search.
 
 `--answers` also lets the model answer from the recalled prompt, and, as the oracle, from the supporting paragraphs alone
-with the same prompt; greedy, at most 32 tokens. An answer is right if it contains one of the gold answers. Brackets hold
-the 95 % interval of Wilson.
+with the same prompt; greedy, at most 32 tokens. An answer is right if it contains one of the gold answers. Both are quoted
+alike, as `ask` does: the memory from what was found, the oracle from the passages that hold the supporting paragraphs.
+"best passage" is the answer from that alone: what a second passage adds to. Brackets hold the 95 % interval of Wilson.
 """
 
 import argparse
@@ -119,17 +120,71 @@ def budgets(lm) -> dict:
     }
 
 
-def written(lm, questions: Sequence[Question], texts: Sequence[Sequence]) -> list[bool]:
-    """Whether the model answers each question right from its texts."""
+def right_answers(lm, questions: Sequence[Question], texts: Sequence[Sequence], evidences: Sequence) -> dict:
+    """Whether the model's answer to each question from its texts is right, and whether the quote beside it holds one.
+
+    Args:
+        evidences: what is quoted from.
+    """
     from memspan.assistant.prompts import question_message
     from memspan.models.generate import Sampling
 
     sampling = Sampling(max_new_tokens=32)
-    right = []
-    for item, quoted in zip(questions, texts, strict=True):
+    right: dict[str, list[bool]] = {"answer": [], "quote": [], "answer or quote": []}
+    for item, quoted, evidence in zip(questions, texts, evidences, strict=True):
         messages = [{"role": "user", "content": question_message(item.question, quoted)}]
-        right.append(contained("".join(lm.answerer.answer(messages, sampling)), item.answers))
+        answer = "".join(lm.answerer.answer(messages, sampling))
+        quote = evidence.quote(answer)
+        in_answer = contained(answer, item.answers)
+        in_quote = quote is not None and contained(quote.text, item.answers)
+        right["answer"].append(in_answer)
+        right["quote"].append(in_quote)
+        right["answer or quote"].append(in_answer or in_quote)
     return right
+
+
+def answer_figures(lm, view, paragraphs: Sequence[str], questions: Sequence[Question], searched, held) -> dict:
+    """Prints and returns the shares of right answers and quotes, from the memory, its best passage, and the oracle.
+
+    Args:
+        searched: the passages found for each question, best first.
+        held: of each passage of the memory the paragraphs that it holds.
+    """
+    from memspan.assistant.prompt_choice import in_reading_order, within_budget
+    from memspan.assistant.prompts import Quotation
+    from memspan.assistant.quotes import Evidence
+
+    usable = lm.prompt_budget
+    memory = [within_budget(found, usable.tokens, usable.passages, usable.max_score_gap) for found in searched]
+    needed = [
+        [passage for passage in found if item.paragraphs & set(held[passage.number])]
+        for item, found in zip(questions, searched, strict=True)
+    ]
+    prompts = {
+        "memory": ([in_reading_order(passages) for passages in memory], searched),
+        "best passage": ([in_reading_order(found[:1]) for found in searched], searched),
+        "oracle": (
+            [[Quotation("oracle", paragraphs[number]) for number in sorted(item.paragraphs)] for item in questions],
+            needed,
+        ),
+    }
+    rows, figures = [], {}
+    for name, (texts, quotable) in prompts.items():
+        evidences = [
+            Evidence(view, item.question, passages, lm.retriever)
+            for item, passages in zip(questions, quotable, strict=True)
+        ]
+        right = right_answers(lm, questions, texts, evidences)
+        rows.append({"from": name} | {what: shown(shares) for what, shares in right.items()})
+        figures[name] = {what: figure(shares) for what, shares in right.items()}
+    report.table(rows)
+    ratios = {
+        what: figures["memory"][what]["share"] / max(1e-9, figures["oracle"][what]["share"])
+        for what in figures["memory"]
+    }
+    report.table([{"memory over oracle": ""} | ratios])
+    texts_each = float(np.mean([len(passages) for passages in memory]))
+    return figures | {"ratio": ratios, "passages of a prompt": texts_each}
 
 
 def main() -> None:
@@ -142,8 +197,7 @@ def main() -> None:
     options = parser.parse_args()
 
     import memspan
-    from memspan.assistant.prompt_choice import in_reading_order, within_budget
-    from memspan.assistant.prompts import Quotation
+    from memspan.assistant.prompt_choice import within_budget
 
     paragraphs, questions = load(options.data, options.half, options.questions)
     lm = memspan.load_model(options.model)
@@ -171,14 +225,7 @@ def main() -> None:
         figures[name] = {budget: figure(right) for budget, right in shares.items()}
     report.table(rows)
     if options.answers:
-        recalled = [in_reading_order(chosen(found, lm.prompt_budget)) for found in searches["two rounds"]]
-        needed = [
-            [Quotation(options.data, paragraphs[number]) for number in sorted(item.paragraphs)] for item in questions
-        ]
-        memory_right, oracle_right = written(lm, questions, recalled), written(lm, questions, needed)
-        ratio = sum(memory_right) / max(1, sum(oracle_right))
-        report.table([{"memory": shown(memory_right), "oracle": shown(oracle_right), "ratio": ratio}])
-        figures["answers"] = {"memory": figure(memory_right), "oracle": figure(oracle_right), "ratio": ratio}
+        figures["answers"] = answer_figures(lm, memory.view(), paragraphs, questions, searches["two rounds"], held)
     unusual = ["choosing"] * (options.half != "test")
     unusual += [str(options.questions)] * (options.questions != EACH) + [options.model] * (options.model != "smollm2")
     report.save(

@@ -104,10 +104,10 @@ def within_budget(
     Args:
         passages: of a search, best first.
         most: passages; None for as many as fit.
-        max_score_gap: passages that score further below the best are left out; None leaves out none.
+        max_score_gap: passages that score further below the best of each round of the search are left out; None leaves
+            out none.
     """
-    least = float("-inf") if max_score_gap is None or not passages else passages[0].score - max_score_gap
-    near = list(distinct(passage for passage in passages if passage.score > least))
+    near = list(distinct(passages if max_score_gap is None else _near(passages, max_score_gap)))
     shares = (1.0,) if len({passage.source for passage in near}) == 1 else (SOURCE_SHARE, 1.0)
     chosen: set[int] = set()
     taken: Counter[str] = Counter()  # tokens by source
@@ -119,6 +119,23 @@ def within_budget(
                 chosen.add(number)
                 taken[passage.source] += passage.tokens
     return [near[number] for number in sorted(chosen)]
+
+
+def _near(passages: Sequence[RetrievedPassage], gap: float) -> list[RetrievedPassage]:
+    """Those of the passages, best first, that score less than `gap` below the best, in the first round or in the second.
+
+    What the second round found is what the best passage lacks: it stands far below it, but next to nothing answers the
+    question without it.
+    """
+    if not passages:
+        return []
+    seconds = [passage.second_score for passage in passages if passage.second_score is not None]
+    least, least_second = passages[0].score - gap, max(seconds, default=0.0) - gap
+    return [
+        passage
+        for passage in passages
+        if passage.score > least or (passage.second_score is not None and passage.second_score > least_second)
+    ]
 
 
 def in_reading_order(passages: Sequence[RetrievedPassage]) -> list[prompts.Quotation]:

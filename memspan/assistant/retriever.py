@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from math import isfinite
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from memspan.assistant import newest
 from memspan.assistant.prompts import likelihood_prefix
-from memspan.assistant.second_round import with_second_round
+from memspan.assistant.second_round import larger, second_scores
 from memspan.data.marks import Value
 from memspan.data.plain_text import plain_ids
 from memspan.errors import UsageError
@@ -45,6 +46,8 @@ class RetrievedPassage:
         start, end: character offsets in the source.
         score: the number by which passages are ranked: what the rankers give it above the mean of all passages of the
             memory, see `memspan.memory.index.fusion`, plus the weighted gain if it was reranked.
+        second_score: its score in the second round, which goes on from the best passage of the first, see
+            `memspan.assistant.second_round`; None if there was no second round.
         number: of the passage in the memory.
         marks: what holds of it, such as its page.
         happened: unix seconds of what it is about; None if that is not known.
@@ -63,6 +66,7 @@ class RetrievedPassage:
     marks: Mapping[str, Value] = field(default_factory=dict)
     happened: float | None = None
     confidence: float | None = None
+    second_score: float | None = None
 
 
 AnyPassage = TypeVar("AnyPassage", Passage, RetrievedPassage)
@@ -111,14 +115,16 @@ class Retriever:
         if len(view) == 0:
             return []
         passing = view.passing(filter)  # the others neither are found nor count in how far a passage stands out
-        scores = self._in_two_rounds(view, question, self._fused(view, question, passing), passing)
+        first = self._fused(view, question, passing)
+        second = self._second(view, question, first, passing)
+        scores = first if second is None else larger(first, second)
         ranked = map(view.passage, best(scores, len(passing)))
         looked_at = ranked if among is None else (passage for passage in ranked if among(passage))
         found = list(islice(distinct(looked_at), max(top, rerank, newest.PASSAGES)))
         latest = newest.newest(
             view, question, found, scores[[passage.number for passage in found]], self.vectors.encoder
         )
-        passages = [_retrieved(passage, float(scores[passage.number])) for passage in found]
+        passages = [_retrieved(passage, scores, second) for passage in found]
         if rerank > 0 and passages:
             passages = self.rerank(question, passages, rerank)
         return _first(latest, passages)[:top]
@@ -139,7 +145,8 @@ class Retriever:
         view = memory.view()
         everything = view.passing(None)
         first = self._fused(view, question, everything)
-        return self._in_two_rounds(view, question, first, everything) - first
+        second = self._second(view, question, first, everything)
+        return np.zeros_like(first) if second is None else larger(first, second) - first
 
     def rerank(self, question: str, passages: Sequence[RetrievedPassage], count: int) -> list[RetrievedPassage]:
         """The passages with those of the first `count` that score near the best sorted anew, the likelihood included.
@@ -177,9 +184,9 @@ class Retriever:
                 means[row] = mean
         return [mean - means[0] for mean in means[1:]]
 
-    def _in_two_rounds(self, view: View, question: str, scores: Scores, passing: NDArray[np.int64]) -> Scores:
-        """The scores of the first round with those of a second, if it is called for."""
-        return with_second_round(view, question, scores, lambda query: self._fused(view, query, passing))
+    def _second(self, view: View, question: str, first: Scores, passing: NDArray[np.int64]) -> Scores | None:
+        """The scores of a second round, (P,), if one is called for, given those of the first."""
+        return second_scores(view, question, first, lambda query: self._fused(view, query, passing))
 
     def _fused(self, view: View, question: str, passing: NDArray[np.int64]) -> Scores:
         """The score of each of the passages `passing`, (P,); -inf for the others."""
@@ -236,15 +243,18 @@ def _first(number: int | None, passages: list[RetrievedPassage]) -> list[Retriev
     return [*chosen, *(passage for passage in passages if passage.number != number)]
 
 
-def _retrieved(passage: Passage, score: float) -> RetrievedPassage:
+def _retrieved(passage: Passage, scores: Scores, second: Scores | None) -> RetrievedPassage:
+    """A passage with its score, and that of the second round, among those of all passages, (P,) each."""
+    in_second = None if second is None else float(second[passage.number])
     return RetrievedPassage(
         passage.source,
         passage.start,
         passage.end,
-        score,
+        float(scores[passage.number]),
         passage.text,
         passage.tokens,
         passage.number,
         marks=passage.marks,
         happened=passage.happened,
+        second_score=in_second if in_second is None or isfinite(in_second) else None,
     )

@@ -41,11 +41,11 @@ _NAME = re.compile(r"\b[A-Z][\w'â€™-]*(?:\s+(?:(?:of|the|and|de)\s+)?[A-Z][\w'â€
 _TOKEN = re.compile(rf"[{UNSPACED}]+|[^\W{UNSPACED}]+")
 
 
-def with_second_round(view: View, question: str, scores: Scores, score: Callable[[str], Scores]) -> Scores:
-    """The scores of all passages after a second round, (P,): the larger of those of both rounds.
+def second_scores(view: View, question: str, scores: Scores, score: Callable[[str], Scores]) -> Scores | None:
+    """The scores of all passages in a second round, (P,); None if none is called for, or if it finds nothing.
 
-    The scores of the second round are multiplied so that its best passage, other than the first round's, has `SHARE` of the
-    best score: the best passage stays the best.
+    They are multiplied so that the best passage, other than the first round's, has `SHARE` of the best score: the best
+    passage stays the best. Its own score here, or that of a copy of it, is not above that of the others, or -inf.
 
     Args:
         scores: of the first round, (P,); -inf for passages that do not count.
@@ -53,11 +53,11 @@ def with_second_round(view: View, question: str, scores: Scores, score: Callable
     """
     first = best(scores, 1)
     if not first or not scores[first[0]] > 0:
-        return scores
+        return None
     text = view.passage(first[0]).text
     query = second_query(view, question, text)
     if query is None:
-        return scores
+        return None
     second = score(query)
     for number in best(second, MOST_COPIES):
         if view.passage(number).text != text:
@@ -65,10 +65,16 @@ def with_second_round(view: View, question: str, scores: Scores, score: Callable
             break
         second[number] = -np.inf
     else:
-        return scores
+        return None
     if not peak > 0:
-        return scores
-    raised: Scores = np.maximum(scores, second * np.float32(SHARE * float(scores[first[0]]) / peak))
+        return None
+    scaled: Scores = second * np.float32(SHARE * float(scores[first[0]]) / peak)
+    return scaled
+
+
+def larger(first: Scores, second: Scores) -> Scores:
+    """The scores of two rounds as they rank passages, (P,)."""
+    raised: Scores = np.maximum(first, second)
     return raised
 
 

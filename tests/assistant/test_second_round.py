@@ -5,7 +5,7 @@ import pytest
 
 from memspan import LanguageModel, RetrievedPassage
 from memspan.assistant import second_round
-from memspan.assistant.second_round import SHARE, names_of, second_query, stretches, with_second_round
+from memspan.assistant.second_round import SHARE, larger, names_of, second_query, second_scores, stretches
 from memspan.memory import Filter, View
 from memspan.memory.union import united
 
@@ -82,7 +82,9 @@ def test_the_best_passage_stays_the_best_and_what_leads_on_comes_next_to_it(view
         queries.append(query)
         return np.array([50, 40, 4, -1, -np.inf], np.float32)
 
-    raised = with_second_round(view, QUESTION, scores, score)
+    second = second_scores(view, QUESTION, scores, score)
+    assert second is not None
+    raised = larger(scores, second)
     assert queries == [second_query(view, QUESTION, FILM)]
     assert raised.tolist() == pytest.approx([10, 10 * SHARE, 2, 3, -np.inf])
     assert scores.tolist() == [10, 1, 2, 3, -np.inf]
@@ -92,20 +94,22 @@ def test_a_copy_of_the_best_passage_leads_nowhere(lm: LanguageModel) -> None:
     view = view_of(lm, FILM, FILM, *OTHERS)
     scores = np.array([10, 9, 0, 0, 0, 0], np.float32)
     second = np.array([50, 50, 20, 1, 1, 1], np.float32)
-    raised = with_second_round(view, QUESTION, scores, lambda _: second.copy())
+    scaled = second_scores(view, QUESTION, scores, lambda _: second.copy())
+    assert scaled is not None
+    raised = larger(scores, scaled)
     assert raised[:3].tolist() == pytest.approx([10, 9, 10 * SHARE])
 
 
 @pytest.mark.parametrize(("first", "second"), [([0.0] * 5, [1.0] * 5), ([5.0, 0, 0, 0, 0], [9.0, 0, -1, -1, -1])])
 def test_where_nothing_stands_out_nothing_is_raised(view: View, first: list[float], second: list[float]) -> None:
     scores = np.array(first, np.float32)
-    raised = with_second_round(view, QUESTION, scores, lambda _: np.array(second, np.float32))
-    assert raised.tolist() == first
+    assert second_scores(view, QUESTION, scores, lambda _: np.array(second, np.float32)) is None
+    assert scores.tolist() == first
 
 
 def test_an_empty_memory_has_no_second_round(lm: LanguageModel) -> None:
     view = lm.new_memory().view()
-    assert len(with_second_round(view, QUESTION, np.zeros(0, np.float32), lambda _: pytest.fail("searched"))) == 0
+    assert second_scores(view, QUESTION, np.zeros(0, np.float32), lambda _: pytest.fail("searched")) is None
 
 
 def rank(found: list[RetrievedPassage], text: str) -> int:
@@ -139,7 +143,8 @@ def test_a_search_finds_what_the_best_passage_leads_to(lm: LanguageModel, monkey
         assert FILM in found[0].text
         assert found[0].score == one_round[0].score
         assert rank(found, OTHERS[0]) == 1 < rank(one_round, OTHERS[0])
-        assert found[1].score == pytest.approx(0.95 * found[0].score)
+        assert found[1].score == found[1].second_score == pytest.approx(0.95 * found[0].score)
+        assert all(passage.second_score is None for passage in one_round)
         assert [passage.score for passage in found] == sorted((passage.score for passage in found), reverse=True)
     assert all(passage.source.startswith("text-") for passage in two[0])
     parts = np.sum([raised, *lm.retriever.rankings(memory, QUESTION).values()], axis=0)
