@@ -124,17 +124,12 @@ def within_budget(
 def _near(passages: Sequence[RetrievedPassage], gap: float) -> list[RetrievedPassage]:
     """Those of the passages, best first, that score less than `gap` below the best, in the first round or in the second.
 
-    What the second round found is what the best passage lacks: it stands far below it, but next to nothing answers the
-    question without it.
+    What the second round finds is what the best passage lacks: it stands far below that, and is needed beside it.
     """
-    if not passages:
-        return []
-    seconds = [passage.second_score for passage in passages if passage.second_score is not None]
-    least, least_second = passages[0].score - gap, max(seconds, default=0.0) - gap
     return [
         passage
         for passage in passages
-        if passage.score > least or (passage.second_score is not None and passage.second_score > least_second)
+        if passage.score > passages[0].score - gap or (passage.second_gap is not None and passage.second_gap < gap)
     ]
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, TypeVar
 
 import numpy as np
@@ -46,8 +46,8 @@ class RetrievedPassage:
         start, end: character offsets in the source.
         score: the number by which passages are ranked: what the rankers give it above the mean of all passages of the
             memory, see `memspan.memory.index.fusion`, plus the weighted gain if it was reranked.
-        second_score: its score in the second round, which goes on from the best passage of the first, see
-            `memspan.assistant.second_round`; None if there was no second round.
+        second_gap: how far its score in the second round, which goes on from the best passage of the first, is below the
+            best there, see `memspan.assistant.second_round`; None if there was no second round.
         number: of the passage in the memory.
         marks: what holds of it, such as its page.
         happened: unix seconds of what it is about; None if that is not known.
@@ -66,7 +66,7 @@ class RetrievedPassage:
     marks: Mapping[str, Value] = field(default_factory=dict)
     happened: float | None = None
     confidence: float | None = None
-    second_score: float | None = None
+    second_gap: float | None = None
 
 
 AnyPassage = TypeVar("AnyPassage", Passage, RetrievedPassage)
@@ -244,8 +244,8 @@ def _first(number: int | None, passages: list[RetrievedPassage]) -> list[Retriev
 
 
 def _retrieved(passage: Passage, scores: Scores, second: Scores | None) -> RetrievedPassage:
-    """A passage with its score, and that of the second round, among those of all passages, (P,) each."""
-    in_second = None if second is None else float(second[passage.number])
+    """A passage with its score, and its gap in the second round, among the scores of all passages, (P,) each."""
+    gap = inf if second is None else float(second.max() - second[passage.number])
     return RetrievedPassage(
         passage.source,
         passage.start,
@@ -256,5 +256,5 @@ def _retrieved(passage: Passage, scores: Scores, second: Scores | None) -> Retri
         passage.number,
         marks=passage.marks,
         happened=passage.happened,
-        second_score=in_second if in_second is None or isfinite(in_second) else None,
+        second_gap=gap if isfinite(gap) else None,
     )

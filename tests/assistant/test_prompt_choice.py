@@ -106,13 +106,13 @@ def test_the_budget_is_a_limit_for_all_but_the_best() -> None:
 
 def test_the_score_gap_counts_within_each_round_of_a_search() -> None:
     """What the second round found stands far below the best passage, and is what that lacks."""
-    scores = ((20.0, 3.0), (19.0, None), (17.0, 17.0), (16.5, 15.5), (16.0, 9.0), (15.0, 15.0))
-    found = [replace(passage(number, first), second_score=second) for number, (first, second) in enumerate(scores)]
-    assert numbers(within_budget(found, 100, max_score_gap=2.0)) == [0, 1, 2, 3]  # the last is 2.0 below, not less
+    scores = ((20.0, 14.0), (19.0, None), (17.0, 0.0), (16.5, 1.5), (16.0, 8.0), (15.0, 2.0))  # a gap of 2 is too large
+    found = [replace(passage(number, score), second_gap=gap) for number, (score, gap) in enumerate(scores)]
+    assert numbers(within_budget(found, 100, max_score_gap=2.0)) == [0, 1, 2, 3]
     assert numbers(within_budget(found, 100, 3, 2.0)) == [0, 1, 2]
     assert numbers(within_budget(found, 25, 8, 2.0)) == [0, 1]
     assert numbers(within_budget(found, 100, max_score_gap=None)) == list(range(6))
-    one_round = [replace(each, second_score=None) for each in found]
+    one_round = [replace(each, second_gap=None) for each in found]
     assert numbers(within_budget(one_round, 100, max_score_gap=2.0)) == [0, 1]
     assert within_budget([], 100) == []
 
