@@ -53,7 +53,7 @@ def newest(
         passages: the best of a search, best first, with their scores, float32 (P,).
         encoder: compares sentences; the thresholds hold for the embedded one, with any other the result is None.
     """
-    numbers = np.array([passage.number for passage in passages])
+    numbers = np.array([passage.number for passage in passages], np.int64)
     times = view.event_times[numbers]
     if len(np.unique(times[~np.isnan(times)])) < 2 or _PAST.search(question):
         return None
