@@ -16,11 +16,14 @@ The validation part of each data set is the half for choosing, the test part the
   informs of it: "{name}的{fact}是什么？". It is kept if only one dialogue of the heap informs of that fact about that name,
   and if the value stands in the turn. Relevant are the turns that hold the value. They seldom name the place.
 
-Rankers, all in one run: memspan, without and (`--rerank`) with the likelihood of the question; BM25 (without question words,
-as memspan asks), MiniLM, and both together, each over single turns and over windows: consecutive turns of one dialogue of
-up to 256 tokens together by the average length of a token, as long as memspan's passages may become. A turn has the rank of the first passage or window
-that overlaps it by half of the shorter of the two. "turn" is the share of questions with a relevant turn among the first 1
-and 8, "dialogue" the share with any turn of the right dialogue there; intervals are 95 % by Wilson.
+Rankers, all in one run: memspan, without and (`--rerank`) with the likelihood of the question; BM25 (with all words of the
+question, and without question words, as memspan asks), MiniLM, and MiniLM + BM25 (without question words). Each of the
+others ranks three kinds of units: memspan's own passages with their context lines, single turns, and windows: consecutive
+turns of one dialogue of up to 256 tokens together by the average length of a token, as long as memspan's passages may
+become. Passages compare the rankings alone; windows are longer than passages on average, so that eight of them hold more
+turns ("turns each"). A turn has the rank of the first passage or window that overlaps it by half of the shorter of the two.
+"turn" is the share of questions with a relevant turn among the first 1 and 8, "dialogue" the share with any turn of the right
+dialogue there; intervals are 95 % by Wilson.
 """
 
 import argparse
@@ -39,7 +42,7 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.recall import bm25, minilm, ordered, standard
-from benchmarks.report import DATA, needs
+from benchmarks.report import DATA, interval, needs
 
 K = (1, 8)
 SEED = 7
@@ -231,25 +234,22 @@ def windows_of(texts: Sequence[str], firsts: Sequence[int], limit: float) -> lis
     return windows
 
 
-def wilson(hits: float, count: int) -> str:
-    """A share with its 95 % interval."""
-    z, share = 1.96, hits / count
-    middle, half = share + z * z / (2 * count), z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    low, high = ((middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count))
-    return f"{share:.3f} [{low:.2f}, {high:.2f}]"
-
-
 def figures(
     name: str, rankings: Sequence[Sequence[int]], held: Sequence[Sequence[int]], questions: Sequence[Question], of: Sequence[int]
 ) -> dict[str, str]:  # fmt: skip
     """The shares of questions with a relevant turn, and with a turn of the right dialogue, among the first."""
-    row = {"ranker": name}
+    row = {"ranker": name, "turns each": f"{np.mean([len(turns) for turns in held]):.1f}"}
     for k in K:
         found = [{turn for number in ranking[:k] for turn in held[number]} for ranking in rankings]
         turn_hits = sum(bool(turns & item.turns) for turns, item in zip(found, questions, strict=True))
         hits = sum(item.dialogue in {of[t] for t in turns} for turns, item in zip(found, questions, strict=True))
-        row |= {f"turn@{k}": wilson(turn_hits, len(questions)), f"dialogue@{k}": wilson(hits, len(questions))}
+        row |= {f"turn@{k}": _share(turn_hits, len(questions)), f"dialogue@{k}": _share(hits, len(questions))}
     return row
+
+
+def _share(hits: int, count: int) -> str:
+    low, high = interval(hits, count)
+    return f"{hits / count:.3f} [{low:.2f}, {high:.2f}]"
 
 
 def main() -> None:
@@ -264,6 +264,8 @@ def main() -> None:
     options = parser.parse_args()
 
     import memspan
+    from memspan.assistant.retriever import RERANKED
+    from memspan.memory.context import with_context
     from memspan.memory.index.bm25 import without_question_words
     from memspan.memory.index.encoder import PASSAGE
 
@@ -285,13 +287,19 @@ def main() -> None:
 
     rows = [figures("memspan, not reranked", searched(0), held, questions, of)]
     if options.rerank:
-        rows.append(figures("memspan", searched(16), held, questions, of))
+        rows.append(figures("memspan", searched(RERANKED), held, questions, of))
     telling = [without_question_words(text) for text in asked]
-    for unit, groups in (("turns", single), ("windows", windows)):
-        contents = ["\n\n".join(texts[turn] for turn in group) for group in groups]
+    of_turns = {"turns": single, "windows": windows}
+    units = {
+        name: (groups, ["\n\n".join(texts[turn] for turn in group) for group in groups])
+        for name, groups in of_turns.items()
+    }
+    units = {"passages": (held, [with_context(memory.passage(number)) for number in range(len(memory))]), **units}
+    for unit, (groups, contents) in units.items():
         words, meaning = bm25(contents, telling), minilm(contents, asked)
         for name, scores in (
-            ("BM25", words),
+            ("BM25", bm25(contents, asked)),
+            ("BM25, no question words", words),
             ("MiniLM", meaning),
             ("MiniLM + BM25", standard(words) + standard(meaning)),
         ):
