@@ -23,10 +23,10 @@ from memspan.errors import UsageError
 from memspan.memory import Contents, Filter, Fingerprint, Passage, View
 from memspan.memory.context import with_context
 from memspan.memory.index.bm25 import without_question_words
+from memspan.memory.index.conversations import conversation_scores
 from memspan.memory.index.encoder import KeyEncoder
 from memspan.memory.index.fusion import fuse, shares
 from memspan.memory.index.head_scores import best, token_scores
-from memspan.memory.index.neighbours import Neighbours, neighbours
 from memspan.memory.index.passage_vectors import VectorEncoder
 from memspan.memory.index.rankers import Encoders, Scores, make_rankers, rank
 
@@ -191,16 +191,17 @@ class Retriever:
     def _fused(self, view: View, question: str, passing: NDArray[np.int64]) -> Scores:
         """The score of each of the passages `passing`, (P,); -inf for the others."""
         scores = np.full(len(view), -np.inf, np.float32)
-        rankings, near, full = self._compared(view, question)
-        scores[passing] = fuse({name: part[passing] for name, part in rankings.items()}, near.among(passing), full)
+        rankings, spoken, full = self._compared(view, question)
+        selected = {name: part[passing] for name, part in rankings.items()}
+        scores[passing] = fuse(selected, None if spoken is None else spoken[passing], full)
         return scores
 
-    def _compared(self, view: View, question: str) -> tuple[dict[str, Scores], Neighbours, float]:
-        """What `fuse` compares: the scores of each passage, (P,), by every ranker that does not abstain, the neighbours of
-        the passages, and the score by words that a passage has at most."""
+    def _compared(self, view: View, question: str) -> tuple[dict[str, Scores], Scores | None, float]:
+        """What `fuse` compares: the scores of each passage, (P,), by every ranker that does not abstain, those of its
+        conversation, (P,), and the score by words that a passage has at most."""
         return (
             rank(self.rankers, view, question),
-            neighbours(view.snapshot),
+            conversation_scores(view, question),
             view.full_word_score(without_question_words(question)),
         )
 

@@ -103,7 +103,7 @@ class RecallExplanation:
             ],
             how=[
                 "These retrieved passages were part of the prompt. A score is the sum of five parts: by the model's retrieval "
-                "heads, by word search, by the sentence encoder (all above the mean of all passages of the memory), what a "
+                "heads, by word search (in a conversation, of all of it too), by the sentence encoder (all above the mean of all passages of the memory), what a "
                 "second search adds that goes on from the best passage, and the gain in likelihood of the question.",
                 "Carried is how much likelier the answer is with the text of the prompt that holds the passage than without it, in "
                 "nats per token.",

@@ -32,10 +32,13 @@ LEAST_WEIGHT = 1e-6  # of a word, by which SQLite keeps the weight of a very com
 
 _WORD = re.compile(r"\w+")
 _UNSPACED = re.compile(f"[{UNSPACED}]+")
-# These words make a sentence a question and do not bear on the answer; they are rare in most texts, so BM25 would give
-# them weight.
+# These words make a sentence a question, or ask for what was said of something ("Summarize the discussion about ...", "What
+# did the team think of ..."). They do not bear on the answer; they are rare in most texts, so BM25 would give them weight.
 _QUESTION_WORDS = re.compile(
-    r"\b(?:what|which|who|whom|whose|when|where|why|how|do|does|did|much|many)\b"
+    r"\b(?:what|which|who|whom|whose|when|where|why|how|do|does|did|much|many"
+    r"|summari[sz]e|describe|explain|discuss(?:es|ed|ing|ions?)?|talk(?:s|ed|ing)?|thinks?|thought|say|says|said"
+    r"|mention(?:s|ed)?|about|opinions?"
+    r"|(?:group|team|committee)(?=\s+(?:discuss|talk|think|say|agree|disagree|decide|want|plan|feel)))\b"
     "|为什么|什么|如何|为何|何时|怎么|怎样|多少|哪[里些个]?|谁|几",
     re.IGNORECASE,
 )

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from memspan.memory.index.neighbours import Neighbours
-
 Floats = NDArray[np.float32]
 
 # Measured on questions outside the benchmarks, see LOG.md. These rankers count by what their scores are worth in themselves:
@@ -29,29 +27,31 @@ MOST = {"heads": 8.0, "words": 60.0, "meaning": 1.0}
 # up to which a match does not count, and from which on it counts in full. Where the ranker by meaning abstains there is
 # nothing better to go by, and every match counts.
 NO_MATCH, FULL_MATCH = 0.15, 0.3
+CONVERSATION_WEIGHT = 0.5  # of a nat, see `conversation_scores`
+MOST_OF_CONVERSATION = 24.0
 BEST = 10  # for a ranker without a weight: passages whose mean stands for what it gives to good ones, at most a quarter
 SCALE = 4.0  # the score of these
 MOST_OF_OTHERS = 12.0
 
 
 def fuse(
-    rankings: Mapping[str, Floats | None], neighbours: Neighbours | None = None, full_word_score: float | None = None
+    rankings: Mapping[str, Floats | None], conversations: Floats | None = None, full_word_score: float | None = None
 ) -> Floats:
     """The score of each passage, (P,): the sum of its `shares`. At least one ranker must not abstain."""
-    fused: Floats = np.sum(list(shares(rankings, neighbours, full_word_score).values()), axis=0, dtype=np.float32)
+    fused: Floats = np.sum(list(shares(rankings, conversations, full_word_score).values()), axis=0, dtype=np.float32)
     return fused
 
 
 def shares(
-    rankings: Mapping[str, Floats | None], neighbours: Neighbours | None = None, full_word_score: float | None = None
+    rankings: Mapping[str, Floats | None], conversations: Floats | None = None, full_word_score: float | None = None
 ) -> dict[str, Floats]:
     """What each ranker adds to the score of each passage, (P,) each, 0 on average; one that abstains is left out.
 
     Args:
         rankings: the scores of the passages by each ranker, (P,), higher is better, None if it abstains. Of a ranker
             without an entry in `WEIGHTS`, neither scale nor origin counts.
-        neighbours: passages have a share of the scores of those around them, if the ranker by meaning, which tells related
-            neighbours, does not abstain; None for none.
+        conversations: see `conversation_scores`, (P,); what it adds belongs to the share of "words". None where there is no
+            conversation.
         full_word_score: the score by words that a passage with all words of the question has at most, see
             `View.full_word_score`; None if it is not known, and every match counts in full.
     """
@@ -64,9 +64,11 @@ def shares(
         name: _above_mean(scores, weights[name], MOST[name]) if name in weights else standing(scores)
         for name, scores in speaking.items()
     }
-    if neighbours is None or "meaning" not in speaking:
-        return parts
-    return {name: neighbours.spread(part) for name, part in parts.items()}
+    if conversations is not None:
+        parts["words"] = parts.get("words", np.float32(0)) + _above_mean(
+            conversations, CONVERSATION_WEIGHT, MOST_OF_CONVERSATION
+        )
+    return parts
 
 
 def standing(scores: Floats) -> Floats:

@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memspan.data.marks import Value
 from memspan.memory.store.records import LARGEST, strict_json
@@ -113,6 +114,14 @@ class PassageMarks:
         """The marks of one passage."""
         marks = ((kind, changes.at(row)) for kind, changes in self._changes.items())
         return {kind: value for kind, value in marks if value is not None}
+
+    def having(self, kind: str) -> NDArray[np.bool_]:
+        """Whether each passage has a mark of this kind, bool (P,)."""
+        having = np.zeros(self.passages, np.bool_)
+        if changes := self._changes.get(kind):
+            lengths = np.diff([*changes.rows, self.passages])
+            having[changes.rows[0] :] = np.repeat([value is not None for value in changes.values], lengths)
+        return having
 
     def part(self, first: int, end: int) -> "PassageMarks | None":
         """The marks of passages `first` to `end`, counted from there."""

@@ -136,6 +136,14 @@ class Snapshot:
             for row in range(max(0, first - start), len(shard.passages)):
                 yield {} if shard.marks is None else shard.marks.at(row)
 
+    def having(self, kind: str) -> NDArray[np.bool_]:
+        """Whether each passage has a mark of this kind, bool (P,)."""
+        by_shard = [
+            np.zeros(len(shard.passages), np.bool_) if shard.marks is None else shard.marks.having(kind)
+            for shard in self.shards
+        ]
+        return np.concatenate(by_shard) if by_shard else np.zeros(0, np.bool_)
+
     @cached_property
     def source_numbers(self) -> Integers:
         """A number for the source of each passage, int64 (P,): from 0 in order of first appearance."""

@@ -73,6 +73,9 @@ def test_words_are_found_in_other_forms_scripts_and_among_the_marks_of_sqlite(te
         ("How many whoops?", ["whoops"]),
         ("克什米尔马鹿为什么会受到什么威胁", ["克什米尔马鹿", "会受到", "威胁"]),
         ("Who, what, why?", ["Who,", "what,", "why?"]),
+        ("Summarize the discussion about the lamp", ["the", "the", "lamp"]),
+        ("What did the group think of the lamp", ["the", "of", "the", "lamp"]),
+        ("Which group won the lamp?", ["group", "won", "the", "lamp"]),
     ],
 )
 def test_question_words_are_left_out_unless_there_are_no_others(question: str, rest: list[str]) -> None:

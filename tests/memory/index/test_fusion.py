@@ -5,8 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memspan.memory.index.fusion import BEST, FULL_MATCH, MOST, NO_MATCH, SCALE, WEIGHTS, fuse, shares, standing
-from memspan.memory.index.neighbours import Neighbours
+from memspan.memory.index.fusion import (
+    BEST,
+    CONVERSATION_WEIGHT,
+    FULL_MATCH,
+    MOST,
+    MOST_OF_CONVERSATION,
+    NO_MATCH,
+    SCALE,
+    WEIGHTS,
+    fuse,
+    shares,
+    standing,
+)
 
 
 def scores(seed: int, passages: int = 60) -> np.ndarray:
@@ -86,22 +97,14 @@ def test_tiny_memories_are_ranked(passages: int) -> None:
     assert len(set(fused.tolist())) == passages
 
 
-def test_neighbours_add_to_each_share() -> None:
-    neighbours = Neighbours(np.array([1, 0, 2]), np.array([0.5, 0.25], np.float32))
-    assert neighbours.spread(np.array([1, 10, 100], np.float32)).tolist() == [1 + 5 + 25, 10 + 0.5, 100 + 0.25]
-    rankings = {"heads": scores(1, 3), "words": scores(2, 3)}
-    np.testing.assert_array_equal(fuse(rankings, neighbours), fuse(rankings))  # nobody knows whether they are related
-    rankings["meaning"] = scores(3, 3)
-    spread = neighbours.spread(fuse(rankings))
-    np.testing.assert_allclose(fuse(rankings, neighbours), spread, rtol=1e-5)
-    np.testing.assert_allclose(sum(shares(rankings, neighbours).values()), spread, rtol=1e-5)
-
-
-def test_neighbours_that_are_left_out_share_nothing() -> None:
-    neighbours = Neighbours(np.array([1, 0, 2, 3]), np.array([0.5, 0.25, 0.125], np.float32))
-    some = neighbours.among(np.array([1, 2, 3]))  # without 0, which stands between 1 and 2
-    assert some.order.tolist() == [0, 1, 2]
-    assert some.shares.tolist() == [0, 0.125]
-    whole = neighbours.among(np.arange(4))
-    assert (whole.order.tolist(), whole.shares.tolist()) == (neighbours.order.tolist(), neighbours.shares.tolist())
-    assert neighbours.among(np.zeros(0, np.int64)).spread(np.zeros(0, np.float32)).shape == (0,)
+def test_a_conversation_adds_to_the_share_of_words_within_its_limit() -> None:
+    rankings = {"heads": scores(1, 4), "words": scores(2, 4), "meaning": scores(3, 4)}
+    spoken = np.array([2, 2, -2, -2], np.float32)
+    alone, beside = shares(rankings), shares(rankings, spoken)
+    np.testing.assert_allclose(beside["words"] - alone["words"], CONVERSATION_WEIGHT * spoken, atol=1e-6)
+    np.testing.assert_array_equal(beside["meaning"], alone["meaning"])
+    np.testing.assert_allclose(fuse(rankings, spoken), sum(beside.values()), atol=1e-5)
+    extreme = np.zeros(1000, np.float32)
+    extreme[7] = 1e6
+    silent = {name: np.zeros(1000, np.float32) for name in WEIGHTS}
+    assert fuse(silent, extreme)[7] == pytest.approx(CONVERSATION_WEIGHT * MOST_OF_CONVERSATION)
