@@ -390,7 +390,44 @@ def _pages(n: int) -> bytes:
     return pdf_with([CATALOGUE, pages, page, _stream(b"BT /F 1 Tf (word) Tj ET"), FONT])
 
 
+def bookmarks_of(objects: list[bytes], catalogue: bytes = b"") -> bytes:
+    """A PDF of one page and an outline, whose entries are the objects from number 7 on."""
+    page = b"<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Resources << /Font << /F 5 0 R >> >> >>"
+    pages = b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
+    root = b"<< /Type /Catalog /Pages 2 0 R /Outlines 6 0 R %b >>" % catalogue
+    text = _stream(b"BT /F 1 Tf (word) Tj ET")
+    return pdf_with([root, pages, page, text, FONT, b"<< /First 7 0 R >>", *objects])
+
+
+def _bookmarks(follow: bytes) -> Callable[[int], bytes]:
+    """Bookmarks of which each names two others, `%d` for the number of the next object and of that after it."""
+    entry = b"<< /Title (word) /Dest [3 0 R /Fit] " + follow + b" >>"
+    return lambda n: bookmarks_of([entry % (number + 1, number + 2) for number in range(7, 7 + n)])
+
+
+def _named_places(n: int) -> bytes:
+    """Bookmarks of names, in a tree of names whose parts hold each other."""
+    kids = b"<< /Kids [%b] >>" % (b"7 0 R 8 0 R " * n)
+    entry = b"<< /Title (word) /Dest (none%d) /Next %d 0 R >>"
+    tree = b"/Names << /Dests << /Kids [8 0 R] >> >>"
+    return bookmarks_of([entry % (0, 9), kids, *(entry % (k, k + 1) for k in range(9, 9 + n))], tree)
+
+
 PAPERS = [
+    Hostile("bookmarks", ".pdf", _bookmarks(b"/Next %d 0 R /Parent %d 0 R"), 2_000),
+    Hostile("bookmarks below one another", ".pdf", _bookmarks(b"/First %d 0 R /Next %d 0 R"), 2_000),
+    Hostile("bookmarks that hold themselves", ".pdf", lambda n: bookmarks_of(
+        [b"<< /Title (word) /First 7 0 R /Next 8 0 R /Dest [3 0 R /Fit] >>" for _ in range(n)])),
+    Hostile("bookmarks of no object", ".pdf", lambda n: bookmarks_of(
+        [b"<< /Title (word) /Dest %d 0 R /Next %d 0 R >>" % (10**6 + k, k + 1) for k in range(7, 7 + n)]), 1_000),
+    Hostile("bookmarks of names", ".pdf", _named_places, 1_000),
+    Hostile("names of no object", ".pdf", lambda n: bookmarks_of(
+        [b"<< /Title (word) /Dest (none) >>"],
+        b"/Names << /Dests << /Names [%b] >> >>" % b" ".join(b"%d 0 R 1" % (10**6 + k) for k in range(n))), 1_000),
+    Hostile("parts of names of no object", ".pdf", lambda n: bookmarks_of(
+        [b"<< /Title (word) /Dest (none) >>"],
+        b"/Names << /Dests << /Kids [%b] >> >>" % b" ".join(b"%d 0 R" % (10**6 + k) for k in range(n))), 1_000),
+    Hostile("a long bookmark", ".pdf", lambda n: bookmarks_of([b"<< /Title (%b) /Dest [3 0 R] >>" % (b"word " * n)])),
     Hostile("operations", ".pdf", lambda n: page_with(b"q Q " * n + b"BT /F 1 Tf (x) Tj ET"), 2_000),
     Hostile("texts", ".pdf", lambda n: page_with(b"BT /F 1 Tf " + b"(word) Tj " * n + b"ET"), 1_000),
     Hostile("an array of texts", ".pdf", lambda n: page_with(b"BT /F 1 Tf [" + b"(a) 1 " * n + b"] TJ ET"), 2_000),

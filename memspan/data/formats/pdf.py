@@ -7,13 +7,15 @@ from typing import Any
 
 from memspan.data.formats.base import FileSource, Format
 from memspan.data.formats.parsing import MAX_OPERATIONS, check_at_most, parsing, time_limit
+from memspan.data.formats.pdf_outline import Outline
 from memspan.data.marks import Mark
 
 
 def read_pdf(source: FileSource) -> Iterator[str | Mark]:
     """The text layer of a PDF, page by page, with a blank line between pages and a mark with the number of each.
 
-    Raises UnreadableSource if it is damaged, encrypted, has pictures of pages only, or a page that takes too much work.
+    Its bookmarks are marks of chapters and headings. Raises UnreadableSource if it is damaged, encrypted, has pictures of
+    pages only, or a page that takes too much work.
     """
     with source.open() as file:
         with _parsing(source):
@@ -28,15 +30,18 @@ def read_pdf(source: FileSource) -> Iterator[str | Mark]:
             if locked:
                 raise source.refused("is encrypted: save a copy without password, e.g. `qpdf --decrypt in.pdf out.pdf`")
             count = len(pdf.pages)
+            outline = Outline(source, pdf)
         empty = True
         for number in range(count):
             with _parsing(source):
-                text = pdf.pages[number].extract_text(visitor_operand_before=_counted(source, number)).strip()
+                page = pdf.pages[number]
+                text = page.extract_text(visitor_operand_before=_counted(source, number)).strip()
+                portions = list(outline.marked(page, number, text))
             if text:
                 if not empty:
                     yield "\n\n"
                 yield Mark("page", number + 1)
-                yield text
+                yield from portions
                 empty = False
     if empty:
         raise source.refused("has no text, only pictures of pages: run text recognition over it, e.g. `ocrmypdf`")

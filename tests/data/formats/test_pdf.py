@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from pypdf import PdfReader, PdfWriter
+from reportlab.pdfgen.canvas import Canvas
 
 from memspan.data.documents import open_documents
 from tests.data.files import pdf_of, refusal, text_of, written
+from tests.data.hostile import bookmarks_of
 
 
 def test_a_pdf_gives_its_pages_with_blank_lines_between(tmp_path: Path) -> None:
@@ -54,3 +56,85 @@ def test_the_number_of_each_page_is_a_mark_at_its_first_character(tmp_path: Path
         ("First", "page", 1),
         ("Third", "page", 3),
     ]
+
+
+def marked(path: Path) -> list[tuple[str, str, object]]:
+    """The first letters behind each mark that is no page, its kind and its value."""
+    (document,) = open_documents([path])
+    (chunk,) = document.marked_chunks()
+    return [(chunk[offset:][:8], mark.kind, mark.value) for offset, mark in chunk.marks if mark.kind != "page"]
+
+
+def with_bookmarks(path: Path, pages: list[str], bookmarks: list[tuple[int, str, int]]) -> Path:
+    """A PDF with bookmarks: level, title and page of each."""
+    writer = PdfWriter(clone_from=PdfReader(pdf_of(path, pages)))
+    above = [None]
+    for level, title, page in bookmarks:
+        above[level + 1 :] = [writer.add_outline_item(title=title, page_number=page, parent=above[level])]
+    writer.write(path)
+    return path
+
+
+def test_the_bookmarks_of_a_pdf_are_its_chapters_and_headings(tmp_path: Path) -> None:
+    bookmarks = [(0, "Beginning", 0), (1, "Aims", 1), (2, "Small aims", 1), (0, "End", 2)]
+    path = with_bookmarks(tmp_path / "a.pdf", ["One.", "Two.", "Three."], bookmarks)
+    assert marked(path) == [
+        ("One.\n\nTw", "chapter", "Beginning"),
+        ("One.\n\nTw", "heading", None),
+        ("Two.\n\nTh", "heading", "Aims"),
+        ("Three.", "chapter", "End"),
+        ("Three.", "heading", None),
+    ]
+
+
+def test_the_only_bookmark_above_all_others_is_the_title_and_no_chapter(tmp_path: Path) -> None:
+    path = with_bookmarks(tmp_path / "a.pdf", ["One.", "Two."], [(0, "A Book", 0), (1, "First", 0), (1, "Second", 1)])
+    assert [value for _, kind, value in marked(path) if kind == "chapter"] == ["First", "Second"]
+
+
+def test_a_bookmark_of_a_page_without_text_counts_from_the_next_page_on(tmp_path: Path) -> None:
+    path = with_bookmarks(tmp_path / "a.pdf", ["One.", "", "Three."], [(0, "First", 0), (0, "Second", 1)])
+    assert [mark[::2] for mark in marked(path) if mark[1] == "chapter"] == [
+        ("One.\n\nTh", "First"),
+        ("Three.", "Second"),
+    ]
+
+
+def test_a_heading_within_a_page_begins_at_its_line(tmp_path: Path) -> None:
+    canvas = Canvas(str(tmp_path / "lines.pdf"))
+    for line, text in enumerate(["The end of this.", "2.1 Growth", "It grows.", "2.2", "Late Decay", "It decays."]):
+        canvas.drawString(72, 700 - 20 * line, text)
+    canvas.showPage()
+    canvas.drawString(72, 700, "More.")
+    canvas.save()
+    writer = PdfWriter(clone_from=PdfReader(tmp_path / "lines.pdf"))
+    chapter = writer.add_outline_item(title="Life", page_number=0)
+    for title in ("Growth", "2.2 Late decay"):
+        writer.add_outline_item(title=title, page_number=0, parent=chapter)
+    writer.add_outline_item(title="Art", page_number=1)
+    writer.write(tmp_path / "a.pdf")
+    assert [(text, value) for text, kind, value in marked(tmp_path / "a.pdf") if value] == [
+        ("The end ", "Life"),
+        ("2.1 Grow", "Growth"),
+        ("2.2\nLate", "2.2 Late decay"),
+        ("More.", "Art"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "catalogue",
+    [b"/Dests << /there [3 0 R /Fit] >>", b"/Names << /Dests << /Kids [8 0 R] >> >>"],
+    ids=["dictionary", "tree"],
+)
+@pytest.mark.parametrize("target", [b"/Dest %b", b"/A << /S /GoTo /D %b >>"], ids=["destination", "action"])
+def test_bookmarks_may_point_at_a_name(catalogue: bytes, target: bytes, tmp_path: Path) -> None:
+    name = b"/there" if b"/there" in catalogue else b"(there)"
+    objects = [b"<< /Title (A word) %b >>" % (target % name), b"<< /Names [(there) << /D [3 0 R /Fit] >>] >>"]
+    path = written(tmp_path / "a.pdf", bookmarks_of(objects, catalogue))
+    assert marked(path)[0] == ("word", "chapter", "A word")
+
+
+def test_bookmarks_that_follow_each_other_in_a_circle_count_once(tmp_path: Path) -> None:
+    circle = [b"<< /Title (%b) /Dest [3 0 R /Fit] /First 7 0 R /Next 7 0 R >>" % title for title in (b"A", b"B")]
+    path = written(tmp_path / "a.pdf", bookmarks_of(circle))
+    assert marked(path) == [("word", "chapter", "A"), ("word", "heading", None)]
