@@ -14,6 +14,8 @@ Value = str | int | float
 
 KINDS: Final = ("title", "file", "chapter", "heading", "page", "line", "date", "happened", "from", "to", "speaker")
 LONGEST_VALUE = 200  # characters of a mark that is a text: a heading, not a paragraph
+SPEAKERS: Final = "speakers"  # a mark of passages alone: the names of all who speak in it, if several, a line for each
+LONGEST_SPEAKERS = 1_000  # characters; names beyond them are left out
 
 _WITH_LINES = frozenset({"title", "chapter", "heading", "date"})  # the line that says so often stands in the text
 _BESIDE_THE_VALUE = 24  # characters that such a line has beside the value: "## ", "Session of ", brackets
@@ -71,7 +73,8 @@ def in_force(marks: Iterable[Mark], before: Mapping[str, Value] | None = None) -
     for mark in marks:
         holding.pop(mark.kind, None)
         if mark.value is not None:
-            holding[mark.kind] = mark.value[:LONGEST_VALUE] if isinstance(mark.value, str) else mark.value
+            longest = LONGEST_SPEAKERS if mark.kind == SPEAKERS else LONGEST_VALUE
+            holding[mark.kind] = mark.value[:longest] if isinstance(mark.value, str) else mark.value
     return holding
 
 
@@ -81,7 +84,8 @@ def marks_of_passages(
     """What holds of each passage of a chunk, and what holds at the end of the chunk.
 
     A passage has the marks in force at its first character. Those of the headings and dates with which it begins count
-    too, so that the first passage of a chapter has its number, its name and its date.
+    too, so that the first passage of a chapter has its number, its name and its date. A passage that several speakers
+    share has the first as its speaker, and all of them as SPEAKERS.
 
     Args:
         spans: the first and the end character of each passage; they tile the chunk.
@@ -92,9 +96,33 @@ def marks_of_passages(
     for start, end in spans:
         first = bisect_left(offsets, start)
         holding = in_force((mark for _, mark in chunk.marks[passed:first]), holding)
-        passages.append(in_force(_opening_marks(chunk, start, end, first), holding))
+        held = in_force(_opening_marks(chunk, start, end, first), holding)
+        speakers = _speakers(held, chunk.marks[first : bisect_left(offsets, end)])
+        passages.append({**held, SPEAKERS: speakers} if "\n" in speakers else held)
         passed = first
     return passages, in_force((mark for _, mark in chunk.marks[passed:]), holding)
+
+
+def _speakers(held: Mapping[str, Value], marks: Iterable[tuple[int, Mark]]) -> str:
+    """The names of those who speak in a passage, a line for each.
+
+    Args:
+        held: what holds at its beginning.
+        marks: that are within it, with their offsets; of several at one offset the last counts.
+    """
+    within = {(offset, mark.kind): mark.value for offset, mark in marks if mark.kind in ("speaker", SPEAKERS)}
+    values = [held.get("speaker"), held.get(SPEAKERS), *within.values()]
+    texts = [line for value in values for line in speakers_in(value)]
+    speakers = ""
+    for name in dict.fromkeys(" ".join(text.split())[:LONGEST_VALUE] for text in texts):
+        if name and len(speakers) + len(name) < LONGEST_SPEAKERS:
+            speakers += f"\n{name}" if speakers else name
+    return speakers
+
+
+def speakers_in(value: object) -> list[str]:
+    """The names in the value of a mark of one speaker or of several."""
+    return value.split("\n") if isinstance(value, str) else []
 
 
 def _opening_marks(chunk: Chunk, start: int, end: int, first: int) -> Iterator[Mark]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from memspan.data.chunking import in_chunks
 from memspan.data.documents import Document
-from memspan.data.marks import LONGEST_VALUE, Chunk, Mark, in_force, marks_of_passages
+from memspan.data.marks import LONGEST_SPEAKERS, LONGEST_VALUE, SPEAKERS, Chunk, Mark, in_force, marks_of_passages
 
 MARKS = st.builds(Mark, st.sampled_from(["heading", "speaker", "page"]), st.sampled_from(["A", "B", None]))
 STREAM = st.lists(st.one_of(MARKS, st.sampled_from(["word ", "line\n", "par\n\n", "潮水。"])), max_size=40)
@@ -94,3 +94,26 @@ def test_every_document_yields_marked_chunks(chunks: list[str]) -> None:
     document = Document("book", lambda: iter(chunks), None)
     (chunk,) = document.marked_chunks()
     assert (chunk.text, chunk.marks) == ("plain", getattr(chunks[0], "marks", ()))
+
+
+def test_a_passage_that_speakers_share_has_the_first_as_its_speaker_and_all_of_them() -> None:
+    marks = [
+        (0, Mark("speaker", "Ann")),
+        (4, Mark("speaker", "Bo")),
+        (8, Mark("speaker", "Ann")),
+        (12, Mark("speaker", None)),
+    ]
+    chunk = Chunk("Yes\nNo.\nYes\nEnd\nX.\n", marks)
+    passages, holding = marks_of_passages(chunk, [(0, 8), (8, 12), (12, 19)], {})
+    assert passages == [{"speaker": "Ann", SPEAKERS: "Ann\nBo"}, {"speaker": "Ann"}, {}]
+    assert holding == {}
+    (later,), _ = marks_of_passages(Chunk("Go.\nNo.", [(4, Mark("speaker", "Bo"))]), [(0, 7)], {"speaker": "Cy"})
+    assert later == {"speaker": "Cy", SPEAKERS: "Cy\nBo"}
+
+
+def test_names_of_speakers_are_whole_and_have_a_limit() -> None:
+    marks = [(2 * number, Mark("speaker", f"{number:02d}" * 90)) for number in range(20)]
+    (passage,), _ = marks_of_passages(Chunk("a\n" * 20, marks), [(0, 40)], {})
+    names = str(passage[SPEAKERS]).split("\n")
+    assert names == [f"{number:02d}" * 90 for number in range(5)]
+    assert len(str(passage[SPEAKERS])) <= LONGEST_SPEAKERS

@@ -195,6 +195,26 @@ def test_values_are_compared_as_people_write_them() -> None:
     assert passing(author="ben") == [4]
 
 
+def test_a_passage_of_several_speakers_is_found_by_each() -> None:
+    memory = Memory(FINGERPRINT)
+    marks = [
+        {"speaker": "Ann", "speakers": "Ann\nBo"},
+        {"speaker": "Bo"},
+        {"speaker": "Ann", "speakers": "Ann\nCy"},
+        {},
+    ]
+    memory.append([dated(4, "a", passage_marks=marks)])
+    view = memory.view()
+
+    def passing(**where: Any) -> list[int]:
+        return np.flatnonzero(Filter(where=where).mask(view)).tolist()
+
+    assert passing(speaker="ann") == [0, 2]
+    assert passing(speaker="Bo") == [0, 1]
+    assert passing(speaker=["bo", "cy"]) == [0, 1, 2]
+    assert view.kinds_of_marks() == ["speaker"]
+
+
 def test_a_source_whose_tags_change_is_found_by_the_new_ones_and_an_older_view_by_the_old() -> None:
     memory = Memory(FINGERPRINT)
     memory.append([dated(2, "a", complete=False, meta={"tags": {"state": "draft"}})])

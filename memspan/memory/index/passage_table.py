@@ -4,7 +4,7 @@
     passages  number, source, added, happened
     runs      kind, value, first, last     a mark and the passages, from the first to the last, that have it
 
-Marks stay the same over many passages, so they are kept as runs. Values are compared as `comparable` writes them.
+Marks stay the same over many passages, so they are kept as runs. All speakers of a passage are runs of "speaker". Values are compared as `comparable` writes them.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memspan.data.marks import SPEAKERS, speakers_in
 from memspan.memory.store.passage_marks import Marks
 
 SCHEMA = (
@@ -116,7 +117,7 @@ def comparable(value: object) -> str | None:
 
 def insert(database: sqlite3.Connection, rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, str]]:
     """Insert the rows with their numbers one by one, as they are taken, and yield the number and the text of each."""
-    runs: dict[str, tuple[str, int]] = {}  # of each kind of mark: the value that holds, and since which passage
+    runs: dict[tuple[str, str], int] = {}  # each mark that holds, as kind and value, and since which passage
     numbers: dict[str, int] = {}
     number = -1
     for number, row in rows:
@@ -125,10 +126,10 @@ def insert(database: sqlite3.Connection, rows: Iterable[tuple[int, Row]]) -> Ite
         database.execute(
             "INSERT INTO passages VALUES (?, ?, ?, ?)", (number, numbers[row.source], row.added, row.happened)
         )
-        held = {kind: text for kind, value in row.marks.items() if (text := comparable(value)) is not None}
-        _end_runs(database, runs, number, [kind for kind, (value, _) in runs.items() if held.get(kind) != value])
-        for kind, value in held.items():
-            runs.setdefault(kind, (value, number))
+        held = dict.fromkeys(_compared(row.marks))
+        _end_runs(database, runs, number, [run for run in runs if run not in held])
+        for run in held:
+            runs.setdefault(run, number)
         yield number, row.text
     _end_runs(database, runs, number + 1, list(runs))
 
@@ -139,10 +140,21 @@ def _source_number(database: sqlite3.Connection, row: Row) -> int:
     return int(number)
 
 
-def _end_runs(database: sqlite3.Connection, runs: dict[str, tuple[str, int]], end: int, kinds: Sequence[str]) -> None:
-    """Write the runs of these kinds, which end before passage `end`, and take them from `runs`."""
-    for kind in kinds:
-        value, first = runs.pop(kind)
+def _compared(marks: Marks) -> Iterator[tuple[str, str]]:
+    """The kind and the value, as they are compared, of each mark of a passage."""
+    for kind, value in marks.items():
+        if kind == SPEAKERS:
+            yield from (("speaker", name.casefold()) for name in speakers_in(value))
+        elif (text := comparable(value)) is not None:
+            yield kind, text
+
+
+def _end_runs(
+    database: sqlite3.Connection, runs: dict[tuple[str, str], int], end: int, ended: Sequence[tuple[str, str]]
+) -> None:
+    """Write the runs that end before passage `end`, and take them from `runs`."""
+    for kind, value in ended:
+        first = runs.pop((kind, value))
         database.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", (kind, value, first, end - 1))
 
 
