@@ -157,7 +157,7 @@ def search(
         results = [asdict(passage) for passage in passages]
         print_json({"query": query, "passages": results, "memory_tokens": memory.tokens})
     else:
-        print_passages(passages, memory)
+        print_passages(passages, memory, question=query)
 
 
 def _check_fits(lm: "LanguageModel", text: str) -> None:

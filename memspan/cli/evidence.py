@@ -1,7 +1,6 @@
 """Printing what an answer rests on: the quoted sentence, the passages, and where they stand."""
 
 from collections.abc import Sequence
-from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from memspan.cli.output import print_line, printable
@@ -23,20 +22,23 @@ def print_quote(quote: "Quote") -> None:
 
 
 def print_passages(
-    passages: "Sequence[RetrievedPassage]", memory: "Contents", numbers: Sequence[int] | None = None
+    passages: "Sequence[RetrievedPassage]", memory: "Contents", numbers: Sequence[int] | None = None, question: str = ""
 ) -> None:
-    """Print where each passage stands, its score, and the beginning of its text, behind its number.
+    """Print where each passage stands, its score, and a stretch of its text, behind its number.
 
     Args:
         numbers: as an answer cites the passages; None counts them from 1.
+        question: the stretch is around what it asks for; the beginning of the text without a question.
     """
+    from memspan.assistant.excerpts import excerpts
     from memspan.assistant.locations import locate
 
     view = memory.view()
-    for number, passage in zip(numbers or range(1, len(passages) + 1), passages, strict=True):
+    shown = excerpts(view, question, [passage.text for passage in passages], PREVIEW)
+    for number, passage, text in zip(numbers or range(1, len(passages) + 1), passages, shown, strict=True):
         location = locate(view, passage.number, passage.start, passage.marks)
         print_line(f"[{number}] {reference(passage.source, location)}, score {passage.score:.2f}", style="bold")
-        print_line(f"    {shorten(printable(passage.text), PREVIEW, placeholder=' ...')}")
+        print_line(f"    {' '.join(printable(text).split())}")
 
 
 def print_carried(texts: "Sequence[Carried]") -> None:
