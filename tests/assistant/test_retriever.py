@@ -7,6 +7,7 @@ import torch
 from memspan import LanguageModel, RetrievedPassage
 from memspan.assistant.prompt_choice import within_budget
 from memspan.errors import UsageError
+from memspan.memory import Filter
 from tests.tiny import logbook
 
 FACT = "The zinc trunk of Commander Elspeth stands beneath the third stair."
@@ -116,6 +117,20 @@ def test_the_words_that_make_a_question_do_not_count(lm: LanguageModel) -> None:
     words = lm.retriever.rankings(memory, "What is zinc?")["words"]
     assert words.argmax() == 1
     assert words[0] == words[2]
+
+
+def test_a_conversation_that_speaks_of_what_is_asked_for_counts_for_all_of_its_turns(lm: LanguageModel) -> None:
+    memory = lm.new_memory()
+    for topic in ("lantern", "harbour"):
+        turns = [f"{name}: {'We shall see what the others make of that. ' * 12}" for name in ("Ann", "Ben") * 4]
+        turns[2] = f"Ann: Now to the {topic}. {turns[2][5:]}"
+        lm.read("\n\n".join(turns), memory, source=topic)
+    words = lm.retriever.rankings(memory, "Summarize the discussion about the lantern")["words"]
+    lantern, harbour = (words[memory.passages_of(topic)] for topic in ("lantern", "harbour"))
+    assert len(lantern) > 4
+    assert lantern.min() > harbour.max()
+    only = lm.search(memory, "What of the lantern?", filter=Filter(sources=["harbour"]))
+    assert {passage.source for passage in only} == {"harbour"}
 
 
 def test_rankings_add_up_to_the_score(lm: LanguageModel) -> None:
