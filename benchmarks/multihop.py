@@ -20,14 +20,13 @@ import random
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 
 from benchmarks import report
 from benchmarks.questions import contained
 from benchmarks.recall import paragraphs_of
-from benchmarks.report import DATA, needs
+from benchmarks.report import DATA, interval, needs
 
 FILES = {"hotpot": "hotpotqa_train.json", "musique": "musique_train.json"}
 HALVES = {"choosing": 0, "test": 1}
@@ -75,15 +74,6 @@ def _musique(row: dict) -> tuple[list[str], list[str], tuple[str, ...]]:
         [text for text, needed in texts if needed],
         (row["answer"], *row["answer_aliases"]),
     )
-
-
-def interval(right: int, all_: int) -> tuple[float, float]:
-    """The 95 % interval of a share, by Wilson."""
-    z = 1.96
-    share = right / all_
-    centre, spread = share + z * z / (2 * all_), z * sqrt(share * (1 - share) / all_ + z * z / (4 * all_ * all_))
-    scale = 1 + z * z / all_
-    return (centre - spread) / scale, (centre + spread) / scale
 
 
 def shown(right: Sequence[bool]) -> str:
