@@ -44,6 +44,15 @@ _LABEL = re.compile(r"[^\s:][^:\n]{0,40}: ")  # "User: ", the speaker of a turn
 Floats = NDArray[np.float32]
 
 
+def looked_at(view: View, question: str, encoder: TextEncoder | None) -> int:
+    """How many passages of a search `newest` has to see: none where nothing can be newer than anything else."""
+    if encoder is None or encoder.name not in EMBEDDED or _PAST.search(question):
+        return 0
+    times = view.event_times
+    known = times[~np.isnan(times)]
+    return PASSAGES if len(known) > 0 and known.min() < known.max() else 0
+
+
 def newest(
     view: View, question: str, passages: Sequence[Passage], scores: Floats, encoder: TextEncoder | None
 ) -> int | None:
@@ -53,12 +62,10 @@ def newest(
         passages: the best of a search, best first, with their scores, float32 (P,).
         encoder: compares sentences; the thresholds hold for the embedded one, with any other the result is None.
     """
+    if encoder is None or not looked_at(view, question, encoder):
+        return None
     numbers = np.array([passage.number for passage in passages], np.int64)
     times = view.event_times[numbers]
-    if len(np.unique(times[~np.isnan(times)])) < 2 or _PAST.search(question):
-        return None
-    if encoder is None or encoder.name not in EMBEDDED:
-        return None
     names = _names(view, question)
     question_vector = encoder.question(_without(names, question))
     sentences = list(islice(_sentences(passages, names), MOST_SENTENCES))

@@ -120,7 +120,9 @@ class Retriever:
         scores = first if second is None else larger(first, second)
         ranked = map(view.passage, best(scores, len(passing)))
         looked_at = ranked if among is None else (passage for passage in ranked if among(passage))
-        found = list(islice(distinct(looked_at), max(top, rerank, newest.PASSAGES)))
+        found = list(
+            islice(distinct(looked_at), max(top, rerank, newest.looked_at(view, question, self.vectors.encoder)))
+        )
         latest = newest.newest(
             view, question, found, scores[[passage.number for passage in found]], self.vectors.encoder
         )

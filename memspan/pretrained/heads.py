@@ -69,6 +69,10 @@ class _Watched(threading.local):
 
     states: dict[int, Tensor | None] | None = None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Watched":
+        """A copied reader records for itself."""
+        return _Watched()
+
 
 class HeadReader:
     """A reader of segments with a hooked copy of `model` that shares its weights; the model itself is left untouched.
