@@ -37,6 +37,7 @@ from memspan.models.generate import Sampling
 from memspan.pretrained.decoding import CompiledDecoder, Decoder
 from memspan.pretrained.heads import HeadReader
 from memspan.pretrained.identity import tokenizer_fingerprint, weights_sample
+from memspan.pretrained.placement import input_device
 from memspan.pretrained.self_test import check_parity
 from memspan.pretrained.support import find_causal_lm, why_unsupported
 from memspan.pretrained.text_encoder import EncoderSource, ReadingModel
@@ -114,7 +115,7 @@ class LanguageModel:
         )
         self.decoder: Decoder = (CompiledDecoder if compiled else Decoder)(self.causal_lm, self._stop_tokens())
         self.answerer = LocalAnswerer(tokenizer, self.decoder, name)
-        parameters, on_cpu = self.causal_lm.num_parameters(), self.causal_lm.device.type == "cpu"
+        parameters, on_cpu = self.causal_lm.num_parameters(), input_device(self.causal_lm).type == "cpu"
         self.prompt_budget = default_budget(self.decoder.window, parameters, on_cpu=on_cpu)
         self.reader = TextReader(self.encoder, self.fingerprint, self.vectors)
         self.retriever = Retriever(

@@ -15,6 +15,7 @@ from memspan.memory.index.calibration import RetrievalHeads
 from memspan.pretrained import encoders, hub
 from memspan.pretrained.calibrations import file_of
 from memspan.pretrained.identity import weights_sample
+from memspan.pretrained.placement import Device, input_device
 from memspan.pretrained.text_encoder import EncoderSource
 
 
@@ -23,7 +24,7 @@ def load_model(
     name: str | PathLike[str] | nn.Module = hub.DEFAULT,
     *,
     tokenizer: Any = None,
-    device: str | None = None,
+    device: Device = None,
     dtype: str = "auto",
     trust_remote_code: bool = False,
     compiled: bool = False,
@@ -39,7 +40,9 @@ def load_model(
         name: also `id@revision`, with a branch, tag or commit of a Hugging Face repository; or a transformers model, which
             is used as it is.
         tokenizer: that of a model passed in; a model that is loaded has its own.
-        device: a torch device; None takes CUDA where there is one, else the CPU.
+        device: a torch device; None takes CUDA where there is one, else the CPU. "auto" spreads the layers over all GPUs,
+            then main memory, then the disk; so do "balanced", "balanced_low_0" and "sequential", and a mapping of modules to
+            devices, "cpu" or "disk": the `device_map` of transformers.
         dtype: auto, float32, bfloat16 or float16.
         trust_remote_code: run code that comes with the model.
         compiled: compile the decoding step: slow to start, faster afterwards.
@@ -84,12 +87,12 @@ def load_model(
 
 def _measure_budget(lm: LanguageModel, loaded: hub.LoadedModel, progress: Callable[[float], None] | None) -> None:
     """Stores the prompt budget of a model, unless it answers too little for one."""
-    budget = calibrate_budget(lm.answerer, progress, on_cpu=lm.causal_lm.device.type == "cpu")
+    budget = calibrate_budget(lm.answerer, progress, on_cpu=input_device(lm.causal_lm).type == "cpu")
     if budget is not None:
         budget.store(loaded)
 
 
-def _sentence_encoder(encoder: str | PathLike[str] | EncoderSource | None, device: str | None) -> EncoderSource | None:
+def _sentence_encoder(encoder: str | PathLike[str] | EncoderSource | None, device: Device) -> EncoderSource | None:
     if encoder is None or isinstance(encoder, EncoderSource):
         return encoder
     return encoders.load_or_none(path_argument("encoder", encoder), device=device)

@@ -29,6 +29,7 @@ from memspan.memory.index.fusion import fuse, shares
 from memspan.memory.index.head_scores import best, token_scores
 from memspan.memory.index.passage_vectors import VectorEncoder
 from memspan.memory.index.rankers import Encoders, Scores, make_rankers, rank
+from memspan.pretrained.placement import input_device
 
 # Each measured on questions outside the benchmarks, see LOG.md.
 RERANKED = 4  # passages reranked by likelihood, at most
@@ -212,7 +213,7 @@ class Retriever:
         """The mean log-probability of the last `count` tokens of each row; shorter rows are padded on the left."""
         longest = max(len(row) for row in rows)
         pad = 0 if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
-        device = self.causal_lm.device
+        device = input_device(self.causal_lm)
         ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=device)
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
         output = self.causal_lm(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=count + 1)

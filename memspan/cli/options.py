@@ -108,7 +108,10 @@ class Loading:
     device: Annotated[
         str | None,
         typer.Option(
-            metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: CUDA if available).", rich_help_panel="Model"
+            metavar="DEVICE",
+            help="cpu, cuda, cuda:1, ..., or auto, which spreads the layers over all GPUs, main memory and disk "
+            "(default: CUDA if available).",
+            rich_help_panel="Model",
         ),
     ] = None
     dtype: Annotated[

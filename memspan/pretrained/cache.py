@@ -134,9 +134,10 @@ class ForwardStep:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rotate: Rotate | None, **options: Any) -> Tensor:
         """q (B, Hq, S, K), k, v (B, H, S, K) -> (B, Hq, S, K), chunk by chunk; `options` are those of `attend`."""
         mechanism, state, start, outputs = self.cache.mechanisms[layer], self.before[layer], 0, []
-        for length in mechanism.split_lengths(self.length, state, self.valid):
+        whole = None if self.valid is None else self.valid.to(q.device)  # layers may be on several devices
+        for length in mechanism.split_lengths(self.length, state, whole):
             chunk = slice(start, start + length)
-            valid = None if self.valid is None else self.valid[:, chunk]
+            valid = None if whole is None else whole[:, chunk]
             recalled, state = mechanism.recall(q[:, :, chunk], k[:, :, chunk], v[:, :, chunk], state, valid)
             outputs.append(attend(q[:, :, chunk], recalled, rotate, **options))
             start += length

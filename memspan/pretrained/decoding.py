@@ -27,6 +27,7 @@ from memspan.models.generate import Sampling, ends_in_cycle, token_chooser
 from memspan.pretrained.growing_cache import can_step_back, growing_cache
 from memspan.pretrained.lookup import DRAFT, Lookup
 from memspan.pretrained.packed_linear import pack, replace_linear
+from memspan.pretrained.placement import input_device, is_spread, kept_by_hooks
 from memspan.pretrained.versions import cache_name
 
 _NAME = "memspan_few_queries"
@@ -35,13 +36,16 @@ _FEW = 16  # queries for which the small products are faster
 
 def shared_copy(model: PreTrainedModel) -> PreTrainedModel:
     """New modules around the same tensors: hooks and settings of the copy do not reach the model."""
-    tensors = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
-    return deepcopy(model, memo=tensors)
+    shared = chain(model.parameters(), model.buffers(), kept_by_hooks(model))
+    return deepcopy(model, memo={id(value): value for value in shared})
 
 
 def for_decoding(model: PreTrainedModel) -> PreTrainedModel:
-    """A shared copy with the fast attention if the model uses the fused kernel on a CPU; otherwise the model itself."""
-    if model.config._attn_implementation != "sdpa" or model.device.type != "cpu":
+    """A shared copy with the fast attention if the model uses the fused kernel on a CPU; otherwise the model itself.
+
+    The layers of a model that is spread over devices are left as they are.
+    """
+    if model.config._attn_implementation != "sdpa" or input_device(model).type != "cpu" or is_spread(model):
         return model
     copy = shared_copy(model)
     copy.set_attn_implementation(_NAME)
@@ -146,11 +150,12 @@ class Decoder:
             )
         pack(self._packed)
         cache, read = self.reuse(prefix, ids)
-        choose = token_chooser(sampling, self.model.device)
+        device = input_device(self.model)
+        choose = token_chooser(sampling, device)
         left, window = min(sampling.max_new_tokens, room), list(ids)
         lookup = Lookup(ids) if can_step_back(cache) else None
         draft: Sequence[int] = ()
-        logits = self.step(torch.tensor([window[read:]], device=self.model.device), cache, read)
+        logits = self.step(torch.tensor([window[read:]], device=device), cache, read)
         while left:
             read = len(window) + len(draft)
             for row, guess in zip(logits, (*draft, None), strict=True):
@@ -173,7 +178,7 @@ class Decoder:
                 cache.crop(len(window) - unread - read)
             if left:
                 draft = () if lookup is None else lookup.draft(min(DRAFT, left - 1))
-                tokens = torch.tensor([[token, *draft]], device=self.model.device)
+                tokens = torch.tensor([[token, *draft]], device=device)
                 logits = self.step(tokens, cache, len(window) - 1, 1 + len(draft))
         return Prefix(tuple(window), cache)
 

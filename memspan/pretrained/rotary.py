@@ -63,7 +63,7 @@ class IdentityRotary(nn.Module):
             arguments = (layer_type,) if self.by_layer_type else ()
             with _making_tables, torch.inference_mode(False), torch.no_grad():
                 cos, sin = self.real(x.new_empty(1), torch.arange(length, device=x.device)[None], *arguments)
-            self._tables[key] = (cos[0], sin[0])
+            self._tables[key] = (cos[0].to(x.device), sin[0].to(x.device))  # of a layer on another device than `real`
         return self._tables[key]
 
 

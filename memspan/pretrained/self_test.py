@@ -12,6 +12,7 @@ from memspan.errors import UnsupportedModel
 from memspan.mechanisms import keep_everything
 from memspan.pretrained.cache import MemoryCache
 from memspan.pretrained.hooks import Attachment
+from memspan.pretrained.placement import input_device
 from memspan.pretrained.support import find_causal_lm
 from memspan.pretrained.versions import cache_name, installed_and_verified
 
@@ -77,7 +78,7 @@ def _logits(model: nn.Module, chunks: int) -> Tensor:
     """The logits (1, S, V) of arbitrary ids, read in so many chunks, without dropout."""
     causal_lm = find_causal_lm(model)
     vocabulary = causal_lm.config.get_text_config(decoder=True).vocab_size
-    ids = (torch.arange(_LENGTH, device=causal_lm.device) * 7919 + 11)[None] % vocabulary
+    ids = (torch.arange(_LENGTH, device=input_device(causal_lm)) * 7919 + 11)[None] % vocabulary
     training = [module for module in causal_lm.modules() if module.training]
     name = cache_name(causal_lm.forward)
     causal_lm.eval()
