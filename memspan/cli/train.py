@@ -1,12 +1,14 @@
 """`memspan train`, `tune` and `average`: training runs, searches over their settings, and means of their models."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from memspan.cli.commands import command
+from memspan.cli.fitted import print_fitted
 from memspan.cli.options import AS_JSON, CONFIG, read_text
 from memspan.cli.output import (
     count,
@@ -17,7 +19,7 @@ from memspan.cli.output import (
     print_table,
     progress_bar,
 )
-from memspan.cli.train_options import configures, run_config
+from memspan.cli.train_options import configures, run_config, with_pretrained
 from memspan.errors import UsageError
 from memspan.training.config import TrainConfig
 
@@ -58,21 +60,38 @@ def train_model(
             min=1, metavar="N", help="Number of processes that Ray starts for the run.", rich_help_panel="Run"
         ),
     ] = None,
+    from_scratch: Annotated[
+        bool,
+        typer.Option(
+            "--from-scratch",
+            help="Train a small model from random weights where a pretrained one would be used.",
+            rich_help_panel="Model",
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report as one JSON object.", rich_help_panel="Run")
     ] = False,
 ) -> None:
-    """Train a small model with any memory mechanism, from scratch.
+    """Train a model for a task: a pretrained one where the task has such a default, or a small one from scratch.
+
+    A classifier is fitted on features of the embedded model (or of --model) within seconds to
+    minutes, unless --from-scratch or a --mechanism is given.
 
     The options are the fields of the YAML file; an option overrides the field of the file.
 
     On several processes: torchrun --nproc-per-node 2 -m memspan train run.yaml
 
+    Example: memspan train --task classification --data mails.csv --output runs/mails
+
     Example: memspan train --task recall --mechanism delta --seconds 60 --output runs/delta
     """
     if ray is not None and unlabelled is not None:
         raise UsageError("--unlabelled runs in one process: leave out --ray.")
-    run = run_config(config, overrides, resume)
+    chosen = overrides if config is not None or resume or from_scratch else with_pretrained(overrides)
+    run = run_config(config, chosen, resume)
+    if run.model.features:
+        _fit(run, as_json)
+        return
     texts = (
         None if unlabelled is None else [line.strip() for line in read_text(unlabelled).splitlines() if line.strip()]
     )
@@ -83,6 +102,35 @@ def train_model(
         print_json(report.to_dict())
     else:
         _print_report(report)
+
+
+def _fit(run: TrainConfig, as_json: bool) -> None:
+    """Fit a classifier over features with a progress bar, and print what it is worth."""
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from memspan.data.columns import GuessedColumns
+    from memspan.training.build import build_task
+    from memspan.training.fitting import fit
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", GuessedColumns)
+        task = build_task(run)
+    for guessed in dict.fromkeys(str(warning.message) for warning in caught if warning.category is GuessedColumns):
+        print_info(guessed)
+    with progress_bar(*columns) as bar:
+        bars: dict[str, Any] = {}
+
+        def advance(name: str, done: int, total: int) -> None:
+            if name not in bars:
+                bars[name] = bar.add_task(name, total=total)
+            bar.update(bars[name], completed=done, total=total)
+
+        report = fit(run, advance, task)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print_fitted(report)
 
 
 def _is_worker() -> bool:

@@ -41,7 +41,7 @@ def _parameter(option: Option) -> inspect.Parameter:
     elif option.name == "layers":
         kind, metavar = str, "YAML"
     elif origin is Sequence:
-        kind, metavar = list[str], "PATH"
+        kind, metavar = list[str], "NAME" if option.name == "features" else "PATH"
     text = option.field.metadata["help"]
     if default not in (None, {}, []) and not isinstance(default, bool):
         shown = " ".join(str(value) for value in default) if isinstance(default, tuple) else default
@@ -51,6 +51,37 @@ def _parameter(option: Option) -> inspect.Parameter:
     return inspect.Parameter(
         option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, typed]
     )
+
+
+# Options that say how a model from scratch is made or trained: with one of them no pretrained model is chosen.
+_OF_SCRATCH = frozenset(
+    [
+        "mechanism",
+        "mechanism_settings",
+        "width",
+        "depth",
+        "window",
+        "layers",
+        "steps",
+        "seconds",
+        "init_from",
+        "curriculum",
+        "augment",
+    ]
+)
+PRETRAINED_TASK, PRETRAINED = "classification", "smollm2"
+PRETRAINED_FEATURES = ("words", "states", "sentences")
+LONGEST = (512, 64)  # tokens of a segment, and segments, of a text that features are computed of
+
+
+def with_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a run, with those of a classifier over features of a pretrained model where nothing says otherwise."""
+    if options.get("task") != PRETRAINED_TASK or options.get("lora") is not None or _OF_SCRATCH & options.keys():
+        return dict(options)
+    given = options.get("task_settings", [])
+    segment = [] if any(setting.startswith("segment=") for setting in given) else [f"segment={LONGEST[0]}"]
+    chosen = {"model": PRETRAINED, "features": list(PRETRAINED_FEATURES), "segments": LONGEST[1], "precision": "bf16"}
+    return {**chosen, **options, "task_settings": [*segment, *given]}
 
 
 def run_config(config: Path | None, overrides: Mapping[str, Any], resume: bool = False) -> TrainConfig:

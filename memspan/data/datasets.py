@@ -6,9 +6,10 @@ Letters: B rows of a batch, T tokens of a row.
 """
 
 import logging
+import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memspan.data.columns import GuessedColumns
 from memspan.data.corpora import CORPORA, Record
 from memspan.data.formats.parsing import MAX_COLUMNS, MAX_NESTED, MAX_PAGE
 from memspan.errors import UsageError
@@ -69,7 +71,11 @@ class TextDataset(Sequence[Record]):
 
 
 def read(
-    paths: Sequence[str | Path], columns: Sequence[str], format: str = TABLE, rename: Mapping[str, str] | None = None
+    paths: Sequence[str | Path],
+    columns: Sequence[str],
+    format: str = TABLE,
+    rename: Mapping[str, str] | None = None,
+    guess: Callable[[Sequence[Record]], Mapping[str, str]] | None = None,
 ) -> TextDataset:
     """The records of all files, file after file.
 
@@ -79,12 +85,25 @@ def read(
         columns: the columns that each record must have.
         format: "table" (TABLES, by suffix), "hub", or the name of a public corpus (CORPORA).
         rename: the columns to rename: {name in the files: name of the task}.
+        guess: the columns to rename by the rows of a table that lacks a column, where `rename` is not given; a
+            `GuessedColumns` warning says which they are.
 
     Raises UsageError for a file that is not readable, is in another format, or lacks a column.
     """
     name = ", ".join(str(path) for path in paths)
     if format == TABLE:
-        return TextDataset(_tables([Path(path) for path in paths]), columns, rename, name)
+        rows = _tables([Path(path) for path in paths])
+        if guess is not None and not rename and len(rows) and not set(columns) <= set(rows[0]):
+            rename = guess(rows)
+            if rename:
+                shown = ", ".join(f"{ours} is '{theirs}'" for theirs, ours in rename.items())
+                warnings.warn(
+                    f"The columns of {name} are guessed: {shown}. If they are others, name them: --task-settings "
+                    f"'rename={{theirs: {columns[0]}}}'.",
+                    GuessedColumns,
+                    stacklevel=2,
+                )
+        return TextDataset(rows, columns, rename, name)
     if format == "hub":
         return TextDataset(_hub(str(paths[0])), columns, rename, name)
     if format not in CORPORA:

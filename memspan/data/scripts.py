@@ -1,4 +1,6 @@
-"""Scripts written without spaces between words, as ranges for a character class of `re`: f"[{UNSPACED}]"."""
+"""Scripts written without spaces between words, as ranges for a character class of `re`: f"[{UNSPACED}]"; and words."""
+
+import re
 
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"  # Chinese characters and their extensions
 KANA = "\u3040-\u30ff"
@@ -14,3 +16,10 @@ CHARACTER_WORDS = HAN + KANA
 
 The characters of the remaining scripts are letters and vowel signs, without a meaning of their own.
 """
+
+_TOKEN = re.compile(rf"[{CHARACTER_WORDS}]|[^\W_{CHARACTER_WORDS}]+")
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words and numbers; of a script in which a single character stands for a word, each character."""
+    return _TOKEN.findall(text.lower())

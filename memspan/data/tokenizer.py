@@ -115,6 +115,13 @@ class Tokenizer:
         text: str = self.inner.decode([id for id in answer if id != self.pad], skip_special_tokens=True)
         return text.strip()
 
+    def prompt_text(self, ids: Sequence[int]) -> str:
+        """The text of a prompt: without the padding before it and the answer marker behind it."""
+        first = next((index for index, id in enumerate(ids) if id != self.pad), len(ids))
+        last = len(ids) - len(self.answer) if tuple(ids[-len(self.answer) :]) == self.answer else len(ids)
+        text: str = self.inner.decode(ids[first:last], skip_special_tokens=False)
+        return text.strip()
+
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         """The text of each id by itself, white space included; "\ufffd" where an id is only a part of a character."""
         return [self.inner.decode([id], skip_special_tokens=False) for id in ids]

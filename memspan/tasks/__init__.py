@@ -53,6 +53,7 @@ __all__ = [
     "PLUGINS",
     "TASKS",
     "Batch",
+    "Classification",
     "DataSource",
     "DocumentSet",
     "Example",

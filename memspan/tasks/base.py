@@ -47,6 +47,7 @@ class Task(ABC):
         lower_is_better: whether a lower value of `metric` is better.
         guide: what the documentation shows of the task; None for a task that only tests models.
         packages, baseline_packages: modules of `memspan.plugins.OPTIONAL` that its metrics and its baselines import.
+        classes: how many classes a text belongs to one of, the last ids of the vocabulary; 0 where answers are no classes.
         vocabulary: V; all ids in streams and targets are below it.
         segment: tokens of a segment; training cuts streams there.
         bytes_per_token: mean bytes of a target token, where bits are counted per byte; otherwise 1.
@@ -63,6 +64,7 @@ class Task(ABC):
     baseline_packages: ClassVar[tuple[str, ...]] = ()
     vocabulary: int
     segment: int
+    classes: int = 0
     bytes_per_token: float = 1.0
 
     @abstractmethod

@@ -50,23 +50,27 @@ class DataSource:
             raise UsageError("`format`, `test_format` and `rename` describe files: name the files with `data`.")
 
     def read(
-        self, columns: Sequence[str], sample: Callable[[int], Sequence[dict[str, Any]]]
+        self,
+        columns: Sequence[str],
+        sample: Callable[[int], Sequence[dict[str, Any]]],
+        guess: Callable[[Sequence[Record]], Mapping[str, str]] | None = None,
     ) -> tuple[Sequence[Record], Sequence[Record] | None]:
         """The records of `data`, and those of `test`: None where no such file is named.
 
         Args:
             columns: that every record must have.
             sample: generates that many records, for use where `data` is empty.
+            guess: the columns to rename by the rows of a table, see `memspan.data.datasets.read`.
 
         Raises UsageError for a file that cannot be read, or lacks a column.
         """
         paths, tests = _paths(self.data), _paths(self.test)
         records = (
-            read(paths, columns, self.format, self.rename)
+            read(paths, columns, self.format, self.rename, guess)
             if paths
             else TextDataset(sample(SAMPLE), columns, name="the generated sample")
         )
-        return records, read(tests, columns, self.test_format or self.format, self.rename) if tests else None
+        return records, read(tests, columns, self.test_format or self.format, self.rename, guess) if tests else None
 
 
 def first(records: Sequence[Record], limit: int | None) -> Sequence[Record]:

@@ -7,21 +7,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from memspan.data.scripts import CHARACTER_WORDS
+from memspan.data.scripts import CHARACTER_WORDS, words
 
 _UNSPACED = re.compile(f"[{CHARACTER_WORDS}]")
-_TOKEN = re.compile(rf"[{CHARACTER_WORDS}]|[^\W_{CHARACTER_WORDS}]+")
 _SENTENCE = re.compile(r".+?(?:[。！？\n]|[.!?](?=\s)|$)", re.DOTALL)
 
 
 def unspaced(text: str) -> bool:
     """Whether a text is written in a script without spaces between words."""
     return len(_UNSPACED.findall(text)) * 3 > len(text)
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words and numbers; of a script without spaces, each character."""
-    return _TOKEN.findall(text.lower())
 
 
 def sentences(text: str) -> list[str]:

@@ -80,9 +80,21 @@ def build_model(config: TrainConfig, task: Task, weights: Path | None = None) ->
             return ScratchModel(described) if weights is None else ScratchModel.sized(described, weights)
         except (TypeError, ValueError, RuntimeError) as error:  # from within a mechanism or from torch
             raise UsageError(f"No model can be made with these settings: {str(error).splitlines()[0]}.") from error
-    from memspan.pretrained.adapt import adapt
+    from memspan.pretrained.adapt import DTYPES, adapt
 
     options = config.model
+    if options.features:
+        from memspan.pretrained.feature_classifier import FeatureClassifier, FeatureClassifierConfig
+
+        return FeatureClassifier(
+            FeatureClassifierConfig(  # which class is outside of all others, `fit` adds
+                base=str(Path(options.name).resolve()) if Path(options.name).is_dir() else options.name,
+                tokenizer_size=task.vocabulary - task.classes,
+                classes=task.classes,
+                features=list(options.features),
+                dtype=DTYPES[config.optimisation.precision],
+            )
+        )
     if weights is not None and (options.lora or 0) > weights.stat().st_size:
         raise UsageError(f"lora must be a rank that fits the weights in {weights}, got {options.lora}.")
     if task.learned_by is not None:

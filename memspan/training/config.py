@@ -68,6 +68,11 @@ class ModelOptions(OptionGroup):
     lora: int | None = option(
         None, "Rank of the low-rank adapters of a pretrained model; 0 keeps its weights frozen.", at_least=0
     )
+    features: Sequence[str] = option(
+        [],
+        "Kinds of features of a classifier that is fitted at once, with a pretrained model: words, characters, states, "
+        "sentences.",
+    )
     feedforward: float = option(4.0, "Inner width of the feed-forward layers, as a multiple of `width`.", at_least=0)
     residual: str = option("prenorm", "Residual connections: prenorm or rezero.")
     dropout: float = option(0.0, "Dropout probability behind the embedding and in every branch.", at_least=0, at_most=1)
@@ -308,6 +313,10 @@ def _check_combinations(config: TrainConfig) -> None:
     regularisation, continual = config.regularisation, config.continual
     if regularisation.rdrop and config.model.name == SCRATCH and not config.model.dropout:
         raise UsageError("`rdrop` compares two passes that dropout makes differ: set `dropout`.")
+    if config.model.features and (config.model.name == SCRATCH or config.model.lora is not None):
+        raise UsageError(
+            "`features` are those of a frozen pretrained model: name it with `model`, and leave out `lora`."
+        )
     if config.run.fsdp and (continual.ewc or regularisation.rdrop or regularisation.adversarial == "pgd"):
         raise UsageError("`fsdp` does not go together with `ewc`, `rdrop` or `pgd`: leave out one of the two.")
     if continual.init_from is None and (continual.replay or continual.ewc):

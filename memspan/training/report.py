@@ -52,6 +52,7 @@ class Report:
         best_step, best_loss: of the lowest held-out loss.
         history: one record for every measurement.
         folder: the output; its `last` and `best` can be opened by `open_model`. None without one.
+        details: what else a classifier over features reports: baselines, confused labels, wrong predictions, settings.
         model: the final model; with `fsdp`, whole in the main process only.
     """
 
@@ -67,10 +68,11 @@ class Report:
     history: list[dict[str, float]]
     folder: Path | None
     model: SavedModel = field(repr=False)
+    details: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the model, as JSON knows it."""
-        names = ("stopped", "step", "tokens", "seconds", "metrics", "best_step", "best_loss", "history")
+        names = ("stopped", "step", "tokens", "seconds", "metrics", "best_step", "best_loss", "history", "details")
         values = {name: getattr(self, name) for name in names}
         return {"config": self.config.to_dict(), **values, "score": asdict(self.score)}
 
@@ -78,7 +80,7 @@ class Report:
         """Writes report.json and, where matplotlib is installed, report.png. Raises MemspanError if that fails."""
         try:
             (folder / REPORT).write_text(json.dumps(self.to_dict(), indent=2) + "\n", "utf-8")
-            if can_draw():
+            if can_draw() and self.history:
                 plot(self, folder / PLOT)
         except OSError as error:
             raise MemspanError(f"The report cannot be written to {folder}: {error}.") from error

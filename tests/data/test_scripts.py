@@ -8,6 +8,7 @@ import pytest
 
 from memspan.data import scripts
 from memspan.data.augment import Augment
+from memspan.data.scripts import words
 from memspan.memory.index.bm25 import WordIndex
 from memspan.tasks import metrics
 
@@ -63,7 +64,7 @@ def test_search_finds_a_word_within_a_text_without_spaces(name: str) -> None:
 @pytest.mark.parametrize("name", ["HAN", "HAN extensions", "KANA"])
 def test_a_character_is_a_word_to_metrics_and_augmentation(name: str) -> None:
     text = "".join(WORDS[name])
-    assert metrics.words(text) == list(text)
+    assert words(text) == list(text)
     assert metrics.unspaced(text)
     swapped = Augment(swap=1.0)(text, random.Random(1))
     assert swapped != text

@@ -4,7 +4,7 @@ Letters: B batch, T tokens, V vocabulary.
 """
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -74,9 +74,14 @@ class TextTask(RecordTask):
 
     # ---- records
 
+    @staticmethod
+    def guess(records: Sequence[Record]) -> Mapping[str, str]:
+        """The columns to rename, {theirs: ours}, in a table that has not those of the task; by default none."""
+        return {}
+
     def split(self, source: DataSource) -> tuple[Sequence[Record], Sequence[Record]]:
         """The test files where there are any; otherwise a random part of the records, groups held out together."""
-        records, tests = source.read(self.columns, self.sample)
+        records, tests = source.read(self.columns, self.sample, self.guess)
         if tests is not None:
             return first(records, source.limit), first(tests, source.limit)
         if self.group_by is None:

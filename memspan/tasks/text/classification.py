@@ -8,11 +8,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from memspan.data.columns import text_and_label
 from memspan.data.corpora import Record
+from memspan.data.scripts import words
 from memspan.errors import UsageError
 from memspan.tasks import metrics
 from memspan.tasks.base import Guide
-from memspan.tasks.data_source import DataSource
+from memspan.tasks.data_source import GENERATED, DataSource
 from memspan.tasks.records import Example, damaged, load_json, save_json
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text.base import LEARN_FROM, TextTask
@@ -24,7 +26,14 @@ OUT_OF_SCOPE = "oos"  # the label of texts that fit no other, as in CLINC150
 class Classification(TextTask):
     """Columns: text, label. A long text is read segment by segment, and its label predicted at its end.
 
-    The labels are ids behind those of the tokenizer. The baselines are a linear model over TF-IDF of words and pairs of
+    The labels are ids behind those of the tokenizer.
+
+    Args:
+        reject: share of the training texts, 0 to 1, that a classifier over features may take for texts of none of the labels;
+            it then predicts "oos" (out of scope) for what it is less sure of than of all others. Records with the label "oos"
+            are not trained on. 0 trains on them as on any other.
+
+    The baselines are a linear model over TF-IDF of words and pairs of
     words, and the most frequent label.
     """
 
@@ -40,17 +49,37 @@ class Classification(TextTask):
         "--seeds 1",
     )
 
+    guess = staticmethod(text_and_label)
+
+    # The parameters are the settings of the task.
+    def __init__(
+        self,
+        source: DataSource = GENERATED,
+        segment: int = 64,
+        vocabulary: int = 4096,
+        tokenizer: str | None = None,
+        saved: str | None = None,
+        reject: float = 0.0,
+    ) -> None:
+        if not 0 <= reject < 1:
+            raise UsageError(f"reject must be at least 0 and below 1, got reject={reject}.")
+        self.reject = reject
+        super().__init__(source, segment, vocabulary, tokenizer, saved=saved)
+
     def split(self, source: DataSource) -> tuple[Sequence[Record], Sequence[Record]]:
         """As for every task on texts, but a label that is not trained on is not held out of the same files."""
         train, rest = super().split(source)
+        if self.reject:
+            train = [record for record in train if record["label"] != OUT_OF_SCOPE]
         if source.test:
             return train, rest
-        labels = {record["label"] for record in train}
+        labels = {record["label"] for record in train} | ({OUT_OF_SCOPE} if self.reject else set())
         return train, [record for record in rest if record["label"] in labels]
 
     def prepare(self, saved: str | None) -> None:
         if saved is None:
             self.labels = sorted({str(record["label"]) for record in self.records})
+            self.labels += [OUT_OF_SCOPE] if self.reject else []
         else:
             self.labels = load_json(saved, LABELS, "labels")
             is_list = isinstance(self.labels, list) and bool(self.labels)
@@ -66,7 +95,17 @@ class Classification(TextTask):
             raise UsageError(
                 f"There are records with the label '{unseen[0]}', which the model was not trained for. Known: {shown}."
             )
-        self.extra_ids = len(self.labels)
+        self.extra_ids = self.classes = len(self.labels)
+
+    @property
+    def outside(self) -> int | None:
+        """The number of the label of texts that fit no other, if it is not trained on; None without one."""
+        return self.numbers[OUT_OF_SCOPE] if self.reject else None
+
+    def labelled_texts(self, records: Sequence[Record]) -> tuple[list[str], list[int]]:
+        """The texts of records, and the numbers of their labels."""
+        examples = [self.example(record) for record in records]
+        return [example.source for example in examples], [self.numbers[example.target] for example in examples]
 
     def example(self, record: Record) -> Example:
         return Example(str(record["text"]), str(record["label"]))
@@ -99,7 +138,7 @@ class Classification(TextTask):
         train, rest = self.records, self.held_out_records[:limit]
         labels = [str(record["label"]) for record in train]
         linear = make_pipeline(
-            TfidfVectorizer(tokenizer=metrics.words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True),
+            TfidfVectorizer(tokenizer=words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True),
             LinearSVC(),
         )
         linear.fit([str(record["text"]) for record in train], labels)

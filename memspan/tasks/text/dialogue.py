@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from memspan.data.corpora import Record
 from memspan.data.datasets import pad
+from memspan.data.scripts import words
 from memspan.errors import UsageError
 from memspan.state import State, select
 from memspan.tasks import metrics
@@ -212,7 +213,7 @@ class Dialogue(TextTask):
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         questions = self.questions(limit)
-        vectors = TfidfVectorizer(tokenizer=metrics.words, token_pattern=None, sublinear_tf=True)
+        vectors = TfidfVectorizer(tokenizer=words, token_pattern=None, sublinear_tf=True)
         vectors.fit(self.texts(self.records))
         figures = {}
         for name, turns in (("TF-IDF, last turn", 1), ("TF-IDF, all turns", 10**6)):

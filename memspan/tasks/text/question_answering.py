@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from memspan.data.corpora import Record
+from memspan.data.scripts import words
 from memspan.errors import UsageError
 from memspan.tasks import metrics
 from memspan.tasks.base import Guide
@@ -46,7 +47,7 @@ class QuestionAnswering(TextTask):
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         rest = self.held_out_records[:limit]
-        vectors = TfidfVectorizer(tokenizer=metrics.words, token_pattern=None)
+        vectors = TfidfVectorizer(tokenizer=words, token_pattern=None)
         vectors.fit([str(record["context"]) for record in self.records])
         nearest = []
         for record in rest:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from memspan.data.corpora import Record
+from memspan.data.scripts import words
 from memspan.tasks import metrics
 from memspan.tasks.base import Guide
 from memspan.tasks.records import Example
@@ -44,9 +45,9 @@ class Summarisation(TextTask):
     def baselines(self, limit: int | None = None) -> dict[str, float]:
         rest = self.held_out_records[:limit]
         texts = [str(record["text"]).strip() for record in rest]
-        words = sum(len(metrics.words(str(record["summary"]))) for record in self.records)
-        length = round(words / len(self.records))
-        leads = [" ".join(metrics.words(text)[:length]) for text in texts]
+        total = sum(len(words(str(record["summary"]))) for record in self.records)
+        length = round(total / len(self.records))
+        leads = [" ".join(words(text)[:length]) for text in texts]
         sentences = [metrics.sentences(text)[0] for text in texts]
         return {
             "first sentence": self.compute_metrics(rest, sentences)[self.metric],

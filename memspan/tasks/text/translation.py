@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from memspan.data.corpora import Record
+from memspan.data.scripts import words
 from memspan.tasks import metrics
 from memspan.tasks.base import Guide
 from memspan.tasks.records import Example
@@ -43,7 +44,7 @@ class Translation(TextTask):
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         rest = self.held_out_records[:limit]
-        vectors = TfidfVectorizer(tokenizer=metrics.words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
+        vectors = TfidfVectorizer(tokenizer=words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
         sources = vectors.fit_transform([str(record["source"]) for record in self.records])
         queries = vectors.transform([str(record["source"]) for record in rest])
         predictions = []

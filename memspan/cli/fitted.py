@@ -1,0 +1,44 @@
+"""What `memspan train` prints of a classifier that was fitted at once."""
+
+from typing import TYPE_CHECKING
+
+from memspan.cli.output import count, number_table, print_line, print_table
+
+if TYPE_CHECKING:
+    from memspan.training.report import Report
+
+
+def print_fitted(report: "Report") -> None:
+    """Print the metrics beside the baselines, the labels that are confused, the surest wrong predictions, and what to do
+    next."""
+    texts = report.details["texts"]
+    print_line(
+        f"Trained on {count(texts['trained on'], 'text')} in {report.seconds:.0f} s of CPU time, measured on "
+        f"{texts['held out']:,} others."
+    )
+    table = number_table(("metric", "this model", *report.details["baselines"]), labels=1)
+    main = next((name for name in ("macro F1",) if name in report.metrics), next(iter(report.metrics)))
+    for name, value in report.metrics.items():
+        others = [f"{score:.4f}" if name == main else "" for score in report.details["baselines"].values()]
+        table.add_row(name, f"{value:.4f}", *others)
+    print_table(table)
+    if report.details["confused"]:
+        confused = number_table(("right label", "predicted", "texts"), labels=2)
+        for right, predicted, number in report.details["confused"]:
+            confused.add_row(right, predicted, f"{number:,}")
+        print_line("")
+        print_line("Most often confused:")
+        print_table(confused)
+    if report.details["wrong"]:
+        print_line("")
+        print_line("Wrong, and sure of it:")
+        for wrong in report.details["wrong"]:
+            print_line(
+                f"  {wrong['prediction']} ({wrong['probability']:.0%}), right is {wrong['label']}: {wrong['text']}"
+            )
+    print_line("")
+    if report.folder is None:
+        print_line("Nothing was written: name a folder with --output to keep the model.")
+        return
+    print_line(f"The model is {report.folder / 'best'}. Use it:")
+    print_line(f'  memspan predict {report.folder / "best"} "..."')

@@ -1,0 +1,43 @@
+"""Which columns of a table hold the texts and their labels, guessed from its first rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from memspan.data.corpora import Record
+
+ROWS = 1000  # that are looked at
+_LABELS = ("label", "class", "category", "intent", "sentiment", "topic", "target", "tag", "标签", "类别", "分类")
+_TEXTS = ("text", "sentence", "utterance", "message", "body", "content", "review", "question", "文本", "内容", "句子")
+
+
+class GuessedColumns(UserWarning):
+    """The columns of a table were guessed."""
+
+
+def text_and_label(records: Sequence[Record]) -> dict[str, str]:
+    """The columns to rename, {theirs: ours}, so that a table has the columns "text" and "label"; {} where none fit.
+
+    The label is a column with a name such as "category", else the one with the fewest different values, of at least two and
+    at most half as many as there are rows. The text is a column with a name such as "message", else the one with the longest
+    values on average.
+    """
+    rows = [records[index] for index in range(min(ROWS, len(records)))]
+    names = list(rows[0])
+    values: Mapping[str, list[Any]] = {name: [row[name] for row in rows] for name in names}
+    different = {name: len({str(value) for value in values[name]}) for name in names}
+    labels = [name for name in names if 2 <= different[name] <= max(2, len(rows) // 2)]
+    texts = [name for name in names if all(isinstance(value, str) for value in values[name])]
+    label = _named(labels, "label", _LABELS) or min(labels, key=lambda name: different[name], default=None)
+    texts = [name for name in texts if name != label]
+    lengths = {name: sum(map(len, values[name])) for name in texts}
+    text = _named(texts, "text", _TEXTS) or max(texts, key=lambda name: lengths[name], default=None)
+    if text is None or label is None:
+        return {}
+    return {theirs: ours for theirs, ours in ((text, "text"), (label, "label")) if theirs != ours}
+
+
+def _named(columns: Sequence[str], exact: str, names: Sequence[str]) -> str | None:
+    """The column with the name `exact`, else the first whose name has one of `names` in it."""
+    if exact in columns:
+        return exact
+    return next((column for column in columns if any(name in column.casefold() for name in names)), None)

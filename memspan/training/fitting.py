@@ -1,0 +1,136 @@
+"""Training of classifiers that are fitted at once: frozen features, and a linear model over them."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memspan.models.folders import replaced
+from memspan.plugins import require_installed
+from memspan.pretrained.feature_classifier import FeatureClassifier
+from memspan.tasks import Classification, Task, require
+from memspan.training.build import CONFIG, build_model, build_task
+from memspan.training.config import TrainConfig
+from memspan.training.measure import Score
+from memspan.training.report import BEST, LAST, Report
+
+MOST_WRONG, MOST_CONFUSED = 10, 10  # that a report shows
+SHOWN = 200  # characters of a text in it
+
+Progress = Callable[[str, int, int], None]  # what is computed, how many texts are done, and all of them
+
+
+def fit(config: TrainConfig, on_progress: Progress | None = None, task: Task | None = None) -> Report:
+    """Fits a classifier on the features that `config` names, and measures it on the held-out records.
+
+    Features of texts are stored in the cache folder as they are computed, so that a call that was interrupted goes on where
+    it was.
+
+    Args:
+        on_progress: called as features are computed.
+        task: the run's task, where it was built before; None builds it from `config`.
+
+    Raises UsageError for a task whose answers are no classes.
+    """
+    require_installed("A classifier over features needs", "sklearn", "scipy")
+    began = time.process_time()
+    no_classes = f"The task '{config.task.name}' writes texts; `features` are for tasks whose answers are classes."
+    classification = require(build_task(config) if task is None else task, Classification, no_classes)
+    model = build_model(config, classification)
+    assert isinstance(model, FeatureClassifier)
+    fitted = model.fit(*classification.labelled_texts(classification.records), on_progress)
+    if classification.outside is not None:
+        threshold = fitted.threshold(classification.reject)
+        model.config = replace(model.config, outside=classification.outside, threshold=threshold)
+    texts, labels = classification.labelled_texts(classification.held_out_records)
+    logs = model.log_probabilities(texts)
+    report = _report(config, classification, model, texts, np.array(labels), logs, time.process_time() - began)
+    settings = {"strength": fitted.strength, "balanced": fitted.balanced, "threshold": model.config.threshold}
+    report.details["settings"] = settings
+    if report.folder is not None:
+        _save(report, classification)
+    return report
+
+
+def _report(
+    config: TrainConfig,
+    task: Classification,
+    model: FeatureClassifier,
+    texts: Sequence[str],
+    labels: NDArray[Any],
+    logs: NDArray[np.float32],
+    seconds: float,
+) -> Report:
+    predicted = logs.argmax(1)
+    right = predicted == labels
+    loss = float(-np.maximum(logs[np.arange(len(labels)), labels], -30.0).mean())
+    names = [task.labels[number] for number in predicted]
+    score = Score(
+        segments=config.task.segments,
+        distance=0,
+        accuracy=float(right.mean()),
+        loss=loss,
+        bits=loss / np.log(2),
+        targets=len(labels),
+        state_bytes=0,
+        tokens_per_second=0.0,
+    )
+    return Report(
+        config=config,
+        stopped="fitted",
+        step=0,
+        tokens=0,
+        seconds=seconds,
+        score=score,
+        metrics=task.compute_metrics(task.held_out_records, names),
+        best_step=0,
+        best_loss=loss,
+        history=[],
+        folder=None if config.run.output is None else Path(config.run.output),
+        model=model.eval(),
+        details={
+            "texts": {"trained on": len(task.records), "held out": len(texts)},
+            "baselines": task.baselines(),
+            "confused": _confused(task, labels, predicted),
+            "wrong": _wrong(task, texts, labels, logs),
+        },
+    )
+
+
+def _confused(task: Classification, labels: NDArray[Any], predicted: NDArray[Any]) -> list[list[Any]]:
+    """The right label, the predicted one and how often, most frequent first."""
+    pairs = Counter((int(a), int(b)) for a, b in zip(labels, predicted, strict=True) if a != b)
+    return [[task.labels[a], task.labels[b], count] for (a, b), count in pairs.most_common(MOST_CONFUSED)]
+
+
+def _wrong(
+    task: Classification, texts: Sequence[str], labels: NDArray[Any], logs: NDArray[np.float32]
+) -> list[dict[str, Any]]:
+    """The texts of which the model is surest of a wrong label."""
+    predicted = logs.argmax(1)
+    sure = np.exp(logs.max(1))
+    wrong = sorted(np.flatnonzero(predicted != labels).tolist(), key=lambda index: -sure[index])[:MOST_WRONG]
+    return [
+        {
+            "text": " ".join(texts[index].split())[:SHOWN],
+            "label": task.labels[labels[index]],
+            "prediction": task.labels[predicted[index]],
+            "probability": round(float(sure[index]), 3),
+        }
+        for index in wrong
+    ]
+
+
+def _save(report: Report, task: Classification) -> None:
+    assert report.folder is not None
+    for name in (BEST, LAST):
+        with replaced(report.folder / name) as folder:
+            report.model.save_pretrained(folder)
+            report.config.save(folder / CONFIG)
+            task.save(folder)
+    report.save(report.folder)

@@ -1,0 +1,95 @@
+"""`memspan train` of a classifier over features, as a user runs it: guessed columns, the summary, predictions."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.commands import Run
+
+MAILS = {
+    "orders": ["Where is my parcel {}?", "I have not received order {}.", "When will order {} be delivered?"],
+    "refunds": ["I want my money back for {}.", "Please refund order {}.", "The refund for {} is missing."],
+    "greetings": ["Thank you for {}!", "Greetings to all, {}.", "Best wishes, {}."],
+}
+
+
+@pytest.fixture
+def mails(tmp_path: Path) -> Path:
+    path = tmp_path / "mails.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["number", "utterance", "intent"])
+        for number in range(90):
+            intent = list(MAILS)[number % 3]
+            table.writerow([number, MAILS[intent][number % 7 % 3].format(number), intent])
+    return path
+
+
+def train(run: Run, *arguments: str) -> list[str]:
+    return ["train", "--task", "classification", "--features", "words", *arguments]
+
+
+def test_a_table_is_enough(run: Run, mails: Path, tiny_model: Path) -> None:
+    done = run(*train(run, "--data", str(mails), "--model", str(tiny_model), "--output", "out"))
+    assert done.code == 0, done
+    assert "text is 'utterance', label is 'intent'" in done.err
+    assert "Trained on 81 texts" in done.out
+    assert "TF-IDF + linear" in done.out
+    assert "macro F1" in done.out
+    assert "memspan predict out/best" in done.out
+    predicted = run("predict", "out/best", "Please refund order 12.", "Thank you for everything!")
+    assert predicted.out.split() == ["refunds", "greetings"]
+    report = json.loads(Path("out/report.json").read_text("utf-8"))
+    assert report["stopped"] == "fitted"
+    assert report["metrics"]["macro F1"] > 0.9
+    assert report["details"]["texts"] == {"trained on": 81, "held out": 9}
+
+
+def test_wrong_predictions_are_shown(run: Run, mails: Path, tiny_model: Path) -> None:
+    rows = mails.read_text("utf-8").splitlines()
+    confusing = [f"{90 + number},Please refund order {number}.,greetings" for number in range(12)]
+    mails.write_text("\n".join([*rows, *confusing]) + "\n", "utf-8")
+    done = run(
+        *train(run, "--data", str(mails), "--model", str(tiny_model), "--task-settings", "held_out=0.5", "--json")
+    )
+    details = json.loads(done.out)["details"]
+    assert ["greetings", "refunds"] in [pair[:2] for pair in details["confused"]]
+    assert all(wrong["label"] != wrong["prediction"] for wrong in details["wrong"])
+    assert any("refund" in wrong["text"] for wrong in details["wrong"])
+    shown = run(*train(run, "--data", str(mails), "--model", str(tiny_model), "--task-settings", "held_out=0.5"))
+    assert "Most often confused" in shown.out
+    assert "right is greetings: Please refund order" in shown.out
+    assert "Nothing was written" in shown.out
+
+
+def test_texts_of_no_label_are_rejected_without_training_on_any(run: Run, mails: Path, tiny_model: Path) -> None:
+    rows = mails.read_text("utf-8").splitlines()
+    foreign = [f"{90 + number},Quantum chromodynamics lattice {number},oos" for number in range(40)]
+    mails.write_text("\n".join([*rows, *foreign]) + "\n", "utf-8")
+    done = run(
+        *train(run, "--data", str(mails), "--model", str(tiny_model), "--output", "out"),
+        *("--task-settings", "reject=0.05", "--task-settings", "held_out=0.4", "--json"),
+    )
+    metrics = json.loads(done.out)["metrics"]
+    assert metrics["out-of-scope recall"] > 0.9
+    assert metrics["in-scope accuracy"] > 0.9
+    assert run("predict", "out/best", "Quantum chromodynamics").out.strip() == "oos"
+
+
+def test_features_need_classes_and_a_pretrained_model(run: Run, mails: Path, tiny_model: Path) -> None:
+    refused = run("train", "--task", "summarisation", "--model", str(tiny_model), "--features", "words")
+    assert "writes texts" in refused.sentence
+    refused = run("train", "--task", "classification", "--model", "scratch", "--features", "words")
+    assert "frozen pretrained model" in refused.sentence
+    refused = run("train", "--task", "classification", "--model", str(tiny_model), "--features", "smells")
+    assert "got 'smells'" in refused.sentence
+
+
+def test_from_scratch_takes_no_pretrained_model(run: Run) -> None:
+    done = run(
+        "train", "--task", "classification", "--from-scratch", "--task-settings", "vocabulary=300", "--steps", "1"
+    )
+    assert done.code == 0, done
+    assert "1 step on" in done.out
