@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from memspan.errors import UsageError
 from memspan.pretrained import encoders
 from memspan.pretrained.features.base import DenseFeatures, Floats, Progress, Sources
 from memspan.pretrained.features.stored import Stored
@@ -19,5 +20,11 @@ class Sentences(DenseFeatures):
 
     def vectors(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:
         if self._encoder is None:
-            self._encoder = encoders.load(self.sources.encoder)
+            loaded = encoders.load(self.sources.encoder)
+            if not isinstance(loaded, SentenceEncoder):
+                raise UsageError(
+                    f"'{self.sources.encoder}' holds vectors that need the language model they were trained for: features of "
+                    "sentences take a sentence encoder of its own, such as minilm."
+                )
+            self._encoder = loaded
         return Stored(f"sentences {self._encoder.identity}").vectors(texts, self._encoder.passages, progress)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from memspan.data.corpora import Record
 from memspan.data.datasets import pad, split_indices_by_group
+from memspan.data.scripts import words
 from memspan.errors import UsageError
 from memspan.pretrained.text_vectors import best_scale
-from memspan.tasks import metrics
 from memspan.tasks.base import IGNORE_INDEX, Batch
 from memspan.tasks.data_source import GENERATED, DataSource, first
 from memspan.tasks.records import Example, RecordTask
@@ -140,7 +140,7 @@ class PassageRetrieval(RecordTask):
 
         examples = list(map(self.example, self.held_out_records[:limit]))
         passages = list(dict.fromkeys(example.target for example in examples))
-        vectors = TfidfVectorizer(tokenizer=metrics.words, token_pattern=None, sublinear_tf=True).fit(passages)
+        vectors = TfidfVectorizer(tokenizer=words, token_pattern=None, sublinear_tf=True).fit(passages)
         likeness = vectors.transform([example.source for example in examples]) @ vectors.transform(passages).T
         own = [passages.index(example.target) for example in examples]
         return {"TF-IDF": _recall(torch.from_numpy(likeness.toarray()), own)[self.metric]}
