@@ -90,7 +90,7 @@ def train_model(
     chosen = overrides if config is not None or resume or from_scratch else with_pretrained(overrides)
     run = run_config(config, chosen, resume)
     if run.model.features:
-        _fit(run, as_json)
+        _fit(run, resume, as_json)
         return
     texts = (
         None if unlabelled is None else [line.strip() for line in read_text(unlabelled).splitlines() if line.strip()]
@@ -104,7 +104,7 @@ def train_model(
         _print_report(report)
 
 
-def _fit(run: TrainConfig, as_json: bool) -> None:
+def _fit(run: TrainConfig, resume: bool, as_json: bool) -> None:
     """Fit a classifier over features with a progress bar, and print what it is worth."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -126,7 +126,7 @@ def _fit(run: TrainConfig, as_json: bool) -> None:
                 bars[name] = bar.add_task(name, total=total)
             bar.update(bars[name], completed=done, total=total)
 
-        report = fit(run, advance, task)
+        report = fit(run, advance, task, resume)
     if as_json:
         print_json(report.to_dict())
     else:

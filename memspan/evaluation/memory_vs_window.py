@@ -94,6 +94,8 @@ def compare_memory_with_window(
     Raises:
         UsageError: a task without questions about texts, a model that takes no memory, a number out of bounds.
     """
+    if config.model.features:
+        raise UsageError("A classifier over features has no memory to compare: leave out `features`.")
     if min(limit, documents, budget) < 1 or shots < 0:
         raise UsageError(
             f"limit, documents and budget must be at least 1 and shots at least 0, got {limit}, {documents}, {budget} and "

@@ -16,6 +16,7 @@ from memspan.pretrained.feature_classifier import FeatureClassifier
 from memspan.tasks import Classification, Task, require
 from memspan.training.build import CONFIG, build_model, build_task
 from memspan.training.config import TrainConfig
+from memspan.training.loop import checkpoint_of
 from memspan.training.measure import Score
 from memspan.training.report import BEST, LAST, Report
 
@@ -25,7 +26,9 @@ SHOWN = 200  # characters of a text in it
 Progress = Callable[[str, int, int], None]  # what is computed, how many texts are done, and all of them
 
 
-def fit(config: TrainConfig, on_progress: Progress | None = None, task: Task | None = None) -> Report:
+def fit(
+    config: TrainConfig, on_progress: Progress | None = None, task: Task | None = None, resume: bool = False
+) -> Report:
     """Fits a classifier on the features that `config` names, and measures it on the held-out records.
 
     Features of texts are stored in the cache folder as they are computed, so that a call that was interrupted goes on where
@@ -34,10 +37,12 @@ def fit(config: TrainConfig, on_progress: Progress | None = None, task: Task | N
     Args:
         on_progress: called as features are computed.
         task: the run's task, where it was built before; None builds it from `config`.
+        resume: fit anew where the output folder holds a run.
 
-    Raises UsageError for a task whose answers are no classes.
+    Raises UsageError for a task whose answers are no classes, and for an output folder that holds a run.
     """
     require_installed("A classifier over features needs", "sklearn", "scipy")
+    checkpoint_of(config, resume)
     began = time.process_time()
     no_classes = f"The task '{config.task.name}' writes texts; `features` are for tasks whose answers are classes."
     classification = require(build_task(config) if task is None else task, Classification, no_classes)

@@ -63,6 +63,10 @@ def train(
         Diverged: the loss is not finite any more.
         MemspanError: a checkpoint cannot be written, or is damaged.
     """
+    if config.model.features:
+        from memspan.training.fitting import fit
+
+        return fit(config, None, task, resume)
     checkpoint = checkpoint_of(config, resume)
     accelerator = make_accelerator(config)
     processes = Processes(accelerator)

@@ -93,3 +93,15 @@ def test_from_scratch_takes_no_pretrained_model(run: Run) -> None:
     )
     assert done.code == 0, done
     assert "1 step on" in done.out
+
+
+def test_a_run_is_not_overwritten_unless_it_is_resumed(run: Run, mails: Path, tiny_model: Path) -> None:
+    arguments = train(run, "--data", str(mails), "--model", str(tiny_model), "--output", "out")
+    assert run(*arguments).code == 0
+    assert "holds a run already" in run(*arguments).sentence
+    assert run(*arguments, "--resume").code == 0
+
+
+def test_there_is_no_memory_to_compare(run: Run, mails: Path, tiny_model: Path) -> None:
+    refused = run("compare", "--task", "classification", "--features", "words", "--model", str(tiny_model))
+    assert "no memory to compare" in refused.sentence
