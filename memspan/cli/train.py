@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from memspan.training.report import Report
 
 
+# The parameters are the options.
 @command("train")
 @configures
 def train_model(
@@ -92,16 +93,13 @@ def train_model(
     if run.model.features:
         _fit(run, resume, as_json)
         return
-    texts = (
-        None if unlabelled is None else [line.strip() for line in read_text(unlabelled).splitlines() if line.strip()]
-    )
-    report = _train(run, resume, texts, confidence, ray)
-    if _is_worker():
-        return
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        _print_report(report)
+    report = _train(run, resume, None if unlabelled is None else _lines(unlabelled), confidence, ray)
+    if not _is_worker():
+        _print_report(report, as_json)
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def _fit(run: TrainConfig, resume: bool, as_json: bool) -> None:
@@ -111,10 +109,12 @@ def _fit(run: TrainConfig, resume: bool, as_json: bool) -> None:
     from memspan.data.columns import GuessedColumns
     from memspan.training.build import build_task
     from memspan.training.fitting import fit
+    from memspan.training.loop import checkpoint_of
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GuessedColumns)
+        checkpoint_of(run, resume)  # before the data are read
         task = build_task(run)
     for guessed in dict.fromkeys(str(warning.message) for warning in caught if warning.category is GuessedColumns):
         print_info(guessed)
@@ -173,8 +173,11 @@ def _train(
     return result.student
 
 
-def _print_report(report: "Report") -> None:
-    """Print the last and the best measurement of a run."""
+def _print_report(report: "Report", as_json: bool) -> None:
+    """Print the last and the best measurement of a run, or all of the report."""
+    if as_json:
+        print_json(report.to_dict())
+        return
     print_line(
         f"{count(report.step, 'step')} on {count(report.tokens, 'token')} in {report.seconds:.1f} s of CPU time, "
         f"stopped by {report.stopped}: accuracy {report.score.accuracy:.1%}, loss {report.score.loss:.4f} held out; "

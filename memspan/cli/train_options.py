@@ -1,6 +1,7 @@
 """The options of a training configuration as options of a command."""
 
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -80,7 +81,9 @@ def with_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
         return dict(options)
     given = options.get("task_settings", [])
     segment = [] if any(setting.startswith("segment=") for setting in given) else [f"segment={LONGEST[0]}"]
-    chosen = {"model": PRETRAINED, "features": list(PRETRAINED_FEATURES), "segments": LONGEST[1], "precision": "bf16"}
+    encoder = os.environ.get("MEMSPAN_ENCODER")
+    features = [name for name in PRETRAINED_FEATURES if not (name == "sentences" and encoder == "none")]
+    chosen = {"model": PRETRAINED, "features": features, "segments": LONGEST[1], "precision": "bf16"}
     return {**chosen, **options, "task_settings": [*segment, *given]}
 
 

@@ -69,7 +69,7 @@ class FeatureClassifier(SavedModel):
         sources = Sources(config.base, config.dtype, config.encoder)
         self.features: dict[str, Features] = {name: feature_class(name)(sources) for name in config.features}
         self.linear: Linear | None = None
-        self.place = nn.Parameter(torch.zeros(()), requires_grad=False)  # where the ids have to be
+        self.position = nn.Parameter(torch.zeros(()), requires_grad=False)  # where the ids have to be
         self._tokenizer: Tokenizer | None = None
 
     # ---- fitting

@@ -75,7 +75,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_source_is_filled_from_flat_settings() -> None:
     assert list(settings_of("classification")) == [
-        *SOURCE, "segment", "vocabulary", "tokenizer", "answer_tokens", "all_tokens", "saved",
+        *SOURCE, "segment", "vocabulary", "tokenizer", "answer_tokens", "all_tokens", "saved", "reject",
     ]  # fmt: skip
     assert list(settings_of("recall")) == ["facts", "segment", "aligned"]
     flat = build("classification", limit=40, held_out=0.25, vocabulary=300)

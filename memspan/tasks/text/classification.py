@@ -58,13 +58,15 @@ class Classification(TextTask):
         segment: int = 64,
         vocabulary: int = 4096,
         tokenizer: str | None = None,
+        answer_tokens: int | None = None,
+        all_tokens: bool = False,
         saved: str | None = None,
         reject: float = 0.0,
     ) -> None:
         if not 0 <= reject < 1:
             raise UsageError(f"reject must be at least 0 and below 1, got reject={reject}.")
         self.reject = reject
-        super().__init__(source, segment, vocabulary, tokenizer, saved=saved)
+        super().__init__(source, segment, vocabulary, tokenizer, answer_tokens, all_tokens, saved)
 
     def split(self, source: DataSource) -> tuple[Sequence[Record], Sequence[Record]]:
         """As for every task on texts, but a label that is not trained on is not held out of the same files."""
