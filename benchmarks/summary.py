@@ -6,7 +6,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.report import newest
+from benchmarks.report import interval, newest
 
 RANKERS = {
     "memspan": "memspan",
@@ -157,6 +157,23 @@ def abstention() -> str:
         "refused at the default: held / not held",
     )
     return markdown(heads, rows)
+
+
+def updates() -> str:
+    """Facts that change: what the first passage says."""
+    rows = []
+    for run in newest("updates")["halves"]:
+        if run["half"] != "test":
+            continue
+        for when in ("now", "as of a day"):
+            counts = run[when]
+            total = sum(counts.values())
+            shares = [f"{counts[name] / total:.2f}" for name in ("another version", "another fact")]
+            right = _with_interval(counts["right"] / total, interval(counts["right"], total))
+            rows.append([run["words of a version"], when, str(total), right, *shares])
+    return markdown(
+        ("words of a version", "asked", "questions", "right version first", "another version", "another fact"), rows
+    )
 
 
 def multihop() -> str:
