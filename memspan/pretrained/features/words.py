@@ -54,4 +54,8 @@ class Words(Terms):
     """Words and pairs of words; of a script without spaces, characters and their pairs."""
 
     kind = "words"
-    options: ClassVar[dict[str, Any]] = {"tokenizer": words, "token_pattern": None, "ngram_range": (1, 2)}
+    options: ClassVar[dict[str, Any]] = {
+        "tokenizer": words,
+        "token_pattern": None,  # nosec B105: a token of a text
+        "ngram_range": (1, 2),
+    }
