@@ -176,6 +176,30 @@ def updates() -> str:
     )
 
 
+def updated_folder() -> str:
+    """A folder of many files that is read again."""
+    rows = [
+        [
+            row["update"],
+            f"{row['seconds']:.1f}",
+            f"{row['over reading all']:.3f}",
+            str(row["commits"]),
+            str(row["other sources that differ"]),
+            str(row["files changed in place"]),
+        ]
+        for row in newest("updated-folder")["rows"]
+    ]
+    heads = (
+        "10,000 files, of which",
+        "seconds",
+        "over reading all",
+        "commits",
+        "other sources that differ",
+        "shards changed",
+    )
+    return markdown(heads, rows)
+
+
 def multihop() -> str:
     """Questions that need two passages: both in the prompt."""
     figures = newest("multihop-hotpot")
