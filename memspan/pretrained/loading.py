@@ -96,9 +96,9 @@ def load_weights(
     if not trust_remote_code:
         packed = MOST_PACKED if fields.get("quantization_config") is not None else 1
         _check_size(folder, loader, config, packed * stored.nbytes)
-    settings = options(trust_remote_code, weights=True) | ({} if device_map is None else {"device_map": device_map})
+    spread = {} if device_map is None else {"device_map": device_map}
     with _refused(folder), quiet():
-        model, info = loader.from_pretrained(folder, dtype=dtype, **settings)
+        model, info = loader.from_pretrained(folder, dtype=dtype, **spread, **options(trust_remote_code, weights=True))
     _check_names(folder, info, with_head=auto != "AutoModel")
     _check_numbers(folder, model)
     return LoadedWeights(model, fields, stored)
