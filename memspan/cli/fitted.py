@@ -17,9 +17,9 @@ def print_fitted(report: "Report") -> None:
         f"{texts['held out']:,} others."
     )
     table = number_table(("metric", "this model", *report.details["baselines"]), labels=1)
-    main = next((name for name in ("macro F1",) if name in report.metrics), next(iter(report.metrics)))
     for name, value in report.metrics.items():
-        others = [f"{score:.4f}" if name == main else "" for score in report.details["baselines"].values()]
+        compared = name == report.details["metric"]
+        others = [f"{score:.4f}" if compared else "" for score in report.details["baselines"].values()]
         table.add_row(name, f"{value:.4f}", *others)
     print_table(table)
     if report.details["confused"]:

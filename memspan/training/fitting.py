@@ -100,6 +100,7 @@ def _report(
         model=model.eval(),
         details={
             "texts": {"trained on": len(task.records), "held out": len(texts)},
+            "metric": task.metric,
             "baselines": task.baselines(),
             "confused": _confused(task, labels, predicted),
             "wrong": _wrong(task, texts, labels, logs),

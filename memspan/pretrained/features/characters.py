@@ -10,6 +10,3 @@ class Characters(Terms):
 
     kind = "characters"
     options: ClassVar[dict[str, Any]] = {"analyzer": "char_wb", "ngram_range": (2, 5), "min_df": 2}
-
-    def _new(self, **options: Any) -> Any:
-        return super()._new(**options)

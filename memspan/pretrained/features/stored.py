@@ -4,7 +4,6 @@ import hashlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from memspan.errors import MemspanError
 from memspan.pretrained import hub
 from memspan.pretrained.features.base import Floats, Progress
 
-FOLDER = "features"
+FOLDER = "features"  # in the cache folder; it may be deleted at any time
 AT_ONCE = 256  # texts that are computed between two writings: what an interrupted call has computed is kept
 _IN_A_QUERY = 500
 
@@ -62,8 +61,3 @@ class Stored:
             query = f"SELECT name, vector FROM vectors WHERE name IN ({marks})"  # nosec B608: only marks
             found |= dict(database.execute(query, part).fetchall())
         return found
-
-
-def folder() -> Path:
-    """Where vectors are stored; it may be deleted at any time."""
-    return hub.cache_folder() / FOLDER
