@@ -36,7 +36,7 @@ from memspan.models.generate import Sampling
 from memspan.pretrained.decoding import CompiledDecoder, Decoder
 
 NEW, PARAGRAPHS, MEMORY = 64, 4, 128_000
-SIZES = {"small": (3, 3, 8_000), "full": (5, 12, MEMORY)}  # rounds, prompts of a round, tokens of the large memory
+SIZES = {"small": (3, 3, 8_000), "full": (3, 6, MEMORY)}  # rounds, prompts of a round, tokens of the large memory
 SAMPLING = Sampling(max_new_tokens=NEW)
 
 
