@@ -16,9 +16,15 @@ from memspan.tasks.records import Example, RecordTask
 from memspan.tasks.synthetic.babi_book import BabiBook
 from memspan.tasks.synthetic.capacity import Capacity
 from memspan.tasks.synthetic.copying import Copying
+from memspan.tasks.synthetic.induction import Induction
 from memspan.tasks.synthetic.later_text import LaterText
+from memspan.tasks.synthetic.listops import ListOps
+from memspan.tasks.synthetic.mqar import MQAR
 from memspan.tasks.synthetic.overwrites import Overwrites
+from memspan.tasks.synthetic.parity import Parity
+from memspan.tasks.synthetic.permutations import Permutations
 from memspan.tasks.synthetic.recall import Recall
+from memspan.tasks.synthetic.selective_copying import SelectiveCopying
 from memspan.tasks.text.base import DocumentSet, TextTask
 from memspan.tasks.text.classification import Classification
 from memspan.tasks.text.dialogue import Dialogue
@@ -35,12 +41,18 @@ TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "copying": Copying,
     "dialogue": Dialogue,
+    "induction": Induction,
     "language_modelling": LanguageModelling,
     "later_text": LaterText,
+    "listops": ListOps,
+    "mqar": MQAR,
     "overwrites": Overwrites,
+    "parity": Parity,
+    "permutations": Permutations,
     "question_answering": QuestionAnswering,
     "recall": Recall,
     "retrieval": PassageRetrieval,
+    "selective_copying": SelectiveCopying,
     "summarisation": Summarisation,
     "translation": Translation,
     "recommendation": Recommendation,
