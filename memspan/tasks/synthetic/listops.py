@@ -47,7 +47,7 @@ class ListOps(Task):
 
     def _expression(self, rng: random.Random, room: int) -> tuple[list[int], int]:
         """A list with arguments for half of the room, and its value; never more than `room` tokens."""
-        tokens, values = [], list[int]()
+        tokens, values = list[int](), list[int]()
         while len(tokens) < room // 2 or not values:
             argument, value = self._argument(rng, self.depth - 1)
             if len(tokens) + len(argument) + 2 > room:
