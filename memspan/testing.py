@@ -17,6 +17,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from safetensors.torch import load, save
@@ -31,6 +32,7 @@ QUERY_HEADS, HEADS, SIZE = 4, 2, 6  # of the streams for mechanisms over keys an
 CUTS = (7, 1, 13, 30, 1, 1, 12)  # segment lengths with which `check_laws` reads a stream
 TOLERANCE = 1e-9
 Stream = tuple[Tensor, ...]
+SomeMechanism = TypeVar("SomeMechanism", bound=KVMechanism | Mechanism)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Example:
     def make(self) -> KVMechanism | Mechanism:
         """The bounded mechanism in float64; equal weights at every call."""
         torch.manual_seed(0)
-        return self.bounded().double()
+        return _with_weights(self.bounded()).double()
 
     @cached_property
     def grid(self) -> int:
@@ -121,6 +123,13 @@ def _ragged() -> Tensor:
     valid = torch.ones(3, sum(CUTS), dtype=torch.bool)
     valid[0, :9] = valid[1, 30:50] = valid[2, 3] = False
     return valid
+
+
+def _with_weights(mechanism: SomeMechanism) -> SomeMechanism:
+    """The mechanism with the weights that it makes for the keys of the streams."""
+    if isinstance(mechanism, KVMechanism):
+        mechanism.make_weights(HEADS, SIZE)
+    return mechanism
 
 
 # ---- the driver
@@ -307,7 +316,7 @@ def saving_changes_nothing(example: Example, cuts: Sequence[int]) -> None:
 def unlimited_equals_plain_attention(example: Example, cuts: Sequence[int]) -> None:
     """A KV mechanism that forgets nothing equals causal attention with rotary positions."""
     assert example.unlimited is not None
-    mechanism = example.unlimited()
+    mechanism = _with_weights(example.unlimited())
     q, k, v = stream = random_stream(mechanism, 2, sum(cuts))
     positions = torch.arange(sum(cuts))[None]
     groups = QUERY_HEADS // HEADS

@@ -19,6 +19,7 @@ from memspan.mechanisms.base import (
 from memspan.mechanisms.bidirectional import Bidirectional
 from memspan.mechanisms.compressed import Compressed
 from memspan.mechanisms.delta import Delta
+from memspan.mechanisms.gist import Gist
 from memspan.mechanisms.gru import GRU
 from memspan.mechanisms.hierarchical import Hierarchical
 from memspan.mechanisms.lstm import LSTM
@@ -37,6 +38,7 @@ MECHANISMS: dict[str, type[KVMechanism] | type[Mechanism]] = {
     "bidirectional": Bidirectional,
     "compressed": Compressed,
     "delta": Delta,
+    "gist": Gist,
     "gru": GRU,
     "hierarchical": Hierarchical,
     "lstm": LSTM,

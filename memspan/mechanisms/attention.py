@@ -62,6 +62,7 @@ class Attention(Mechanism):
             raise UsageError(f"positions must be one of {', '.join(POSITIONS)}, got '{positions}'.")
         self.over = Everything() if over is None else over
         self.heads, self.size, self.positions, self.dropout = heads, width // heads, positions, dropout
+        self.over.make_weights(heads, self.size)
         self.project = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
         if positions == "relative":  # equation (2) of Transformer-XL: W_kR, u and v

@@ -144,6 +144,13 @@ class KVMechanism(nn.Module, ABC):
         S must be one of the lengths that `split_lengths` returned.
         """
 
+    def make_weights(self, heads: int, size: int) -> None:
+        """Makes the weights whose shapes depend on the number of key heads H and the head size K.
+
+        Whatever attaches a mechanism to a model calls it before the first segment and before the weights are trained,
+        loaded or moved. A second call with the same shape changes nothing.
+        """
+
     def split_lengths(self, length: int, state: State = None, valid: Tensor | None = None) -> list[int]:
         """Lengths, summing to `length`, of the consecutive parts of a segment that are passed to `recall` one by one."""
         return [length]

@@ -61,8 +61,10 @@ def mechanisms_for(
     mechanisms, or more positions than the model was trained on.
     """
     config = model.config.get_text_config(decoder=True)
+    layers, limit = config.num_hidden_layers, config.max_position_embeddings
     if isinstance(mechanism, str):
-        mechanism = build_over_keys(mechanism, **settings)
+        name = mechanism
+        mechanism = [build_over_keys(name, **settings) for _ in range(layers)]  # each has weights of its own, if any
     elif settings:
         raise UsageError(
             f"Settings ({', '.join(settings)}) go with the name of a mechanism, not with one that is built already."
@@ -72,7 +74,6 @@ def mechanisms_for(
     )
     for layer_mechanism in mechanism if isinstance(mechanism, Sequence) else ():
         require_type("mechanism", layer_mechanism, KVMechanism, "a list of mechanisms over keys and values")
-    layers, limit = config.num_hidden_layers, config.max_position_embeddings
     mechanisms = [mechanism] * layers if isinstance(mechanism, KVMechanism) else list(mechanism)
     if len(mechanisms) != layers:
         raise UsageError(
@@ -84,7 +85,21 @@ def mechanisms_for(
             f"The memory must use at most the {limit} positions that the model was trained on, got {most}; make its window "
             "smaller."
         )
+    _make_weights(model, config, mechanisms)
     return mechanisms
+
+
+def _make_weights(model: PreTrainedModel, config: Any, mechanisms: Sequence[KVMechanism]) -> None:
+    """Makes the weights of the mechanisms, each on the device of its layer."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    attentions = [module for module in model.modules() if hasattr(module, "layer_idx")]
+    devices = {module.layer_idx: weight.device for module in attentions for weight in module.parameters()}
+    for layer, mechanism in enumerate(mechanisms):
+        mechanism.make_weights(heads, size)
+        device = devices.get(layer, model.device)
+        if device.type != "meta":  # where accelerate moves weights in for each call
+            mechanism.to(device)
 
 
 def _try_out(causal_lm: PreTrainedModel) -> None:

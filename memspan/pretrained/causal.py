@@ -6,9 +6,9 @@ Letters: B batch, S tokens, V vocabulary.
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from memspan.mechanisms import working_memory
+from memspan.mechanisms import KVMechanism, working_memory
 from memspan.models.scratch import last_tokens
 from memspan.pretrained.adapt import Pretrained, PretrainedConfig
 from memspan.pretrained.attach import mechanisms_for
@@ -29,16 +29,17 @@ class PretrainedCausal(Pretrained):
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
-        self._attachment = Attachment(self.body, lambda: MemoryCache(self._mechanisms))
+        self._attachment = Attachment(self.body, lambda: MemoryCache(self._mechanisms()))
         positions = self._attachment.config.max_position_embeddings
         mechanism = working_memory(positions) if config.mechanism is None else config.mechanism
-        self._mechanisms = mechanisms_for(self._attachment.causal_lm, mechanism, config.settings)
+        # A list of modules, so that what they learn is trained, moved and saved with the model.
+        self.mechanisms = nn.ModuleList(mechanisms_for(self._attachment.causal_lm, mechanism, config.settings))
         self._attachment.attach()
 
     def forward(self, ids: Tensor, state: State = None, logits_to_keep: int | None = None) -> tuple[Tensor, State]:
         """ids (B, S) int64 -> logits (B, logits_to_keep, V) of the last tokens, and the state after all of them."""
         logits_to_keep = ids.shape[1] if logits_to_keep is None else logits_to_keep
-        cache = MemoryCache(self._mechanisms)
+        cache = MemoryCache(self._mechanisms())
         text_tokens = torch.zeros(len(ids), 1, dtype=torch.int64, device=ids.device)
         if state is not None:
             cache.states, cache.seen, text_tokens = share(state["layers"]), state["seen"], state["text_tokens"]
@@ -52,6 +53,9 @@ class PretrainedCausal(Pretrained):
             hidden = self._attachment.base(**inputs).last_hidden_state
             logits = self.head_logits(last_tokens(hidden, logits_to_keep))
         return logits, {"layers": cache.states, "text_tokens": cache.text_tokens, "seen": cache.seen}
+
+    def _mechanisms(self) -> list[KVMechanism]:
+        return [mechanism for mechanism in self.mechanisms if isinstance(mechanism, KVMechanism)]
 
     def _with_prefix(self, ids: Tensor, begun: Tensor) -> tuple[Tensor, Tensor | None]:
         """The ids with the prefix before the first token of text of each row, and which of them are text; None is all.

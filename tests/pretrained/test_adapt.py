@@ -2,20 +2,24 @@
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 
 from memspan.errors import UsageError
 from memspan.evaluation.memory_vs_window import compare_memory_with_window
 from memspan.evaluation.predict import predict
+from memspan.mechanisms import build_over_keys
 from memspan.models.folders import write_checksums
 from memspan.models.saved import open_model
-from memspan.pretrained.adapt import adapt
-from memspan.state import tensors
+from memspan.pretrained.adapt import Pretrained, adapt
+from memspan.pretrained.attach import attached
+from memspan.state import losses, tensors
 from memspan.tasks.data_source import DataSource
 from memspan.tasks.text.classification import Classification
 from memspan.training.build import build_task
@@ -127,6 +131,69 @@ def test_a_causal_model_computes_what_transformers_computes(bases: dict[str, str
     with torch.no_grad():
         torch.testing.assert_close(model(ids, None, 30)[0], plain(begun).logits[:, 1:], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(model.release()(begun).logits, plain(begun).logits)
+
+
+WITH_WEIGHTS: dict[str, dict[str, object]] = {
+    "compressed": {"block": 8, "rate": 2, "slots": 16},
+    "gist": {"rate": 2, "slots": 16, "window": 16, "block": 8, "code": 4, "hidden": 4},
+}
+
+
+def leaves(loss: Tensor) -> Iterator[Tensor]:
+    """The tensors that a loss has gradients by."""
+    nodes, seen = [loss.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield node.variable
+        nodes += [following for following, _ in node.next_functions]
+
+
+@pytest.mark.parametrize("mechanism", sorted(WITH_WEIGHTS))
+@pytest.mark.parametrize("lora", [None, 2])
+def test_all_that_has_a_gradient_is_trained_and_saved(
+    bases: dict[str, str], mechanism: str, lora: int | None, tmp_path: Path
+) -> None:
+    """No weight of a working memory is left out: each has a name, is used, and comes back from the folder."""
+    torch.manual_seed(0)
+    model = adapt(bases["causal"], 400, lora, mechanism=mechanism, settings=WITH_WEIGHTS[mechanism])
+    assert any(name.startswith("mechanisms.1.") for name in model.learned())  # each layer has weights of its own
+    ids = torch.randint(3, 400, (2, 60), generator=torch.Generator().manual_seed(0))
+
+    def loss_of(model: Pretrained) -> Tensor:
+        logits, state = model(ids)
+        return torch.stack([logits.square().mean(), *(term.mean() for term in losses(state))]).sum()
+
+    loss, learned = loss_of(model), model.learned()
+    ids_of_learned = {id(weight) for weight in learned.values()}
+    assert {id(leaf) for leaf in leaves(loss)} == ids_of_learned
+    with torch.no_grad():
+        for weight in learned.values():
+            weight += torch.randn_like(weight)
+    model.save_pretrained(tmp_path)
+    assert load_file(tmp_path / "model.safetensors").keys() == learned.keys()
+    with torch.no_grad():
+        torch.testing.assert_close(loss_of(open_model(tmp_path).train()), loss_of(model))
+        assert not torch.isclose(loss_of(model), loss)
+
+
+def test_a_memory_of_built_mechanisms_has_their_weights(bases: dict[str, str]) -> None:
+    """Also on a model that is only attached: the same weights at every use, and shared where a mechanism is."""
+    model = LlamaForCausalLM.from_pretrained(bases["causal"]).eval()
+    ids = torch.randint(3, 400, (1, 40), generator=torch.Generator().manual_seed(0))
+    mechanism = build_over_keys("gist", **WITH_WEIGHTS["gist"])
+    with torch.no_grad(), attached(model, mechanism):
+        before = model(ids).logits
+        weights = list(mechanism.parameters())
+        assert weights
+        for weight in weights:
+            weight.add_(0.3)
+        changed = model(ids).logits
+    assert not torch.allclose(before[:, -1], changed[:, -1])
+    torch.testing.assert_close(before[:, :16], changed[:, :16])  # nothing has left the window
 
 
 def test_the_working_memory_is_bounded(bases: dict[str, str]) -> None:

@@ -1,0 +1,165 @@
+"""Gist against a reference that looks at every query by itself."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from memspan.errors import UsageError
+from memspan.mechanisms.gist import Gist
+from memspan.testing import HEADS, QUERY_HEADS, SIZE, Example, Stream, random_stream, read, rotate
+from tests.mechanisms.references import same_gradients
+
+GROUPS = QUERY_HEADS // HEADS
+Rule = tuple[int, int, int, int | None, int]  # rate, slots, sinks, window, block
+
+
+class Trained(Gist):
+    """With weights as training might leave them, rather than the mean of each group."""
+
+    def make_weights(self, heads: int, size: int) -> None:
+        super().make_weights(heads, size)
+        generator = torch.Generator().manual_seed(1)
+        for weight in self.parameters():
+            with torch.no_grad():
+                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
+
+
+EXAMPLE = Example(
+    bounded=lambda: Trained(rate=2, slots=5, sinks=1, window=8, block=4, code=3, hidden=5),
+    unlimited=lambda: Trained(rate=2, slots=4, window=None, block=4),
+)
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> Rule:
+    rate, groups, blocks = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    block = rate * groups
+    return rate, groups + draw(st.integers(0, 4)), draw(st.integers(0, block)), blocks * block, block
+
+
+def made(rule: Rule) -> Trained:
+    mechanism = Trained(*rule, code=3, hidden=5)
+    mechanism.make_weights(HEADS, SIZE)
+    return mechanism.double()
+
+
+def slot(pool: nn.Module, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """k, v (H, rate, K) of one group of a row -> (H, K) each, token by token and head by head."""
+    scales = {kind: [x[head].square().mean().sqrt() for head in range(HEADS)] for kind, x in (("k", k), ("v", v))}
+    tokens = [
+        torch.cat([x[head, at] / scales[kind][head] for kind, x in (("k", k), ("v", v)) for head in range(HEADS)])
+        for at in range(k.shape[1])
+    ]
+    scores = torch.stack([pool.share.weight @ token + pool.share_by_place[at] for at, token in enumerate(tokens)])
+    shares = scores.exp() / scores.exp().sum(0)
+    codes = torch.cat([pool.code.weight @ token for token in tokens])
+    hidden = gelu(pool.up.weight @ codes + pool.up.bias)
+    added = (pool.down.weight @ hidden + pool.down.bias).reshape(2, HEADS, SIZE)
+    slots = []
+    for number, (kind, x) in enumerate((("k", k), ("v", v))):
+        heads = []
+        for head in range(HEADS):
+            mean = sum(shares[at, number * HEADS + head] * x[head, at] for at in range(x.shape[1]))
+            heads.append(mean + scales[kind][head] * added[number, head])
+        slots.append(torch.stack(heads))
+    return slots[0], slots[1]
+
+
+def naive(q: Tensor, k: Tensor, v: Tensor, rule: Rule, pool: nn.Module) -> Tensor:
+    rate, kept, sinks, window, block = rule
+    assert window is not None
+    rows = []
+    for row in range(len(q)):
+        outputs = []
+        for at in range(q.shape[2]):
+            start = max(0, (at // block + 1) * block - window)  # of the window
+            groups = list(range(start // rate))[-kept:]
+            dropped = max(0, start // rate - kept) * rate
+            keys, values, positions = [], [], []
+            for group in groups:
+                tokens = slice(group * rate, group * rate + rate)
+                key, value = slot(pool, k[row, :, tokens], v[row, :, tokens])
+                keys.append(key), values.append(value)
+                positions.append(group * rate + (rate - 1) // 2 - dropped)
+            for token in range(at + 1):
+                if token < sinks or token >= start:
+                    keys.append(k[row, :, token]), values.append(v[row, :, token])
+                    positions.append(token if token < sinks else token - dropped)
+            places = torch.tensor(positions)[None]
+            turned = rotate(torch.stack(keys, 1)[None], places).repeat_interleave(GROUPS, 1)
+            query = rotate(q[row : row + 1, :, at : at + 1], torch.tensor([[at - dropped]]))
+            weights = (query @ turned.transpose(2, 3) / SIZE**0.5).softmax(3)
+            outputs.append(weights @ torch.stack(values, 1)[None].repeat_interleave(GROUPS, 1))
+        rows.append(torch.cat(outputs, 2))
+    return torch.cat(rows)
+
+
+@given(rule=rules(), cuts=st.lists(st.integers(1, 12), min_size=1, max_size=4))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_outputs_and_gradients_equal_the_naive_reference(rule: Rule, cuts: list[int]) -> None:
+    mechanism = made(rule)
+    stream: Stream = tuple(x.requires_grad_() for x in random_stream(mechanism, 2, sum(cuts)))
+    output, _ = read(mechanism, stream, cuts)
+    assert mechanism.pool is not None
+    expected = naive(*stream, rule, mechanism.pool)
+    torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
+    same_gradients([output], [expected], [*stream, *mechanism.parameters()], some_unused=True)
+
+
+def test_an_untrained_slot_is_the_mean() -> None:
+    mechanism = Gist(rate=4, slots=2, window=4, block=4)
+    mechanism.make_weights(HEADS, SIZE)
+    _, k, v = random_stream(mechanism, 2, 8)
+    assert mechanism.pool is not None
+    pooled = mechanism.pool.double()(k, v)
+    for slots, x in zip(pooled, (k, v), strict=True):
+        torch.testing.assert_close(slots, x.unflatten(2, (2, 4)).mean(3))
+
+
+def test_a_smaller_window_compresses_what_leaves_it() -> None:
+    """Between two segments, several blocks at once: the slots are those of a window that was small from the start."""
+    rule = (2, 8, 1, 4, 4)
+    stream = random_stream(made(rule), 2, 24)
+    small, changed = made(rule), made(rule)
+    changed.window = 16
+    _, state = read(changed, tuple(x[:, :, :16] for x in stream), [16])
+    assert state["slot_index"].shape[1] == 0
+    changed.window = 4
+    following = tuple(x[:, :, 16:] for x in stream)
+    expected, expected_state = read(small, stream, [24])
+    output, state = read(changed, following, [8], state)
+    torch.testing.assert_close(output, expected[:, :, 16:], rtol=1e-9, atol=1e-9)
+    assert torch.equal(state["slot_index"], expected_state["slot_index"])
+
+
+def test_it_keeps_a_slot_for_every_group_of_tokens_and_drops_the_oldest() -> None:
+    _, state = read(made((2, 3, 0, 4, 4)), random_stream(EXAMPLE.make(), 2, 17), [17])
+    assert state["slot_index"].tolist() == [[5, 6, 7]] * 2  # 16 tokens have left, in 8 groups
+    assert state["compressed"].tolist() == [16, 16]
+    assert state["k"].shape[2] == 1
+
+
+def test_its_weights_keep_their_values_when_it_is_attached_again() -> None:
+    mechanism = made((2, 3, 0, 4, 4))
+    pool = mechanism.pool
+    mechanism.make_weights(HEADS, SIZE)
+    assert mechanism.pool is pool
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [(0, 4, 0, 8, 4), (3, 4, 0, 8, 4), (2, 4, 0, 6, 4), (2, 1, 0, 8, 4), (2, 4, 5, 8, 4), (2, 4, 0, 0, 4)],
+    ids=str,
+)
+def test_settings_that_cannot_be(rule: Rule) -> None:
+    with pytest.raises(UsageError, match="must be"):
+        Gist(*rule)
+
+
+def test_without_weights_it_says_what_is_missing() -> None:
+    mechanism = Gist(rate=2, slots=3, sinks=0, window=4, block=4).double()
+    with pytest.raises(UsageError, match="must be attached to a model"):
+        read(mechanism, random_stream(mechanism, 1, 9), [9])
