@@ -43,7 +43,7 @@ class Gist(windows.Windowed):
     def __init__(
         self,
         rate: int = 8,
-        slots: int = 256,
+        slots: int = 128,
         sinks: int = 4,
         window: int | None = 1024,
         block: int = 128,
@@ -82,10 +82,10 @@ class Gist(windows.Windowed):
         if state is None:
             empty, index = k.new_zeros(rows, heads, 0, size), torch.zeros(rows, 0, dtype=torch.int64)
             state = {"index": index, "slots": {"k": empty, "v": empty}, "slot_index": index.clone()}
-            state["compressed"] = torch.zeros(rows, dtype=torch.int64)
+            state["left"] = torch.zeros(rows, dtype=torch.int64)
         slots = state["slots"]
         rule = _SlotRule(self.rule, self.rate, self.kept)
-        change = _slot_update_once(rule, update, state["index"], state["slot_index"], state["compressed"], k.device)
+        change = _slot_update_once(rule, update, state["index"], state["slot_index"], state["left"], k.device)
         if change.leaving is not None and change.columns is not None:
             new = self._pooled(*(windows.take(state[kind], change.leaving) for kind in ("k", "v")))
             slots = {
@@ -103,7 +103,7 @@ class Gist(windows.Windowed):
             **after,
             "slots": slots,
             "slot_index": change.slot_index.clone(),
-            "compressed": change.compressed.clone(),
+            "left": change.left.clone(),
         }
 
     def _pooled(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,7 +160,7 @@ class _SlotUpdate(NamedTuple):
         key_positions: (R, M + N).
         query_positions: (R, S).
         slot_index: (B, M) number of each slot's group, counted from 0; -1 in empty columns. On the CPU.
-        compressed: (B,) number of tokens of each row that have left the window. On the CPU.
+        left: (B,) number of tokens of each row that have left the window. On the CPU.
     """
 
     leaving: Tensor | None
@@ -169,7 +169,7 @@ class _SlotUpdate(NamedTuple):
     key_positions: Tensor
     query_positions: Tensor
     slot_index: Tensor
-    compressed: Tensor
+    left: Tensor
 
 
 def _slot_update(
@@ -177,21 +177,19 @@ def _slot_update(
     update: windows.WindowUpdate,
     index: Tensor,
     slot_index: Tensor,
-    compressed: Tensor,
+    left: Tensor,
     device: torch.device,
 ) -> _SlotUpdate:
-    """The update of a state with tokens `index` (B, N), slots `slot_index` (B, M) and `compressed` (B,), by that of its window."""
-    index, slot_index, compressed = index.cpu(), slot_index.cpu(), compressed.cpu()
+    """The update of a state with tokens `index` (B, N), slots `slot_index` (B, M) and `left` (B,), by that of its window."""
+    index, slot_index, left = index.cpu(), slot_index.cpu(), left.cpu()
     rows, rate, sinks = len(update.seen), rule.rate, rule.window.sinks
     with torch.inference_mode(False):  # an update computed while generating may be used in training
-        alike = update.rows_alike and bool(
-            (slot_index == slot_index[:1]).all() and (compressed == compressed[:1]).all()
-        )
+        alike = update.rows_alike and bool((slot_index == slot_index[:1]).all() and (left == left[:1]).all())
         count = 1 if alike else rows
         index, slot_index = index[:count], slot_index[:count]
         first, _ = windows.window_start(update.seen[:count], *rule.window)
-        done = torch.maximum(compressed[:count, None], first)  # (R, 1)
-        leaves = (index >= compressed[:count, None]) & (index < done)
+        done = torch.maximum(left[:count, None], first)  # (R, 1)
+        leaves = (index >= left[:count, None]) & (index < done)
         leaving = columns = None
         if bool(leaves.any()):
             leaving = _first(leaves)

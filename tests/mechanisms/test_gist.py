@@ -138,7 +138,7 @@ def test_a_smaller_window_compresses_what_leaves_it() -> None:
 def test_it_keeps_a_slot_for_every_group_of_tokens_and_drops_the_oldest() -> None:
     _, state = read(made((2, 3, 0, 4, 4)), random_stream(EXAMPLE.make(), 2, 17), [17])
     assert state["slot_index"].tolist() == [[5, 6, 7]] * 2  # 16 tokens have left, in 8 groups
-    assert state["compressed"].tolist() == [16, 16]
+    assert state["left"].tolist() == [16, 16]
     assert state["k"].shape[2] == 1
 
 
