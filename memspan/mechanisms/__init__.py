@@ -74,6 +74,7 @@ __all__ = [
     "keep_everything",
     "mechanism_class",
     "mechanism_names",
+    "over_hidden_states",
     "settings_of",
     "trace_input",
     "window_only",
@@ -126,8 +127,13 @@ def build(width: int, name: str, **settings: Any) -> Mechanism:
     _check(name, settings, settings_of(name))
     if issubclass(cls, KVMechanism):
         attention = {setting: settings.pop(setting) for setting in _settings(Attention) if setting in settings}
-        return Attention(width, over=cls(**settings), **attention)
+        return over_hidden_states(width, cls(**settings), **attention)
     return cls(width, **settings)
+
+
+def over_hidden_states(width: int, mechanism: KVMechanism, **settings: Any) -> Mechanism:
+    """Multi-head attention over hidden states (B, S, width) to the keys that a mechanism recalls, with its own settings."""
+    return Attention(width, over=mechanism, **settings)
 
 
 def build_over_keys(name: str, /, **settings: Any) -> KVMechanism:

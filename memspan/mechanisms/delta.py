@@ -10,6 +10,7 @@ from torch.nn.functional import conv1d, logsigmoid, relu, silu, softplus
 from memspan.errors import UsageError
 from memspan.mechanisms.base import SHARE, Gate, Internals, Mechanism
 from memspan.mechanisms.layers.delta_rule import gated_delta_rule
+from memspan.mechanisms.layers.precision import at_least_single
 from memspan.state import State
 
 RULES = ("additive", "delta")
@@ -93,7 +94,10 @@ class Delta(Mechanism):
         rows, length, width = x.shape
         reach = self.convolution.shape[2] - 1
         before = x.new_zeros(rows, reach, width) if state is None else state["recent"]
-        memory = x.new_zeros(rows, self.heads, self.size, self.size) if state is None else state["memory"]
+        if state is None:
+            memory = x.new_zeros(rows, self.heads, self.size, self.size, dtype=at_least_single(x.dtype))
+        else:
+            memory = state["memory"]
         tokens = torch.cat([before, x], 1)
         mixed = conv1d(tokens.transpose(1, 2), self.convolution, groups=width).transpose(1, 2)
         inner = self.heads * self.size
@@ -105,7 +109,8 @@ class Delta(Mechanism):
         if self.threshold:
             share = relu(share - self.threshold) / (1 - self.threshold)
         read, memory = gated_delta_rule(q, k, v, logsigmoid(decay), share, memory, self.chunk, self.rule == "delta")
-        y = self.out((self.norm(read).transpose(1, 2).flatten(2)) * self.gate(x).sigmoid())
+        read = self.norm(read.to(self.norm.weight.dtype)).transpose(1, 2).flatten(2)
+        y = self.out(read.to(x.dtype) * self.gate(x).sigmoid())
         after = {"memory": memory, "recent": tokens[:, length:].clone()}
         if self.threshold:
             mean, count = (x.new_zeros(rows), 0) if state is None else (state["loss"], state["count"])

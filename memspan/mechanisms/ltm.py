@@ -10,6 +10,7 @@ from torch.nn.functional import logsigmoid, normalize, scaled_dot_product_attent
 
 from memspan.errors import UsageError
 from memspan.mechanisms.layers.delta_rule import gated_delta_rule
+from memspan.mechanisms.layers.precision import at_least_single, exact, exact_products
 from memspan.mechanisms.layers.segmented import Segmented
 from memspan.mechanisms.layers.transformer_layer import TransformerLayer
 from memspan.state import State
@@ -136,11 +137,12 @@ class _Matrix(nn.Module):
             self.rates.bias.copy_(torch.tensor([decay] * heads + [0.0] * heads))
 
     def initial(self, x: Tensor) -> Tensor:
-        return x.new_zeros(len(x), self.heads, self.size, self.size)
+        return x.new_zeros(len(x), self.heads, self.size, self.size, dtype=at_least_single(x.dtype))
 
     def read(self, x: Tensor, memory: Tensor) -> Tensor:
         q = normalize(silu(self.query(x)).reshape(*x.shape[:2], self.heads, self.size), dim=-1).transpose(1, 2)
-        values = (q @ memory).transpose(1, 2).flatten(2)
+        with exact_products(x):
+            values = (exact(q) @ memory).transpose(1, 2).flatten(2).to(x.dtype)
         y: Tensor = self.out(values * self.gate(x).sigmoid())
         return y
 
@@ -170,17 +172,18 @@ class _Slots(nn.Module):
             self.gates.bias[inner : 2 * inner] = SLOT_FORGET_BIAS
 
     def initial(self, x: Tensor) -> Tensor:
-        return self.initial_slots.to(x.dtype).expand(len(x), -1, -1)
+        return exact(self.initial_slots).expand(len(x), -1, -1)
 
     def read(self, x: Tensor, memory: Tensor) -> Tensor:
-        k, v = self.slot_kv(memory).chunk(2, -1)
+        k, v = self.slot_kv(memory.to(x.dtype)).chunk(2, -1)
         y: Tensor = self.out(self._attend(self.query(x), k, v))
         return y
 
     def write(self, latents: Tensor, memory: Tensor) -> Tensor:
         k, v = self.input_kv(latents).chunk(2, -1)
-        attended = self._attend(self.slot_q(memory), k, v)
-        i, f, g = self.gates(torch.cat([memory, attended], -1)).chunk(3, -1)
+        seen = memory.to(latents.dtype)
+        attended = self._attend(self.slot_q(seen), k, v)
+        i, f, g = exact(self.gates(torch.cat([seen, attended], -1))).chunk(3, -1)
         slots: Tensor = f.sigmoid() * memory + i.sigmoid() * g.tanh()
         return slots
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, silu
 
 from memspan.errors import UsageError
+from memspan.mechanisms.layers.precision import at_least_single, exact, exact_products
 from memspan.mechanisms.layers.segmented import Segmented
 from memspan.state import State
 
@@ -61,7 +62,7 @@ class Neural(Segmented):
 
     def initial(self, x: Tensor) -> State:
         learned, momentum = (
-            tuple(x.new_zeros(len(x), *weight.shape) for weight in self.initial_weights)
+            tuple(x.new_zeros(len(x), *weight.shape, dtype=at_least_single(x.dtype)) for weight in self.initial_weights)
             for _ in ("learned", "momentum")
         )
         return {"learned": learned, "momentum": momentum}
@@ -72,25 +73,31 @@ class Neural(Segmented):
         return torch.cat([normalize(k, dim=-1), v, self.rates(x).sigmoid()], -1)
 
     def write(self, code: Tensor, memory: State) -> State:
+        with exact_products(code):
+            return self._write(exact(code), memory)
+
+    def _write(self, code: Tensor, memory: State) -> State:
         k, v, rate = code[..., : self.size], code[..., self.size : -3], code[..., -3:-2]
         keep, forget = code[..., -2:].mean(1)[..., None, None].unbind(1)  # (B, 1, 1)
         gradients = gradient(self._weights(memory), k, v, rate)
         momentum = tuple(
             keep * before - step * soft_clip(change)
-            for before, step, change in zip(memory["momentum"], self.log_step.exp(), gradients, strict=True)
+            for before, step, change in zip(memory["momentum"], exact(self.log_step).exp(), gradients, strict=True)
         )
         learned = tuple((1 - forget) * before + s for before, s in zip(memory["learned"], momentum, strict=True))
         return {"learned": learned, "momentum": momentum}
 
     def read(self, x: Tensor, memory: State) -> Tensor:
         first, second = self._weights(memory)
-        values = silu(normalize(self.query(x), dim=-1) @ first) @ second
-        y: Tensor = self.out(self.norm(values) * self.gate(x).sigmoid())
+        with exact_products(x):
+            values = silu(normalize(exact(self.query(x)), dim=-1) @ first) @ second
+        values = self.norm(values.to(self.norm.weight.dtype)).to(x.dtype)
+        y: Tensor = self.out(values * self.gate(x).sigmoid())
         return y
 
     def _weights(self, memory: State) -> Weights:
         first, second = (
-            weight + learned for weight, learned in zip(self.initial_weights, memory["learned"], strict=True)
+            exact(weight) + learned for weight, learned in zip(self.initial_weights, memory["learned"], strict=True)
         )
         return first, second
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memspan.errors import UsageError
+from memspan.mechanisms.layers.precision import exact, exact_products
 from memspan.models.saved import SavedModel
 from memspan.models.scratch import Backbone, BackboneConfig
 from memspan.state import State
@@ -51,18 +52,20 @@ class Pool(nn.Module):
     def forward(self, x: Tensor, valid: Tensor, state: State = None) -> tuple[Tensor, State]:
         """x (B, S, D), valid (B, S) bool -> the mean (B, D), zero where nothing was valid yet, and the state."""
         scores = x.new_zeros(x.shape[:2]) if self.score is None else self.score(x)[..., 0]
+        dtype, x, scores = x.dtype, exact(x), exact(scores)
         lowest = torch.finfo(scores.dtype).min
         scores = scores.masked_fill(~valid, lowest)
         highest = scores.amax(1)
         if state is not None:
             highest = torch.maximum(highest, state["highest"])
         weights = (scores - highest[:, None]).exp() * valid
-        weight, total = weights.sum(1), torch.einsum("bs,bsd->bd", weights, x)
+        with exact_products(x):
+            weight, total = weights.sum(1), torch.einsum("bs,bsd->bd", weights, x)
         if state is not None:
             rescale = (state["highest"] - highest).exp()
             weight, total = weight + rescale * state["weight"], total + rescale[:, None] * state["sum"]
         mean = total / weight.clamp_min(torch.finfo(weight.dtype).tiny)[:, None]
-        return mean, {"weight": weight, "sum": total, "highest": highest}
+        return mean.to(dtype), {"weight": weight, "sum": total, "highest": highest}
 
 
 class Classifier(SavedModel):

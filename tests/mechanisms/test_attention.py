@@ -11,6 +11,7 @@ from torch import Tensor
 from memspan.errors import UsageError
 from memspan.mechanisms.attention import Attention
 from memspan.mechanisms.base import KVMechanism
+from memspan.mechanisms.layers.attention import rotary
 from memspan.mechanisms.retrieval import Retrieval
 from memspan.mechanisms.segment import Segment
 from memspan.mechanisms.sink_window import SinkWindow
@@ -158,3 +159,14 @@ def test_positions_are_the_tokens_that_the_weights_belong_to(over: KVMechanism |
     assert (internals.attention.weights.sum(2)[internals.attention.positions < 0] == 0).all()
     later = mechanism.forward_with_internals(x, state)[2]
     assert later.attention.positions is None  # keys of earlier segments have no index in this one
+
+
+@pytest.mark.parametrize("position", [300, 1_000, 30_000])
+def test_neighbours_stay_apart_in_half_precision(position: int) -> None:
+    """The angles of positions are not rounded: the score of the key before a query is not that of the one before it."""
+    x = torch.ones(1, 1, 1, 16)
+    scores = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        query, *keys = (rotary(x.to(dtype), torch.tensor([[position - back]])).float() for back in (0, 1, 2))
+        scores[dtype] = torch.stack([(query * key).sum() for key in keys])
+    torch.testing.assert_close(scores[torch.bfloat16], scores[torch.float32], rtol=0.02, atol=0)

@@ -1,6 +1,7 @@
 """The laws, over the registry. A new mechanism changes nothing here: its own test names its `EXAMPLE`."""
 
 import re
+from collections.abc import Callable
 from importlib import import_module
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from memspan.mechanisms import MECHANISMS, KVMechanism, Mechanism, build, mechan
 from memspan.mechanisms.attention import Attention
 from memspan.mechanisms.base import SHARE, Meaning
 from memspan.mechanisms.gru import GRU
-from memspan.state import State, detach
+from memspan.state import State, detach, tensors
 from memspan.testing import Example
 
 NAMES = sorted(MECHANISMS)
@@ -141,6 +142,43 @@ def test_with_an_unlimited_window_it_equals_plain_attention(name: str, cuts: lis
 @settings(few, max_examples=30)
 def test_padding_does_not_count(name: str, drawn: tuple[list[int], Tensor]) -> None:
     laws.padding_does_not_count(example_of(name), *drawn)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_changes_little(name: str) -> None:
+    laws.half_precision_changes_little(example_of(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_changes_little_after_65536_tokens(name: str) -> None:
+    """At the end of a stream as long as a book, and with the default settings."""
+    torch.manual_seed(0)
+    over = MECHANISMS[name]() if name in OVER_KEYS else None
+    make = (lambda: MECHANISMS[name]()) if over is not None else (lambda: MECHANISMS[name](16))
+    laws.half_precision_changes_little(Example(make, width=16), length=2048, segments=32, rows=1)
+
+
+CARRIED: dict[str, Callable[[State], State]] = {
+    "delta": lambda state: state["memory"],
+    "gru": lambda state: state["h"],
+    "hierarchical": lambda state: state["h"],
+    "lstm": lambda state: [state["h"], state["c"]],
+    "ltm": lambda state: state["memory"]["store"],
+    "neural": lambda state: state["memory"],
+    "rnn": lambda state: state["h"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(CARRIED))
+def test_what_is_added_to_at_every_token_is_in_single_precision(name: str) -> None:
+    mechanism, half = build(16, name), build(16, name).to(torch.bfloat16)
+    x = torch.randn(2, 70, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        states = [mechanism(x)[1], mechanism.forward_with_internals(x)[1]]
+    states += [half(x.to(torch.bfloat16))[1], half.forward_with_internals(x.to(torch.bfloat16))[1]]
+    for state in states:
+        assert {tensor.dtype for tensor in tensors(CARRIED[name](state))} == {torch.float32}
 
 
 @pytest.mark.parametrize("name", ["gru", "hierarchical", *OVER_KEYS])

@@ -12,6 +12,7 @@ from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 
 from memspan.mechanisms.base import Recalled
+from memspan.mechanisms.layers.precision import at_least_single
 
 Rotate = Callable[[Tensor, Tensor], Tensor]  # (x (B, H, N, K), positions (B or 1, N)) -> x rotated to those positions
 
@@ -125,11 +126,14 @@ def attention_weights(
 
 
 def rotary(x: Tensor, positions: Tensor) -> Tensor:
-    """x (B, H, N, K) rotated to `positions` (B or 1, N): pairs (i, i + K / 2) by position / 10000^(2 i / K)."""
+    """x (B, H, N, K) rotated to `positions` (B or 1, N): pairs (i, i + K / 2) by position / 10000^(2 i / K).
+
+    Angles are those of single precision at least: in bfloat16, positions from 257 on would be rounded to their neighbours.
+    """
     half = x.shape[3] // 2
     rates = 10000.0 ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angles = (positions[:, None, :, None] * rates).to(x.dtype)
-    cos, sin = angles.cos(), angles.sin()
+    angles = (positions[:, None, :, None] * rates).to(at_least_single(x.dtype))
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     first, second = x[..., :half], x[..., half:]
     return torch.cat([first * cos - second * sin, first * sin + second * cos], 3)
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from memspan.mechanisms.layers.precision import exact, exact_products
+
 
 def gated_delta_rule(
     q: Tensor,
@@ -29,15 +31,24 @@ def gated_delta_rule(
         correct: write the difference between v_t and the value stored under k_t; else v_t itself.
 
     Returns:
-        The values read, (B, H, S, V), and M_S.
+        The values read, (B, H, S, V), and M_S; both, and all that is computed, in single precision at least.
 
     Within a chunk M_t = g_t M_0 + sum_{i<=t} (g_t / g_i) k_i u_i^T with g_t the product of the decays so far, and
     u_t = b_t (v_t - M'_t^T k_t), where M'_t is the decayed memory before t. That is a triangular system in u, whose solution
     is A (v - g k M_0) with A (C, C) independent of the memory. Only three products have to wait for the previous chunk:
     one with M_0, for queries and keys together, and two with the errors v - g k M_0.
     """
+    with exact_products(q):
+        return _chunks(
+            exact(q), exact(k), exact(v), exact(log_decay), exact(rate), exact(memory), min(chunk, q.shape[2]), correct
+        )
+
+
+def _chunks(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, rate: Tensor, memory: Tensor, chunk: int, correct: bool
+) -> tuple[Tensor, Tensor]:
+    """`gated_delta_rule` in one precision, with chunks no longer than the segment."""
     length = q.shape[2]
-    chunk = min(chunk, length)
     padding = -length % chunk
     if padding:  # padding neither decays (log 0) nor writes (rate 0)
         q, k, v = (pad(tensor, (0, 0, 0, padding)) for tensor in (q, k, v))
@@ -70,7 +81,6 @@ def gated_delta_rule(
 def _solved(k: Tensor, rate: Tensor, between: Tensor) -> Tensor:
     """The matrix A (..., C, C) with u = A (v - g k M_0); k (..., C, K), rate (..., C), between (..., C, C) = g_t / g_i."""
     system = (rate[..., None] * between * (k @ k.transpose(-1, -2))).tril(-1)  # the unit diagonal is implied
-    exact = torch.promote_types(k.dtype, torch.float32)  # no solver takes half precision
-    right = torch.diag_embed(rate).to(exact)
-    solved: Tensor = torch.linalg.solve_triangular(system.to(exact), right, upper=False, unitriangular=True)
-    return solved.to(k.dtype)
+    right = torch.diag_embed(rate)
+    solved: Tensor = torch.linalg.solve_triangular(system, right, upper=False, unitriangular=True)
+    return solved

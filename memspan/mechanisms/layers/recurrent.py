@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from memspan.errors import UsageError
 from memspan.mechanisms.base import Gate, Internals, Meaning, Mechanism, TraceInput
+from memspan.mechanisms.layers.precision import at_least_single, exact, exact_products
 from memspan.state import State
 
 Carried = dict[str, Tensor]  # "h", and in an LSTM "c": each (B, layers, H)
@@ -73,11 +74,18 @@ class Recurrent(Mechanism):
         return y, state, Internals(gates)
 
     def _run_steps(self, x: Tensor, state: State) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """The output, the state, and all that `step` returned, (B, S, layers, H) each."""
+        """The output, the state, and all that `step` returned, (B, S, layers, H) each, in single precision at least."""
+        with exact_products(x):
+            hidden, state, values = self._exact_steps(exact(x), state)
+        return self.out(hidden.to(x.dtype)), state, values
+
+    def _exact_steps(self, x: Tensor, state: State) -> tuple[Tensor, State, dict[str, Tensor]]:
+        """As `_run_steps`, before the projection of the hidden states of the last layer."""
         carried = initial(self.network, x) if state is None else {name: state[name] for name in _carries(self.network)}
         masks = self._masks(x, state)
         after, computed, inputs = [], [], x
-        for layer, (w_input, w_hidden, b_input, b_hidden) in enumerate(self.network.all_weights):
+        for layer, weights in enumerate(self.network.all_weights):
+            w_input, w_hidden, b_input, b_hidden = map(exact, weights)
             if masks is not None:
                 inputs = inputs * masks["input"][layer][:, None]
             from_input = inputs @ w_input.T + b_input
@@ -93,7 +101,7 @@ class Recurrent(Mechanism):
         if masks is not None:
             state["masks"] = masks
         values = {name: torch.stack([layer[name] for layer in computed], 2) for name in computed[0]}
-        return self.out(inputs), state, values
+        return inputs, state, values
 
     def _masks(self, x: Tensor, state: State) -> dict[str, list[Tensor]] | None:
         """The masks in the state, or new ones: per layer (B, input size) and (B, H), 0 or 1 / (1 - dropout)."""
@@ -120,17 +128,29 @@ def check_sizes(hidden: int, layers: int) -> None:
 
 
 def run(network: nn.RNNBase, x: Tensor, carried: Carried | None = None) -> tuple[Tensor, Carried]:
-    """x (B, S, D) -> hidden states of the last layer (B, S, H) and the new state, batch first."""
+    """x (B, S, D) -> hidden states of the last layer (B, S, H) and the new state, batch first.
+
+    It is computed, and carried, in single precision at least, also where weights are half precision, or autocast is on.
+    """
+    names = _carries(network)
     carried = initial(network, x) if carried is None else carried
-    before = tuple(carried[name].transpose(0, 1).contiguous() for name in _carries(network))
-    hidden, after = network(x, before if len(before) > 1 else before[0])
-    after = after if len(before) > 1 else (after,)
-    return hidden, {name: value.transpose(0, 1) for name, value in zip(_carries(network), after, strict=True)}
+    weights = [exact(weight) for layer in network.all_weights for weight in layer]
+    kernel = getattr(
+        torch, network.mode.lower()
+    )  # the function behind the module, which takes weights of another dtype
+    with exact_products(x):
+        before = tuple(exact(carried[name]).transpose(0, 1).contiguous() for name in names)
+        state = before if len(before) > 1 else before[0]
+        hidden, *after = kernel(
+            exact(x), state, weights, True, network.num_layers, 0.0, network.training, False, network.batch_first
+        )
+    return hidden.to(x.dtype), {name: value.transpose(0, 1) for name, value in zip(names, after, strict=True)}
 
 
 def initial(network: nn.RNNBase, x: Tensor) -> Carried:
-    """The state before the first token; x (B, *, D) gives rows, dtype and device."""
-    return {name: x.new_zeros(x.shape[0], network.num_layers, network.hidden_size) for name in _carries(network)}
+    """The state before the first token; x (B, *, D) gives rows and device, and the dtype unless it is half precision."""
+    shape = (x.shape[0], network.num_layers, network.hidden_size)
+    return {name: x.new_zeros(shape, dtype=at_least_single(x.dtype)) for name in _carries(network)}
 
 
 def _carries(network: nn.RNNBase) -> tuple[str, ...]:
