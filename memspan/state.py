@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree  # the one tree library that torch its
 from memspan.errors import MemspanError
 
 State = Any  # a pytree of tensors, batch first
+LOSS, LOSS_COUNT = OBJECTIVE = ("loss", "loss_count")  # the keys of an objective, and of how many terms it is the mean
 
 
 def tensors(state: State) -> list[Tensor]:
@@ -27,8 +28,18 @@ def _map(function: Callable[[Tensor], Tensor], state: State) -> State:
 
 
 def detach(state: State) -> State:
-    """The same values cut off from the graph that made them: truncated back-propagation through time."""
-    return _map(Tensor.detach, state)
+    """The same values cut off from the graph that made them: truncated back-propagation through time.
+
+    The losses that mechanisms leave in the state begin anew with their counts, from zero: in a mean over all that was read,
+    what has gradients would count for less and less.
+    """
+
+    def cut(path: tuple[Any, ...], leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        return torch.zeros_like(leaf) if _last_key(path) in OBJECTIVE else leaf.detach()
+
+    return pytree.tree_map_with_path(cut, state)
 
 
 def select(state: State, rows: Tensor) -> State:
@@ -72,9 +83,27 @@ def share(state: State) -> State:
 
 
 def losses(state: State) -> list[Tensor]:
-    """What mechanisms with an objective of their own left in `state` under the key "loss": tensors (B,)."""
-    found = pytree.tree_flatten_with_path(state)[0]
-    return [leaf for path, leaf in found if path and getattr(path[-1], "key", None) == "loss"]
+    """What mechanisms with an objective of their own left in `state` under the key "loss", of what was read since gradients
+    were cut last (`detach`): tensors (B,)."""
+    return [leaf for path, leaf in pytree.tree_flatten_with_path(state)[0] if _last_key(path) == LOSS]
+
+
+def with_losses(state: State, total: Tensor, number: Tensor | int) -> dict[str, Tensor]:
+    """The keys "loss" and "loss_count" after `number` more terms of an objective: (B,), their mean and how many there are.
+
+    Args:
+        state: with these keys; None before the first term.
+        total: the sum of the terms, (B,).
+        number: how many they are, of each row (B,) or of every row.
+    """
+    total = total.to(torch.promote_types(total.dtype, torch.float32))
+    mean, count = (torch.zeros_like(total),) * 2 if state is None else (state[LOSS], state[LOSS_COUNT])
+    count = count + number
+    return {LOSS: mean + (total - number * mean) / count.clamp_min(1), LOSS_COUNT: count}
+
+
+def _last_key(path: tuple[Any, ...]) -> Any:
+    return getattr(path[-1], "key", None) if path else None
 
 
 def batch_size(state: State) -> int | None:

@@ -13,15 +13,14 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 from memspan.errors import UsageError
 from memspan.mechanisms.base import TraceInput
 from memspan.mechanisms.layers.segmented import Segmented
-from memspan.state import State
+from memspan.state import State, with_losses
 
 
 class Autoencoder(Segmented):
     """Latents of chunks, to which later tokens attend (autoencoding objectives of Rae et al. 2020 and Ge et al. 2024).
 
     The objectives are those of the Compressive Transformer (arXiv 1911.05507) and of the In-context Autoencoder (arXiv
-    2307.06945). The state has "loss" (B,), the mean squared error of the decoded chunks of the stream so far against the
-    detached hidden states.
+    2307.06945). The state has "loss" (B,), the mean squared error of the decoded chunks against the detached hidden states.
 
     Deviations from the papers: every latent has a chunk of its own, because latents that must first learn where to look
     learn many times more slowly; hidden states are reconstructed, not tokens.
@@ -89,7 +88,7 @@ class Autoencoder(Segmented):
         return {
             "latents": x.new_zeros(rows, self.keep, self.latent),
             "chunks": torch.zeros(rows, dtype=torch.int64, device=x.device),  # number of chunks so far
-            "loss": x.new_zeros(rows),
+            **with_losses(None, x.new_zeros(rows), 0),
         }
 
     def encode(self, x: Tensor) -> Tensor:
@@ -100,11 +99,10 @@ class Autoencoder(Segmented):
 
     def write(self, code: Tensor, memory: State) -> State:
         latents, error = code[..., :-1], code[..., -1]
-        chunks = memory["chunks"] + error.shape[1]
         return {
             "latents": torch.cat([memory["latents"], latents], 1)[:, -self.keep :].clone(),
-            "chunks": chunks,
-            "loss": memory["loss"] + (error - memory["loss"][:, None]).sum(1) / chunks,
+            "chunks": memory["chunks"] + error.shape[1],
+            **with_losses(memory, error.sum(1), error.shape[1]),
         }
 
     def read(self, x: Tensor, memory: State) -> Tensor:

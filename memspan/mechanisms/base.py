@@ -100,7 +100,8 @@ class Mechanism(nn.Module, ABC):
         """x (B, S, D) -> y (B, S, D) and the state after the segment. `state=None` is the state before the first token.
 
         A mechanism with an objective of its own stores its loss, (B,), in the state under the key "loss", from where
-        the training loop takes it (`memspan.state.losses`).
+        the training loop takes it (`memspan.state.losses`): the mean since gradients were cut last, which
+        `memspan.state.with_losses` computes.
         """
 
     def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, Internals]:

@@ -11,7 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from memspan.errors import UsageError
 from memspan.mechanisms.base import Recalled
 from memspan.mechanisms.layers import window as windows
-from memspan.state import State
+from memspan.state import OBJECTIVE, State, with_losses
 
 POOLINGS = ("mean", "weighted")
 
@@ -59,9 +59,10 @@ class Compressed(windows.Windowed):
             rows, heads, _, size = k.shape
             empty = k.new_zeros(rows, heads, self.slots, size)
             pooled = {"k": empty, "v": empty.clone()}
-            left, loss = torch.zeros(rows, dtype=torch.int64), k.new_zeros(rows)
+            left, objective = torch.zeros(rows, dtype=torch.int64), with_losses(None, k.new_zeros(rows), 0)
         else:
-            pooled, left, loss = state["pooled"], state["left"].cpu(), state["loss"]
+            pooled, left = state["pooled"], state["left"].cpu()
+            objective = {key: state[key] for key in OBJECTIVE}
             first, _ = windows.window_start(update.seen, *self.rule)
             before = state["index"].cpu()
             leaves = (before >= 0) & (before < first)  # none of a row, or a whole block
@@ -72,14 +73,13 @@ class Compressed(windows.Windowed):
                 error = self._error(pushing.detach(), leaving["k"].detach(), leaving["v"].detach())
                 left = left + pushes
                 pushes = pushes.to(k.device)
-                count = left.clamp_min(1).to(loss)
-                loss = torch.where(pushes, loss + (error - loss) / count, loss)  # the mean over all blocks
+                objective = with_losses(state, error * pushes, pushes.float())
                 pooled = {
                     kind: torch.where(pushes.view(-1, 1, 1, 1), self._push(slots, leaving[kind]), slots)
                     for kind, slots in pooled.items()
                 }
         recalled = self._with_slots(update, update.recalled(after), pooled, left)
-        return recalled, {**after, "pooled": pooled, "left": left.clone(), "loss": loss.clone()}
+        return recalled, {**after, "pooled": pooled, "left": left.clone(), **objective}
 
     def _with_slots(
         self, update: windows.WindowUpdate, recent: Recalled, pooled: dict[str, Tensor], left: Tensor

@@ -11,7 +11,7 @@ from memspan.errors import UsageError
 from memspan.mechanisms.base import SHARE, Gate, Internals, Mechanism
 from memspan.mechanisms.layers.delta_rule import gated_delta_rule
 from memspan.mechanisms.layers.precision import at_least_single
-from memspan.state import State
+from memspan.state import State, with_losses
 
 RULES = ("additive", "delta")
 
@@ -81,14 +81,19 @@ class Delta(Mechanism):
             self.rates.bias.copy_(torch.tensor([decay] * heads + [0.0] * heads))
 
     def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, Internals]:
-        """Also a_t, "decay", and b_t before the threshold, "rate": (B, S, H)."""
-        decay, rate = self.rates(x).sigmoid().unflatten(2, (2, self.heads)).unbind(2)
+        """Also a_t, "decay", and b_t, "rate", as they work, that is behind the threshold: (B, S, H)."""
+        decay, rate = self.rates(x).unflatten(2, (2, self.heads)).unbind(2)
         gates = {
-            "decay": Gate(decay, "share of the matrix that is kept at the token", "B S H", SHARE),
-            "rate": Gate(rate, "share of the error that the token corrects", "B S H", SHARE),
+            "decay": Gate(decay.sigmoid(), "share of the matrix that is kept at the token", "B S H", SHARE),
+            "rate": Gate(self._share(rate), "share of the error that the token corrects", "B S H", SHARE),
         }
         y, state = self(x, state)
         return y, state, Internals(gates)
+
+    def _share(self, rate: Tensor) -> Tensor:
+        """b_t of the logit of the rate: the share of the error that a token corrects."""
+        share = rate.sigmoid()
+        return share if not self.threshold else relu(share - self.threshold) / (1 - self.threshold)
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         rows, length, width = x.shape
@@ -105,18 +110,13 @@ class Delta(Mechanism):
         q, k = l2_normalize(silu(qk).reshape(rows, length, 2, self.heads, self.size)).permute(2, 0, 3, 1, 4)
         v = v.unflatten(2, (self.heads, self.size)).transpose(1, 2)
         decay, rate = self.rates(x).unflatten(2, (2, self.heads)).permute(2, 0, 3, 1)
-        share = rate.sigmoid()
-        if self.threshold:
-            share = relu(share - self.threshold) / (1 - self.threshold)
+        share = self._share(rate)
         read, memory = gated_delta_rule(q, k, v, logsigmoid(decay), share, memory, self.chunk, self.rule == "delta")
         read = self.norm(read.to(self.norm.weight.dtype)).transpose(1, 2).flatten(2)
         y = self.out(read.to(x.dtype) * self.gate(x).sigmoid())
         after = {"memory": memory, "recent": tokens[:, length:].clone()}
         if self.threshold:
-            mean, count = (x.new_zeros(rows), 0) if state is None else (state["loss"], state["count"])
-            after["count"] = x.new_zeros(rows) + count + length
-            erased = softplus(rate).mean(1).sum(1)  # -log(1 - b_t)
-            after["loss"] = mean + (erased - length * mean) / after["count"]  # the mean over all tokens
+            after |= with_losses(state, softplus(rate).mean(1).sum(1), length)  # -log(1 - b_t)
         return y, after
 
 

@@ -13,7 +13,7 @@ from memspan.mechanisms.layers.delta_rule import gated_delta_rule
 from memspan.mechanisms.layers.precision import at_least_single, exact, exact_products
 from memspan.mechanisms.layers.segmented import Segmented
 from memspan.mechanisms.layers.transformer_layer import TransformerLayer
-from memspan.state import State
+from memspan.state import State, with_losses
 
 WRITES = ("additive", "delta_rule", "slots")
 SLOT_FORGET_BIAS = 4.0  # a new network keeps 98 % of a slot from write to write
@@ -95,7 +95,7 @@ class LTM(Segmented):
     def initial(self, x: Tensor) -> State:
         memory = {"store": self.store.initial(x)}
         if self.reconstruct is not None:
-            memory |= {"loss": x.new_zeros(len(x)), "count": x.new_zeros(len(x))}
+            memory |= with_losses(None, x.new_zeros(len(x)), 0)
         return memory
 
     def encode(self, x: Tensor) -> Tensor:
@@ -115,9 +115,7 @@ class LTM(Segmented):
         after = {"store": self.store.write(latents, memory["store"])}
         if self.reconstruct is not None:
             error = (self.reconstruct(latents).reshape(x.shape) - x).square().mean((1, 2))
-            count = memory["count"] + 1
-            loss = memory["loss"] + (error - memory["loss"]) / count  # the mean over all segments so far
-            after |= {"loss": loss, "count": count}
+            after |= with_losses(memory, error, 1)
         return after
 
 

@@ -23,7 +23,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from memspan.errors import UsageError
 from memspan.models.saved import SavedModel
-from memspan.state import State, losses
+from memspan.state import State, detach, losses
 from memspan.tasks import IGNORE_INDEX, Batch, Task
 from memspan.training.build import build_model, build_task, check_run, task_of_checkpoint
 from memspan.training.config import TrainConfig
@@ -303,5 +303,5 @@ class Run:
 
 
 def _detached(state: State) -> State:
-    """The same values without gradients, each tensor as a checkpoint restores it: not a view of a larger one."""
-    return pytree.tree_map(lambda leaf: leaf.detach().contiguous() if isinstance(leaf, Tensor) else leaf, state)
+    """The state after a cut, each tensor as a checkpoint restores it: not a view of a larger one."""
+    return pytree.tree_map(lambda leaf: leaf.contiguous() if isinstance(leaf, Tensor) else leaf, detach(state))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from benchmarks.help import summary_and_paper
+from memspan import state as states
 from memspan import testing as laws
 from memspan.errors import UsageError
 from memspan.mechanisms import MECHANISMS, KVMechanism, Mechanism, build, mechanism_class, settings_of
@@ -228,6 +229,40 @@ class Nameless(GRU):
 def test_a_broken_law_is_named(cls: type[Mechanism], law: str) -> None:
     with pytest.raises(AssertionError, match=f"'mine' violates a law: {law}"):
         laws.check_laws("mine", lambda: cls(32))
+
+
+WITH_AN_OBJECTIVE: dict[str, Callable[[], Mechanism]] = {
+    "autoencoder": lambda: build(8, "autoencoder", rate=2, segment=4, heads=2),
+    "compressed": lambda: build(8, "compressed", heads=2, block=4, recent=0, rate=2, slots=4),
+    "delta": lambda: build(8, "delta", threshold=0.4),
+    "ltm": lambda: build(8, "ltm", segment=4, latents=2),
+}
+
+
+def test_every_mechanism_with_an_objective_is_known_here() -> None:
+    for name in NAMES:
+        mechanism = example_of(name).make()
+        _, state = laws.read(mechanism, laws.random_stream(mechanism, 1, 64), [64])
+        assert not states.losses(state) or name in WITH_AN_OBJECTIVE
+
+
+@pytest.mark.parametrize("name", sorted(WITH_AN_OBJECTIVE))
+def test_an_objective_does_not_fade_in_a_stream_that_goes_on(name: str) -> None:
+    """Where gradients are cut after every segment, those of the 400th are as large as those of the third."""
+    torch.manual_seed(0)
+    mechanism, state, norms = WITH_AN_OBJECTIVE[name](), None, []
+    for number in range(1, 401):
+        mechanism.zero_grad()
+        early, late = 3 <= number <= 12, number > 390
+        with torch.set_grad_enabled(early or late):
+            _, state = mechanism(torch.randn(2, 8, 8), state)
+        if early or late:
+            (loss,) = states.losses(state)
+            loss.mean().backward()
+            norms.append(sum(weight.grad.norm() for weight in mechanism.parameters() if weight.grad is not None))
+        state = detach(state)
+        assert not any(loss.any() for loss in states.losses(state))
+    assert sum(norms[10:]) > 0.5 * sum(norms[:10])
 
 
 @pytest.mark.parametrize("name", NAMES)

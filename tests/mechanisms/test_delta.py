@@ -112,6 +112,16 @@ def test_below_the_threshold_nothing_changes_the_memory() -> None:
     torch.testing.assert_close(after["memory"], before["memory"], rtol=1e-10, atol=0)
 
 
+def test_the_rates_that_are_shown_are_those_behind_the_threshold() -> None:
+    torch.manual_seed(0)
+    mechanism = Delta(WIDTH, heads=2, size=3, threshold=0.5).double()
+    (x,) = random_stream(mechanism, 2, 12)
+    raw = mechanism.rates(x)[..., 2:].sigmoid()
+    _, _, internals = mechanism.forward_with_internals(x)
+    assert 0 < (raw > 0.5).sum() < raw.numel()
+    torch.testing.assert_close(internals.gates["rate"].value, (raw - 0.5).clamp_min(0) / 0.5)
+
+
 def test_with_a_threshold_what_writing_erases_is_an_objective() -> None:
     torch.manual_seed(0)
     mechanism = Delta(WIDTH, heads=2, size=3, threshold=0.45).double()
