@@ -1,28 +1,24 @@
 """A conversation that is kept in a memory: exchanges that left the window are retrieved when they bear on the message."""
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from memspan.assistant.answerers.base import Answerer, PromptTooLong, window_of
 from memspan.assistant.answerers.local import LocalAnswerer
 from memspan.assistant.asking import LEAST_FOUND
+from memspan.assistant.confidence import MIN_CONFIDENCE, require_confidence, supported
 from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.prompt_budget import default_budget
 from memspan.assistant.prompt_choice import in_reading_order, within_budget
 from memspan.assistant.prompts import chat_message
-from memspan.assistant.retriever import RERANKED, RetrievedPassage
+from memspan.assistant.retriever import RetrievedPassage
 from memspan.data.plain_text import Message, plain_ids
 from memspan.errors import NoMatch, UsageError
-from memspan.memory import Contents, Filter, Memory
+from memspan.memory import Contents, Filter, Memory, View
 from memspan.models.generate import Sampling
 
 KIND = "exchange"
-# Nats per token by which a passage must make the user's message likelier to be quoted. In ten turns with SmolLM2, passages
-# that bore on the turn reached 0.5 to 2.3; in turns without such a passage the best stayed below 0.3, except for one
-# at 0.7.
-MIN_GAIN = 0.4
 TEMPLATE_TOKENS = 8  # approximate number of tokens that a chat template puts around a message
 
 
@@ -53,10 +49,12 @@ class Chat:
     """A conversation in a memory. The exchanges of the memory are the transcript; the chat keeps no other.
 
     The prompt of each turn holds the most recent exchanges word for word, as many as fit into the window. Of everything
-    else in the memory, older exchanges and documents alike, it holds the passages that make the user's message likelier.
+    else in the memory, older exchanges and documents alike, it holds the passages that bear on the user's message; where
+    none does, none.
 
     Attributes:
-        recalled: the passages in the prompt of the last turn, best first.
+        message: of the user in the last turn.
+        recalled: the passages in the prompt of the last turn, best first, each with its confidence.
     """
 
     def __init__(
@@ -70,6 +68,7 @@ class Chat:
         passages: int | None = None,
         answerer: Answerer | None = None,
         filter: Filter | None = None,
+        min_confidence: float = MIN_CONFIDENCE,
     ) -> None:
         """
         Args:
@@ -80,12 +79,16 @@ class Chat:
             passages: retrieved in a prompt, at most; None takes what that model can use.
             answerer: what writes the replies; None for the model itself.
             filter: the passages that may be recalled; None for all. The most recent exchanges are in the prompt in any case.
+            min_confidence: of a passage in a prompt, from 0 to 1: how far it supports an answer to the message, see
+                `memspan.assistant.confidence`. 0 recalls something for every message.
         """
+        require_confidence("min_confidence", min_confidence)
         self.lm, self.memory, self.system = lm, memory, system
         own = lm.prompt_budget if answerer is None else default_budget(window_of(answerer))
         self.budget = own.limited(budget, passages)
         self.sampling = Sampling() if sampling is None else sampling
-        self.filter = filter
+        self.filter, self.min_confidence = filter, min_confidence
+        self.message = ""
         self.recalled: tuple[RetrievedPassage, ...] = ()
         self.answerer = answerer or LocalAnswerer(lm.tokenizer, lm.decoder, lm.name, keeps_prefix=True)
         self._lengths: dict[str, int] = {}  # tokens of an exchange, by source
@@ -115,7 +118,7 @@ class Chat:
 
     def forget(self, pattern: str) -> list[str]:
         """Forget sources of the memory for good, as `Memory.forget` does, and whatever the last turn kept of them."""
-        self.recalled = ()
+        self.message, self.recalled = "", ()
         if isinstance(self.answerer, LocalAnswerer):
             self.answerer.forget_prefix()
         return self.memory.forget(pattern)
@@ -144,18 +147,7 @@ class Chat:
         view = self.memory.view()
         recent = self._most_recent(view, room - budget - alone)
         names = {exchange.source for exchange in recent}
-        top = max(LEAST_FOUND, self.budget.passages)
-        passages: list[RetrievedPassage] = []
-        with suppress(NoMatch):  # a filter may exclude all that was read so far
-            passages = self.lm.search(
-                view, text, top=top, among=lambda passage: passage.source not in names, filter=self.filter
-            )
-        relevant = [
-            passage
-            for passage in self.lm.retriever.with_gains(text, passages[:RERANKED])
-            if passage.gain is not None and passage.gain > MIN_GAIN and passage.tokens <= budget
-        ]
-        self.recalled = tuple(within_budget(relevant, budget, self.budget.passages, self.budget.max_score_gap))
+        self.message, self.recalled = text, self._recall(view, text, budget, names)
         messages = self._with_recalled(recent, text)
         while self._count(messages) > room and (recent or self.recalled):  # lengths were estimates
             if recent:
@@ -164,6 +156,19 @@ class Chat:
                 self.recalled = self.recalled[:-1]
             messages = self._with_recalled(recent, text)
         return messages
+
+    def _recall(self, view: View, text: str, budget: int, without: Collection[str]) -> tuple[RetrievedPassage, ...]:
+        """The passages within a budget of tokens that bear on a message, but those of the sources `without`."""
+        top = max(LEAST_FOUND, self.budget.passages)
+        try:
+            found = self.lm.search(
+                view, text, top=top, among=lambda passage: passage.source not in without, filter=self.filter
+            )
+        except NoMatch:  # a filter may exclude all that was read so far
+            return ()
+        fitting = [passage for passage in found if passage.tokens <= budget]
+        chosen = within_budget(fitting, budget, self.budget.passages, self.budget.max_score_gap)
+        return tuple(supported(view, text, chosen, self.lm.retriever, self.min_confidence))
 
     def _with_recalled(self, recent: Sequence[Exchange], text: str) -> list[Message]:
         return self._messages(recent, chat_message(text, in_reading_order(self.recalled)))

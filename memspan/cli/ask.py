@@ -100,12 +100,12 @@ def ask(
     if as_json:
         print_json(answer.to_dict())
     else:
-        _print_answer(answer, memory)
+        _print_answer(question, answer, memory)
     if not answer.is_answered:
         raise typer.Exit(NOTHING_SAID)
 
 
-def _print_answer(answer: "Answer", memory: "Contents") -> None:
+def _print_answer(question: str, answer: "Answer", memory: "Contents") -> None:
     """Print what stands below the text of an answer: doubts about it, the quote, the passages."""
     print_line("\n")
     if not answer.is_answered:
@@ -118,7 +118,7 @@ def _print_answer(answer: "Answer", memory: "Contents") -> None:
     if answer.quote is not None:
         print_quote(answer.quote)
         print_line("")
-    print_passages(answer.passages, memory, answer.numbers)
+    print_passages(answer.passages, memory, answer.numbers, question)
     print_carried(answer.carried_by)
 
 

@@ -15,6 +15,7 @@ from memspan.cli.filters import Filters, takes_filters
 from memspan.cli.options import (
     BUDGET,
     MAX_NEW_TOKENS,
+    MIN_CONFIDENCE,
     MODEL,
     NEW_OR_OLD_MEMORY,
     PASSAGES,
@@ -52,6 +53,7 @@ def chat(
     ] = None,
     budget: BUDGET = None,
     passages: PASSAGES = None,
+    min_confidence: MIN_CONFIDENCE = None,
     max_new_tokens: MAX_NEW_TOKENS = 256,
     model: MODEL = None,
 ) -> None:
@@ -68,8 +70,10 @@ def chat(
     memory.lock_seconds, memory.on_wait = None, print_waiting
     from memspan.assistant.chat import Chat
 
-    options: dict[str, Any] = {} if budget is None else {"budget": budget}
-    conversation = Chat(lm, memory, system=system, sampling=sampling, filter=filter, answerer=answerer, **options)
+    options: dict[str, Any] = {"budget": budget, "passages": passages, "filter": filter, "answerer": answerer}
+    if min_confidence is not None:
+        options["min_confidence"] = min_confidence
+    conversation = Chat(lm, memory, system=system, sampling=sampling, **options)
     if sys.stdin.isatty():
         counts = f"{count(len(memory.sources), 'source')}, {count(len(conversation.transcript), 'exchange')}"
         print_info(f"{folder} ({counts}); /help lists the commands")
@@ -112,7 +116,7 @@ def _reply(conversation: "Chat", message: str) -> None:
 
 
 _HELP = """/memory            show the contents of the memory
-/recalled          show the passages retrieved for the last reply
+/recalled          show the passages retrieved for the last reply, around what fits the message
 /forget            forget the last exchange
 /forget PATTERN    forget the sources that match a name or pattern (* and ? are wildcards)
 /save PATH         copy the memory to a new folder
@@ -129,7 +133,7 @@ def _run_chat_command(line: str, conversation: "Chat") -> str:
         case "memory":
             print_contents(memory.inspect())
         case "recalled":
-            print_passages(conversation.recalled, conversation.memory)
+            print_passages(conversation.recalled, conversation.memory, question=conversation.message)
         case "forget" if argument:
             print_line(f"Forgot {', '.join(conversation.forget(argument))}.")
         case "forget":

@@ -24,7 +24,7 @@ def print_quote(quote: "Quote") -> None:
 def print_passages(
     passages: "Sequence[RetrievedPassage]", memory: "Contents", numbers: Sequence[int] | None = None, question: str = ""
 ) -> None:
-    """Print where each passage stands, its score, and a stretch of its text, behind its number.
+    """Print where each passage stands, its score and confidence, and a stretch of its text, behind its number.
 
     Args:
         numbers: as an answer cites the passages; None counts them from 1.
@@ -37,7 +37,8 @@ def print_passages(
     shown = excerpts(view, question, [passage.text for passage in passages], PREVIEW)
     for number, passage, text in zip(numbers or range(1, len(passages) + 1), passages, shown, strict=True):
         location = locate(view, passage.number, passage.start, passage.marks)
-        print_line(f"[{number}] {reference(passage.source, location)}, score {passage.score:.2f}", style="bold")
+        sure = "" if passage.confidence is None else f", confidence {passage.confidence:.2f}"
+        print_line(f"[{number}] {reference(passage.source, location)}, score {passage.score:.2f}{sure}", style="bold")
         print_line(f"    {' '.join(printable(text).split())}")
 
 

@@ -50,8 +50,8 @@ MIN_CONFIDENCE = Annotated[
         min=0,
         max=1,
         metavar="C",
-        help="Smallest confidence, from 0 to 1, that the memory holds something about the question, and for a search that the "
-        "passage does; below 0.25 an answer is doubtful (default: 0.07 for an answer, none for a search).",
+        help="Smallest confidence, from 0 to 1, that the memory holds something about the question, and for a search or a chat "
+        "that the passage does; below 0.25 an answer is doubtful (default: 0.07 for an answer and a chat, none for a search).",
     ),
 ]
 AS_JSON = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]

@@ -1,5 +1,6 @@
 """A conversation is kept exchange by exchange, goes on after a restart, and finds what left its window."""
 
+import itertools
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,17 +10,19 @@ import pytest
 from memspan import LanguageModel, load_memory
 from memspan.assistant import chat as chat_room
 from memspan.assistant.chat import KIND, Chat
+from memspan.assistant.confidence import MIN_CONFIDENCE, SUPPORTED
 from memspan.errors import UsageError
 from memspan.memory import EncodedText, Memory
 from memspan.memory.store.sources import Sources
 from memspan.models.generate import Sampling
 from memspan.pretrained.lookup import DRAFT
+from tests.tiny import logbook
 
 SHORT = Sampling(max_new_tokens=8)
 
 
-def talk(lm: LanguageModel, memory: Memory, *turns: str) -> Chat:
-    chat = Chat(lm, memory, sampling=SHORT)
+def talk(lm: LanguageModel, memory: Memory, *turns: str, **options: float) -> Chat:
+    chat = Chat(lm, memory, sampling=SHORT, **options)
     for turn in turns:
         assert "".join(chat.reply(turn))
     return chat
@@ -58,36 +61,57 @@ def test_the_system_message_comes_first_and_is_not_remembered(lm: LanguageModel)
     assert "Be brief." not in memory.passage(0).text
 
 
-def test_what_left_the_window_is_recalled_when_it_matters(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With random weights the words still find the passage; whether it matters is then decided by the threshold."""
+def test_what_left_the_window_is_recalled_when_it_matters(lm: LanguageModel) -> None:
     secret = "The zinc trunk stands in the boathouse."
     filler = "Fog all day and nothing in sight but the gulls on the gallery rail. " * 25
     chat = talk(lm, lm.new_memory(), secret, *[f"Day {day}. {filler}" for day in range(8)])
     question = "Where does the zinc trunk stand, in the boathouse?"
-    monkeypatch.setattr(chat_room, "MIN_GAIN", -100.0)
     prompt = prompt_of(chat, question)
     assert f"> User: {secret}" in prompt
+    assert chat.message == question
     assert chat.recalled[0].source == chat.transcript[0].source
     recent = {exchange.source for exchange in chat.transcript if f"\n\nUser: {exchange.user}\n\nAssist" in prompt}
     assert recent
     assert not {passage.source for passage in chat.recalled} & recent
     assert len(chat.prompt_ids(question)) + SHORT.max_new_tokens <= lm.decoder.window
-    monkeypatch.setattr(chat_room, "MIN_GAIN", 100.0)
-    assert secret not in prompt_of(chat, question)
-    assert chat.recalled == ()
+    for message in (FOREIGN, "Good morning!"):
+        assert "\n> " not in prompt_of(chat, message)
+        assert (chat.message, chat.recalled) == (message, ())
 
 
-def test_documents_are_recalled_as_quoted_data(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_room, "MIN_GAIN", -100.0)
-    memory = lm.read("Captain Birtle locked the strongroom.\nNobody saw him.", source="log.txt")
+FOREIGN = "Who won the football championship of 1998 in Paris?"
+LOG = "Captain Birtle locked the strongroom.\nNobody saw him."
+
+
+def test_what_bears_on_a_message_is_what_a_search_supports(lm: LanguageModel) -> None:
+    """The threshold is that of a search: at none something is recalled for every message, at 1 nothing for any."""
+    memory = lm.read(f"{logbook()[:6000]}\n\n{LOG}", source="log.txt")
+    question = "Who locked the strongroom?"
+    for message, least in itertools.product((question, FOREIGN), (0.0, MIN_CONFIDENCE, SUPPORTED, 1.0)):
+        chat = Chat(lm, memory, sampling=SHORT, min_confidence=least, passages=8, budget=1000)
+        chat.prompt_ids(message)
+        supports = {passage.number: passage for passage in lm.search(memory, message, min_confidence=1e-9)}
+        assert all(passage == supports[passage.number] for passage in chat.recalled)
+        assert bool(chat.recalled) == (supports[lm.search(memory, message)[0].number].confidence >= least)
     chat = Chat(lm, memory, sampling=SHORT)
+    chat.prompt_ids(question)
+    assert [passage.confidence is not None and passage.confidence > SUPPORTED for passage in chat.recalled] == [True]
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
+def test_numbers_that_are_no_confidence(lm: LanguageModel, wrong: float) -> None:
+    with pytest.raises(UsageError, match=r"^`min_confidence` must be from 0 to 1, got"):
+        Chat(lm, lm.new_memory(), min_confidence=wrong)
+
+
+def test_documents_are_recalled_as_quoted_data(lm: LanguageModel) -> None:
+    chat = Chat(lm, lm.read(LOG, source="log.txt"), sampling=SHORT, min_confidence=0.0)
     assert "> Captain Birtle locked the strongroom.\n> Nobody saw him.\n\nWho?" in prompt_of(chat, "Who?")
     list(chat.reply("Who?"))
     assert chat.transcript[-1].user == "Who?"
 
 
-def test_passages_longer_than_the_budget_are_left_out(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_room, "MIN_GAIN", -100.0)
+def test_passages_longer_than_the_budget_are_left_out(lm: LanguageModel) -> None:
     memory = lm.read("Captain Birtle locked the strongroom at midnight.", source="log.txt")
     for budget, passages in ((3, 0), (100, 1)):
         chat = Chat(lm, memory, sampling=SHORT, budget=budget)
@@ -109,9 +133,8 @@ def test_the_prompt_fits_also_where_lengths_were_underestimated(
     assert "Day 0." not in prompt
 
 
-def test_exchanges_in_the_window_are_not_retrieved_as_well(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_room, "MIN_GAIN", -100.0)
-    chat = talk(lm, lm.new_memory(), "The zinc trunk stands in the boathouse.")
+def test_exchanges_in_the_window_are_not_retrieved_as_well(lm: LanguageModel) -> None:
+    chat = talk(lm, lm.new_memory(), "The zinc trunk stands in the boathouse.", min_confidence=0.0)
     assert "> " not in prompt_of(chat, "Where does the zinc trunk stand?")
     assert chat.recalled == ()
 
@@ -152,7 +175,7 @@ def test_forgetting_the_last_exchange(lm: LanguageModel) -> None:
     chat = talk(lm, lm.new_memory(), "One.", "Two.")
     chat.recalled = tuple(lm.search(chat.memory, "What did I say?"))
     assert chat.forget_last().user == "Two."
-    assert chat.recalled == ()  # what the last turn retrieved may be what is forgotten
+    assert (chat.message, chat.recalled) == ("", ())  # what the last turn retrieved may be what is forgotten
     assert [exchange.user for exchange in chat.transcript] == ["One."]
     assert "Two." not in prompt_of(chat, "What did I say?")
     chat.forget_last()
@@ -216,8 +239,7 @@ def test_a_turn_looks_at_the_latest_exchanges_alone(lm: LanguageModel, monkeypat
 def test_marks_of_quotation_that_outgrow_the_window_cost_a_passage(
     lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat_room, "MIN_GAIN", -100.0)
     monkeypatch.setattr(lm.decoder, "window", 512)
     memory = lm.read("zinc\nx\n" * 60, source="list")
-    chat = Chat(lm, memory, sampling=SHORT)
+    chat = Chat(lm, memory, sampling=SHORT, min_confidence=0.0)
     assert len(chat.prompt_ids("zinc?")) + SHORT.max_new_tokens <= 512

@@ -108,11 +108,10 @@ def test_the_evidence_is_that_of_the_answer(lm: LanguageModel, monkeypatch: pyte
 
 
 def test_a_turn_sees_one_state(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "MIN_GAIN", -100.0)
     memory = logs(lm, None)
-    expected = Chat(lm, memory, sampling=SHORT).prompt_ids(QUESTION)
+    expected = Chat(lm, memory, sampling=SHORT, min_confidence=0.0).prompt_ids(QUESTION)
     disturbed(monkeypatch, lambda: forget_and_append(lm, memory))
-    assert Chat(lm, memory, sampling=SHORT).prompt_ids(QUESTION) == expected
+    assert Chat(lm, memory, sampling=SHORT, min_confidence=0.0).prompt_ids(QUESTION) == expected
 
 
 def test_passages_are_tried_from_the_best_on_until_enough_meet_the_condition(lm: LanguageModel) -> None:

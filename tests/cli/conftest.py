@@ -1,11 +1,18 @@
-"""A memory to run commands on."""
+"""A model that is calibrated, and a memory to run commands on."""
 
 from pathlib import Path
 
 import pytest
 
+import memspan
 from tests.commands import SECRET, Run
 from tests.tiny import logbook
+
+
+@pytest.fixture(autouse=True, scope="session")
+def calibrated(tiny_model: Path) -> None:
+    """The heads of the tiny model are chosen before any command: which of them is the first to load it must not matter."""
+    memspan.load_model(str(tiny_model))
 
 
 @pytest.fixture

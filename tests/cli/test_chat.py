@@ -1,5 +1,6 @@
 """Chatting: a line a turn, and a memory that outlives the program."""
 
+from itertools import pairwise
 from pathlib import Path
 
 from memspan import load_memory
@@ -22,3 +23,23 @@ def test_chatting_through_a_pipe_survives_a_restart(run: Run, tiny_model: Path, 
     (source,) = load_memory(tmp_path / "diary").sources.values()
     assert source.meta["turns"][0] == ["user", "The key is under the mat."]
     assert list(load_memory(tmp_path / "copy").sources) == [source.name]
+
+
+def test_what_was_recalled_is_shown_around_what_fits_and_with_its_confidence(run: Run, tmp_path: Path) -> None:
+    text = f"{'All days were calm. ' * 15}The zinc trunk is under the stairs. {'All days were calm. ' * 15}"
+    (tmp_path / "log.txt").write_text(text, "utf-8")
+    assert run("read", "log.txt", "--into", "diary").code == 0
+    arguments = ["chat", "--memory", "diary", "--max-new-tokens", "2"]
+    turns = "Where is the zinc trunk?\n/recalled\nWho won the football championship of 1998?\n/recalled\n"
+    shown = run(*arguments, stdin=turns).out
+    title, stretch = next(pair for pair in pairwise(shown.splitlines()) if pair[0].startswith("[1] "))
+    assert "log.txt" in title
+    assert float(title.rsplit("confidence ", 1)[1]) > 0.07
+    assert stretch.startswith("    ... The zinc trunk is under the stairs.")
+    assert shown.count("[1] ") == 1  # nothing for the second message
+    assert "[1] " not in run(*arguments, "--min-confidence", "1", stdin=turns).out
+    everything = run(*arguments, "--min-confidence", "0", stdin=turns).out
+    assert everything.count("[1] ") == 2
+    one = run(*arguments, "--min-confidence", "0", "--passages", "1", stdin=turns).out
+    assert "[2] " not in one
+    assert "[1] " in one
