@@ -57,6 +57,7 @@ class Chat:
         recalled: the passages in the prompt of the last turn, best first, each with its confidence.
     """
 
+    # The parameters are the settings of a conversation.
     def __init__(
         self,
         lm: LanguageModel,
