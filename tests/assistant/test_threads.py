@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from memspan import LanguageModel
-from memspan.assistant import chat, retriever
+from memspan.assistant import retriever
 from memspan.assistant.chat import Chat
 from memspan.explain.passages import explain_recall
 from memspan.memory import Memory

@@ -58,7 +58,9 @@ def test_the_sentence_that_was_looked_for_is_shown_and_in_json_the_whole_passage
     text = f"{'All days were calm. ' * 15}The zinc trunk is under the stairs. {'All days were calm. ' * 15}"
     (tmp_path / "log.txt").write_text(text, "utf-8")
     assert run("read", "log.txt", "--into", "library").code == 0
-    asked = run("ask", "library", "Where is the zinc trunk?", "--max-new-tokens", "2", "--passages", "1", "--no-rerank").out
+    asked = run(
+        "ask", "library", "Where is the zinc trunk?", "--max-new-tokens", "2", "--passages", "1", "--no-rerank"
+    ).out
     assert asked.splitlines()[-1].startswith("    ... The zinc trunk is under the stairs. All days")
     question = ["search", "library", "the zinc trunk", "--top", "1", "--no-rerank"]
     shown = run(*question).out.splitlines()[1]
