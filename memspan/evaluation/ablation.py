@@ -116,9 +116,13 @@ def compare(
 def without_memory(config: TrainConfig, task: Task) -> TrainConfig:
     """The twin whose layers see the current window alone, with feed-forward layers wider by the memory's parameters."""
     target = count_parameters(config, task)
-    bare = config.replace(mechanism=None, mechanism_settings={})
-    once, twice = (count_parameters(bare.replace(feedforward=factor), task) for factor in (1.0, 2.0))
-    return bare.replace(feedforward=max(0.0, 1 + (target - once) / (twice - once)))
+    return of_parameters(config.replace(mechanism=None, mechanism_settings={}), task, target)
+
+
+def of_parameters(config: TrainConfig, task: Task, target: int) -> TrainConfig:
+    """The run with feed-forward layers of such a width that the model has `target` parameters, as nearly as that can be."""
+    once, twice = (count_parameters(config.replace(feedforward=factor), task) for factor in (1.0, 2.0))
+    return config.replace(feedforward=max(0.0, 1 + (target - once) / (twice - once)))
 
 
 def _figures(report: Report, task: Task, limit: int) -> dict[str, float]:

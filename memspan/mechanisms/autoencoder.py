@@ -4,7 +4,7 @@ Letters: B batch, S tokens, N segments, L tokens of a segment, R tokens of a chu
 a latent, D model width, H heads.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,10 @@ class Autoencoder(Segmented):
         self.age = nn.Parameter(torch.zeros(keep, latent))  # added to the latents, by age; the newest is the last
         self.gate = nn.Linear(width, width)
         self.out = nn.Linear(width, width, bias=False)
+
+    @classmethod
+    def settings_of_size(cls, size: int) -> dict[str, Any]:
+        return {"keep": size}
 
     def encode_chunks(self, x: Tensor) -> Tensor:
         """x (..., S, D), S a multiple of R -> latents (..., S / R, Z)."""

@@ -82,7 +82,16 @@ class TraceInput:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Mechanism(nn.Module, ABC):
+class Resizable:
+    """What a mechanism says about the size of its state, so that mechanisms can be compared at equal bytes."""
+
+    @classmethod
+    def settings_of_size(cls, size: int) -> dict[str, Any] | None:
+        """Settings whose state grows with `size`, from 1 upwards; None where no setting bounds or enlarges the state."""
+        return None
+
+
+class Mechanism(Resizable, nn.Module, ABC):
     """The rule `(x, state) -> (y, state)` over hidden states. The first argument of every constructor is the width D.
 
     Attributes:
@@ -132,7 +141,7 @@ class Recalled(NamedTuple):
     query_positions: Tensor
 
 
-class KVMechanism(nn.Module, ABC):
+class KVMechanism(Resizable, nn.Module, ABC):
     """The rule that turns the keys and values of a segment, and the state, into those its queries attend to."""
 
     @abstractmethod

@@ -5,7 +5,7 @@ D model width.
 """
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +95,10 @@ class Bidirectional(Mechanism):
             inputs = [width, *[hidden + back] * (layers - 1)]
             self.layers = nn.ModuleList(RecurrentLayer(NETWORKS[kind], size, hidden, back) for size in inputs)
             self.out = nn.Linear(hidden + back, width)
+
+    @classmethod
+    def settings_of_size(cls, size: int) -> dict[str, Any]:
+        return {"hidden": size}
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         y, state, _ = self._read(x, state)

@@ -4,6 +4,8 @@ Letters: B batch, Hq query heads, H key heads, S queries, N keys, K head size, C
 R rows told apart.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -50,6 +52,10 @@ class Compressed(windows.Windowed):
         super().__init__(sinks=0, window=(recent + 1) * block, block=block, slots=slots)
         self.rate = rate
         self.weights = nn.Parameter(torch.zeros(rate), requires_grad=pooling == "weighted")  # before the softmax
+
+    @classmethod
+    def settings_of_size(cls, size: int) -> dict[str, Any]:
+        return {"block": 16, "slots": size}
 
     def recall(
         self, q: Tensor, k: Tensor, v: Tensor, state: State = None, valid: Tensor | None = None

@@ -3,6 +3,8 @@
 Letters: B batch, S tokens, C tokens of a chunk, N chunks, H heads, K key size, V value size, D model width.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, logsigmoid, relu, silu, softplus
@@ -79,6 +81,10 @@ class Delta(Mechanism):
             self.convolution.normal_(std=0.1)[:, :, -1] += 1.0
             self.rates.weight.mul_(0.1)
             self.rates.bias.copy_(torch.tensor([decay] * heads + [0.0] * heads))
+
+    @classmethod
+    def settings_of_size(cls, size: int) -> dict[str, Any]:
+        return {"size": size}
 
     def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, Internals]:
         """Also a_t, "decay", and b_t, "rate", as they work, that is behind the threshold: (B, S, H)."""

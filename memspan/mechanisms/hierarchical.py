@@ -4,7 +4,7 @@ Letters: B batch, S words, N segments of the call, T words of a segment, M segme
 H size of a segment vector, D model width.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,10 @@ class Hierarchical(Mechanism):
         self.weigh_segments = Weighting(hidden)
         self.from_word = nn.Linear(hidden, width)
         self.from_document = nn.Linear(hidden, width, bias=False)
+
+    @classmethod
+    def settings_of_size(cls, size: int) -> dict[str, Any]:
+        return {"memory": size}
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         y, state, _, _ = self._read(x, state)

@@ -4,6 +4,8 @@ Letters: B batch, N segments, L tokens of a segment, M latents of a segment, C =
 size, J slots, D model width.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, normalize, scaled_dot_product_attention, silu
@@ -91,6 +93,10 @@ class LTM(Segmented):
             if write == "slots"
             else _Matrix(width, heads, size, write == "delta_rule", decay)
         )
+
+    @classmethod
+    def settings_of_size(cls, size: int) -> dict[str, Any]:
+        return {"size": size}
 
     def initial(self, x: Tensor) -> State:
         memory = {"store": self.store.initial(x)}

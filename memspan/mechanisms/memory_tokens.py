@@ -3,7 +3,7 @@
 Letters: B batch, L tokens of a segment, M memory tokens, N tokens of the whole sequence, H heads, D model width.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,10 @@ class MemoryTokens(Segmented):
         )  # added to the memory that is read, and to the write tokens
         self.layers = nn.ModuleList(TransformerLayer(width, heads, 4 * width) for _ in range(depth))
         self.norm = nn.RMSNorm(width, eps=1e-5)
+
+    @classmethod
+    def settings_of_size(cls, size: int) -> dict[str, Any]:
+        return {"tokens": size}
 
     def initial(self, x: Tensor) -> State:
         return self.initial_memory.to(x).repeat(len(x), 1, 1)

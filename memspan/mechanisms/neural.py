@@ -3,6 +3,8 @@
 Letters: B batch, N segments, L tokens of a segment, K key and value size, I inner width, D model width.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, silu
@@ -59,6 +61,10 @@ class Neural(Segmented):
         with torch.no_grad():
             self.rates.weight.mul_(0.1)
             self.rates.bias.copy_(torch.tensor([0.0, -2.0, -5.0]))  # little momentum, slow forgetting
+
+    @classmethod
+    def settings_of_size(cls, size: int) -> dict[str, Any]:
+        return {"size": size}
 
     def initial(self, x: Tensor) -> State:
         learned, momentum = (

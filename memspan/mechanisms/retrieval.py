@@ -4,6 +4,8 @@ Letters: B batch, Hq query heads, H key heads, S queries, N keys, K head size, C
 U blocks that any query of the segment retrieves, W recent keys, R rows told apart.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,10 @@ class Retrieval(windows.Windowed):
         super().__init__(sinks=0, window=(recent + 1) * block, block=block, slots=1)
         self.top = top
         self.stored = windows.WindowRule(0, None if limit is None else (limit + recent + 1) * block, block)
+
+    @classmethod
+    def settings_of_size(cls, size: int) -> dict[str, Any]:
+        return {"block": 16, "limit": size}
 
     def recall(
         self, q: Tensor, k: Tensor, v: Tensor, state: State = None, valid: Tensor | None = None

@@ -1,5 +1,7 @@
 """The keys of the current segment and of the segments before it."""
 
+from typing import Any
+
 from torch import Tensor
 
 from memspan.errors import UsageError
@@ -27,6 +29,10 @@ class Segment(windows.Windowed):
                 f"segment must be at least 1 and memory at least 0, got segment={segment}, memory={memory}."
             )
         super().__init__(sinks=0, window=(memory + 1) * segment, block=segment)
+
+    @classmethod
+    def settings_of_size(cls, size: int) -> dict[str, Any]:
+        return {"segment": 16, "memory": size - 1}
 
     def recall(
         self, q: Tensor, k: Tensor, v: Tensor, state: State = None, valid: Tensor | None = None

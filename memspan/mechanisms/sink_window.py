@@ -1,5 +1,7 @@
 """The first tokens and the most recent ones."""
 
+from typing import Any
+
 from torch import Tensor
 
 from memspan.errors import UsageError
@@ -29,6 +31,10 @@ class SinkWindow(windows.Windowed):
                 f"got sinks={sinks}, window={window}, block={block} (default: sinks=4, block=128)."
             )
         super().__init__(sinks, window, block)
+
+    @classmethod
+    def settings_of_size(cls, size: int) -> dict[str, Any]:
+        return {"window": 16 * size, "block": 16}
 
     def recall(
         self, q: Tensor, k: Tensor, v: Tensor, state: State = None, valid: Tensor | None = None

@@ -5,7 +5,7 @@ Letters: B batch, S tokens, T tokens of a segment, G gates, H hidden size, D mod
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,10 @@ class Recurrent(Mechanism):
             raise UsageError(f"dropout must be at least 0 and below 1, got {dropout}.")
         self.network, self.dropout = self.kind(width, hidden, layers, batch_first=True), dropout
         self.out = nn.Identity() if hidden == width else nn.Linear(hidden, width)
+
+    @classmethod
+    def settings_of_size(cls, size: int) -> dict[str, Any]:
+        return {"hidden": size}
 
     @abstractmethod
     def step(self, from_input: Tensor, from_hidden: Tensor, before: Carried) -> dict[str, Tensor]:
