@@ -10,6 +10,7 @@ import typer
 from memspan.cli.commands import command
 from memspan.cli.options import AS_JSON, CHECKPOINT, CONFIG, ENSEMBLE, parse_numbers, read_text
 from memspan.cli.output import format_bytes, number_table, print_info, print_json, print_line, print_table
+from memspan.cli.state_budget import compare_mechanisms
 from memspan.cli.train_options import configures, run_config
 from memspan.errors import UsageError
 from memspan.training.config import SCRATCH
@@ -133,6 +134,7 @@ def predict_texts(
         print_line(prediction)
 
 
+# The parameters are the options.
 @command("compare")
 @configures
 def compare_memories(
@@ -160,11 +162,29 @@ def compare_memories(
     shots: Annotated[
         int, typer.Option(min=0, metavar="N", help="Pretrained model: number of solved examples in a prompt.")
     ] = 0,
+    state_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES",
+            help="Compare every mechanism, each with at most this many bytes of state, like 64kB; --task may then name "
+            "several tasks, separated by commas.",
+        ),
+    ] = None,
+    parameters: Annotated[
+        int, typer.Option(min=1, metavar="N", help="With --state-bytes: number of weights of every model.")
+    ] = 300_000,
+    lengths: Annotated[
+        str, typer.Option(metavar="N,N,...", help="With --state-bytes: stream lengths to evaluate, in segments.")
+    ] = "2,8,32",
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --state-bytes: picture of accuracy over distance: png, svg or pdf."),
+    ] = None,
     as_json: AS_JSON = False,
 ) -> None:
     """Compare a model with a memory and the same model without one, at equal time and number of parameters.
 
-    Without memory, every layer sees only its current window.
+    Without memory, every layer sees only its current window. --state-bytes compares all memories instead.
 
     A pretrained model (--model) answers questions about long texts, from retrieved passages or
     from the end of the text alone; it is trained only if --lora sets a rank.
@@ -174,6 +194,9 @@ def compare_memories(
     run = run_config(config, overrides)
     note = None if as_json else print_info
     random_seeds = range(run.run.seed, run.run.seed + seeds)
+    if state_bytes is not None:
+        compare_mechanisms(run, state_bytes, parameters, lengths, random_seeds, limit or TRAINED_LIMIT, plot, note)
+        return
     if run.model.name == SCRATCH:
         from memspan.evaluation.ablation import compare
 

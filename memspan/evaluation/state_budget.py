@@ -18,7 +18,7 @@ from memspan.errors import UsageError
 from memspan.evaluation.ablation import of_parameters
 from memspan.mechanisms import KVMechanism, Mechanism, mechanism_class, mechanism_names
 from memspan.models.scratch import grid
-from memspan.state import State, nbytes
+from memspan.state import State, detach, nbytes
 from memspan.tasks import Task
 from memspan.training.build import build_model, build_task, count_parameters
 from memspan.training.config import SCRATCH, TrainConfig
@@ -26,7 +26,7 @@ from memspan.training.figures import new_figure
 from memspan.training.loop import train
 from memspan.training.measure import Score, measure
 
-SIZES: Final = tuple(size for power in range(13) for size in (2**power, 3 * 2**power // 2) if power or size == 1)
+SIZES: Final = tuple(sorted({2**power for power in range(13)} | {3 * 2**power for power in range(11)}))
 ACCURACY: Final = "accuracy"
 LEAST_FEEDFORWARD: Final = (
     0.5  # inner width of the feed-forward layers, as a multiple of the width, of a model that fits
@@ -162,7 +162,7 @@ def compare_at_budget(
                 continue
             if note is not None:
                 note(f"{name}, {sized.mechanism}: {task.metric} {results[-1].value:.4f}")
-        outcomes += sorted(results, key=lambda one: one.value if task.lower_is_better else -one.value)
+        outcomes += sorted(results, key=lambda result: result.value if task.lower_is_better else -result.value)
     return BudgetComparison(budget, metrics, outcomes, left_out)
 
 
@@ -213,7 +213,7 @@ def state_bytes(config: TrainConfig, task: Task, segments: int) -> int:
     step = task.segment if task.segment % grid(model) == 0 else ids.shape[1]
     for part in torch.split(ids, step, 1):
         _, state = model(part, state, 0)
-    return nbytes(state)
+    return nbytes(detach(state))  # as it is measured
 
 
 def _outcome(

@@ -55,7 +55,7 @@ class Compressed(windows.Windowed):
 
     @classmethod
     def settings_of_size(cls, size: int) -> dict[str, Any]:
-        return {"block": 16, "slots": size}
+        return {"block": 16, "slots": 4 * size}
 
     def recall(
         self, q: Tensor, k: Tensor, v: Tensor, state: State = None, valid: Tensor | None = None
