@@ -31,10 +31,10 @@ from memspan.mechanisms.layers.attention import attend
 from memspan.state import pack, unpack
 
 QUERY_HEADS, HEADS, SIZE = 4, 2, 6  # of the streams for mechanisms over keys and values
+Stream = tuple[Tensor, ...]
 CUTS = (7, 1, 13, 30, 1, 1, 12)  # segment lengths with which `check_laws` reads a stream
 TOLERANCE = 1e-9
 HALF_TOLERANCE = 0.02  # of the norm of the outputs: bfloat16 rounds each number by up to 0.4 %
-Stream = tuple[Tensor, ...]
 SomeMechanism = TypeVar("SomeMechanism", bound=KVMechanism | Mechanism)
 
 
@@ -46,16 +46,22 @@ class Example:
         bounded: makes it with a state that stops growing within 30 tokens of its grid.
         unlimited: makes it so that nothing is forgotten; None for a mechanism over hidden states.
         width: D of the hidden states that it reads.
+        device: where the laws are computed.
     """
 
     bounded: Callable[[], KVMechanism | Mechanism]
     unlimited: Callable[[], KVMechanism] | None = None
     width: int = 8
+    device: str = "cpu"
 
     def make(self) -> KVMechanism | Mechanism:
         """The bounded mechanism in float64; equal weights at every call."""
         torch.manual_seed(0)
-        return _with_weights(self.bounded()).double()
+        return _with_weights(self.bounded()).double().to(self.device)
+
+    def stream(self, mechanism: KVMechanism | Mechanism, rows: int, length: int, seed: int = 0) -> Stream:
+        """A random stream of the form that the mechanism reads, on the device."""
+        return tuple(x.to(self.device) for x in random_stream(mechanism, rows, length, seed, self.width))
 
     @cached_property
     def grid(self) -> int:
@@ -157,7 +163,8 @@ def part(stream: Stream, start: int, stop: int) -> Stream:
 
 def rotate(x: Tensor, positions: Tensor) -> Tensor:
     """The rotary embedding, from its definition: x (B, H, N, K) at positions (B or 1, N)."""
-    angles = positions[:, None, :, None] / 100.0 ** (torch.arange(0, SIZE, 2, dtype=torch.float64) / SIZE)
+    rates = 100.0 ** (-torch.arange(0, SIZE, 2, dtype=torch.float64, device=x.device) / SIZE)
+    angles = positions[:, None, :, None] * rates
     real, imaginary = x[..., : SIZE // 2], x[..., SIZE // 2 :]
     turned = [real * angles.cos() - imaginary * angles.sin(), real * angles.sin() + imaginary * angles.cos()]
     return torch.cat(turned, -1).to(x.dtype)
@@ -222,7 +229,7 @@ def assert_same(state: states.State, expected: states.State) -> None:
 def whole_equals_segments(example: Example, cuts: Sequence[int]) -> None:
     """A stream has the same outputs and the same final state however it is cut into segments."""
     mechanism = example.make()
-    stream = random_stream(mechanism, 2, sum(cuts), width=example.width)
+    stream = example.stream(mechanism, 2, sum(cuts))
     whole, state = read(mechanism, stream, [sum(cuts)])
     in_segments, state_in_segments = read(mechanism, stream, cuts)
     torch.testing.assert_close(in_segments, whole, rtol=TOLERANCE, atol=TOLERANCE)
@@ -234,7 +241,7 @@ def never_sees_ahead(example: Example, cuts: Sequence[int], index: int) -> None:
     mechanism = example.make()
     first = example.on_grid(16)
     cuts, index = [first, *cuts], first + index
-    stream, other = (random_stream(mechanism, 2, sum(cuts), seed, width=example.width) for seed in (0, 1))
+    stream, other = (example.stream(mechanism, 2, sum(cuts), seed) for seed in (0, 1))
     changed = tuple(torch.cat([x[..., :index, :], y[..., index:, :]], -2) for x, y in zip(stream, other, strict=True))
     before, after = (read(mechanism, tokens, cuts)[0] for tokens in (stream, changed))
     torch.testing.assert_close(after[..., :index, :], before[..., :index, :], rtol=0, atol=1e-12)
@@ -244,7 +251,7 @@ def never_sees_ahead(example: Example, cuts: Sequence[int], index: int) -> None:
 def state_carries_information(example: Example) -> None:
     """Without the state the output of every single token is another one."""
     mechanism, length = example.make(), example.on_grid(8)
-    stream = random_stream(mechanism, 2, 3 * length, width=example.width)
+    stream = example.stream(mechanism, 2, 3 * length)
     _, state = read(mechanism, part(stream, 0, 2 * length), [length, length])
     following = part(stream, 2 * length, 3 * length)
     remembered, wiped = (read(mechanism, following, [length], before)[0] for before in (state, None))
@@ -254,12 +261,12 @@ def state_carries_information(example: Example) -> None:
 def state_is_a_value(example: Example, cuts: Sequence[int]) -> None:
     """A call leaves its state untouched, and gives the same result whatever was called in between."""
     mechanism, length = example.make(), example.on_grid(8)
-    stream = random_stream(mechanism, 2, sum(cuts) + length, width=example.width)
+    stream = example.stream(mechanism, 2, sum(cuts) + length)
     _, state = read(mechanism, part(stream, 0, sum(cuts)), cuts)
     copies = [tensor.clone() for tensor in states.tensors(state)]
     following = part(stream, sum(cuts), sum(cuts) + length)
     first, state_after_first = read(mechanism, following, [length], state)
-    read(mechanism, random_stream(mechanism, 2, 5 * length, seed=5, width=example.width), [length, 4 * length], state)
+    read(mechanism, example.stream(mechanism, 2, 5 * length, seed=5), [length, 4 * length], state)
     second, state_after_second = read(mechanism, following, [length], state)
     assert torch.equal(first, second)
     assert_same(state_after_first, state_after_second)
@@ -270,7 +277,7 @@ def state_is_a_value(example: Example, cuts: Sequence[int]) -> None:
 def rows_are_strangers(example: Example, cuts: Sequence[int]) -> None:
     """A row has the same outputs and state alone as in a batch."""
     mechanism = example.make()
-    stream = random_stream(mechanism, 2, sum(cuts), width=example.width)
+    stream = example.stream(mechanism, 2, sum(cuts))
     together, state = read(mechanism, stream, cuts)
     for row in range(2):
         alone, state_alone = read(mechanism, tuple(x[row : row + 1] for x in stream), cuts)
@@ -281,7 +288,7 @@ def rows_are_strangers(example: Example, cuts: Sequence[int]) -> None:
 def gradients_reach_earlier_segments(example: Example) -> None:
     """The outputs of the third segment have gradients by the tokens of the first two."""
     mechanism, length = example.make(), example.on_grid(8)
-    stream = tuple(x.requires_grad_() for x in random_stream(mechanism, 2, 3 * length, width=example.width))
+    stream = tuple(x.requires_grad_() for x in example.stream(mechanism, 2, 3 * length))
     output, _ = read(mechanism, stream, [length] * 3)
     gradients = torch.autograd.grad(output[..., 2 * length :, :].sum(), stream[-2:])  # x, or k and v
     for gradient in gradients:
@@ -292,7 +299,7 @@ def gradients_reach_earlier_segments(example: Example) -> None:
 def bounded_state_stops_growing(example: Example, cuts: Sequence[int], valid: Tensor | None = None) -> None:
     """No state in the second half of a long stream is larger than every one in the first."""
     mechanism = example.make()
-    stream = random_stream(mechanism, 2 if valid is None else len(valid), sum(cuts), width=example.width)
+    stream = example.stream(mechanism, 2 if valid is None else len(valid), sum(cuts))
     sizes, state, start = [], None, 0
     with torch.no_grad():
         for length in cuts:
@@ -309,10 +316,11 @@ def bounded_state_stops_growing(example: Example, cuts: Sequence[int], valid: Te
 def saving_changes_nothing(example: Example, cuts: Sequence[int]) -> None:
     """A state survives as named tensors and a description of its form: no code, nothing else."""
     mechanism, length = example.make(), example.on_grid(8)
-    stream = random_stream(mechanism, 2, sum(cuts) + length, width=example.width)
+    stream = example.stream(mechanism, 2, sum(cuts) + length)
     _, state = read(mechanism, part(stream, 0, sum(cuts)), cuts)
     tensors, form = pack(state)
-    copy = unpack(load(save(tensors)), json.loads(json.dumps(form)))
+    loaded = {name: tensor.to(example.device) for name, tensor in load(save(tensors)).items()}
+    copy = unpack(loaded, json.loads(json.dumps(form)))
     following = part(stream, sum(cuts), sum(cuts) + length)
     assert torch.equal(read(mechanism, following, [length], copy)[0], read(mechanism, following, [length], state)[0])
 
@@ -320,13 +328,13 @@ def saving_changes_nothing(example: Example, cuts: Sequence[int]) -> None:
 def unlimited_equals_plain_attention(example: Example, cuts: Sequence[int]) -> None:
     """A KV mechanism that forgets nothing equals causal attention with rotary positions."""
     assert example.unlimited is not None
-    mechanism = _with_weights(example.unlimited())
-    q, k, v = stream = random_stream(mechanism, 2, sum(cuts))
-    positions = torch.arange(sum(cuts))[None]
+    mechanism = _with_weights(example.unlimited()).to(example.device)
+    q, k, v = stream = example.stream(mechanism, 2, sum(cuts))
+    positions = torch.arange(sum(cuts), device=q.device)[None]
     groups = QUERY_HEADS // HEADS
     keys, values = rotate(k, positions).repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
     scores = rotate(q, positions) @ keys.transpose(2, 3) / SIZE**0.5
-    future = torch.ones(sum(cuts), sum(cuts), dtype=torch.bool).triu(1)
+    future = torch.ones(sum(cuts), sum(cuts), dtype=torch.bool, device=q.device).triu(1)
     plain = scores.masked_fill(future, -torch.inf).softmax(3) @ values
     torch.testing.assert_close(read(mechanism, stream, cuts)[0], plain, rtol=0, atol=1e-12)
 
@@ -334,10 +342,10 @@ def unlimited_equals_plain_attention(example: Example, cuts: Sequence[int]) -> N
 def padding_does_not_count(example: Example, cuts: Sequence[int], valid: Tensor) -> None:
     """A row with padding, where `valid` (B, T) is false, has the outputs at its text that it has without padding."""
     mechanism = example.make()
-    stream = random_stream(mechanism, len(valid), sum(cuts))
+    stream = example.stream(mechanism, len(valid), sum(cuts))
     together, state = read(mechanism, stream, cuts, valid=valid)
     assert together.isfinite().all()
-    following = random_stream(mechanism, len(valid), 10, seed=2, width=example.width)
+    following = example.stream(mechanism, len(valid), 10, seed=2)
     continued, _ = read(mechanism, following, [1, 9], state)
     for row, text in enumerate(valid):
         alone = tuple(x[row : row + 1][..., text, :] for x in stream)
@@ -356,9 +364,10 @@ def half_precision_changes_little(example: Example, length: int = 320, segments:
     A quarter of the tokens are left out of the comparison, those that differ most: a mechanism that chooses among memories
     may choose otherwise where two of them are about equal.
     """
-    length, exact, half = example.on_grid(length), _over_hidden_states(example).float(), _over_hidden_states(example)
-    (x,) = (x.float() for x in random_stream(exact, rows, segments * length, width=example.width))
-    half = half.to(torch.bfloat16)
+    length, exact, half = example.on_grid(length), _over_hidden_states(example), _over_hidden_states(example)
+    exact, half = exact.float(), half.to(torch.bfloat16)
+    width = example.width if isinstance(example.make(), Mechanism) else HEADS * SIZE
+    (x,) = (x.float().to(example.device) for x in random_stream(exact, rows, segments * length, width=width))
     states_of: dict[str, states.State] = dict.fromkeys(("exact", "autocast", "bfloat16"))
     with torch.no_grad():
         for segment in torch.split(x, length, 1):
@@ -381,7 +390,7 @@ def _over_hidden_states(example: Example) -> Mechanism:
     if isinstance(mechanism, Mechanism):
         return mechanism
     torch.manual_seed(0)
-    return over_hidden_states(example.width, mechanism, heads=2)
+    return over_hidden_states(HEADS * SIZE, mechanism, heads=HEADS).to(example.device)
 
 
 def internals_describe_forward(example: Example) -> None:
@@ -389,7 +398,7 @@ def internals_describe_forward(example: Example) -> None:
     mechanism, length = example.make(), 3 * example.grid
     if isinstance(mechanism, KVMechanism):
         return
-    (x,) = random_stream(mechanism, 2, 2 * length, width=example.width)
+    (x,) = example.stream(mechanism, 2, 2 * length)
     output, state = None, None
     for segment in (x[:, :length], x[:, length:]):
         expected, expected_state = mechanism(segment, state)
