@@ -1,7 +1,7 @@
 """`memspan eval`, `predict` and `compare`: measurements and predictions of trained models."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +9,7 @@ import typer
 
 from memspan.cli.commands import command
 from memspan.cli.options import AS_JSON, CHECKPOINT, CONFIG, ENSEMBLE, parse_numbers, read_text
-from memspan.cli.output import format_bytes, number_table, print_info, print_json, print_line, print_table
+from memspan.cli.output import count, format_bytes, number_table, print_info, print_json, print_line, print_table
 from memspan.cli.state_budget import compare_mechanisms
 from memspan.cli.train_options import configures, run_config
 from memspan.errors import UsageError
@@ -18,6 +18,7 @@ from memspan.training.options import parse_settings
 
 if TYPE_CHECKING:
     from memspan.evaluation.ablation import Comparison
+    from memspan.tasks import Prediction
     from memspan.training.measure import Score
 
 TRAINED_LIMIT, PRETRAINED_LIMIT = 200, 40  # held-out records of a comparison; a pretrained model is slow
@@ -96,6 +97,7 @@ def _print_scores(scores: "Sequence[Score]") -> None:
     print_table(table)
 
 
+# The parameters are the options.
 @command("predict")
 def predict_texts(
     checkpoint: CHECKPOINT,
@@ -103,7 +105,30 @@ def predict_texts(
         list[str] | None,
         typer.Argument(metavar="TEXT", help="Texts to predict for; - reads standard input, one text per line."),
     ] = None,
-    file: Annotated[Path | None, typer.Option(metavar="FILE", help="File that holds one long text.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Table (csv, tsv, jsonl) with a text in each row, or, with --output, a txt with a text in each line; any other "
+            "file holds one long text.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Table to write (csv, tsv, jsonl): the rows of --file with prediction, probability, abstained and problem.",
+        ),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of the table that holds the text (default: guessed).")
+    ] = None,
+    min_probability: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, metavar="P", help="Probability below which a label is not given, but left open (abstained)."
+        ),
+    ] = 0.0,
     question: Annotated[str, typer.Option(metavar="TEXT", help="Question appended to each text.")] = "",
     task: Annotated[
         str | None, typer.Option(metavar="NAME", help="Expected task; a model trained for another one is refused.")
@@ -114,9 +139,21 @@ def predict_texts(
     """Run a trained model on new texts and print its label, answer, summary or translation.
 
     Example: memspan predict runs/letters/best "We cannot come on Friday after all."
-    """
-    from memspan.evaluation.predict import predict
 
+    Example: memspan predict runs/mails/best --file new.csv --output labelled.csv
+    """
+    from memspan.evaluation.predict import predict_with_probabilities
+
+    def predict(inputs: Sequence[str]) -> "list[Prediction]":
+        return predict_with_probabilities(checkpoint, inputs, question, task, ensemble or [])
+
+    if file is not None and (output is not None or file.suffix.lower() in (".csv", ".tsv", ".jsonl")):
+        if texts:
+            raise UsageError("Give either texts or a table with --file.")
+        _predict_file(file, output, column, predict, min_probability, as_json)
+        return
+    if output is not None or column is not None:
+        raise UsageError("--output and --column are for the rows of a file: name it with --file.")
     inputs = list(texts or [])
     if file is not None:
         inputs.append(read_text(file))
@@ -125,13 +162,55 @@ def predict_texts(
         inputs[index : index + 1] = [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not inputs:
         raise UsageError("There is nothing to read: give a text, --file, or - for standard input.")
-    predictions = predict(checkpoint, inputs, question, task, ensemble or [])
+    found = [_or_open(prediction, min_probability) for prediction in predict(inputs)]
     if as_json:
-        pairs = [{"text": text, "prediction": value} for text, value in zip(inputs, predictions, strict=True)]
+        pairs = [
+            {"text": text, "prediction": one.text or None, "probability": one.probability}
+            for text, one in zip(inputs, found, strict=True)
+        ]
         print_json({"checkpoint": str(checkpoint), "predictions": pairs})
         return
-    for prediction in predictions:
-        print_line(prediction)
+    for prediction in found:
+        print_line(prediction.text)
+
+
+def _or_open(prediction: "Prediction", min_probability: float) -> "Prediction":
+    """The prediction, without its text where it is not probable enough."""
+    is_open = prediction.probability is not None and prediction.probability < min_probability
+    return prediction._replace(text="") if is_open else prediction
+
+
+# What is common to both ways of showing the rows.
+def _predict_file(
+    file: Path,
+    output: Path | None,
+    column: str | None,
+    predict: "Callable[[Sequence[str]], Sequence[Prediction]]",
+    min_probability: float,
+    as_json: bool,
+) -> None:
+    """Predict for the rows of a file, and write or print them."""
+    from memspan.cli.prediction_files import PREDICTION, check_output, predicted_rows, write_rows
+    from memspan.data.rows import described
+
+    if output is not None:
+        check_output(output)
+    found = predicted_rows(file, column, predict, min_probability)
+    if column is None:
+        print_info(f"The text is read from the column '{found.column}' of {file}; --column names another.")
+    if found.problems:
+        print_info(described(found.problems, len(found.rows), str(file)))
+    if output is not None:
+        write_rows(found.rows, output)
+    if as_json:
+        print_json({"file": str(file), "column": found.column, "rows": found.rows, "problems": found.problems})
+    elif output is not None:
+        left_open = f", {count(found.abstained, 'row')} left open" if min_probability else ""
+        predicted = len(found.rows) - len(found.problems)
+        print_line(f"{output} holds the predictions for {count(predicted, 'row')}{left_open}.")
+    else:
+        for row in found.rows:
+            print_line(row[PREDICTION] or "")
 
 
 # The parameters are the options.

@@ -16,11 +16,13 @@ def print_fitted(report: "Report") -> None:
         f"Trained on {count(texts['trained on'], 'text')} in {report.seconds:.0f} s of CPU time, measured on "
         f"{texts['held out']:,} others."
     )
-    table = number_table(("metric", "this model", *report.details["baselines"]), labels=1)
+    baselines = report.details["baselines"]
+    table = number_table(("metric", "this model", "95 % interval", *baselines), labels=1)
     for name, value in report.metrics.items():
-        compared = name == report.details["metric"]
-        others = [f"{score:.4f}" if compared else "" for score in report.details["baselines"].values()]
-        table.add_row(name, f"{value:.4f}", *others)
+        interval = report.details["intervals"].get(name)
+        shown = "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+        others = [f"{other['metrics'][name]:.4f}" if name in other["metrics"] else "" for other in baselines.values()]
+        table.add_row(name, f"{value:.4f}", shown, *others)
     print_table(table)
     if report.details["confused"]:
         confused = number_table(("right label", "predicted", "texts"), labels=2)

@@ -108,7 +108,7 @@ def _fit(run: TrainConfig, resume: bool, as_json: bool) -> None:
 
     from memspan.data.columns import GuessedColumns
     from memspan.training.build import build_task
-    from memspan.training.fitting import fit
+    from memspan.training.fitting import fit, with_suitable_features
     from memspan.training.loop import checkpoint_of
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
@@ -118,6 +118,10 @@ def _fit(run: TrainConfig, resume: bool, as_json: bool) -> None:
         task = build_task(run)
     for guessed in dict.fromkeys(str(warning.message) for warning in caught if warning.category is GuessedColumns):
         print_info(guessed)
+    run, left_out = with_suitable_features(run, task)
+    if left_out:
+        reasons = "; ".join(f"{name}, since {reason}" for name, reason in left_out.items())
+        print_info(f"Features: {', '.join(run.model.features)}. Not taken: {reasons}. --features names others.")
     with progress_bar(*columns) as bar:
         bars: dict[str, Any] = {}
 

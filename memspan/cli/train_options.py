@@ -1,7 +1,6 @@
 """The options of a training configuration as options of a command."""
 
 import inspect
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -71,7 +70,6 @@ _OF_SCRATCH = frozenset(
     ]
 )
 PRETRAINED_TASK, PRETRAINED = "classification", "smollm2"
-PRETRAINED_FEATURES = ("words", "states", "sentences")
 LONGEST = (512, 64)  # tokens of a segment, and segments, of a text that features are computed of
 
 
@@ -81,9 +79,7 @@ def with_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
         return dict(options)
     given = options.get("task_settings", [])
     segment = [] if any(setting.startswith("segment=") for setting in given) else [f"segment={LONGEST[0]}"]
-    encoder = os.environ.get("MEMSPAN_ENCODER")
-    features = [name for name in PRETRAINED_FEATURES if not (name == "sentences" and encoder == "none")]
-    chosen = {"model": PRETRAINED, "features": features, "segments": LONGEST[1], "precision": "bf16"}
+    chosen = {"model": PRETRAINED, "features": ["auto"], "segments": LONGEST[1], "precision": "bf16"}
     return {**chosen, **options, "task_settings": [*segment, *given]}
 
 

@@ -36,6 +36,15 @@ def text_and_label(records: Sequence[Record]) -> dict[str, str]:
     return {theirs: ours for theirs, ours in ((text, "text"), (label, "label")) if theirs != ours}
 
 
+def text_column(records: Sequence[Record]) -> str | None:
+    """The column that holds the text, as `text_and_label` finds it; None where no column holds texts."""
+    rows = [records[index] for index in range(min(ROWS, len(records)))]
+    names = dict.fromkeys(name for row in rows for name in row)
+    texts = [name for name in names if all(isinstance(row.get(name, ""), str) for row in rows)]
+    lengths = {name: sum(len(row.get(name, "")) for row in rows) for name in texts}
+    return _named(texts, "text", _TEXTS) or max(texts, key=lambda name: lengths[name], default=None)
+
+
 def _named(columns: Sequence[str], exact: str, names: Sequence[str]) -> str | None:
     """The column with the name `exact`, else the first whose name has one of `names` in it."""
     if exact in columns:

@@ -71,6 +71,21 @@ def labelled_folders(path: Path) -> list[Record]:
     return [{"text": text, "label": PurePosixPath(name).parent.name} for name, text in zip(names, texts, strict=True)]
 
 
+def labelled_lines(path: Path) -> list[Record]:
+    """A zip archive with a file for each label and a line for each text, in Latin-1, as NLTK's sentence_polarity."""
+    with zipfile.ZipFile(path) as archive:
+        members = sorted(archive.infolist(), key=lambda member: member.filename)
+        files = [member for member in members if not (member.is_dir() or "readme" in member.filename.casefold())]
+        _check_size(sum(member.file_size for member in files))
+        texts = {PurePosixPath(member.filename).name: archive.read(member).decode("latin-1") for member in files}
+    return [
+        {"text": line.strip(), "label": label}
+        for label, text in texts.items()
+        for line in text.split("\n")
+        if line.strip()
+    ]
+
+
 def csl_category(path: Path) -> list[Record]:
     """cls_ctg_*.tsv of CSL (Li et al. 2022): a paper's title and its discipline."""
     rows = [line.split("\t") for line in _text(path).splitlines()]
@@ -212,6 +227,7 @@ CORPORA: dict[str, Callable[[Path], list[Record]]] = {
     "csl_title": csl_title,
     "kdconv": kdconv,
     "labelled_folders": labelled_folders,
+    "labelled_lines": labelled_lines,
     "movielens": movielens,
     "multihop": multihop,
     "multiwoz": multiwoz,

@@ -10,7 +10,7 @@ from memspan.errors import UsageError
 from memspan.models.ensemble import open_models
 from memspan.models.folders import read_whole
 from memspan.models.saved import check_holds
-from memspan.tasks import RecordTask, build, require
+from memspan.tasks import Prediction, RecordTask, build, require
 from memspan.training.build import CONFIG, config_of, learns, read_run, trained_task
 from memspan.training.config import TrainConfig
 
@@ -34,6 +34,18 @@ def predict(
     """
     model, trained, config = reopen(checkpoint, task, others)
     return trained.predict(model, list(texts), config.task.segments, question)
+
+
+def predict_with_probabilities(
+    checkpoint: str | Path,
+    texts: Sequence[str],
+    question: str = "",
+    task: str | None = None,
+    others: Sequence[str | Path] = (),
+) -> list[Prediction]:
+    """As `predict`, each with the probability that the model gives to it; None for a task whose answers have none."""
+    model, trained, config = reopen(checkpoint, task, others)
+    return trained.predictions(model, list(texts), config.task.segments, question)
 
 
 def reopen(

@@ -74,8 +74,13 @@ class FeatureClassifier(SavedModel):
 
     # ---- fitting
 
-    def fit(self, texts: Sequence[str], labels: Sequence[int], report: Report | None = None) -> "Fitted":
+    def fit(
+        self, texts: Sequence[str], labels: Sequence[int], balance: bool | None = None, report: Report | None = None
+    ) -> "Fitted":
         """Learn the classes `labels` of texts.
+
+        Args:
+            balance: whether rare classes weigh as much as frequent ones; None for what does better.
 
         Returns what cross-validation on them has shown.
         """
@@ -87,7 +92,7 @@ class FeatureClassifier(SavedModel):
         present = np.unique(numbers)
         if report is not None:
             report("linear model", 0, 1)
-        self.linear, validated = fit_linear(_joined(parts), numbers, present)
+        self.linear, validated = fit_linear(_joined(parts), numbers, present, balance)
         return Fitted(self.linear.strength, self.linear.balanced, validated, present)
 
     def log_probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -68,12 +68,14 @@ class Linear:
         return cls(weights.astype(np.float32), bias.astype(np.float32), numbers, temperature)
 
 
-def fit_linear(matrix: Any, labels: NDArray[Any], classes: NDArray[Any]) -> tuple[Linear, Floats]:
+def fit_linear(
+    matrix: Any, labels: NDArray[Any], classes: NDArray[Any], balance: bool | None = None
+) -> tuple[Linear, Floats]:
     """A linear classifier of the rows of `matrix` (N, F), and the log-probabilities (N, C) of each row by one that was
     fitted without it.
 
-    The strength of the regularisation, and whether rare classes are weighted up, have the best macro F1 in a
-    cross-validation.
+    The strength of the regularisation, and whether rare classes are weighted up, unless `balance` says it, have the best macro
+    F1 in a cross-validation.
     """
     from sklearn.metrics import f1_score
 

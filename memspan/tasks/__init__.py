@@ -12,7 +12,7 @@ from memspan.errors import UsageError
 from memspan.plugins import load_plugin, plugin_names
 from memspan.tasks.base import IGNORE_INDEX, Batch, Guide, Task
 from memspan.tasks.data_source import DataSource
-from memspan.tasks.records import Example, RecordTask
+from memspan.tasks.records import Example, Prediction, RecordTask
 from memspan.tasks.synthetic.babi_book import BabiBook
 from memspan.tasks.synthetic.capacity import Capacity
 from memspan.tasks.synthetic.copying import Copying
@@ -70,6 +70,7 @@ __all__ = [
     "DocumentSet",
     "Example",
     "Guide",
+    "Prediction",
     "RecordTask",
     "Task",
     "TextTask",

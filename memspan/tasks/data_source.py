@@ -27,6 +27,7 @@ class DataSource:
         test_format: format of `test`, if it differs.
         rename: columns with other names, {theirs: ours}.
         held_out: fraction of the records that is held out where `test` is empty.
+        split_seed: random seed of the choice of those records.
         limit: maximum number of records to train on, and of held-out records.
 
     Raises UsageError for a value out of range, or options on reading files where no file is named.
@@ -38,6 +39,7 @@ class DataSource:
     test_format: str | None = None
     rename: Mapping[str, str] | None = None
     held_out: float = 0.1
+    split_seed: int = 0
     limit: int | None = None
 
     def __post_init__(self) -> None:

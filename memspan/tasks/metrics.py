@@ -40,6 +40,36 @@ def classification(gold: Sequence[str], predictions: Sequence[str]) -> dict[str,
     }
 
 
+def classification_intervals(
+    gold: Sequence[str], predictions: Sequence[str], draws: int = 2000
+) -> dict[str, tuple[float, float]]:
+    """The 95 % intervals of what `classification` returns, by a bootstrap over the texts."""
+    import numpy as np
+
+    names, numbers = np.unique([*gold, *predictions], return_inverse=True)
+    actual, predicted = numbers.reshape(2, len(gold))
+    pairs, counts = np.unique(np.stack([actual, predicted]), axis=1, return_counts=True)
+    # Texts with the same right and predicted label are alike, so only their numbers are drawn.
+    drawn = np.random.default_rng(0).multinomial(len(gold), counts / len(gold), size=draws)  # (draws, pairs)
+    right = pairs[0] == pairs[1]
+    labels = np.eye(len(names))
+    total = drawn @ (labels[pairs[0]] + labels[pairs[1]])  # (draws, labels)
+    f1 = np.divide(2 * drawn[:, right] @ labels[pairs[0, right]], total, out=np.zeros(total.shape), where=total > 0)
+    values = {
+        "accuracy": drawn[:, right].sum(1) / len(gold),
+        "macro F1": f1.sum(1) / (total > 0).sum(1),
+    }
+    return {name: percentiles(value) for name, value in values.items()}
+
+
+def percentiles(values: Any) -> tuple[float, float]:
+    """The middle 95 % of values."""
+    import numpy as np
+
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def answers(gold: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
     """SQuAD's exact match and F1, 0 to 1, against the best of each question's answers (Rajpurkar et al. 2016).
 

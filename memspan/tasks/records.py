@@ -25,6 +25,13 @@ class Example(NamedTuple):
     question: str = ""
 
 
+class Prediction(NamedTuple):
+    """What a model predicts for a text, and the probability that it gives to it, if it gives one."""
+
+    text: str
+    probability: float | None = None
+
+
 class RecordTask(Task):
     """A task on records with a tokenizer, whose trained models predict on new texts.
 
@@ -135,6 +142,12 @@ class RecordTask(Task):
     def predict(self, model: nn.Module, texts: Sequence[str], segments: int, question: str = "") -> list[str]:
         """The model's predictions for new texts, each followed by the question, if the task has one."""
         return self.generate(model, [Example(text, "", question) for text in texts], segments)
+
+    def predictions(
+        self, model: nn.Module, texts: Sequence[str], segments: int, question: str = ""
+    ) -> list[Prediction]:
+        """As `predict`, with probabilities where the task has them."""
+        return [Prediction(text) for text in self.predict(model, texts, segments, question)]
 
     def held_out(self) -> Self:
         return self.copy_with(records=self.held_out_records)

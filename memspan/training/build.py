@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,6 +18,9 @@ from memspan.plugins import require_installed
 from memspan.tasks import Task, build, task_class
 from memspan.training.config import SCRATCH, TrainConfig
 from memspan.training.options import read_yaml
+
+if TYPE_CHECKING:
+    from memspan.pretrained.features import Sources
 
 CONFIG = "config.yaml"  # the configuration of the run, in the folder of the model that came of it
 
@@ -80,19 +83,21 @@ def build_model(config: TrainConfig, task: Task, weights: Path | None = None) ->
             return ScratchModel(described) if weights is None else ScratchModel.sized(described, weights)
         except (TypeError, ValueError, RuntimeError) as error:  # from within a mechanism or from torch
             raise UsageError(f"No model can be made with these settings: {str(error).splitlines()[0]}.") from error
-    from memspan.pretrained.adapt import DTYPES, adapt
+    from memspan.pretrained.adapt import adapt
 
     options = config.model
     if options.features:
         from memspan.pretrained.feature_classifier import FeatureClassifier, FeatureClassifierConfig
 
+        sources = sources_of(config)
         return FeatureClassifier(
             FeatureClassifierConfig(  # which class is outside of all others, `fit` adds
-                base=str(Path(options.name).resolve()) if Path(options.name).is_dir() else options.name,
+                base=sources.base,
                 tokenizer_size=task.vocabulary - task.classes,
                 classes=task.classes,
                 features=list(options.features),
-                dtype=DTYPES[config.optimisation.precision],
+                encoder=sources.encoder,
+                dtype=sources.dtype,
             )
         )
     if weights is not None and (options.lora or 0) > weights.stat().st_size:
@@ -115,6 +120,20 @@ def build_model(config: TrainConfig, task: Task, weights: Path | None = None) ->
             f"'{config.task.name}' asks no question there: choose a causal model."
         )
     return adapted
+
+
+def sources_of(config: TrainConfig) -> "Sources":
+    """The pretrained models that the features of a classifier are computed with."""
+    from memspan.pretrained import encoders
+    from memspan.pretrained.adapt import DTYPES
+    from memspan.pretrained.features import Sources
+
+    name, encoder = config.model.name, encoders.chosen(encoders.AUTO)
+    return Sources(
+        base=str(Path(name).resolve()) if Path(name).is_dir() else name,
+        dtype=DTYPES[config.optimisation.precision],
+        encoder=encoders.DEFAULT if encoder == encoders.AUTO else encoder,
+    )
 
 
 def model_config(config: TrainConfig, task: Task) -> ScratchConfig:

@@ -71,7 +71,7 @@ class ModelOptions(OptionGroup):
     features: Sequence[str] = option(
         [],
         "Kinds of features of a classifier that is fitted at once, with a pretrained model: words, characters, states, "
-        "sentences.",
+        "sentences, or auto for those that suit the texts.",
     )
     feedforward: float = option(4.0, "Inner width of the feed-forward layers, as a multiple of `width`.", at_least=0)
     residual: str = option("prenorm", "Residual connections: prenorm or rezero.")

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from memspan.models.folders import replaced
 from memspan.plugins import require_installed
 from memspan.pretrained.feature_classifier import FeatureClassifier
+from memspan.pretrained.features import AUTO, choose
 from memspan.tasks import Classification, Task, require
-from memspan.training.build import CONFIG, build_model, build_task
+from memspan.training.build import CONFIG, build_model, build_task, sources_of
 from memspan.training.config import TrainConfig
 from memspan.training.loop import checkpoint_of
 from memspan.training.measure import Score
@@ -44,11 +45,11 @@ def fit(
     require_installed("A classifier over features needs", "sklearn", "scipy")
     checkpoint_of(config, resume)
     began = time.process_time()
-    no_classes = f"The task '{config.task.name}' writes texts; `features` are for tasks whose answers are classes."
-    classification = require(build_task(config) if task is None else task, Classification, no_classes)
+    classification = _classification(config, build_task(config) if task is None else task)
+    config, _ = with_suitable_features(config, classification)
     model = build_model(config, classification)
     assert isinstance(model, FeatureClassifier)
-    fitted = model.fit(*classification.labelled_texts(classification.records), on_progress)
+    fitted = model.fit(*classification.labelled_texts(classification.records), classification.balance, on_progress)
     if classification.outside is not None:
         threshold = fitted.threshold(classification.reject)
         model.config = replace(model.config, outside=classification.outside, threshold=threshold)
@@ -62,6 +63,21 @@ def fit(
     return report
 
 
+def _classification(config: TrainConfig, task: Task) -> Classification:
+    no_classes = f"The task '{config.task.name}' writes texts; `features` are for tasks whose answers are classes."
+    return require(task, Classification, no_classes)
+
+
+def with_suitable_features(config: TrainConfig, task: Task) -> tuple[TrainConfig, dict[str, str]]:
+    """The run with kinds of features in place of "auto": those that suit the texts; and why the other kinds do not."""
+    if list(config.model.features) != [AUTO]:
+        return config, {}
+    classification = _classification(config, task)
+    texts, _ = classification.labelled_texts(classification.records)
+    kinds, left_out = choose(texts, sources_of(config))
+    return config.replace(features=kinds), left_out
+
+
 def _report(
     config: TrainConfig,
     task: Classification,
@@ -73,6 +89,7 @@ def _report(
 ) -> Report:
     predicted = logs.argmax(1)
     right = predicted == labels
+    others = task.baseline_predictions(task.held_out_records)
     loss = float(-np.maximum(logs[np.arange(len(labels)), labels], -30.0).mean())
     names = [task.labels[number] for number in predicted]
     score = Score(
@@ -101,7 +118,15 @@ def _report(
         details={
             "texts": {"trained on": len(task.records), "held out": len(texts)},
             "metric": task.metric,
-            "baselines": task.baselines(),
+            "intervals": task.intervals(task.held_out_records, names),
+            "baselines": {
+                name: {
+                    "metrics": task.compute_metrics(task.held_out_records, baseline),
+                    "intervals": task.intervals(task.held_out_records, baseline),
+                }
+                for name, baseline in others.items()
+            },
+            "features": list(config.model.features),
             "confused": _confused(task, labels, predicted),
             "wrong": _wrong(task, texts, labels, logs),
         },

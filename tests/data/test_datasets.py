@@ -104,6 +104,7 @@ PATHS = {
     "csl_title": "csl_zh/ts_dev.tsv",
     "kdconv": "kdconv_zh/film_dev.json",
     "labelled_folders": "nltk_sentiment/movie_reviews.zip",
+    "labelled_lines": "nltk_sentiment/sentence_polarity.zip",
     "movielens": "movielens_latest_small",
     "multihop": "multihop_small/musique_train.json",
     "multiwoz": "multiwoz21/val.json.zip",
@@ -117,7 +118,7 @@ PATHS = {
 # How many records each holds, by the pages of those who publish them.
 COUNTS = {
     "clinc150": 15_100, "clinc150_test": 5_500, "crosswoz": 500, "csl_category": 1_000, "csl_title": 1_000, "kdconv": 150,
-    "labelled_folders": 2_000, "movielens": 100_004, "multihop": 100, "multiwoz": 999, "phrasebank": 2_264, "qmsum": 272,
+    "labelled_folders": 2_000, "labelled_lines": 10_662, "movielens": 100_004, "multihop": 100, "multiwoz": 999, "phrasebank": 2_264, "qmsum": 272,
     "squad": 1_002, "squality": 125, "tatoeba": 21_116, "vcsum": 135,
 }  # fmt: skip
 

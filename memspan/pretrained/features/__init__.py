@@ -3,6 +3,8 @@
 One file and one line here for each kind; packages add others under the entry points `memspan.features`.
 """
 
+from collections.abc import Sequence
+
 from memspan.errors import UsageError
 from memspan.plugins import load_plugin, plugin_names
 from memspan.pretrained.features.base import Features, Sources
@@ -11,7 +13,7 @@ from memspan.pretrained.features.sentences import Sentences
 from memspan.pretrained.features.states import States
 from memspan.pretrained.features.words import Words
 
-__all__ = ["DEFAULT", "FEATURES", "Features", "Sources", "feature_class"]
+__all__ = ["AUTO", "DEFAULT", "FEATURES", "Features", "Sources", "choose", "feature_class"]
 
 FEATURES: dict[str, type[Features]] = {
     "characters": Characters,
@@ -20,6 +22,7 @@ FEATURES: dict[str, type[Features]] = {
     "words": Words,
 }
 DEFAULT = ("words", "states", "sentences")
+AUTO = "auto"  # instead of kinds: those that suit the texts, see `choose`
 GROUP = "memspan.features"
 
 
@@ -32,3 +35,13 @@ def feature_class(name: str) -> type[Features]:
     if not (isinstance(known, type) and issubclass(known, Features)):
         raise UsageError(f"The plugin '{name}' of {GROUP} must be a subclass of Features, got {known!r}.")
     return known
+
+
+def choose(texts: Sequence[str], sources: Sources) -> tuple[list[str], dict[str, str]]:
+    """The kinds of features that suit texts, and why each of the others does not.
+
+    The script of the texts decides, what the models know of it, and the time that reading them would take.
+    """
+    objections = {name: cls(sources).objection(texts) for name, cls in FEATURES.items()}
+    left_out = {name: reason for name, reason in objections.items() if reason is not None}
+    return [name for name in FEATURES if name not in left_out], left_out

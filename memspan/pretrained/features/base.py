@@ -17,6 +17,7 @@ Matrix = Any  # (N, F), a sparse matrix of SciPy or an array; rows have a length
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]  # texts that are done, and all of them
 
+SAMPLE = 200  # texts that are looked at before features are chosen
 COMPONENTS = 300  # of dense features at most: more add noise where texts are few, and time where they are many
 
 
@@ -46,6 +47,10 @@ class Features(ABC):
 
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
+
+    def objection(self, texts: Sequence[str]) -> str | None:
+        """Why these features are not taken for such texts where nobody names them; None where they are."""
+        return None
 
     @abstractmethod
     def fit(self, texts: Sequence[str], progress: Progress | None = None) -> Matrix:

@@ -14,7 +14,7 @@ from memspan.data.tokenizer import Tokenizer
 from memspan.models.saved import model_class
 from memspan.pretrained import hub, identity, loading
 from memspan.pretrained.adapt import kind_of
-from memspan.pretrained.features.base import DenseFeatures, Floats, Progress, Sources
+from memspan.pretrained.features.base import SAMPLE, DenseFeatures, Floats, Progress, Sources
 from memspan.pretrained.features.stored import Stored
 
 # The shares of the layers whose states are averaged over all tokens, and those of which the last token's are taken: it has
@@ -22,6 +22,9 @@ from memspan.pretrained.features.stored import Stored
 MEANS, LASTS = (1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0), (1 / 2, 2 / 3, 5 / 6)
 WINDOW = 512  # tokens that are read at once: a longer text is read in windows, and all of its tokens are averaged
 TOKENS_AT_ONCE = 4096
+# Tokens times weights that are read unasked: about ten minutes on two cores (SmolLM2: 500 tokens a second on each).
+MINUTES, MOST_WORK = 10, 7e13
+MOST_TOKENS = 0.9  # for a character: a model that needs more spells the script out in bytes
 
 
 class States(DenseFeatures):
@@ -36,6 +39,23 @@ class States(DenseFeatures):
     def vectors(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:
         self._load()
         return Stored(self._name).vectors(texts, self._computed, progress)
+
+    def objection(self, texts: Sequence[str]) -> str | None:
+        tokenizer, config = (
+            Tokenizer.of_pretrained(hub.tokenizer_of(self.sources.base)),
+            hub.config_of(self.sources.base),
+        )
+        sample = texts[:SAMPLE]
+        characters = max(1, sum(map(len, sample)))
+        per_character = sum(map(len, tokenizer.encode_all(sample))) / characters
+        if per_character > MOST_TOKENS:
+            return f"{self.sources.base} does not know the script of the texts"
+        tokens = per_character * sum(map(len, texts))
+        shape = config.get_text_config()
+        weights = 12 * int(shape.num_hidden_layers) * int(shape.hidden_size) ** 2  # about
+        if tokens * weights > MOST_WORK:
+            return f"{self.sources.base} would read {tokens:,.0f} tokens for more than about {MINUTES} minutes"
+        return None
 
     def _load(self) -> None:
         if self._model is not None:

@@ -6,7 +6,7 @@ Letters: B batch, T tokens, V vocabulary.
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from memspan.tasks.records import Example, RecordTask
 
 POOL = 16  # batches drawn at once and sorted by length, so that the examples of one batch are about as long
 LEARN_FROM = 20_000  # maximum number of records that a vocabulary is learned from
+
+Answer = TypeVar("Answer")
 
 
 class DocumentSet(NamedTuple):
@@ -85,9 +87,10 @@ class TextTask(RecordTask):
         if tests is not None:
             return first(records, source.limit), first(tests, source.limit)
         if self.group_by is None:
-            train, rest = split_indices(len(records), source.held_out)
+            train, rest = split_indices(len(records), source.held_out, source.split_seed)
         else:
-            train, rest = split_indices_by_group([str(record[self.group_by]) for record in records], source.held_out)
+            groups = [str(record[self.group_by]) for record in records]
+            train, rest = split_indices_by_group(groups, source.held_out, source.split_seed)
         return [records[index] for index in train[: source.limit]], [records[index] for index in rest[: source.limit]]
 
     def usable(self, records: Sequence[Record]) -> list[Record]:
@@ -157,15 +160,26 @@ class TextTask(RecordTask):
     # ---- predictions
 
     def generate(self, model: nn.Module, examples: Sequence[Example], segments: int, batch_size: int = 32) -> list[str]:
+        return self.in_batches(model, examples, segments, self.answers, batch_size)
+
+    def in_batches(
+        self,
+        model: nn.Module,
+        examples: Sequence[Example],
+        segments: int,
+        answers: Callable[[nn.Module, Tensor], Sequence[Answer]],
+        batch_size: int = 32,
+    ) -> list[Answer]:
+        """What `answers` makes of the prompts (B, T) of each batch, in the order of the examples."""
         order = sorted(range(len(examples)), key=lambda index: len(examples[index].source))
         device = next(model.parameters()).device
-        predictions: dict[int, str] = {}
+        found: dict[int, Answer] = {}
         with torch.no_grad():
             for start in range(0, len(order), batch_size):
                 indices = order[start : start + batch_size]
                 ids = self._padded([self.prompt_ids(examples[index], segments * self.segment) for index in indices])
-                predictions |= dict(zip(indices, self.answers(model, ids.to(device)), strict=True))
-        return [predictions[index] for index in range(len(examples))]
+                found |= dict(zip(indices, answers(model, ids.to(device)), strict=True))
+        return [found[index] for index in range(len(examples))]
 
     def answers(self, model: nn.Module, ids: Tensor) -> list[str]:
         """The model's continuations of prompts (B, T)."""

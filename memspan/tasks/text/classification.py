@@ -15,7 +15,7 @@ from memspan.errors import UsageError
 from memspan.tasks import metrics
 from memspan.tasks.base import Guide
 from memspan.tasks.data_source import GENERATED, DataSource
-from memspan.tasks.records import Example, damaged, load_json, save_json
+from memspan.tasks.records import Example, Prediction, damaged, load_json, save_json
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text.base import LEARN_FROM, TextTask
 
@@ -32,9 +32,11 @@ class Classification(TextTask):
         reject: share of the training texts, 0 to 1, that a classifier over features may take for texts of none of the labels;
             it then predicts "oos" (out of scope) for what it is less sure of than of all others. Records with the label "oos"
             are not trained on. 0 trains on them as on any other.
+        balance: whether rare labels weigh as much as frequent ones in a classifier over features; None for what has the better
+            macro F1 in a cross-validation on the training texts.
 
-    The baselines are a linear model over TF-IDF of words and pairs of
-    words, and the most frequent label.
+    The baselines are a linear model over TF-IDF of words and pairs of words, one over TF-IDF of characters where the texts
+    are in a script without spaces, and the most frequent label.
     """
 
     columns, metric = ("text", "label"), "macro F1"
@@ -62,10 +64,11 @@ class Classification(TextTask):
         all_tokens: bool = False,
         saved: str | None = None,
         reject: float = 0.0,
+        balance: bool | None = None,
     ) -> None:
         if not 0 <= reject < 1:
             raise UsageError(f"reject must be at least 0 and below 1, got reject={reject}.")
-        self.reject = reject
+        self.reject, self.balance = reject, balance
         super().__init__(source, segment, vocabulary, tokenizer, answer_tokens, all_tokens, saved)
 
     def split(self, source: DataSource) -> tuple[Sequence[Record], Sequence[Record]]:
@@ -117,8 +120,21 @@ class Classification(TextTask):
 
     def answers(self, model: nn.Module, ids: Tensor) -> list[str]:
         """The most probable label of each prompt (B, T)."""
+        return [prediction.text for prediction in self._judged(model, ids)]
+
+    def predictions(
+        self, model: nn.Module, texts: Sequence[str], segments: int, question: str = ""
+    ) -> list[Prediction]:
+        """The label of each text and its probability; beside the label of what fits no other, that of the likeliest other."""
+        return self.in_batches(model, [Example(text, "", question) for text in texts], segments, self._judged)
+
+    def _judged(self, model: nn.Module, ids: Tensor) -> list[Prediction]:
         logits, _ = model(ids, None, 1)
-        return [self.labels[number] for number in logits[:, -1, self.tokenizer.size :].argmax(1).tolist()]
+        scores = logits[:, -1, self.tokenizer.size :].float()
+        known = scores if self.outside is None else scores[:, [n for n in range(self.classes) if n != self.outside]]
+        probabilities = known.softmax(1).amax(1).tolist()
+        numbers = scores.argmax(1).tolist()
+        return [Prediction(self.labels[number], share) for number, share in zip(numbers, probabilities, strict=True)]
 
     def compute_metrics(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
         gold = [str(record["label"]) for record in records]
@@ -132,24 +148,43 @@ class Classification(TextTask):
             scores["in-scope accuracy"] = sum(inside) / max(1, len(inside))
         return scores
 
+    def intervals(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """The 95 % intervals of the metrics of these predictions."""
+        from scipy.stats import binomtest
+
+        gold = [str(record["label"]) for record in records]
+        found = metrics.classification_intervals(gold, predictions)
+        shares = self.compute_metrics(records, predictions)
+        outside = gold.count(OUT_OF_SCOPE)
+        for name, count in (("out-of-scope recall", outside), ("in-scope accuracy", len(gold) - outside)):
+            if name in shares and count:
+                low, high = binomtest(round(shares[name] * count), count).proportion_ci(method="wilson")
+                found[name] = (float(low), float(high))
+        return found
+
     def baselines(self, limit: int | None = None) -> dict[str, float]:
+        rest = self.held_out_records[:limit]
+        predicted = self.baseline_predictions(rest)
+        return {name: self.compute_metrics(rest, labels)[self.metric] for name, labels in predicted.items()}
+
+    def baseline_predictions(self, records: Sequence[Record]) -> dict[str, list[str]]:
+        """The label of each record by methods without a neural network, trained on the training records."""
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.pipeline import make_pipeline
         from sklearn.svm import LinearSVC
 
-        train, rest = self.records, self.held_out_records[:limit]
-        labels = [str(record["label"]) for record in train]
-        linear = make_pipeline(
-            TfidfVectorizer(tokenizer=words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True),
-            LinearSVC(),
-        )
-        linear.fit([str(record["text"]) for record in train], labels)
-        predictions = linear.predict([str(record["text"]) for record in rest]).tolist()
-        most_frequent = Counter(labels).most_common(1)[0][0]
-        return {
-            "TF-IDF + linear": self.compute_metrics(rest, predictions)[self.metric],
-            "most frequent label": self.compute_metrics(rest, [most_frequent] * len(rest))[self.metric],
+        texts, rest = ([str(record["text"]) for record in part] for part in (self.records, records))
+        labels = [str(record["label"]) for record in self.records]
+        terms: dict[str, dict[str, Any]] = {
+            "TF-IDF + linear": {"tokenizer": words, "token_pattern": None, "ngram_range": (1, 2)}
         }
+        if metrics.unspaced("".join(texts[:LEARN_FROM])):
+            terms["TF-IDF of characters + linear"] = {"analyzer": "char", "ngram_range": (1, 4)}
+        predicted: dict[str, list[str]] = {}
+        for name, options in terms.items():
+            linear = make_pipeline(TfidfVectorizer(**options, sublinear_tf=True), LinearSVC(random_state=0))
+            predicted[name] = linear.fit(texts, labels).predict(rest).tolist()
+        return {**predicted, "most frequent label": [Counter(labels).most_common(1)[0][0]] * len(rest)}
 
     def save(self, folder: Path) -> None:
         super().save(folder)

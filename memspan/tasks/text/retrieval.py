@@ -58,7 +58,9 @@ class PassageRetrieval(RecordTask):
         records, tests = source.read(self.columns, self.sample)
         if tests is not None:
             return first(records, source.limit), first(tests, source.limit)
-        train, rest = split_indices_by_group([str(record["passage"]) for record in records], source.held_out)
+        train, rest = split_indices_by_group(
+            [str(record["passage"]) for record in records], source.held_out, source.split_seed
+        )
         return [records[index] for index in train[: source.limit]], [records[index] for index in rest[: source.limit]]
 
     def usable(self, records: Sequence[Record]) -> list[Record]:
