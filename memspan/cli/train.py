@@ -118,6 +118,8 @@ def _fit(run: TrainConfig, resume: bool, as_json: bool) -> None:
         task = build_task(run)
     for guessed in dict.fromkeys(str(warning.message) for warning in caught if warning.category is GuessedColumns):
         print_info(guessed)
+    for sentence in getattr(task, "left_out", []):
+        print_info(sentence)
     run, left_out = with_suitable_features(run, task)
     if left_out:
         reasons = "; ".join(f"{name}, since {reason}" for name, reason in left_out.items())

@@ -23,6 +23,7 @@ def text_and_label(records: Sequence[Record]) -> dict[str, str]:
     """
     rows = [records[index] for index in range(min(ROWS, len(records)))]
     names = list(rows[0])
+    rows = [row for row in rows if any(value is not None for value in row.values())]  # those that could be read
     values: Mapping[str, list[Any]] = {name: [row[name] for row in rows] for name in names}
     different = {name: len({str(value) for value in values[name]}) for name in names}
     labels = [name for name in names if 2 <= different[name] <= max(2, len(rows) // 2)]

@@ -20,11 +20,13 @@ from torch import Tensor
 from memspan.data.columns import GuessedColumns
 from memspan.data.corpora import CORPORA, Record
 from memspan.data.formats.parsing import MAX_COLUMNS, MAX_NESTED, MAX_PAGE
+from memspan.data.rows import SUFFIXES, first_number, read_rows
 from memspan.errors import UsageError
 from memspan.plugins import require_installed
 
 TABLES = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 TABLE = "table"
+MOST_BROKEN = 0.1  # share of rows that are no UTF-8: with more of them the file is in another encoding
 
 
 class TextDataset(Sequence[Record]):
@@ -35,6 +37,8 @@ class TextDataset(Sequence[Record]):
         columns: the columns that each record must have.
         rename: the columns to rename: {name in the records: name of the task}.
         name: the name of the data in errors.
+        problems: the numbers of the rows that could not be read, whose values are None, and why.
+        first: number of the first row.
 
     Raises UsageError if a column is absent or there is no record at all.
     """
@@ -45,8 +49,11 @@ class TextDataset(Sequence[Record]):
         columns: Sequence[str],
         rename: Mapping[str, str] | None = None,
         name: str = "the data",
+        problems: Mapping[int, str] | None = None,
+        first: int = 1,
     ) -> None:
-        self.records, self.rename = records, dict(rename or {})
+        self.records, self.rename, self.name = records, dict(rename or {}), name
+        self.problems, self.first = dict(problems or {}), first
         if not len(records):
             raise UsageError(f"There is no record in {name}.")
         present = [self.rename.get(column, column) for column in records[0]]
@@ -92,7 +99,7 @@ def read(
     """
     name = ", ".join(str(path) for path in paths)
     if format == TABLE:
-        rows = _tables([Path(path) for path in paths])
+        rows, problems = _tables([Path(path) for path in paths])
         if guess is not None and not rename and len(rows) and not set(columns) <= set(rows[0]):
             rename = guess(rows)
             if rename:
@@ -103,7 +110,7 @@ def read(
                     GuessedColumns,
                     stacklevel=2,
                 )
-        return TextDataset(rows, columns, rename, name)
+        return TextDataset(rows, columns, rename, name, problems, first_number(Path(paths[0])))
     if format == "hub":
         return TextDataset(_hub(str(paths[0])), columns, rename, name)
     if format not in CORPORA:
@@ -127,8 +134,8 @@ _NOT_IN_THE_FORMAT = (
 )  # fmt: skip
 
 
-def _tables(paths: Sequence[Path]) -> Sequence[Record]:
-    """The rows of table files of the same kind."""
+def _tables(paths: Sequence[Path]) -> tuple[Sequence[Record], dict[int, str]]:
+    """The rows of table files of the same kind, and the numbers of those that cannot be read."""
     require_installed("Reading tables needs", "datasets")
     import datasets
     from datasets.exceptions import DatasetGenerationError
@@ -155,18 +162,31 @@ def _tables(paths: Sequence[Path]) -> Sequence[Record]:
         for path in paths:
             _check_table(path)
         # Local files, read by the library's own code, have no revision.
-        return datasets.load_dataset(  # type: ignore[no-any-return]  # nosec B615
-            kind, data_files=[str(path) for path in paths], split="train", **options
-        )
+        rows = datasets.load_dataset(kind, data_files=list(map(str, paths)), split="train", **options)  # nosec B615
+        return rows, {}
     except (DatasetGenerationError, ValueError, OSError) as error:
         cause = error.__cause__ or error
         if "corresponds to no data" in str(cause):
             raise UsageError(f"There is no record in {paths[0]}.") from error
         if isinstance(cause, UnicodeDecodeError):
+            if len(paths) == 1 and (readable := _readable(paths[0])) is not None:
+                return readable
             raise UsageError(f"{_not_utf8(paths)} is not UTF-8 text: save it as UTF-8.") from error
         raise UsageError(f"{paths[0]} must be a readable table, got: {str(cause).splitlines()[0]}") from error
     finally:
         datasets.utils.logging.set_verbosity(verbosity)
+
+
+def _readable(path: Path) -> tuple[Sequence[Record], dict[int, str]] | None:
+    """The rows of a table of which some hold other bytes than UTF-8, as texts; None where it is in another encoding."""
+    if path.suffix.lower() not in SUFFIXES:
+        return None
+    rows = read_rows(path)
+    problems = {row.number: row.problem for row in rows if row.problem is not None}
+    if len(problems) > MOST_BROKEN * len(rows):
+        return None
+    names = dict.fromkeys(name for row in rows for name in row.values)
+    return [{name: row.values.get(name) for name in names} for row in rows], problems
 
 
 def _check_table(path: Path) -> None:

@@ -35,10 +35,6 @@ class Row:
     problem: str | None = None
 
 
-class BadRows(UserWarning):
-    """Some rows of a file are not used."""
-
-
 def read_rows(path: Path) -> list[Row]:
     """The rows of a file of `SUFFIXES`, those that cannot be read among them.
 
@@ -98,7 +94,12 @@ def _is_broken(values: Mapping[str, Any]) -> bool:
     return any("\udc80" <= character <= "\udcff" for text in (*values, *values.values()) for character in str(text))
 
 
-def unusable(records: Sequence[Record], columns: Sequence[str], first: int) -> dict[int, str]:
+def first_number(path: Path) -> int:
+    """The number of the first row of a file that holds a value."""
+    return 2 if path.suffix.lower() in (".csv", ".tsv") else 1
+
+
+def unusable(records: Sequence[Record], columns: Sequence[str], first: int = 1) -> dict[int, str]:
     """The numbers of the rows with an empty one of `columns`, and what they lack; the number of the first is `first`."""
     found = {}
     for number, record in enumerate(records, first):

@@ -126,18 +126,27 @@ def _machine(matrix: Any, labels: NDArray[Any], strength: float, balanced: bool)
 
 
 def _temperature(margins: Floats, labels: NDArray[Any]) -> float:
-    """The temperature under which the right classes are likeliest."""
+    """The temperature under which the right classes are likeliest.
+
+    The right class counts as (n + 1) / (n + 2) of a text of n, as in Platt's scaling (1999): where every text is predicted
+    right, probabilities would go to one, whatever a new text says.
+    """
     from scipy.optimize import minimize_scalar
 
     rows = np.arange(len(labels))
     known = np.isfinite(margins[rows, labels])  # a class of a single text is in no other fold
-
-    def loss(log_temperature: float) -> float:
-        logs = _log_softmax(margins[known] / np.exp(log_temperature))
-        return float(-logs[np.arange(known.sum()), labels[known]].mean())
-
     if not known.any():
         return 1.0
+    margins, labels, rows = margins[known], labels[known], np.arange(known.sum())
+    others = np.isfinite(margins)
+    others[rows, labels] = False
+    right = (len(labels) + 1) / (len(labels) + 2)
+
+    def loss(log_temperature: float) -> float:
+        logs = _log_softmax(margins / np.exp(log_temperature))
+        wrong = np.where(others, logs, 0.0).sum(1) / np.maximum(1, others.sum(1))
+        return float(-(right * logs[rows, labels] + (1 - right) * wrong).mean())
+
     return float(np.exp(minimize_scalar(loss, bounds=(-4.0, 2.0), method="bounded").x))
 
 

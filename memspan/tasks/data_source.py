@@ -56,7 +56,7 @@ class DataSource:
         columns: Sequence[str],
         sample: Callable[[int], Sequence[dict[str, Any]]],
         guess: Callable[[Sequence[Record]], Mapping[str, str]] | None = None,
-    ) -> tuple[Sequence[Record], Sequence[Record] | None]:
+    ) -> tuple[TextDataset, TextDataset | None]:
         """The records of `data`, and those of `test`: None where no such file is named.
 
         Args:

@@ -46,6 +46,7 @@ class RecordTask(Task):
         columns: that every record must have.
         records: those trained on.
         held_out_records: those measured on.
+        left_out: sentences that count and name the records that are not used.
         extra_ids: ids behind those of the tokenizer, e.g. one for each label.
 
     Raises:
@@ -69,6 +70,7 @@ class RecordTask(Task):
             if (folder / CHECKSUMS).is_file():  # of a model; what a task alone has saved has none
                 verify(folder, beside_weights)
             self.tokenizer = Tokenizer.open(saved)
+        self.left_out: list[str] = []
         self.records: list[Record] = []
         self.held_out_records: list[Record] = []
         if source.data is not None:
@@ -85,6 +87,8 @@ class RecordTask(Task):
     def _read(self, source: DataSource) -> None:
         train, rest = self.split(source)
         self.records, self.held_out_records = self.usable(train), self.usable(rest)
+        if len(self.records) + len(self.held_out_records) < len(train) + len(rest):
+            self.left_out = self.problems(source)
         if not self.records or not self.held_out_records:
             raise UsageError(
                 f"The data hold too few records that can be used: {len(self.records)} of {len(train)} to train on, and "
@@ -106,6 +110,10 @@ class RecordTask(Task):
     def usable(self, records: Sequence[Record]) -> list[Record]:
         """The records that make examples; all by default."""
         return list(records)
+
+    def problems(self, source: DataSource) -> list[str]:
+        """A sentence for each part of the data that counts the records that are not usable and names some; none by default."""
+        return []
 
     @abstractmethod
     def texts(self, records: Sequence[Record]) -> Iterable[str]:

@@ -127,6 +127,7 @@ def _report(
                 for name, baseline in others.items()
             },
             "features": list(config.model.features),
+            "left out": task.left_out,
             "confused": _confused(task, labels, predicted),
             "wrong": _wrong(task, texts, labels, logs),
         },

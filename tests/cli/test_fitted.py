@@ -105,3 +105,36 @@ def test_a_run_is_not_overwritten_unless_it_is_resumed(run: Run, mails: Path, ti
 def test_there_is_no_memory_to_compare(run: Run, mails: Path, tiny_model: Path) -> None:
     refused = run("compare", "--task", "classification", "--features", "words", "--model", str(tiny_model))
     assert "no memory to compare" in refused.sentence
+
+
+def test_rows_that_cannot_be_used_are_counted_and_named(run: Run, mails: Path, tiny_model: Path) -> None:
+    bad = ["90,,orders", "91,Where is it?,", "92,Caf\xe9 refund,refunds"]
+    mails.write_bytes(mails.read_bytes() + "\n".join(bad).encode("latin-1") + b"\n")
+    done = run(*train(run, "--data", str(mails), "--model", str(tiny_model), "--output", "out"))
+    assert done.code == 0, done
+    named = "row 92 has no text; row 93 has no label; row 94 is not UTF-8 text"
+    assert f"3 of 93 rows of {mails} are not used: {named}." in done.err
+    assert json.loads(Path("out/report.json").read_text("utf-8"))["details"]["left out"] != []
+
+
+def test_the_metrics_stand_beside_their_intervals_and_the_baselines(run: Run, mails: Path, tiny_model: Path) -> None:
+    done = run(*train(run, "--data", str(mails), "--model", str(tiny_model), "--json"))
+    details = json.loads(done.out)["details"]
+    low, high = details["intervals"]["macro F1"]
+    assert low <= json.loads(done.out)["metrics"]["macro F1"] <= high
+    assert details["baselines"].keys() == {"TF-IDF + linear", "most frequent label"}
+    assert details["baselines"]["most frequent label"]["metrics"]["accuracy"] < 0.6
+
+
+def test_features_are_chosen_by_the_script(run: Run, tmp_path: Path, tiny_model: Path) -> None:
+    topics = {"天气": ["今天下雨了", "明天会下雪", "昨天刮大风"], "饮食": ["我想吃面条", "他喜欢喝茶", "晚饭吃饺子"]}
+    path = tmp_path / "chinese.csv"
+    texts = [f"{topics[topic][number % 3]}{number},{topic}" for number in range(30) for topic in topics]
+    path.write_text("text,label\n" + "\n".join(texts) + "\n", "utf-8")
+    done = run(
+        "train", "--task", "classification", "--data", str(path), "--model", str(tiny_model), "--features", "auto"
+    )
+    assert done.code == 0, done
+    assert "Features: characters, words. Not taken:" in done.err
+    assert "does not know the script of the texts" in done.err
+    assert "TF-IDF of characters + linear" in done.out

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from memspan.data.scripts import words
@@ -55,3 +56,15 @@ def test_ranks() -> None:
 
 def test_mean_and_spread() -> None:
     assert metrics.mean_and_spread([1.0, 4.0, 1.0]) == {"mean": 2.0, "spread": 3.0}
+
+
+def test_intervals_are_those_of_drawing_the_texts_anew() -> None:
+    draw = np.random.default_rng(1)
+    gold = draw.choice(["a", "b", "c"], 150, p=[0.6, 0.3, 0.1])
+    predictions = np.where(draw.random(150) < 0.25, "b", gold)
+    drawn = [draw.integers(0, 150, 150) for _ in range(400)]
+    scores = [metrics.classification(list(gold[rows]), list(predictions[rows])) for rows in drawn]
+    found = metrics.classification_intervals(list(gold), list(predictions))
+    for name in ("accuracy", "macro F1"):
+        expected = np.percentile([score[name] for score in scores], [2.5, 97.5])
+        np.testing.assert_allclose(found[name], expected, atol=0.03)

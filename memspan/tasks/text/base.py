@@ -6,13 +6,14 @@ Letters: B batch, T tokens, V vocabulary.
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import ClassVar, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from memspan.data.corpora import Record
 from memspan.data.datasets import pad, split_indices, split_indices_by_group
+from memspan.data.rows import described, is_empty, unusable
 from memspan.errors import UsageError
 from memspan.models.generate import Sampling, continue_text
 from memspan.tasks.base import IGNORE_INDEX, Batch
@@ -95,7 +96,16 @@ class TextTask(RecordTask):
 
     def usable(self, records: Sequence[Record]) -> list[Record]:
         """The records without empty columns."""
-        return [record for record in records if all(_filled(record[column]) for column in self.columns)]
+        return [record for record in records if not any(is_empty(record[column]) for column in self.columns)]
+
+    def problems(self, source: DataSource) -> list[str]:
+        parts = [part for part in source.read(self.columns, self.sample, self.guess) if part is not None]
+        found = []
+        for part in parts:
+            problems = {**unusable(part, self.columns, part.first), **part.problems}
+            if problems:
+                found.append(described(dict(sorted(problems.items())), len(part), part.name))
+        return found
 
     def texts(self, records: Sequence[Record]) -> Iterable[str]:
         return (text for record in islice(records, LEARN_FROM) for text in self.example(record) if text)
@@ -199,9 +209,3 @@ class TextTask(RecordTask):
         for record in self.held_out_records:
             records_of.setdefault(self.example(record).source, []).append(record)
         return draw.sample(list(records_of.items()), min(documents, len(records_of)))
-
-
-def _filled(value: Any) -> bool:
-    if isinstance(value, str):
-        return bool(value.strip())
-    return value is not None and (not isinstance(value, list) or len(value) > 0)
