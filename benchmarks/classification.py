@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -82,9 +82,11 @@ RUNS = {
 UNSEEN = ("polarity", "subjectivity", "bitext")
 
 
-def measure(run: Run, seeds: int) -> dict[str, Any]:
-    """The reports of the command, one for each seed."""
-    reports, seconds = [], []
+def measure(run: Run, seeds: int) -> Iterator[dict[str, Any]]:
+    """The figures of the command: after the first seed, after the second, ..."""
+    reports: list[dict[str, Any]] = []
+    seconds: list[float] = []
+    shown = " ".join(word.replace(str(DATA), "../shared/data") for word in run.options)
     for seed in range(seeds if run.split else 1):
         options = [*run.options, *(("--task-settings", f"split_seed={seed}") if run.split else ())]
         begun = time.perf_counter()
@@ -98,17 +100,16 @@ def measure(run: Run, seeds: int) -> dict[str, Any]:
             sys.exit(f"{run.name}: {done.stderr.strip()[-2000:]}")
         seconds.append(time.perf_counter() - begun)
         reports.append(json.loads(done.stdout))
-    shown = " ".join(word.replace(str(DATA), "../shared/data") for word in run.options)
-    return {
-        "data": run.name,
-        "command": f"memspan train --task classification {shown}",
-        "texts": reports[0]["details"]["texts"],
-        "features": reports[0]["details"]["features"],
-        "settings": [one["details"]["settings"] for one in reports],
-        "seconds": seconds,
-        "cpu seconds": [one["seconds"] for one in reports],
-        "metrics": {metric: _over_seeds(reports, metric) for metric in run.metrics},
-    }
+        yield {
+            "data": run.name,
+            "command": f"memspan train --task classification {shown}",
+            "texts": reports[0]["details"]["texts"],
+            "features": reports[0]["details"]["features"],
+            "settings": [one["details"]["settings"] for one in reports],
+            "seconds": list(seconds),
+            "cpu seconds": [one["seconds"] for one in reports],
+            "metrics": {metric: _over_seeds(reports, metric) for metric in run.metrics},
+        }
 
 
 def _over_seeds(reports: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
@@ -163,8 +164,9 @@ def main() -> None:
     for path in options.earlier:
         found |= json.loads(path.read_text("utf-8"))["figures"]["runs"]
     for key in options.only:
-        found[key] = measure(RUNS[key], options.seeds)
-        _save(options.name, found, options.seeds)
+        for figures in measure(RUNS[key], options.seeds):
+            found[key] = figures
+            _save(options.name, found, options.seeds)
     if not options.only:
         _save(options.name, found, options.seeds)
 
