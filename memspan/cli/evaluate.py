@@ -165,8 +165,8 @@ def predict_texts(
     found = [_or_open(prediction, min_probability) for prediction in predict(inputs)]
     if as_json:
         pairs = [
-            {"text": text, "prediction": one.text or None, "probability": one.probability}
-            for text, one in zip(inputs, found, strict=True)
+            {"text": text, "prediction": prediction.text or None, "probability": prediction.probability}
+            for text, prediction in zip(inputs, found, strict=True)
         ]
         print_json({"checkpoint": str(checkpoint), "predictions": pairs})
         return

@@ -87,19 +87,7 @@ def build_model(config: TrainConfig, task: Task, weights: Path | None = None) ->
 
     options = config.model
     if options.features:
-        from memspan.pretrained.feature_classifier import FeatureClassifier, FeatureClassifierConfig
-
-        sources = sources_of(config)
-        return FeatureClassifier(
-            FeatureClassifierConfig(  # which class is outside of all others, `fit` adds
-                base=sources.base,
-                tokenizer_size=task.vocabulary - task.classes,
-                classes=task.classes,
-                features=list(options.features),
-                encoder=sources.encoder,
-                dtype=sources.dtype,
-            )
-        )
+        return _feature_classifier(config, task)
     if weights is not None and (options.lora or 0) > weights.stat().st_size:
         raise UsageError(f"lora must be a rank that fits the weights in {weights}, got {options.lora}.")
     if task.learned_by is not None:
@@ -120,6 +108,22 @@ def build_model(config: TrainConfig, task: Task, weights: Path | None = None) ->
             f"'{config.task.name}' asks no question there: choose a causal model."
         )
     return adapted
+
+
+def _feature_classifier(config: TrainConfig, task: Task) -> SavedModel:
+    from memspan.pretrained.feature_classifier import FeatureClassifier, FeatureClassifierConfig
+
+    sources = sources_of(config)
+    return FeatureClassifier(
+        FeatureClassifierConfig(  # which class is outside of all others, `fit` adds
+            base=sources.base,
+            tokenizer_size=task.vocabulary - task.classes,
+            classes=task.classes,
+            features=list(config.model.features),
+            encoder=sources.encoder,
+            dtype=sources.dtype,
+        )
+    )
 
 
 def sources_of(config: TrainConfig) -> "Sources":
