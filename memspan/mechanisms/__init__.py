@@ -77,6 +77,7 @@ __all__ = [
     "over_hidden_states",
     "settings_of",
     "trace_input",
+    "trained_memory",
     "window_only",
     "working_memory",
 ]
@@ -168,6 +169,11 @@ def working_memory(positions: int) -> KVMechanism:
     """The default mechanism with its default settings, reduced to the `positions` that a model was trained on."""
     sinks, block = min(4, positions // 4), min(128, positions // 2)
     return SinkWindow(sinks, min(1024, (positions - sinks) // block * block), block)
+
+
+def trained_memory(window: int) -> dict[str, Any]:
+    """The settings of the mechanism with weights that compresses every block of `window` tokens but the current one."""
+    return {"name": "gist", "window": window, "block": window}
 
 
 def window_only(window: int) -> dict[str, Any]:

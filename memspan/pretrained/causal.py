@@ -3,12 +3,14 @@
 Letters: B batch, S tokens, V vocabulary.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from memspan.mechanisms import KVMechanism, working_memory
+from memspan.mechanisms import KVMechanism, keep_everything, working_memory
 from memspan.models.scratch import last_tokens
 from memspan.pretrained.adapt import Pretrained, PretrainedConfig
 from memspan.pretrained.attach import mechanisms_for
@@ -74,6 +76,16 @@ class PretrainedCausal(Pretrained):
             ids = torch.where(starts, ids.scatter(1, first.clamp_min(0), token), ids)
             valid = torch.where(starts, valid.scatter(1, first.clamp_min(0), True), valid)
         return ids, valid
+
+    @contextmanager
+    def without_limit(self) -> Iterator[None]:
+        """Inside, the working memory keeps every token as it is: what the base computes with the whole text in its window."""
+        mechanisms = self.mechanisms
+        self.mechanisms = nn.ModuleList([keep_everything()] * len(mechanisms))
+        try:
+            yield
+        finally:
+            self.mechanisms = mechanisms
 
     def release(self) -> Any:
         """The transformers model with its learned changes and without working memory; this object is then unusable."""

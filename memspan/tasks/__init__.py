@@ -29,6 +29,7 @@ from memspan.tasks.text.base import DocumentSet, TextTask
 from memspan.tasks.text.classification import Classification
 from memspan.tasks.text.dialogue import Dialogue
 from memspan.tasks.text.language_modelling import LanguageModelling
+from memspan.tasks.text.memory import TextMemory
 from memspan.tasks.text.question_answering import QuestionAnswering
 from memspan.tasks.text.recommendation import Recommendation
 from memspan.tasks.text.retrieval import PassageRetrieval
@@ -44,6 +45,7 @@ TASKS: dict[str, type[Task]] = {
     "induction": Induction,
     "language_modelling": LanguageModelling,
     "later_text": LaterText,
+    "memory": TextMemory,
     "listops": ListOps,
     "mqar": MQAR,
     "overwrites": Overwrites,

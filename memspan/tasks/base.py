@@ -5,7 +5,7 @@ Letters: B batch, T tokens, V vocabulary.
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -42,6 +42,8 @@ class Task(ABC):
         causal: the task can be solved from left to right.
         is_text: the streams are tokens of a language, so that a pretrained model can read them.
         learned_by: the kind of pretrained model that alone can be trained on it; None for any model.
+        working_memory: the mechanism, under "name", and its settings that a pretrained causal model is given for the task
+            where none is chosen; None for the default.
         answer_last: the answer stands behind the input, so that an encoder-decoder can write it.
         metric: name of the metric that counts: a figure of `training.measure.Score`, or one that `score` returns.
         lower_is_better: whether a lower value of `metric` is better.
@@ -56,6 +58,7 @@ class Task(ABC):
     causal: ClassVar[bool] = True
     is_text: ClassVar[bool] = False
     learned_by: ClassVar[str | None] = None
+    working_memory: Mapping[str, Any] | None = None
     answer_last: ClassVar[bool] = True
     metric: ClassVar[str] = "accuracy"
     lower_is_better: ClassVar[bool] = False

@@ -90,7 +90,7 @@ def build_model(config: TrainConfig, task: Task, weights: Path | None = None) ->
         return _feature_classifier(config, task)
     if weights is not None and (options.lora or 0) > weights.stat().st_size:
         raise UsageError(f"lora must be a rank that fits the weights in {weights}, got {options.lora}.")
-    if task.learned_by is not None:
+    if task.learned_by == "pretrained_vectors":
         from memspan.pretrained.text_vectors import adapt_vectors
 
         return adapt_vectors(options.name, config.optimisation.precision, lora=options.lora)
@@ -99,9 +99,10 @@ def build_model(config: TrainConfig, task: Task, weights: Path | None = None) ->
         task.vocabulary,
         options.lora,
         config.optimisation.precision,
-        options.mechanism,
-        options.mechanism_settings,
+        *_working_memory(config, task),
     )
+    if task.learned_by not in (None, adapted.kind):
+        raise UsageError(f"The task '{config.task.name}' needs a causal language model, got '{options.name}'.")
     if not (adapted.is_generative or task.answer_last):
         raise UsageError(
             f"'{options.name}' is an encoder-decoder, which answers behind what it has read, and the task "
@@ -138,6 +139,15 @@ def sources_of(config: TrainConfig) -> "Sources":
         dtype=DTYPES[config.optimisation.precision],
         encoder=encoders.DEFAULT if encoder == encoders.AUTO else encoder,
     )
+
+
+def _working_memory(config: TrainConfig, task: Task) -> tuple[str | None, Mapping[str, Any]]:
+    """The mechanism of a pretrained model and its settings: the run's, beside those that its task has for this mechanism."""
+    name, chosen, default = config.model.mechanism, config.model.mechanism_settings, task.working_memory
+    if default is None or name not in (None, default["name"]):
+        return name, chosen
+    settings = {**default, **chosen}
+    return settings.pop("name"), settings
 
 
 def model_config(config: TrainConfig, task: Task) -> ScratchConfig:

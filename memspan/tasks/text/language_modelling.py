@@ -64,7 +64,7 @@ class LanguageModelling(Task):
             raise UsageError(f"valid must be between 0 and 1, got valid={valid}.")
         paths = [data] if isinstance(data, str) else list(data)
         self.segment, self.vocabulary = segment, BYTES
-        content = b"".join(_read(Path(path)) for path in paths) if paths else self.sample(YEARS).encode()
+        content = b"".join(read_text(Path(path)) for path in paths) if paths else self.sample(YEARS).encode()
         cut = len(content) - int(len(content) * valid)
         self._primed, self._compressed = content[:cut][-PRIMED:], content[cut:][:COMPRESSED]
         if tokenizer is None:
@@ -140,7 +140,8 @@ def _ids(content: bytes, tokenizer: Tokenizer) -> Tensor:
     return torch.tensor([token for ids in tokenizer.encode_all(lines) for token in ids], dtype=torch.int64)
 
 
-def _read(path: Path) -> bytes:
+def read_text(path: Path) -> bytes:
+    """The bytes of a text file. Raises UsageError for one that cannot be read or is empty."""
     try:
         content = path.read_bytes()
     except OSError as error:
