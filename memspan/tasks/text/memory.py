@@ -89,8 +89,10 @@ class TextMemory(Task):
             )
         self.segment, self.most_facts, self.vocabulary = segment, facts, BYTES
         self.working_memory = trained_memory(segment)
-        self._tokenizer = None if tokenizer is None else Tokenizer.of_pretrained(hub.tokenizer_of(tokenizer))
-        if self._tokenizer is not None:
+        self._tokenizer, self._prefix = None, 0  # the number of tokens that the model puts before a text
+        if tokenizer is not None:
+            loaded = hub.tokenizer_of(tokenizer)
+            self._tokenizer, self._prefix = Tokenizer.of_pretrained(loaded), len(loaded("")["input_ids"])
             self.vocabulary = self._tokenizer.size
         ids = self._encode(_texts(data) or [LanguageModelling.sample(YEARS)])
         kept = self._encode(_texts(held_out)) if held_out else []
@@ -112,6 +114,7 @@ class TextMemory(Task):
             raise UsageError(f"A stream must have at least 2 segments, a text and what follows it, got {segments}.")
         excerpts = self._excerpts(batch_size, segments - 1, generator)
         rows, targets = [], []
+        pad = 0 if self._tokenizer is None else self._tokenizer.pad
         for number, excerpt in enumerate(excerpts):
             if number % HELD_OUT == 0:
                 start = number // HELD_OUT % (segments - 1) * self.segment
@@ -119,12 +122,14 @@ class TextMemory(Task):
                 wanted = [*reading[1:], IGNORE_INDEX]
             else:
                 reading, wanted = self._asked(excerpt, with_following=number % 2 == 0)
-            rows.append(excerpt.text + reading)
-            targets.append([IGNORE_INDEX] * len(excerpt.text) + wanted)
+            rest = excerpt.following[: self.segment - len(reading)]  # fills the segment up
+            text = [pad] * self._prefix + excerpt.text  # which the model's own prefix takes the place of
+            rows.append(text + reading + rest)
+            targets.append([IGNORE_INDEX] * len(text) + wanted + [IGNORE_INDEX] * len(rest))
         return Batch(torch.tensor(rows), torch.tensor(targets))
 
     def _asked(self, excerpt: Excerpt, with_following: bool) -> tuple[list[int], list[int]]:
-        """A segment of what follows the text and of questions, and its targets."""
+        """What follows the text and questions, at most a segment, and their targets."""
         reading: list[int] = excerpt.following[:FOLLOWING] if with_following else []
         wanted = [*reading[1:], IGNORE_INDEX] if with_following else []
         for question, answer in excerpt.questions:
@@ -132,14 +137,13 @@ class TextMemory(Task):
                 break
             reading = reading + question + answer
             wanted += [IGNORE_INDEX] * (len(question) - 1) + answer + [IGNORE_INDEX]
-        rest = excerpt.following[: self.segment - len(reading)]  # fills the segment up
-        return reading + rest, wanted + [IGNORE_INDEX] * len(rest)
+        return reading, wanted
 
     def _excerpts(
         self, count: int, segments: int, generator: torch.Generator, facts: int | None = None
     ) -> list[Excerpt]:
-        """Random excerpts of `segments` segments; `facts` in each, or a random number."""
-        length = segments * self.segment
+        """Random excerpts that fill `segments` segments; `facts` in each, or a random number."""
+        length = segments * self.segment - self._prefix
         if len(self.text) <= length + self.segment:
             raise UsageError(
                 f"The text is too short: streams of {segments + 1} segments of {self.segment} tokens need more than "
@@ -193,7 +197,7 @@ class TextMemory(Task):
                 excerpts = task._excerpts(min(batch_size, (limit or 200) - start), segments - 1, generator, facts=2)
                 text = torch.tensor([excerpt.text for excerpt in excerpts], device=device)
                 readings = {name: _padded(rows, device) for name, rows in _readings(excerpts, self.segment).items()}
-                for memory, state, within in _memories(model, text, self.segment):
+                for memory, state, within in _memories(model, text):
                     with within:
                         for name, (ids, targets) in readings.items():
                             sums[name, memory] += _loss(model, ids, targets, state)
@@ -266,11 +270,9 @@ def _padded(rows: list[tuple[list[int], list[int]]], device: torch.device) -> tu
     return ids, torch.tensor(targets, device=device)
 
 
-def _memories(model: nn.Module, text: Tensor, segment: int) -> Iterator[tuple[str, State, AbstractContextManager[Any]]]:
+def _memories(model: nn.Module, text: Tensor) -> Iterator[tuple[str, State, AbstractContextManager[Any]]]:
     """The memories of `text` (B, L) by name, each with the context in which the model is then called."""
-    own: State = None
-    for part in torch.split(text, segment, 1):
-        own = model(part, own, 0)[1]
+    own = model(text, None, 0)[1]
     rows = torch.arange(len(text)).roll(1)
     yield "nothing", None, nullcontext()
     yield "own", own, nullcontext()
