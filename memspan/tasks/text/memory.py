@@ -6,9 +6,11 @@ Letters: B batch, T tokens of a reading, L tokens of the text.
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -126,7 +128,8 @@ class TextMemory(Task):
             text = [pad] * self._prefix + excerpt.text  # which the model's own prefix takes the place of
             rows.append(text + reading + rest)
             targets.append([IGNORE_INDEX] * len(text) + wanted + [IGNORE_INDEX] * len(rest))
-        return Batch(torch.tensor(rows), torch.tensor(targets))
+        ids, wanted_ids = (torch.from_numpy(np.array(lists, np.int64)) for lists in (rows, targets))
+        return Batch(ids, wanted_ids)
 
     def _asked(self, excerpt: Excerpt, with_following: bool) -> tuple[list[int], list[int]]:
         """What follows the text and questions, at most a segment, and their targets."""
@@ -216,7 +219,7 @@ class Inventor:
     """Draws facts that nobody can know: a person, an attribute, and a value."""
 
     def __init__(self, draw: random.Random, held_out: bool) -> None:
-        self._draw, self._held_out, self._lists = draw, held_out, word_lists("memory")
+        self._draw, self._lists = draw, _word_lists(held_out)
 
     def facts(self, count: int) -> list[Fact]:
         """`count` facts about different persons."""
@@ -226,20 +229,32 @@ class Inventor:
         return [self._fact(name) for name in names]
 
     def _fact(self, name: str) -> Fact:
-        attribute, kind = self._any("attributes")
-        value = str(self._draw.randint(10, 9999)) if kind == "number" else self._choose(self._lists["values"][kind])
+        attribute, kind, article = self._any("attributes")
+        value = article + self._value(kind)
         words = {"name": name, "attribute": attribute, "value": value}
         statement: str = self._any("statements").format(**words)
         statement = statement[0].upper() + statement[1:]
         return Fact(f" {statement}", self._any("questions").format(**words), f" {value}")
 
-    def _any(self, kind: str) -> Any:
-        return self._choose(self._lists[kind])
+    def _value(self, kind: str) -> str:
+        if kind == "number":
+            return str(self._draw.randint(10, 9999))
+        value: str = self._any("family" if kind == "person" else kind)
+        return value
 
-    def _choose(self, options: Sequence[Any]) -> Any:
-        return self._draw.choice(
-            [option for number, option in enumerate(options) if (number % HELD_OUT == 1) == self._held_out]
-        )
+    def _any(self, kind: str) -> Any:
+        return self._draw.choice(self._lists[kind])
+
+
+@cache
+def _word_lists(held_out: bool) -> dict[str, list[Any]]:
+    """The lists by name, those of values by kind, each without the part that is for training or for measurements."""
+    lists = word_lists("memory")
+    lists |= lists.pop("values")
+    return {
+        name: [option for number, option in enumerate(options) if (number % HELD_OUT == 1) == held_out]
+        for name, options in lists.items()
+    }
 
 
 def _texts(paths: str | Sequence[str]) -> list[str]:

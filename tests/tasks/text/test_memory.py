@@ -29,7 +29,7 @@ def words(ids: list[int]) -> str:
 
 def test_what_is_asked_for_stands_in_the_text(task: TextMemory) -> None:
     """Every target of a question follows from its text; the repeated segment is one of the text, and then what follows."""
-    segments, values = 4, {value for values in word_lists("memory")["values"].values() for value in values}
+    segments = 4
     batch = task.batch(16, segments, torch.Generator().manual_seed(0))
     assert batch.ids.shape == (16, segments * SEGMENT)
     asked = 0
@@ -43,12 +43,12 @@ def test_what_is_asked_for_stands_in_the_text(task: TextMemory) -> None:
             assert IGNORE_INDEX not in wanted[:-1]
             assert words(reading) in words(text)
             continue
-        answers = words([target if target != IGNORE_INDEX else 0 for target in wanted]).split("\0")
-        for answer in answers:
-            if answer.strip() in values or answer.strip().isdigit():
+        if row % 2:  # without what follows: the targets are answers alone
+            answers = words([0 if target == IGNORE_INDEX else target for target in wanted]).split("\0")
+            for answer in filter(None, answers):
+                assert answer in words(text)
                 asked += 1
-                assert answer.strip() in words(text).lower() or answer.strip() in words(text)
-    assert asked > 5
+    assert asked > 8
 
 
 def test_nothing_that_is_measured_on_occurs_in_training(task: TextMemory) -> None:
