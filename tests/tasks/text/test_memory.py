@@ -48,7 +48,7 @@ def test_what_is_asked_for_stands_in_the_text(task: TextMemory) -> None:
             for answer in filter(None, answers):
                 assert answer in words(text)
                 asked += 1
-    assert asked > 8
+    assert asked > 4
 
 
 def test_nothing_that_is_measured_on_occurs_in_training(task: TextMemory) -> None:
