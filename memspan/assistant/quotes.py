@@ -184,6 +184,13 @@ class Evidence:
             "answer": answer_words.coverage(self.texts),
         }
 
+    def scores(self, answer: str = "") -> Floats:
+        """How much each sentence bears on the question and on the text of its answer, (N,); there is at least one."""
+        features = self.features(answer)
+        weights = WEIGHTS if self.sentence_meaning is None else WEIGHTS_WITH_MEANING
+        scores: Floats = np.sum([weight * features[name] for name, weight in weights.items()], axis=0)
+        return scores
+
     def quote(self, answer: str = "") -> Quote | None:
         """The sentence that bears most on the question and on the text of its answer; None if there is no sentence.
 
@@ -191,9 +198,7 @@ class Evidence:
         """
         if not self.sentences:
             return None
-        features = self.features(answer)
-        weights = WEIGHTS if self.sentence_meaning is None else WEIGHTS_WITH_MEANING
-        best = int(np.argmax(np.sum([weight * features[name] for name, weight in weights.items()], axis=0)))
+        best = int(np.argmax(self.scores(answer)))
         index, start, end = self.sentences[best]
         if best + 1 < len(self.sentences):
             following, _, later = self.sentences[best + 1]

@@ -11,7 +11,7 @@ from memspan.cli.commands import command
 from memspan.cli.options import AS_JSON, CHECKPOINT, CONFIG, ENSEMBLE, parse_numbers, read_text
 from memspan.cli.output import count, format_bytes, number_table, print_info, print_json, print_line, print_table
 from memspan.cli.state_budget import compare_mechanisms
-from memspan.cli.train_options import configures, run_config
+from memspan.cli.train_options import configures, run_config, with_extract
 from memspan.errors import UsageError
 from memspan.training.config import SCRATCH
 from memspan.training.options import parse_settings
@@ -259,6 +259,13 @@ def compare_memories(
         Path | None,
         typer.Option(metavar="FILE", help="With --state-bytes: picture of accuracy over distance: png, svg or pdf."),
     ] = None,
+    answer_with: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL[#MODEL]|FILE",
+            help="Pretrained model: what writes the answers from the same text, as for `memspan ask`.",
+        ),
+    ] = None,
     as_json: AS_JSON = False,
 ) -> None:
     """Compare a model with a memory and the same model without one, at equal time and number of parameters.
@@ -266,11 +273,14 @@ def compare_memories(
     Without memory, every layer sees only its current window. --state-bytes compares all memories instead.
 
     A pretrained model (--model) answers questions about long texts, from retrieved passages or
-    from the end of the text alone; it is trained only if --lora sets a rank.
+    from the end of the text alone; it is trained only if --lora sets a rank. With --extract it answers
+    in words of the text, which is what question_answering and summarisation do unless a --model or a
+    --mechanism is named; --answer-with then writes from these words.
 
     Example: memspan compare --task classification --mechanism delta --seconds 30
     """
-    run = run_config(config, overrides)
+    chosen = overrides if config is not None or "model" in overrides else with_extract(overrides)
+    run = run_config(config, chosen)
     note = None if as_json else print_info
     random_seeds = range(run.run.seed, run.run.seed + seeds)
     if state_bytes is not None:
@@ -281,10 +291,12 @@ def compare_memories(
 
         comparison = compare(run, random_seeds, limit or TRAINED_LIMIT, note)
     else:
+        from memspan.assistant.answerers import answerer_of
         from memspan.evaluation.memory_vs_window import compare_memory_with_window
 
         records = limit or PRETRAINED_LIMIT
-        comparison = compare_memory_with_window(run, random_seeds, records, documents, budget, shots, note)
+        answerer = None if answer_with is None else answerer_of(answer_with, print_info)
+        comparison = compare_memory_with_window(run, random_seeds, records, documents, budget, shots, note, answerer)
     if as_json:
         print_json(comparison.to_dict())
     else:

@@ -1,4 +1,4 @@
-"""What `memspan train` prints of a classifier that was fitted at once."""
+"""What `memspan train` prints of a model that was fitted at once: a classifier over features, or an extractive one."""
 
 from typing import TYPE_CHECKING
 
@@ -38,9 +38,35 @@ def print_fitted(report: "Report") -> None:
             print_line(
                 f"  {wrong['prediction']} ({wrong['probability']:.0%}), right is {wrong['label']}: {wrong['text']}"
             )
+    _print_use(report, '"..."')
+
+
+def print_extractive(report: "Report") -> None:
+    """Print the metrics beside the baselines, the extracts that are furthest from the right ones, and what to do next."""
+    texts, baselines = report.details["texts"], report.details["baselines"]
+    print_line(
+        f"Trained on {count(texts['trained on'], 'text')} in {report.seconds:.0f} s of CPU time, measured on "
+        f"{texts['held out']:,} others."
+    )
+    table = number_table(("metric", "this model", *baselines), labels=1)
+    for name, value in report.metrics.items():
+        others = [f"{score:.4f}" if name == report.details["metric"] else "" for score in baselines.values()]
+        table.add_row(name, f"{value:.4f}", *others)
+    print_table(table)
+    extract = report.details["extract"]
+    print_line("")
+    print_line(f"The answers are {extract['kind']} of the text. Furthest from the right ones:")
+    for wrong in report.details["worst"]:
+        question = f"{wrong['question']} " if wrong["question"] else ""
+        print_line(f"  {question}right: {wrong['target']} | chosen: {wrong['prediction']}")
+    _print_use(report, "--file TEXT" + (' --question "..."' if extract["kind"] == "spans" else ""))
+
+
+def _print_use(report: "Report", arguments: str) -> None:
+    """Print how the model is used, if it was written."""
     print_line("")
     if report.folder is None:
         print_line("Nothing was written: name a folder with --output to keep the model.")
         return
     print_line(f"The model is {report.folder / 'best'}. Use it:")
-    print_line(f'  memspan predict {report.folder / "best"} "..."')
+    print_line(f"  memspan predict {report.folder / 'best'} {arguments}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memspan.cli.commands import command
-from memspan.cli.fitted import print_fitted
+from memspan.cli.fitted import print_extractive, print_fitted
 from memspan.cli.options import AS_JSON, CONFIG, read_text
 from memspan.cli.output import (
     count,
@@ -76,7 +76,8 @@ def train_model(
     """Train a model for a task: a pretrained one where the task has such a default, or a small one from scratch.
 
     A classifier is fitted on features of the embedded model (or of --model) within seconds to
-    minutes, unless --from-scratch or a --mechanism is given.
+    minutes, and so is a model that answers or summarises with words of the text, unless
+    --from-scratch, --lora or a --mechanism is given.
 
     The options are the fields of the YAML file; an option overrides the field of the file.
 
@@ -92,6 +93,9 @@ def train_model(
     run = run_config(config, chosen, resume)
     if run.model.features:
         _fit(run, resume, as_json)
+        return
+    if run.model.extract:
+        _fit_extract(run, resume, as_json)
         return
     report = _train(run, resume, None if unlabelled is None else _lines(unlabelled), confidence, ray)
     if not _is_worker():
@@ -137,6 +141,17 @@ def _fit(run: TrainConfig, resume: bool, as_json: bool) -> None:
         print_json(report.to_dict())
     else:
         print_fitted(report)
+
+
+def _fit_extract(run: TrainConfig, resume: bool, as_json: bool) -> None:
+    """Fit an extractive model, and print what it is worth."""
+    from memspan.training.extracting import fit_extract
+
+    report = fit_extract(run, resume=resume)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print_extractive(report)
 
 
 def _is_worker() -> bool:

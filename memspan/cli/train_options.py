@@ -70,17 +70,31 @@ _OF_SCRATCH = frozenset(
     ]
 )
 PRETRAINED_TASK, PRETRAINED = "classification", "smollm2"
+EXTRACTED_TASKS = ("question_answering", "summarisation")
 LONGEST = (512, 64)  # tokens of a segment, and segments, of a text that features are computed of
 
 
 def with_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run, with those of a classifier over features of a pretrained model where nothing says otherwise."""
+    """The options of a run, with those of a pretrained model where nothing says otherwise.
+
+    That is a classifier over features, or an extractive model for tasks whose answers can be words of their texts.
+    """
+    if options.get("task") in EXTRACTED_TASKS:
+        return with_extract(options)
     if options.get("task") != PRETRAINED_TASK or options.get("lora") is not None or _OF_SCRATCH & options.keys():
         return dict(options)
     given = options.get("task_settings", [])
     segment = [] if any(setting.startswith("segment=") for setting in given) else [f"segment={LONGEST[0]}"]
     chosen = {"model": PRETRAINED, "features": ["auto"], "segments": LONGEST[1], "precision": "bf16"}
     return {**chosen, **options, "task_settings": [*segment, *given]}
+
+
+def with_extract(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a run, with those of an extractive model where the task suits and nothing says otherwise."""
+    otherwise = options.get("lora") is not None or "features" in options or _OF_SCRATCH & options.keys()
+    if options.get("task") not in EXTRACTED_TASKS or otherwise:
+        return dict(options)
+    return {"model": PRETRAINED, "extract": True, "precision": "bf16", **options}
 
 
 def run_config(config: Path | None, overrides: Mapping[str, Any], resume: bool = False) -> TrainConfig:

@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from memspan.assistant import prompts
+from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.loading import load_model
 from memspan.assistant.prompt_budget import SMALL_TOKENS
@@ -35,6 +36,7 @@ MEMORY = "memory"
 SEPARATOR = "\n\n"  # between documents, and between passages
 SHORTEST_OF = 20  # times as many examples are drawn as are shown: the shortest leave the most room
 RANKS = (1, 5)  # k of "passage@k"
+WHOLE = "What is the text about?"  # the question of a task without any, for an answerer
 
 
 class Window(NamedTuple):
@@ -72,6 +74,7 @@ def compare_memory_with_window(
     budget: int = SMALL_TOKENS,
     shots: int = 0,
     note: Callable[[str], None] | None = None,
+    answerer: Answerer | None = None,
 ) -> Comparison:
     """Compares a pretrained model with its memory to the same model with a window of as many tokens.
 
@@ -90,6 +93,10 @@ def compare_memory_with_window(
         budget: tokens of text in the prompt.
         shots: training records that are shown in the prompt with their answers.
         note: called with one line of results after each measurement.
+        answerer: what writes the answers from the same text, rather than the model.
+
+    With `extract` in the configuration nothing is written: the answers are words of the text that the model chooses, of all
+    that was read or of the last `budget` tokens; an answerer then writes from these words.
 
     Raises:
         UsageError: a task without questions about texts, a model that takes no memory, a number out of bounds.
@@ -104,7 +111,7 @@ def compare_memory_with_window(
     task = _task_about_documents(build_task(config))
     require_installed(f"The baseline of the task '{config.task.name}' needs", *task.baseline_packages)
     _check_causal(config.model.name)
-    prompted = PromptedModel(config, task, budget, shots)
+    prompted = _model(config, task, budget, shots, answerer)
     views: dict[str, Callable[[DocumentSet], View]] = {MEMORY: prompted.with_memory, NONE: prompted.end_of_text}
     figures: dict[str, list[dict[str, float]]] = {name: [] for name in views}
     seconds: dict[str, list[float]] = {name: [] for name in views}
@@ -130,6 +137,14 @@ def compare_memory_with_window(
     suffix = ", given the right document" if several else ""
     baselines = {f"{name}{suffix}": value for name, value in baselines.items()}
     return Comparison(config.task.name, metric, task.lower_is_better, contenders, baselines)
+
+
+def _model(config: TrainConfig, task: TextTask, budget: int, shots: int, answerer: Answerer | None) -> "PromptedModel":
+    if not config.model.extract:
+        return PromptedModel(config, task, budget, shots, answerer)
+    from memspan.evaluation.extracted import ExtractingModel
+
+    return ExtractingModel(config, task, budget, shots, answerer)
 
 
 def _contender(
@@ -174,8 +189,10 @@ def _draw(task: TextTask, documents: int, limit: int, draw: random.Random) -> li
 class PromptedModel:
     """A language model, and the prompts in which a task's questions are put to it."""
 
-    def __init__(self, config: TrainConfig, task: TextTask, budget: int, shots: int) -> None:
-        self.config, self.task, self.budget, self.shots = config, task, budget, shots
+    def __init__(
+        self, config: TrainConfig, task: TextTask, budget: int, shots: int, answerer: Answerer | None = None
+    ) -> None:
+        self.config, self.task, self.budget, self.shots, self.answerer = config, task, budget, shots, answerer
         self.instruction = prompts.INSTRUCTION if task.instruction is None else task.instruction
         device = None if config.run.device == "auto" else config.run.device
         self.lm = load_model(config.model.name, device=device, dtype=DTYPES[config.optimisation.precision])
@@ -229,7 +246,7 @@ class PromptedModel:
         def window(record: Record) -> Window:
             example = self.task.example(record)
             passages = self.lm.search(memory, example.question or self.instruction)
-            start, end = _span(document_set, example)
+            start, end = span_of(document_set, example)
             hits = {
                 passage.number: min(end, passage.end) - max(start, passage.start) > (passage.end - passage.start) / 2
                 for passage in passages
@@ -246,18 +263,24 @@ class PromptedModel:
 
     def end_of_text(self, document_set: DocumentSet) -> View:
         """The last `budget` tokens of the documents, whatever the question."""
-        text = SEPARATOR.join(document_set.documents)
-        _, offsets = plain_tokens(self.lm.tokenizer, text)
-        first = 0 if len(offsets) <= self.budget else offsets[-self.budget][0]
+        text, first = self.last_tokens(document_set)
 
         def window(record: Record) -> Window:
-            _, end = _span(document_set, self.task.example(record))
+            _, end = span_of(document_set, self.task.example(record))
             return Window(text[first:], end > first, [])
 
         return View(window, 0)
 
+    def last_tokens(self, document_set: DocumentSet) -> tuple[str, int]:
+        """The joined text of the documents, and the first character of its last `budget` tokens."""
+        text = SEPARATOR.join(document_set.documents)
+        _, offsets = plain_tokens(self.lm.tokenizer, text)
+        return text, 0 if len(offsets) <= self.budget else offsets[-self.budget][0]
+
     def answer(self, question: str, text: str) -> str:
         """A trained model, or one that is shown examples, is prompted in their form; another in its chat template."""
+        if self.answerer is not None:
+            return self.written(self.answerer, question, text)
         if self.config.model.lora or self.shots:
             ids = [*self.prefix, *self.task.prompt_ids(Example(text, "", question), self.lm.decoder.window)]
         else:
@@ -271,8 +294,18 @@ class PromptedModel:
                 break
         return answer.text.strip().partition("\n")[0].strip() if self.shots else answer.text.strip()
 
+    def written(self, answerer: Answerer, question: str, text: str) -> str:
+        """What an answerer writes to a question about a text, or as its summary where there is no question."""
+        message = prompts.question_message(
+            question or WHOLE, [prompts.Quotation("the documents", text)], self.instruction
+        )
+        parts = answerer.answer(
+            [{"role": "user", "content": message}], Sampling(max_new_tokens=self.task.answer_tokens)
+        )
+        return "".join(parts).strip()
 
-def _span(document_set: DocumentSet, example: Example) -> tuple[int, int]:
+
+def span_of(document_set: DocumentSet, example: Example) -> tuple[int, int]:
     """The first character of the example's document in the joined text, and the one behind its last."""
     starts = [0, *accumulate(len(document) + len(SEPARATOR) for document in document_set.documents)]
     start = starts[document_set.documents.index(example.source)]

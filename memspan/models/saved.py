@@ -27,6 +27,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # Kind -> "module:class", imported when such a model is opened.
 KINDS = {
     "classifier": "memspan.models.classifier:Classifier",
+    "extractive": "memspan.assistant.extracts.model:ExtractiveModel",
     "feature_classifier": "memspan.pretrained.feature_classifier:FeatureClassifier",
     "pretrained_causal": "memspan.pretrained.causal:PretrainedCausal",
     "pretrained_encoder": "memspan.pretrained.encoder:PretrainedEncoder",

@@ -96,6 +96,13 @@ class Task(ABC):
         """The task's own metrics on the first `limit` held-out records; none by default."""
         return {}
 
+    def extract_of(self) -> tuple[str, int]:
+        """The kind of extract that answers this task, and its usual length in words. Raises UsageError for a task without.
+
+        Kinds are those of `memspan.assistant.extracts`.
+        """
+        raise UsageError("`extract` answers with words of a text: it is for question_answering and summarisation.")
+
     def calibrate(self, model: nn.Module) -> None:  # noqa: B027 - most models keep nothing of how they do
         """Sets what a model keeps of how it does on held-out records, before it is saved."""
 

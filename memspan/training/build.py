@@ -20,6 +20,8 @@ from memspan.training.config import SCRATCH, TrainConfig
 from memspan.training.options import read_yaml
 
 if TYPE_CHECKING:
+    from memspan.assistant.extracts.model import ExtractiveModel
+    from memspan.assistant.language_model import LanguageModel
     from memspan.pretrained.features import Sources
 
 CONFIG = "config.yaml"  # the configuration of the run, in the folder of the model that came of it
@@ -88,6 +90,8 @@ def build_model(config: TrainConfig, task: Task, weights: Path | None = None) ->
     options = config.model
     if options.features:
         return _feature_classifier(config, task)
+    if options.extract:
+        return build_extractive(config, task)
     if weights is not None and (options.lora or 0) > weights.stat().st_size:
         raise UsageError(f"lora must be a rank that fits the weights in {weights}, got {options.lora}.")
     if task.learned_by == "pretrained_vectors":
@@ -133,9 +137,9 @@ def sources_of(config: TrainConfig) -> "Sources":
     from memspan.pretrained.adapt import DTYPES
     from memspan.pretrained.features import Sources
 
-    name, encoder = config.model.name, encoders.chosen(encoders.AUTO)
+    encoder = encoders.chosen(encoders.AUTO)
     return Sources(
-        base=str(Path(name).resolve()) if Path(name).is_dir() else name,
+        base=_base(config),
         dtype=DTYPES[config.optimisation.precision],
         encoder=encoders.DEFAULT if encoder == encoders.AUTO else encoder,
     )
@@ -148,6 +152,32 @@ def _working_memory(config: TrainConfig, task: Task) -> tuple[str | None, Mappin
         return name, chosen
     settings = {**default, **chosen}
     return settings.pop("name"), settings
+
+
+def _base(config: TrainConfig) -> str:
+    """The name of a run's pretrained model, that of a folder as an absolute path."""
+    name = config.model.name
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
+
+
+def build_extractive(config: TrainConfig, task: Task, lm: "LanguageModel | None" = None) -> "ExtractiveModel":
+    """The extractive model of a run, not fitted yet; `lm` is its language model where that is loaded already.
+
+    Raises UsageError for a task whose answers are no words of its texts.
+    """
+    from memspan.assistant.extracts.model import ExtractiveConfig, ExtractiveModel
+    from memspan.pretrained.adapt import DTYPES
+
+    extract, length = task.extract_of()
+    described = ExtractiveConfig(
+        extract=extract,
+        length=length,
+        base=_base(config),
+        vocabulary=task.vocabulary,
+        dtype=DTYPES[config.optimisation.precision],
+        device=None if config.run.device == "auto" else config.run.device,
+    )
+    return ExtractiveModel(described, lm)
 
 
 def model_config(config: TrainConfig, task: Task) -> ScratchConfig:

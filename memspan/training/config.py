@@ -73,6 +73,10 @@ class ModelOptions(OptionGroup):
         "Kinds of features of a classifier that is fitted at once, with a pretrained model: words, characters, states, "
         "sentences, or auto for those that suit the texts.",
     )
+    extract: bool = option(
+        False,
+        "Answer or summarise with words of the text, which a pretrained model helps to choose, rather than write any.",
+    )
     feedforward: float = option(4.0, "Inner width of the feed-forward layers, as a multiple of `width`.", at_least=0)
     residual: str = option("prenorm", "Residual connections: prenorm or rezero.")
     dropout: float = option(0.0, "Dropout probability behind the embedding and in every branch.", at_least=0, at_most=1)
@@ -316,6 +320,12 @@ def _check_combinations(config: TrainConfig) -> None:
     if config.model.features and (config.model.name == SCRATCH or config.model.lora is not None):
         raise UsageError(
             "`features` are those of a frozen pretrained model: name it with `model`, and leave out `lora`."
+        )
+    if config.model.extract and (
+        config.model.name == SCRATCH or config.model.lora is not None or config.model.features
+    ):
+        raise UsageError(
+            "`extract` reads with a pretrained model as it is: name it with `model`, and leave out `lora` and `features`."
         )
     if config.run.fsdp and (continual.ewc or regularisation.rdrop or regularisation.adversarial == "pgd"):
         raise UsageError("`fsdp` does not go together with `ewc`, `rdrop` or `pgd`: leave out one of the two.")

@@ -67,6 +67,10 @@ def train(
         from memspan.training.fitting import fit
 
         return fit(config, None, task, resume)
+    if config.model.extract:
+        from memspan.training.extracting import fit_extract
+
+        return fit_extract(config, task, resume)
     checkpoint = checkpoint_of(config, resume)
     accelerator = make_accelerator(config)
     processes = Processes(accelerator)

@@ -6,7 +6,7 @@ Letters: B batch, T tokens, V vocabulary.
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import ClassVar, NamedTuple, Self, TypeVar
+from typing import ClassVar, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,13 @@ class DocumentSet(NamedTuple):
 
     documents: list[str]
     records: list[Record]
+
+
+@runtime_checkable
+class Extracting(Protocol):
+    """A model that answers with words of a text; `examples` are texts and questions, one answer for each."""
+
+    def extract(self, examples: Sequence[tuple[str, str]]) -> list[str]: ...
 
 
 class TextTask(RecordTask):
@@ -107,6 +114,10 @@ class TextTask(RecordTask):
                 found.append(described(dict(sorted(problems.items())), len(part), part.name))
         return found
 
+    def targets(self, record: Record) -> list[str]:
+        """All right answers of a record."""
+        return [self.example(record).target]
+
     def texts(self, records: Sequence[Record]) -> Iterable[str]:
         return (text for record in islice(records, LEARN_FROM) for text in self.example(record) if text)
 
@@ -170,6 +181,8 @@ class TextTask(RecordTask):
     # ---- predictions
 
     def generate(self, model: nn.Module, examples: Sequence[Example], segments: int, batch_size: int = 32) -> list[str]:
+        if isinstance(model, Extracting):
+            return model.extract([(example.source, example.question) for example in examples])
         return self.in_batches(model, examples, segments, self.answers, batch_size)
 
     def in_batches(

@@ -13,6 +13,8 @@ from memspan.tasks.records import Example
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text.base import DocumentSet, TextTask
 
+SPAN = 3  # words of an answer, about
+
 
 class QuestionAnswering(TextTask):
     """Columns: context, question, answers (alternative right texts, as a list or in SQuAD's form on the hub).
@@ -39,6 +41,12 @@ class QuestionAnswering(TextTask):
 
     def example(self, record: Record) -> Example:
         return Example(str(record["context"]), _answers(record)[0], str(record["question"]))
+
+    def targets(self, record: Record) -> list[str]:
+        return _answers(record)
+
+    def extract_of(self) -> tuple[str, int]:
+        return "spans", SPAN
 
     def compute_metrics(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
         return metrics.answers([_answers(record) for record in records], predictions)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from memspan.data.corpora import Record
@@ -11,6 +12,8 @@ from memspan.tasks.base import Guide
 from memspan.tasks.records import Example
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text.base import TextTask
+
+LOOKED_AT = 50  # texts whose sentences tell how long sentences are
 
 
 class Summarisation(TextTask):
@@ -37,16 +40,30 @@ class Summarisation(TextTask):
     def example(self, record: Record) -> Example:
         return Example(str(record["text"]), str(record["summary"]), str(record.get("question") or ""))
 
+    def targets(self, record: Record) -> list[str]:
+        return [str(summary) for summary in record.get("summaries") or [record["summary"]]]
+
+    def extract_of(self) -> tuple[str, int]:
+        """Whole sentences, or a stretch of a clause where summaries are shorter than the sentences of their texts."""
+        length = self.usual_words()
+        some = [str(record["text"]) for record in self.records[:LOOKED_AT]]
+        lengths = [len(words(sentence)) for text in some for sentence in metrics.sentences(text)]
+        return "phrases" if length < median(lengths) else "sentences", length
+
+    def usual_words(self) -> int:
+        """The mean number of words of a summary in the training part, at least 1."""
+        total = sum(len(words(str(record["summary"]))) for record in self.records)
+        return max(1, round(total / max(1, len(self.records))))
+
     def compute_metrics(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
-        gold = [[str(summary) for summary in record.get("summaries") or [record["summary"]]] for record in records]
+        gold = [self.targets(record) for record in records]
         scores = metrics.rouge(gold, predictions)
         return {name: scores[name] for name in ("ROUGE-L", "ROUGE-1", "ROUGE-2")}
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
         rest = self.held_out_records[:limit]
         texts = [str(record["text"]).strip() for record in rest]
-        total = sum(len(words(str(record["summary"]))) for record in self.records)
-        length = round(total / len(self.records))
+        length = self.usual_words()
         leads = [" ".join(words(text)[:length]) for text in texts]
         sentences = [metrics.sentences(text)[0] for text in texts]
         return {
