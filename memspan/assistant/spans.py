@@ -187,9 +187,9 @@ class _Run:
 
 def features(question: str, sentences: Sequence[Sentence], candidates: Sequence[Candidate]) -> dict[str, Floats]:
     """What speaks for and against each candidate, by name, (C,) each."""
-    kind, asked = asked_kind(question), set(words_of(question)) - FUNCTION_WORDS
+    kind, known = asked_kind(question), set(words_of(question)) - FUNCTION_WORDS
     best = max(sentence.score for sentence in sentences)
-    of = [_Words(sentence.text, asked) for sentence in sentences]
+    of = [_Words(sentence.text, known) for sentence in sentences]
     rows = []
     for candidate in candidates:
         words, sentence = of[candidate.sentence], sentences[candidate.sentence]
@@ -212,7 +212,7 @@ def features(question: str, sentences: Sequence[Sentence], candidates: Sequence[
                 "capitals": float(words.capitals[first:last].mean()),
                 "digits": float(any(character.isdigit() for character in text)),
                 "other_digits": float(any(character.isdigit() for character in text)) if kind is None else 0.0,
-                "question": float(words.asked[first:last].mean()),
+                "question": float(words.known[first:last].mean()),
                 "near": words.near(first, last),
                 "function_first": float(words.function[first]),
                 "function_last": float(words.function[last - 1]),
@@ -229,11 +229,11 @@ def features(question: str, sentences: Sequence[Sentence], candidates: Sequence[
 class _Words:
     """The words of a sentence, with what matters about each: whether it is in the question, a function word, a name."""
 
-    def __init__(self, text: str, asked: set[str]) -> None:
+    def __init__(self, text: str, known: set[str]) -> None:
         self.text = text
         self.spans = [match.span() for match in _WORD.finditer(text)]
         strings = [text[start:end] for start, end in self.spans]
-        self.asked = np.array([bool(set(words_of(string)) & asked) for string in strings])
+        self.known = np.array([bool(set(words_of(string)) & known) for string in strings])
         self.function = np.array([string.casefold() in FUNCTION_WORDS for string in strings])
         self.capitals = np.array([string[0].isupper() for string in strings])
 
@@ -244,7 +244,7 @@ class _Words:
 
     def near(self, first: int, last: int) -> float:
         """The share of the words around a candidate that are in the question."""
-        around = [*self.asked[max(0, first - NEAR) : first], *self.asked[last : last + NEAR]]
+        around = [*self.known[max(0, first - NEAR) : first], *self.known[last : last + NEAR]]
         return float(np.mean(around)) if around else 0.0
 
     def torn(self, at: int) -> bool:

@@ -82,8 +82,8 @@ class Phrases(Extract):
             return
         columns, others = np.concatenate(keys), np.concatenate(dense)
         rows = np.repeat(np.arange(len(columns)), columns.shape[1])
-        ones = np.full(columns.size, SCALE, np.float32)
-        at_ends = sparse.csr_matrix((ones, (rows, columns.ravel())), shape=(len(columns), BUCKETS))
+        entries = np.full(columns.size, SCALE, np.float32)
+        at_ends = sparse.csr_matrix((entries, (rows, columns.ravel())), shape=(len(columns), BUCKETS))
         model = Ridge(alpha=STRENGTH, solver="sparse_cg", fit_intercept=False)
         model.fit(sparse.hstack([at_ends, sparse.csr_matrix(others)], format="csr"), np.array(values))
         self.hashed, self.dense = (part.astype(np.float32) for part in np.split(model.coef_, [BUCKETS]))
