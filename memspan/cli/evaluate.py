@@ -11,7 +11,7 @@ from memspan.cli.commands import command
 from memspan.cli.options import AS_JSON, CHECKPOINT, CONFIG, ENSEMBLE, parse_numbers, read_text
 from memspan.cli.output import count, format_bytes, number_table, print_info, print_json, print_line, print_table
 from memspan.cli.state_budget import compare_mechanisms
-from memspan.cli.train_options import configures, run_config, with_extract
+from memspan.cli.train_options import configures, run_config, with_extract, with_pretrained
 from memspan.errors import UsageError
 from memspan.training.config import SCRATCH
 from memspan.training.options import parse_settings
@@ -279,7 +279,8 @@ def compare_memories(
 
     Example: memspan compare --task classification --mechanism delta --seconds 30
     """
-    chosen = overrides if config is not None or "model" in overrides else with_extract(overrides)
+    unsaid = config is None and "model" not in overrides
+    chosen = with_pretrained(overrides) if "features" in overrides else with_extract(overrides) if unsaid else overrides
     run = run_config(config, chosen)
     note = None if as_json else print_info
     random_seeds = range(run.run.seed, run.run.seed + seeds)
@@ -290,6 +291,10 @@ def compare_memories(
         from memspan.evaluation.ablation import compare
 
         comparison = compare(run, random_seeds, limit or TRAINED_LIMIT, note)
+    elif run.model.features:
+        from memspan.evaluation.segments_vs_first import compare_over_segments
+
+        comparison = compare_over_segments(run, random_seeds, limit, note)
     else:
         from memspan.assistant.answerers import answerer_of
         from memspan.evaluation.memory_vs_window import compare_memory_with_window

@@ -69,6 +69,7 @@ _OF_SCRATCH = frozenset(
         "augment",
     ]
 )
+_OF_A_MEMORY = frozenset(["mechanism", "mechanism_settings"])  # which may also read the features of segments
 PRETRAINED_TASK, PRETRAINED = "classification", "smollm2"
 EXTRACTED_TASKS = ("question_answering", "summarisation")
 LONGEST = (512, 64)  # tokens of a segment, and segments, of a text that features are computed of
@@ -81,7 +82,8 @@ def with_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     if options.get("task") in EXTRACTED_TASKS:
         return with_extract(options)
-    if options.get("task") != PRETRAINED_TASK or options.get("lora") is not None or _OF_SCRATCH & options.keys():
+    of_scratch = _OF_SCRATCH - _OF_A_MEMORY if "features" in options else _OF_SCRATCH
+    if options.get("task") != PRETRAINED_TASK or options.get("lora") is not None or of_scratch & options.keys():
         return dict(options)
     given = options.get("task_settings", [])
     segment = [] if any(setting.startswith("segment=") for setting in given) else [f"segment={LONGEST[0]}"]

@@ -56,12 +56,14 @@ GROUP = "memspan.mechanisms"  # the entry points under which other packages regi
 ALIASES = {"transformer": "attention"}
 
 DEFAULT = "sink_window"
+OVER_SEGMENTS = ("gru", "delta", "attention")  # that a memory over the features of segments is chosen from
 
 __all__ = [
     "ALIASES",
     "DEFAULT",
     "GROUP",
     "MECHANISMS",
+    "OVER_SEGMENTS",
     "AttentionWeights",
     "Gate",
     "Internals",

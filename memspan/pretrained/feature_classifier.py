@@ -98,13 +98,16 @@ class FeatureClassifier(SavedModel):
     def log_probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The log-probability of each class for each text, (N, C)."""
         assert self.linear is not None, "the classifier is not fitted"
-        matrix = _joined([features.transform(texts) for features in self.features.values()])
-        known = self.linear.log_probabilities(matrix)
         full = np.full((len(texts), self.config.classes), -np.inf, np.float32)
-        full[:, self.linear.classes] = known
+        full[:, self.linear.classes] = self.known_log_probabilities(texts)
         if self.config.outside is not None:
             full[:, self.config.outside] = np.log(max(self.config.threshold, 1e-9))
         return full
+
+    def known_log_probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Those of the classes that were trained on, (N, known classes)."""
+        assert self.linear is not None, "the classifier is not fitted"
+        return self.linear.log_probabilities(_joined([features.transform(texts) for features in self.features.values()]))
 
     # ---- as a model
 

@@ -45,7 +45,7 @@ class Linear:
         return margins
 
     def log_probabilities(self, matrix: Any) -> Floats:
-        return _log_softmax(self.margins(matrix) / self.temperature)
+        return log_softmax(self.margins(matrix) / self.temperature)
 
     def tensors(self) -> dict[str, Tensor]:
         return {
@@ -79,7 +79,7 @@ def fit_linear(
     """
     from sklearn.metrics import f1_score
 
-    folds = _folds(matrix, labels)
+    folds = fold_indices(labels)
     options = [(strength, balanced) for strength in STRENGTHS for balanced in (False, True)]
     best: tuple[float, tuple[float, bool], Floats] | None = None
     for option in options if len(classes) < MANY_CLASSES else [USUAL]:
@@ -94,13 +94,13 @@ def fit_linear(
             best = (score, option, margins)
     assert best is not None
     _, option, margins = best
-    temperature = _temperature(margins, np.searchsorted(classes, labels))
+    temperature = temperature_of(margins, np.searchsorted(classes, labels))
     whole = _machine(matrix, labels, *option)
     linear = Linear(whole.weights, whole.bias, whole.classes, temperature, *option)
-    return linear, _log_softmax(margins / temperature)
+    return linear, log_softmax(margins / temperature)
 
 
-def _folds(matrix: Any, labels: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+def fold_indices(labels: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """The indices to train on and the others, for each fold; none that trains on a single class."""
     from sklearn.model_selection import StratifiedKFold
 
@@ -110,7 +110,7 @@ def _folds(matrix: Any, labels: NDArray[Any]) -> list[tuple[NDArray[Any], NDArra
     splitter = StratifiedKFold(max(2, min(FOLDS, most)), shuffle=True, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes with fewer texts than folds
-        folds = list(splitter.split(matrix, labels))
+        folds = list(splitter.split(labels, labels))
     return [(train, rest) for train, rest in folds if len(np.unique(labels[train])) > 1]
 
 
@@ -125,7 +125,7 @@ def _machine(matrix: Any, labels: NDArray[Any], strength: float, balanced: bool)
     return Linear(weights.astype(np.float32), bias.astype(np.float32), machine.classes_.astype(np.int64), 1.0)
 
 
-def _temperature(margins: Floats, labels: NDArray[Any]) -> float:
+def temperature_of(margins: Floats, labels: NDArray[Any]) -> float:
     """The temperature under which the right classes are likeliest.
 
     The right class counts as (n + 1) / (n + 2) of a text of n, as in Platt's scaling (1999): where every text is predicted
@@ -143,15 +143,15 @@ def _temperature(margins: Floats, labels: NDArray[Any]) -> float:
     right = (len(labels) + 1) / (len(labels) + 2)
 
     def loss(log_temperature: float) -> float:
-        logs = _log_softmax(margins / np.exp(log_temperature))
+        logs = log_softmax(margins / np.exp(log_temperature))
         wrong = np.where(others, logs, 0.0).sum(1) / np.maximum(1, others.sum(1))
         return float(-(right * logs[rows, labels] + (1 - right) * wrong).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-4.0, 2.0), method="bounded").x))
 
 
-def _log_softmax(scores: Floats) -> Floats:
-    from scipy.special import log_softmax
+def log_softmax(scores: Floats) -> Floats:
+    from scipy import special
 
-    logs: Floats = log_softmax(scores, axis=1).astype(np.float32)
+    logs: Floats = special.log_softmax(scores, axis=1).astype(np.float32)
     return logs

@@ -14,6 +14,7 @@ from memspan.models.folders import replaced
 from memspan.plugins import require_installed
 from memspan.pretrained.feature_classifier import FeatureClassifier
 from memspan.pretrained.features import AUTO, choose
+from memspan.pretrained.segment_classifier import Reading, SegmentClassifier, fit_suitable
 from memspan.tasks import Classification, Task, require
 from memspan.training.build import CONFIG, build_model, build_task, sources_of
 from memspan.training.config import TrainConfig
@@ -28,7 +29,11 @@ Progress = Callable[[str, int, int], None]  # what is computed, how many texts a
 
 
 def fit(
-    config: TrainConfig, on_progress: Progress | None = None, task: Task | None = None, resume: bool = False
+    config: TrainConfig,
+    on_progress: Progress | None = None,
+    task: Task | None = None,
+    resume: bool = False,
+    first_alone: bool = False,
 ) -> Report:
     """Fits a classifier on the features that `config` names, and measures it on the held-out records.
 
@@ -39,6 +44,7 @@ def fit(
         on_progress: called as features are computed.
         task: the run's task, where it was built before; None builds it from `config`.
         resume: fit anew where the output folder holds a run.
+        first_alone: read the first segment of every text alone, as the twin without a memory does.
 
     Raises UsageError for a task whose answers are no classes, and for an output folder that holds a run.
     """
@@ -49,7 +55,9 @@ def fit(
     config, _ = with_suitable_features(config, classification)
     model = build_model(config, classification)
     assert isinstance(model, FeatureClassifier)
-    fitted = model.fit(*classification.labelled_texts(classification.records), classification.balance, on_progress)
+    way = reading(config, classification, first_alone)
+    trained = classification.labelled_texts(classification.records)
+    model, fitted = fit_suitable(model, *trained, way, classification.balance, on_progress)
     if classification.outside is not None:
         threshold = fitted.threshold(classification.reject)
         model.config = replace(model.config, outside=classification.outside, threshold=threshold)
@@ -58,6 +66,8 @@ def fit(
     report = _report(config, classification, model, texts, np.array(labels), logs, time.process_time() - began)
     settings = {"strength": fitted.strength, "balanced": fitted.balanced, "threshold": model.config.threshold}
     report.details["settings"] = settings
+    if isinstance(model, SegmentClassifier):
+        report.details["segments"] = model.described()
     if report.folder is not None:
         _save(report, classification)
     return report
@@ -76,6 +86,13 @@ def with_suitable_features(config: TrainConfig, task: Task) -> tuple[TrainConfig
     texts, _ = classification.labelled_texts(classification.records)
     kinds, left_out = choose(texts, sources_of(config))
     return config.replace(features=kinds), left_out
+
+
+def reading(config: TrainConfig, task: Classification, first_alone: bool = False) -> Reading:
+    """How the run reads texts that are longer than a segment of its task."""
+    mechanism = config.model.mechanism
+    named = {} if mechanism is None else {"name": mechanism, **config.model.mechanism_settings}
+    return Reading(task.segment, named, first_alone, config.run.seed)
 
 
 def _report(

@@ -60,6 +60,10 @@ class Features(ABC):
     def transform(self, texts: Sequence[str]) -> Matrix:
         """The features (N, F) of texts."""
 
+    def dense(self) -> "DenseFeatures | None":
+        """These features, where a memory can read them of every segment of a text; None for those of a whole text alone."""
+        return None
+
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """What was learned, by name."""
@@ -78,6 +82,9 @@ class DenseFeatures(Features):
     @abstractmethod
     def vectors(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:
         """The vector of each text, float32 (N, D)."""
+
+    def dense(self) -> "DenseFeatures":
+        return self
 
     def fit(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:
         vectors = self.vectors(texts, progress)

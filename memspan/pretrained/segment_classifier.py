@@ -1,0 +1,333 @@
+"""A classifier of long texts: a linear model over the whole text, and a memory over the features of its segments.
+
+Letters: N texts, M segments of all texts, S segments of a text, F features, C classes.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from memspan.data.chunking import in_chunks
+from memspan.data.tokenizer import Tokenizer
+from memspan.errors import UsageError
+from memspan.mechanisms import OVER_SEGMENTS
+from memspan.models.saved import AtMost
+from memspan.pretrained import hub
+from memspan.pretrained.feature_classifier import FeatureClassifier, FeatureClassifierConfig, Fitted, Report
+from memspan.pretrained.features.base import DenseFeatures, Floats, Progress
+from memspan.pretrained.linear import fold_indices, log_softmax, temperature_of
+from memspan.pretrained.segment_memory import SegmentMemory, fit_memory
+
+MEAN, FIRST = "mean over segments", "first segment alone"
+SAMPLE = 200  # texts that are looked at to see whether they are long
+AUTO = "auto"  # as the name of a mechanism: the one that does best in a cross-validation
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the memory in the log-probabilities
+
+
+@dataclass(frozen=True)
+class SegmentClassifierConfig(FeatureClassifierConfig):
+    """What a classifier of long texts is made of.
+
+    Attributes:
+        segment: tokens of a segment, about.
+        mechanism: {"name": registered name, **settings} of the memory; {"name": "auto"} for one chosen by cross-validation;
+            empty without a memory.
+        first_alone: nothing but the first segment of a text is read: the twin without a memory.
+        seed: random seed of the memory's training.
+    """
+
+    segment: int = 128
+    mechanism: Mapping[str, Any] = field(default_factory=lambda: {"name": AUTO})
+    first_alone: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.segment < 1:
+            raise UsageError(f"segment must be at least one token, got {self.segment}.")
+
+
+class OverSegments(DenseFeatures):
+    """Dense features of a whole text: the mean vector of its segments."""
+
+    kind = "over_segments"
+
+    def __init__(self, inner: DenseFeatures, cut: Callable[[Sequence[str]], list[list[str]]]) -> None:
+        super().__init__(inner.sources)
+        self.inner, self._cut = inner, cut
+
+    def vectors(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:
+        segments = self._cut(texts)
+        vectors = self.inner.vectors([segment for text in segments for segment in text], progress)
+        means: Floats = np.stack([rows.mean(0) for rows in _by_text(vectors, segments)])
+        return means
+
+
+class SegmentClassifier(FeatureClassifier):
+    """A classifier over features that reads a long text segment by segment.
+
+    Its log-probabilities are a weighted mean of those of a linear model (sparse features of the whole text, the mean of the
+    dense features of its segments) and of a memory that reads the dense features of the segments in order. The share of the
+    memory is what does best in a cross-validation on the training texts, 0 included.
+    """
+
+    kind, config_class = "segment_classifier", SegmentClassifierConfig
+    config: SegmentClassifierConfig
+
+    def __init__(self, config: SegmentClassifierConfig) -> None:
+        super().__init__(config)
+        dense = {name: features.dense() for name, features in self.features.items()}
+        self.inner = {name: features for name, features in dense.items() if features is not None}
+        if not self.inner:
+            raise UsageError(
+                f"A memory over segments reads features of models, states or sentences, got {', '.join(config.features)}."
+            )
+        self.features = {
+            name: OverSegments(self.inner[name], self._segments) if name in self.inner else features
+            for name, features in self.features.items()
+        }
+        self.memory: SegmentMemory | None = None
+        self.share, self.temperature = 0.0, 1.0
+        self.validated: dict[str, float] = {}  # the macro F1 of each way to read, in the cross-validation
+
+    # ---- fitting
+
+    def fit(
+        self, texts: Sequence[str], labels: Sequence[int], balance: bool | None = None, report: Report | None = None
+    ) -> Fitted:
+        """As for every classifier over features; `validated` then holds what the ways to read were worth."""
+        texts = self._seen(texts)
+        fitted = super().fit(texts, labels, balance, report)
+        segments = self._segments(texts)
+        every = [segment for text in segments for segment in text]
+        sequences = _by_text(np.concatenate([inner.fit(every) for inner in self.inner.values()], 1), segments)
+        numbers = np.searchsorted(fitted.classes, np.array(labels))
+        self.validated = {MEAN: _f1(numbers, fitted.log_probabilities)}
+        if not self.config.mechanism:
+            return fitted
+        chosen = self._choose(sequences, numbers, fitted, report)
+        self.config = replace(self.config, mechanism=dict(chosen.mechanism))
+        self.memory = fit_memory(sequences, numbers, len(fitted.classes), chosen.mechanism, self.config.seed)
+        self.share, self.temperature = chosen.share, chosen.temperature
+        return replace(fitted, log_probabilities=chosen.log_probabilities)
+
+    def _choose(
+        self, sequences: Sequence[Floats], numbers: NDArray[Any], fitted: Fitted, report: Report | None
+    ) -> "_Chosen":
+        """The mechanism, and the share of the memory, with the likeliest labels in the cross-validation."""
+        named = self.config.mechanism
+        options = [{"name": name} for name in OVER_SEGMENTS] if named.get("name") == AUTO else [dict(named)]
+        classes, linear = len(fitted.classes), fitted.log_probabilities
+        best: _Chosen | None = None
+        for done, mechanism in enumerate(options):
+            if report is not None:
+                report("memory over segments", done, len(options))
+            logs = np.full((len(numbers), classes), -math.log(classes), np.float32)
+            for train, rest in fold_indices(numbers):
+                known = np.unique(numbers[train])
+                part = [sequences[row] for row in train]
+                memory = fit_memory(part, np.searchsorted(known, numbers[train]), len(known), mechanism, self.config.seed)
+                found = np.full((len(rest), classes), -30.0, np.float32)
+                found[:, known] = memory.log_probabilities([sequences[row] for row in rest])
+                logs[rest] = found
+            self.validated[str(mechanism["name"])] = _f1(numbers, logs)
+            for share in SHARES:
+                mixed = _mixed(linear, logs, share)
+                temperature = temperature_of(mixed, numbers)
+                sharp = log_softmax(mixed / temperature)
+                loss = _loss(numbers, sharp)
+                if best is None or loss < best.loss:
+                    best = _Chosen(mechanism, share, temperature, loss, sharp)
+        assert best is not None
+        self.validated["chosen"] = _f1(numbers, best.log_probabilities)
+        return best
+
+    def known_log_probabilities(self, texts: Sequence[str]) -> Floats:
+        """Those of the classes that were trained on, (N, C)."""
+        texts = self._seen(texts)
+        linear = super().known_log_probabilities(texts)
+        if self.memory is None:
+            return linear
+        if not self.share:
+            return log_softmax(linear / self.temperature)
+        segments = self._segments(texts)
+        every = [segment for text in segments for segment in text]
+        features = np.concatenate([inner.transform(every) for inner in self.inner.values()], 1)
+        logs = self.memory.log_probabilities(_by_text(features, segments))
+        return log_softmax(_mixed(linear, logs, self.share) / self.temperature)
+
+    def without_memory(self, texts: Sequence[str]) -> list[int]:
+        """The likeliest class of each text by the linear model alone: that of the mean over its segments."""
+        assert self.linear is not None, "the classifier is not fitted"
+        known = super().known_log_probabilities(self._seen(texts)).argmax(1)
+        numbers: list[int] = self.linear.classes[known].tolist()
+        return numbers
+
+    @property
+    def memory_parameters(self) -> int:
+        """The number of weights of the memory."""
+        return 0 if self.memory is None else sum(weight.numel() for weight in self.memory.parameters())
+
+    def described(self) -> dict[str, Any]:
+        """How texts are read, and the macro F1 that each way had in the cross-validation, for a report."""
+        return {
+            "tokens": self.config.segment,
+            "read": FIRST if self.config.first_alone else MEAN if not self.share else self.config.mechanism["name"],
+            "share of the memory": self.share,
+            "validated": self.validated,
+        }
+
+    def state_bytes(self, texts: Sequence[str]) -> int:
+        """Bytes of the memory's state after the longest of these texts; 0 without a memory."""
+        longest = max(map(len, self._segments(self._seen(texts))))
+        return 0 if self.memory is None else self.memory.state_bytes(longest)
+
+    # ---- segments
+
+    def _seen(self, texts: Sequence[str]) -> list[str]:
+        return [self._segments([text])[0][0] for text in texts] if self.config.first_alone else list(texts)
+
+    def _segments(self, texts: Sequence[str]) -> list[list[str]]:
+        """Each text in segments of about the same length, cut at paragraphs, lines, sentences or words."""
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer.of_pretrained(hub.tokenizer_of(self.config.base))
+        segments = []
+        for text, ids in zip(texts, self._tokenizer.encode_all(texts), strict=True):
+            count = max(1, math.ceil(len(ids) / self.config.segment))
+            limit = max(1, math.ceil(len(text) / count))
+            segments.append([chunk.text for chunk in in_chunks([text], limit)] or [text])
+        return segments
+
+    # ---- on disk
+
+    def learned(self) -> dict[str, Tensor]:
+        tensors = super().learned()
+        for kind, inner in self.inner.items():
+            tensors |= {f"segments.{kind}.{name}": tensor for name, tensor in inner.tensors().items()}
+        if self.memory is not None:
+            tensors |= {f"memory.{name}": tensor.detach() for name, tensor in self.memory.state_dict().items()}
+            tensors["mixture"] = torch.tensor([self.share, self.temperature], dtype=torch.float64)
+        return tensors
+
+    def load_weights(self, path: Path) -> None:
+        super().load_weights(path)
+        assert self.linear is not None
+        tensors = load_file(path)
+        try:
+            for kind, inner in self.inner.items():
+                inner.restore(_of(tensors, f"segments.{kind}"))
+            if not self.config.mechanism:
+                return
+            weights = _of(tensors, "memory")
+            numbers = weights["project.weight"].shape[1]
+            with AtMost(path.stat().st_size):
+                self.memory = SegmentMemory(numbers, len(self.linear.classes), self.config.mechanism).eval()
+            self.memory.load_state_dict(weights)
+            self.share, self.temperature = tensors["mixture"].tolist()
+        except (KeyError, ValueError, IndexError, TypeError) as error:
+            raise RuntimeError(f"the weights are of another classifier: {error}") from error
+        if not (0 <= self.share <= 1 and self.temperature > 0):
+            raise RuntimeError("the share of the memory must be between 0 and 1, and the temperature above 0")
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    mechanism: Mapping[str, Any]
+    share: float
+    temperature: float
+    loss: float
+    log_probabilities: Floats
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How long texts are to be read.
+
+    Attributes:
+        segment: tokens of a segment.
+        mechanism: {"name": registered name, **settings} of the memory over segments; empty where none is named.
+        first_alone: nothing but the first segment is read.
+        seed: random seed of the memory's training.
+    """
+
+    segment: int
+    mechanism: Mapping[str, Any] = field(default_factory=dict)
+    first_alone: bool = False
+    seed: int = 0
+
+
+def fit_suitable(
+    plain: FeatureClassifier,
+    texts: Sequence[str],
+    labels: Sequence[int],
+    reading: Reading,
+    balance: bool | None = None,
+    report: Report | None = None,
+) -> tuple[FeatureClassifier, Fitted]:
+    """`plain` fitted, or where a mechanism is named, or most texts are longer than two segments, a classifier by segments.
+
+    Where no mechanism is named, a memory, the mean over segments and the first segment alone are compared by the likelihood
+    of the labels in the cross-validation.
+    """
+    dense = any(features.dense() is not None for features in plain.features.values())
+    named = bool(reading.mechanism) or reading.first_alone
+    if not named and not (dense and _are_long(texts, plain, reading.segment)):
+        return plain, plain.fit(texts, labels, balance, report)
+    fields = {**asdict(plain.config), "segment": reading.segment, "seed": reading.seed}
+    mechanism = reading.mechanism or {"name": AUTO}
+    whole = SegmentClassifier(
+        SegmentClassifierConfig(**fields, mechanism=mechanism, first_alone=reading.first_alone)
+    )
+    fitted = whole.fit(texts, labels, balance, report)
+    if named:
+        return whole, fitted
+    first = SegmentClassifier(SegmentClassifierConfig(**fields, mechanism={}, first_alone=True))
+    of_first = first.fit(texts, labels, balance)
+    validated = {**whole.validated, FIRST: first.validated[MEAN]}
+    numbers = np.searchsorted(fitted.classes, np.array(labels))
+    better = _loss(numbers, of_first.log_probabilities) < _loss(numbers, fitted.log_probabilities)
+    chosen = (first, of_first) if better else (whole, fitted)
+    chosen[0].validated = validated
+    return chosen
+
+
+def _are_long(texts: Sequence[str], model: FeatureClassifier, segment: int) -> bool:
+    """Whether most texts are longer than two segments of so many tokens."""
+    tokenizer = Tokenizer.of_pretrained(hub.tokenizer_of(model.config.base))
+    sample = texts[:SAMPLE]
+    return sum(len(ids) > 2 * segment for ids in tokenizer.encode_all(sample)) * 2 > len(sample)
+
+
+def _by_text(rows: Floats, segments: Sequence[Sequence[str]]) -> list[Floats]:
+    """The rows (M, F) of the segments of all texts, as one array (S, F) for each text."""
+    edges = accumulate((len(text) for text in segments), initial=0)
+    return [rows[first:end] for first, end in pairwise(edges)]
+
+
+def _mixed(linear: Floats, memory: Floats, share: float) -> Floats:
+    mixed: Floats = ((1 - share) * np.maximum(linear, -30.0) + share * memory).astype(np.float32)
+    return mixed
+
+
+def _loss(numbers: NDArray[Any], logs: Floats) -> float:
+    """The mean negative log-probability of the right classes."""
+    return float(-np.maximum(logs[np.arange(len(numbers)), numbers], -30.0).mean())
+
+
+def _f1(numbers: NDArray[Any], logs: Floats) -> float:
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(numbers, logs.argmax(1), average="macro", zero_division=0.0))
+
+
+def _of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    start = f"{name}."
+    return {key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)}
