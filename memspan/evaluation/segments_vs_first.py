@@ -4,7 +4,6 @@ Both have the same pretrained features, the same mechanism with as many paramete
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,11 +11,11 @@ from memspan.errors import UsageError
 from memspan.evaluation.ablation import NONE, Comparison, Contender
 from memspan.plugins import require_installed
 from memspan.pretrained.segment_classifier import MEAN, SegmentClassifier
-from memspan.tasks import Classification, Task
+from memspan.tasks import Classification
 from memspan.tasks.metrics import mean_and_spread
 from memspan.training.build import build_task
 from memspan.training.config import TrainConfig
-from memspan.training.fitting import fit
+from memspan.training.fitting import classification_of, fit
 
 
 def compare_over_segments(
@@ -44,13 +43,12 @@ def compare_over_segments(
     baselines: list[dict[str, float]] = []
     for seed in seeds:
         run = _of_seed(config, seed)
-        task = build_task(run)
+        task = _limited(classification_of(run, build_task(run)), limit)
         require_installed(f"The baseline of the task '{config.task.name}' needs", *task.baseline_packages)
-        task = _limited(task, limit)
         for name in figures:
             report = fit(run, task=task, first_alone=name == NONE)
-            model: Any = report.model
-            assert isinstance(model, SegmentClassifier) and isinstance(task, Classification)
+            model = report.model
+            assert isinstance(model, SegmentClassifier)
             sizes[name] = (model.memory_parameters, model.state_bytes(_held_out(task)))
             figures[name].append(report.metrics)
             seconds[name].append(report.seconds)
@@ -72,8 +70,7 @@ def _of_seed(config: TrainConfig, seed: int) -> TrainConfig:
     return config.replace(seed=seed, output=None, task_settings=settings)
 
 
-def _limited(task: Task, limit: int | None) -> Task:
-    assert isinstance(task, Classification)
+def _limited(task: Classification, limit: int | None) -> Classification:
     return task if limit is None else task.with_records(held_out=task.held_out_records[:limit])
 
 

@@ -107,7 +107,9 @@ class FeatureClassifier(SavedModel):
     def known_log_probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Those of the classes that were trained on, (N, known classes)."""
         assert self.linear is not None, "the classifier is not fitted"
-        return self.linear.log_probabilities(_joined([features.transform(texts) for features in self.features.values()]))
+        return self.linear.log_probabilities(
+            _joined([features.transform(texts) for features in self.features.values()])
+        )
 
     # ---- as a model
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from memspan.pretrained.segment_memory import SegmentMemory, fit_memory
 MEAN, FIRST = "mean over segments", "first segment alone"
 SAMPLE = 200  # texts that are looked at to see whether they are long
 AUTO = "auto"  # as the name of a mechanism: the one that does best in a cross-validation
+LOWEST = -30.0  # log-probability
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the memory in the log-probabilities
 
 
@@ -95,7 +96,7 @@ class SegmentClassifier(FeatureClassifier):
             for name, features in self.features.items()
         }
         self.memory: SegmentMemory | None = None
-        self.share, self.temperature = 0.0, 1.0
+        self.mixture = Mixture()
         self.validated: dict[str, float] = {}  # the macro F1 of each way to read, in the cross-validation
 
     # ---- fitting
@@ -116,7 +117,7 @@ class SegmentClassifier(FeatureClassifier):
         chosen = self._choose(sequences, numbers, fitted, report)
         self.config = replace(self.config, mechanism=dict(chosen.mechanism))
         self.memory = fit_memory(sequences, numbers, len(fitted.classes), chosen.mechanism, self.config.seed)
-        self.share, self.temperature = chosen.share, chosen.temperature
+        self.mixture = chosen.mixture
         return replace(fitted, log_probabilities=chosen.log_probabilities)
 
     def _choose(
@@ -134,18 +135,20 @@ class SegmentClassifier(FeatureClassifier):
             for train, rest in fold_indices(numbers):
                 known = np.unique(numbers[train])
                 part = [sequences[row] for row in train]
-                memory = fit_memory(part, np.searchsorted(known, numbers[train]), len(known), mechanism, self.config.seed)
-                found = np.full((len(rest), classes), -30.0, np.float32)
-                found[:, known] = memory.log_probabilities([sequences[row] for row in rest])
-                logs[rest] = found
+                memory = fit_memory(
+                    part, np.searchsorted(known, numbers[train]), len(known), mechanism, self.config.seed
+                )
+                outside = np.full((len(rest), classes), LOWEST, np.float32)
+                outside[:, known] = memory.log_probabilities([sequences[row] for row in rest])
+                logs[rest] = outside
             self.validated[str(mechanism["name"])] = _f1(numbers, logs)
+            of_memory = temperature_of(logs, numbers)
             for share in SHARES:
-                mixed = _mixed(linear, logs, share)
-                temperature = temperature_of(mixed, numbers)
-                sharp = log_softmax(mixed / temperature)
-                loss = _loss(numbers, sharp)
-                if best is None or loss < best.loss:
-                    best = _Chosen(mechanism, share, temperature, loss, sharp)
+                mixed = Mixture(share, of_memory)(linear, logs)
+                mixture = Mixture(share, of_memory, temperature_of(mixed, numbers))
+                found = mixture(linear, logs)
+                if best is None or _loss(numbers, found) < best.loss:
+                    best = _Chosen(mechanism, mixture, _loss(numbers, found), found)
         assert best is not None
         self.validated["chosen"] = _f1(numbers, best.log_probabilities)
         return best
@@ -156,13 +159,12 @@ class SegmentClassifier(FeatureClassifier):
         linear = super().known_log_probabilities(texts)
         if self.memory is None:
             return linear
-        if not self.share:
-            return log_softmax(linear / self.temperature)
+        if not self.mixture.share:
+            return self.mixture(linear, linear)
         segments = self._segments(texts)
         every = [segment for text in segments for segment in text]
         features = np.concatenate([inner.transform(every) for inner in self.inner.values()], 1)
-        logs = self.memory.log_probabilities(_by_text(features, segments))
-        return log_softmax(_mixed(linear, logs, self.share) / self.temperature)
+        return self.mixture(linear, self.memory.log_probabilities(_by_text(features, segments)))
 
     def without_memory(self, texts: Sequence[str]) -> list[int]:
         """The likeliest class of each text by the linear model alone: that of the mean over its segments."""
@@ -180,8 +182,12 @@ class SegmentClassifier(FeatureClassifier):
         """How texts are read, and the macro F1 that each way had in the cross-validation, for a report."""
         return {
             "tokens": self.config.segment,
-            "read": FIRST if self.config.first_alone else MEAN if not self.share else self.config.mechanism["name"],
-            "share of the memory": self.share,
+            "read": FIRST
+            if self.config.first_alone
+            else MEAN
+            if not self.mixture.share
+            else self.config.mechanism["name"],
+            "share of the memory": self.mixture.share,
             "validated": self.validated,
         }
 
@@ -214,7 +220,7 @@ class SegmentClassifier(FeatureClassifier):
             tensors |= {f"segments.{kind}.{name}": tensor for name, tensor in inner.tensors().items()}
         if self.memory is not None:
             tensors |= {f"memory.{name}": tensor.detach() for name, tensor in self.memory.state_dict().items()}
-            tensors["mixture"] = torch.tensor([self.share, self.temperature], dtype=torch.float64)
+            tensors["mixture"] = torch.tensor(self.mixture, dtype=torch.float64)
         return tensors
 
     def load_weights(self, path: Path) -> None:
@@ -231,18 +237,36 @@ class SegmentClassifier(FeatureClassifier):
             with AtMost(path.stat().st_size):
                 self.memory = SegmentMemory(numbers, len(self.linear.classes), self.config.mechanism).eval()
             self.memory.load_state_dict(weights)
-            self.share, self.temperature = tensors["mixture"].tolist()
+            self.mixture = Mixture(*tensors["mixture"].tolist())
         except (KeyError, ValueError, IndexError, TypeError) as error:
             raise RuntimeError(f"the weights are of another classifier: {error}") from error
-        if not (0 <= self.share <= 1 and self.temperature > 0):
-            raise RuntimeError("the share of the memory must be between 0 and 1, and the temperature above 0")
+        if not (0 <= self.mixture.share <= 1 and min(self.mixture[1:]) > 0):
+            raise RuntimeError("the share of the memory must be between 0 and 1, and temperatures above 0")
+
+
+class Mixture(NamedTuple):
+    """The weighted mean of the log-probabilities of the linear model and of the memory.
+
+    Attributes:
+        share: weight of the memory.
+        of_memory: temperature of the memory.
+        temperature: of the mean.
+    """
+
+    share: float = 0.0
+    of_memory: float = 1.0
+    temperature: float = 1.0
+
+    def __call__(self, linear: Floats, memory: Floats) -> Floats:
+        """Both (N, C)."""
+        logs = log_softmax(memory / self.of_memory) if self.share else memory
+        return log_softmax(((1 - self.share) * np.maximum(linear, LOWEST) + self.share * logs) / self.temperature)
 
 
 @dataclass(frozen=True)
 class _Chosen:
     mechanism: Mapping[str, Any]
-    share: float
-    temperature: float
+    mixture: Mixture
     loss: float
     log_probabilities: Floats
 
@@ -283,9 +307,7 @@ def fit_suitable(
         return plain, plain.fit(texts, labels, balance, report)
     fields = {**asdict(plain.config), "segment": reading.segment, "seed": reading.seed}
     mechanism = reading.mechanism or {"name": AUTO}
-    whole = SegmentClassifier(
-        SegmentClassifierConfig(**fields, mechanism=mechanism, first_alone=reading.first_alone)
-    )
+    whole = SegmentClassifier(SegmentClassifierConfig(**fields, mechanism=mechanism, first_alone=reading.first_alone))
     fitted = whole.fit(texts, labels, balance, report)
     if named:
         return whole, fitted
@@ -312,14 +334,9 @@ def _by_text(rows: Floats, segments: Sequence[Sequence[str]]) -> list[Floats]:
     return [rows[first:end] for first, end in pairwise(edges)]
 
 
-def _mixed(linear: Floats, memory: Floats, share: float) -> Floats:
-    mixed: Floats = ((1 - share) * np.maximum(linear, -30.0) + share * memory).astype(np.float32)
-    return mixed
-
-
 def _loss(numbers: NDArray[Any], logs: Floats) -> float:
     """The mean negative log-probability of the right classes."""
-    return float(-np.maximum(logs[np.arange(len(numbers)), numbers], -30.0).mean())
+    return float(-np.maximum(logs[np.arange(len(numbers)), numbers], LOWEST).mean())
 
 
 def _f1(numbers: NDArray[Any], logs: Floats) -> float:

@@ -56,7 +56,8 @@ class SegmentMemory(nn.Module):
         asked_at = torch.zeros_like(steps, dtype=torch.bool)
         asked_at[row, lengths] = True
         read, _ = self.mechanism(torch.where(asked_at, self.before(self.question), steps), None)
-        return self.head(self.dropout(self.after(read[row, lengths])))
+        logits: Tensor = self.head(self.dropout(self.after(read[row, lengths])))
+        return logits
 
     @torch.inference_mode()
     def state_bytes(self, segments: int) -> int:
@@ -93,7 +94,7 @@ def fit_memory(
             logits = memory(*_padded([sequences[row] for row in rows]))
             loss = cross_entropy(logits, torch.from_numpy(labels[rows]))
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(memory.parameters(), 1.0)
             optimizer.step()
             schedule.step()

@@ -51,7 +51,7 @@ def fit(
     require_installed("A classifier over features needs", "sklearn", "scipy")
     checkpoint_of(config, resume)
     began = time.process_time()
-    classification = _classification(config, build_task(config) if task is None else task)
+    classification = classification_of(config, build_task(config) if task is None else task)
     config, _ = with_suitable_features(config, classification)
     model = build_model(config, classification)
     assert isinstance(model, FeatureClassifier)
@@ -73,7 +73,8 @@ def fit(
     return report
 
 
-def _classification(config: TrainConfig, task: Task) -> Classification:
+def classification_of(config: TrainConfig, task: Task) -> Classification:
+    """The task of a run, whose answers are classes. Raises UsageError for another."""
     no_classes = f"The task '{config.task.name}' writes texts; `features` are for tasks whose answers are classes."
     return require(task, Classification, no_classes)
 
@@ -82,7 +83,7 @@ def with_suitable_features(config: TrainConfig, task: Task) -> tuple[TrainConfig
     """The run with kinds of features in place of "auto": those that suit the texts; and why the other kinds do not."""
     if list(config.model.features) != [AUTO]:
         return config, {}
-    classification = _classification(config, task)
+    classification = classification_of(config, task)
     texts, _ = classification.labelled_texts(classification.records)
     kinds, left_out = choose(texts, sources_of(config))
     return config.replace(features=kinds), left_out
