@@ -24,6 +24,14 @@ def print_fitted(report: "Report") -> None:
         others = [f"{other['metrics'][name]:.4f}" if name in other["metrics"] else "" for other in baselines.values()]
         table.add_row(name, f"{value:.4f}", shown, *others)
     print_table(table)
+    if "segments" in report.details:
+        read = report.details["segments"]
+        ways = ", ".join(f"{name} {value:.3f}" for name, value in read["validated"].items())
+        print_line("")
+        print_line(
+            f"Long texts are read in segments of {read['characters']:,} characters: {read['read']}, "
+            f"{read['share of the memory']:.0%} of the log-probability from the memory. Macro F1 in the cross-validation: {ways}."
+        )
     if report.details["confused"]:
         confused = number_table(("right label", "predicted", "texts"), labels=2)
         for right, predicted, number in report.details["confused"]:

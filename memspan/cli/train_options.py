@@ -72,7 +72,7 @@ _OF_SCRATCH = frozenset(
 _OF_A_MEMORY = frozenset(["mechanism", "mechanism_settings"])  # which may also read the features of segments
 PRETRAINED_TASK, PRETRAINED = "classification", "smollm2"
 EXTRACTED_TASKS = ("question_answering", "summarisation")
-LONGEST = (512, 64)  # tokens of a segment, and segments, of a text that features are computed of
+LONGEST = (128, 256)  # tokens of a segment, and segments, of a text that features are computed of
 
 
 def with_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Ablation of the memory: the same task and training time for a model with it and one of as many parameters without."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from memspan.errors import UsageError
@@ -44,6 +44,8 @@ class Comparison:
     Attributes:
         metric: name of the task's main metric.
         baselines: the same metric of methods without a neural network.
+        baseline_figures: for each seed, the same of the baselines, where they differ by seed.
+        intervals: 95 % intervals of the metric of contenders and baselines over the texts, where they were computed.
     """
 
     task: str
@@ -51,6 +53,8 @@ class Comparison:
     lower_is_better: bool
     contenders: list[Contender]
     baselines: dict[str, float]
+    baseline_figures: list[dict[str, float]] = field(default_factory=list)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def gain(self) -> float:

@@ -17,6 +17,8 @@ from memspan.training.build import build_task
 from memspan.training.config import TrainConfig
 from memspan.training.fitting import classification_of, fit
 
+SAME = "the same features"  # in the name of the baseline over them
+
 
 def compare_over_segments(
     config: TrainConfig, seeds: Sequence[int], limit: int | None = None, note: Callable[[str], None] | None = None
@@ -41,6 +43,7 @@ def compare_over_segments(
     seconds: dict[str, list[float]] = {name: [] for name in figures}
     sizes: dict[str, tuple[int, int]] = {}
     baselines: list[dict[str, float]] = []
+    intervals: dict[str, list[tuple[float, float]]] = {}
     for seed in seeds:
         run = _of_seed(config, seed)
         task = _limited(classification_of(run, build_task(run)), limit)
@@ -52,14 +55,19 @@ def compare_over_segments(
             sizes[name] = (model.memory_parameters, model.state_bytes(_held_out(task)))
             figures[name].append(report.metrics)
             seconds[name].append(report.seconds)
+            intervals.setdefault(name, []).append(report.details["intervals"][task.metric])
             if name != NONE:
-                mean = _metric(task, model)
-                baselines.append({**task.baselines(), f"{MEAN}, the same features": mean})
+                baselines.append({})
+                for other, predicted in _without_memory(task, model).items():
+                    baselines[-1][other] = task.compute_metrics(task.held_out_records, predicted)[task.metric]
+                    interval = task.intervals(task.held_out_records, predicted)[task.metric]
+                    intervals.setdefault(other, []).append(interval)
             if note is not None:
                 note(f"{name}, seed {seed}: {', '.join(f'{key} {value:.4f}' for key, value in report.metrics.items())}")
     contenders = [_contender(name, figures[name], task.metric, sizes[name], seconds[name]) for name in figures]
     means = {name: float(np.mean([values[name] for values in baselines])) for name in baselines[0]}
-    return Comparison(config.task.name, task.metric, task.lower_is_better, contenders, means)
+    limits = {name: (float(low), float(high)) for name, found in intervals.items() for low, high in [np.mean(found, 0)]}
+    return Comparison(config.task.name, task.metric, task.lower_is_better, contenders, means, baselines, limits)
 
 
 def _of_seed(config: TrainConfig, seed: int) -> TrainConfig:
@@ -74,10 +82,10 @@ def _limited(task: Classification, limit: int | None) -> Classification:
     return task if limit is None else task.with_records(held_out=task.held_out_records[:limit])
 
 
-def _metric(task: Classification, model: SegmentClassifier) -> float:
-    """The main metric of the classifier without its memory."""
-    names = [task.labels[number] for number in model.without_memory(_held_out(task))]
-    return task.compute_metrics(task.held_out_records, names)[task.metric]
+def _without_memory(task: Classification, model: SegmentClassifier) -> dict[str, list[str]]:
+    """The predictions of the task's baselines, and of the classifier without its memory."""
+    mean = [task.labels[number] for number in model.without_memory(_held_out(task))]
+    return {**task.baseline_predictions(task.held_out_records), f"{MEAN}, {SAME}": mean}
 
 
 def _held_out(task: Classification) -> list[str]:

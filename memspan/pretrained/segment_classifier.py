@@ -28,7 +28,7 @@ from memspan.pretrained.linear import fold_indices, log_softmax, temperature_of
 from memspan.pretrained.segment_memory import SegmentMemory, fit_memory
 
 MEAN, FIRST = "mean over segments", "first segment alone"
-SAMPLE = 200  # texts that are looked at to see whether they are long
+SAMPLE = 200  # texts whose tokens are counted
 AUTO = "auto"  # as the name of a mechanism: the one that does best in a cross-validation
 LOWEST = -30.0  # log-probability
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the memory in the log-probabilities
@@ -39,21 +39,21 @@ class SegmentClassifierConfig(FeatureClassifierConfig):
     """What a classifier of long texts is made of.
 
     Attributes:
-        segment: tokens of a segment, about.
+        characters: of a segment at most.
         mechanism: {"name": registered name, **settings} of the memory; {"name": "auto"} for one chosen by cross-validation;
             empty without a memory.
         first_alone: nothing but the first segment of a text is read: the twin without a memory.
         seed: random seed of the memory's training.
     """
 
-    segment: int = 128
+    characters: int = 512
     mechanism: Mapping[str, Any] = field(default_factory=lambda: {"name": AUTO})
     first_alone: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.segment < 1:
-            raise UsageError(f"segment must be at least one token, got {self.segment}.")
+        if self.characters < 1:
+            raise UsageError(f"A segment must have at least one character, got {self.characters}.")
 
 
 class OverSegments(DenseFeatures):
@@ -92,7 +92,7 @@ class SegmentClassifier(FeatureClassifier):
                 f"A memory over segments reads features of models, states or sentences, got {', '.join(config.features)}."
             )
         self.features = {
-            name: OverSegments(self.inner[name], self._segments) if name in self.inner else features
+            name: OverSegments(self.inner[name], self.segments) if name in self.inner else features
             for name, features in self.features.items()
         }
         self.memory: SegmentMemory | None = None
@@ -107,7 +107,7 @@ class SegmentClassifier(FeatureClassifier):
         """As for every classifier over features; `validated` then holds what the ways to read were worth."""
         texts = self._seen(texts)
         fitted = super().fit(texts, labels, balance, report)
-        segments = self._segments(texts)
+        segments = self.segments(texts)
         every = [segment for text in segments for segment in text]
         sequences = _by_text(np.concatenate([inner.fit(every) for inner in self.inner.values()], 1), segments)
         numbers = np.searchsorted(fitted.classes, np.array(labels))
@@ -161,7 +161,7 @@ class SegmentClassifier(FeatureClassifier):
             return linear
         if not self.mixture.share:
             return self.mixture(linear, linear)
-        segments = self._segments(texts)
+        segments = self.segments(texts)
         every = [segment for text in segments for segment in text]
         features = np.concatenate([inner.transform(every) for inner in self.inner.values()], 1)
         return self.mixture(linear, self.memory.log_probabilities(_by_text(features, segments)))
@@ -181,7 +181,7 @@ class SegmentClassifier(FeatureClassifier):
     def described(self) -> dict[str, Any]:
         """How texts are read, and the macro F1 that each way had in the cross-validation, for a report."""
         return {
-            "tokens": self.config.segment,
+            "characters": self.config.characters,
             "read": FIRST
             if self.config.first_alone
             else MEAN
@@ -193,24 +193,18 @@ class SegmentClassifier(FeatureClassifier):
 
     def state_bytes(self, texts: Sequence[str]) -> int:
         """Bytes of the memory's state after the longest of these texts; 0 without a memory."""
-        longest = max(map(len, self._segments(self._seen(texts))))
+        longest = max(map(len, self.segments(self._seen(texts))))
         return 0 if self.memory is None else self.memory.state_bytes(longest)
 
     # ---- segments
 
     def _seen(self, texts: Sequence[str]) -> list[str]:
-        return [self._segments([text])[0][0] for text in texts] if self.config.first_alone else list(texts)
+        return [self.segments([text])[0][0] for text in texts] if self.config.first_alone else list(texts)
 
-    def _segments(self, texts: Sequence[str]) -> list[list[str]]:
-        """Each text in segments of about the same length, cut at paragraphs, lines, sentences or words."""
-        if self._tokenizer is None:
-            self._tokenizer = Tokenizer.of_pretrained(hub.tokenizer_of(self.config.base))
-        segments = []
-        for text, ids in zip(texts, self._tokenizer.encode_all(texts), strict=True):
-            count = max(1, math.ceil(len(ids) / self.config.segment))
-            limit = max(1, math.ceil(len(text) / count))
-            segments.append([chunk.text for chunk in in_chunks([text], limit)] or [text])
-        return segments
+    def segments(self, texts: Sequence[str]) -> list[list[str]]:
+        """Each text in segments, cut at paragraphs, lines, sentences or words."""
+        limit = self.config.characters
+        return [[chunk.text for chunk in in_chunks([text], limit)] or [text] for text in texts]
 
     # ---- on disk
 
@@ -303,9 +297,13 @@ def fit_suitable(
     """
     dense = any(features.dense() is not None for features in plain.features.values())
     named = bool(reading.mechanism) or reading.first_alone
-    if not named and not (dense and _are_long(texts, plain, reading.segment)):
+    tokenizer = Tokenizer.of_pretrained(hub.tokenizer_of(plain.config.base))
+    tokens = [len(ids) for ids in tokenizer.encode_all(texts[:SAMPLE])]
+    are_long = sum(count > 2 * reading.segment for count in tokens) * 2 > len(tokens)
+    if not named and not (dense and are_long):
         return plain, plain.fit(texts, labels, balance, report)
-    fields = {**asdict(plain.config), "segment": reading.segment, "seed": reading.seed}
+    characters = math.ceil(reading.segment * sum(map(len, texts[:SAMPLE])) / max(1, sum(tokens)))
+    fields = {**asdict(plain.config), "characters": characters, "seed": reading.seed}
     mechanism = reading.mechanism or {"name": AUTO}
     whole = SegmentClassifier(SegmentClassifierConfig(**fields, mechanism=mechanism, first_alone=reading.first_alone))
     fitted = whole.fit(texts, labels, balance, report)
@@ -319,13 +317,6 @@ def fit_suitable(
     chosen = (first, of_first) if better else (whole, fitted)
     chosen[0].validated = validated
     return chosen
-
-
-def _are_long(texts: Sequence[str], model: FeatureClassifier, segment: int) -> bool:
-    """Whether most texts are longer than two segments of so many tokens."""
-    tokenizer = Tokenizer.of_pretrained(hub.tokenizer_of(model.config.base))
-    sample = texts[:SAMPLE]
-    return sum(len(ids) > 2 * segment for ids in tokenizer.encode_all(sample)) * 2 > len(sample)
 
 
 def _by_text(rows: Floats, segments: Sequence[Sequence[str]]) -> list[Floats]:
