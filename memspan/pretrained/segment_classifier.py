@@ -105,11 +105,12 @@ class SegmentClassifier(FeatureClassifier):
         self, texts: Sequence[str], labels: Sequence[int], balance: bool | None = None, report: Report | None = None
     ) -> Fitted:
         """As for every classifier over features; `validated` then holds what the ways to read were worth."""
-        texts = self._seen(texts)
-        fitted = super().fit(texts, labels, balance, report)
+        fitted = super().fit(self._seen(texts), labels, balance, report)
         segments = self.segments(texts)
+        # Also where the first segment alone is read: the same components of the features as with a memory.
         every = [segment for text in segments for segment in text]
         sequences = _by_text(np.concatenate([inner.fit(every) for inner in self.inner.values()], 1), segments)
+        sequences = [rows[:1] for rows in sequences] if self.config.first_alone else sequences
         numbers = np.searchsorted(fitted.classes, np.array(labels))
         self.validated = {MEAN: _f1(numbers, fitted.log_probabilities)}
         if not self.config.mechanism:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from memspan.pretrained import segment_memory
 from tests.commands import Run
 
 MAILS = {
@@ -100,6 +101,40 @@ def test_a_run_is_not_overwritten_unless_it_is_resumed(run: Run, mails: Path, ti
     assert run(*arguments).code == 0
     assert "holds a run already" in run(*arguments).sentence
     assert run(*arguments, "--resume").code == 0
+
+
+LETTERS = ["--features", "words", "--features", "states", "--task-settings", "limit=60", "--task-settings", "segment=16"]
+
+
+def test_long_letters_are_read_in_segments(run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment_memory, "STEPS", (2, 2))
+    arguments = ["--task", "classification", "--model", str(tiny_model), *LETTERS]
+    done = run("train", *arguments, "--output", "out")
+    assert done.code == 0, done
+    assert "Long texts are read in segments of" in done.out
+    assert "first segment alone" in done.out
+    letter = "We would like to book a room. " + "The weather is fine here. " * 20
+    label = run("predict", "out/best", letter).out
+    assert label.strip()
+    again = run("train", *arguments, "--mechanism", "lstm", "--json")
+    assert json.loads(again.out)["details"]["segments"]["validated"].keys() == {"mean over segments", "lstm", "chosen"}
+
+
+def test_a_memory_over_segments_is_compared_with_its_twin(
+    run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment_memory, "STEPS", (2, 2))
+    arguments = ["--task", "classification", "--model", str(tiny_model), *LETTERS, "--mechanism", "gru", "--seeds", "2"]
+    done = run("compare", *arguments, "--json")
+    assert done.code == 0, done
+    result = json.loads(done.out)
+    memory, twin = result["contenders"]
+    assert [memory["name"], twin["name"]] == ["gru", "no memory"]
+    assert memory["parameters"] == twin["parameters"] > 0
+    assert memory["state_bytes"] == twin["state_bytes"] == 64 * 4
+    assert result["baselines"].keys() >= {"TF-IDF + linear", "mean over segments, the same features"}
+    assert result["baseline_figures"][0] != result["baseline_figures"][1]  # another split
+    assert all(low <= high for low, high in result["intervals"].values())
 
 
 def test_there_is_no_memory_to_compare(run: Run, mails: Path, tiny_model: Path) -> None:
