@@ -150,11 +150,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(ROWS), default=list(ROWS), metavar="DATA")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    found: dict[str, Any] = dict((report.newest("worth") or {"rows": {}})["rows"])
     for requests in (1, 3):
         write_calls(requests)
     for name in options.only:
-        found[name] = measure(ROWS[name], options.seeds)
+        measured = measure(ROWS[name], options.seeds)
+        found = {**(report.newest("worth") or {"rows": {}})["rows"], name: measured}
         report.save("worth", {"rows": found}, seeds=range(options.seeds))
         report.table(rows({name: found[name]}))
 

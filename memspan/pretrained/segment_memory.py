@@ -18,7 +18,7 @@ from memspan.mechanisms import build
 from memspan.state import nbytes
 
 WIDTH, DROPOUT, FEATURES_DROPPED = 64, 0.3, 0.3
-EPOCHS, STEPS = 30, (200, 1500)  # passes over the texts, within these bounds of steps
+EPOCHS, STEPS = 30, (200, 1000)  # passes over the texts, within these bounds of steps
 BATCH, RATE, DECAY = 32, 2e-3, 0.05
 
 Floats = NDArray[np.float32]
