@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import report
+from benchmarks.summary import markdown
 
 DATA = report.DATA
 FOLDER = report.ROOT / "build" / "worth"
@@ -143,6 +144,15 @@ def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _cell(result: Mapping[str, Any], name: str, mean: float) -> str:
     low, high = result["intervals"][name]
     return f"{mean:.3f} ({low:.3f} to {high:.3f})"
+
+
+def docs() -> str:
+    """The table in the docs, made from the newest result file."""
+    found = report.newest("worth")
+    if found is None:
+        return "Not measured yet."
+    lines = rows(found["rows"])
+    return markdown(list(lines[0]), [list(map(str, line.values())) for line in lines])
 
 
 def main() -> None:
