@@ -103,7 +103,16 @@ def test_a_run_is_not_overwritten_unless_it_is_resumed(run: Run, mails: Path, ti
     assert run(*arguments, "--resume").code == 0
 
 
-LETTERS = ["--features", "words", "--features", "states", "--task-settings", "limit=60", "--task-settings", "segment=16"]
+LETTERS = [
+    "--features",
+    "words",
+    "--features",
+    "states",
+    "--task-settings",
+    "limit=60",
+    "--task-settings",
+    "segment=16",
+]
 
 
 def test_long_letters_are_read_in_segments(run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
