@@ -255,7 +255,8 @@ class Mixture(NamedTuple):
     def __call__(self, linear: Floats, memory: Floats) -> Floats:
         """Both (N, C)."""
         logs = log_softmax(memory / self.of_memory) if self.share else memory
-        return log_softmax(((1 - self.share) * np.maximum(linear, LOWEST) + self.share * logs) / self.temperature)
+        mixed = (1 - self.share) * np.maximum(linear, LOWEST) + self.share * logs
+        return log_softmax((mixed / self.temperature).astype(np.float32))
 
 
 @dataclass(frozen=True)
