@@ -111,7 +111,7 @@ def budgets(lm) -> dict:
 
 
 def right_answers(lm, questions: Sequence[Question], texts: Sequence[Sequence], evidences: Sequence) -> dict:
-    """Whether the model's answer to each question from its texts is right, and whether the quote beside it holds one.
+    """Whether the model's answer to each question from its texts is right, and whether the quotes beside it hold one.
 
     Args:
         evidences: what is quoted from.
@@ -120,16 +120,16 @@ def right_answers(lm, questions: Sequence[Question], texts: Sequence[Sequence], 
     from memspan.models.generate import Sampling
 
     sampling = Sampling(max_new_tokens=32)
-    right: dict[str, list[bool]] = {"answer": [], "quote": [], "answer or quote": []}
+    right: dict[str, list[bool]] = {"answer": [], "first quote": [], "quotes": [], "answer or quotes": []}
     for item, quoted, evidence in zip(questions, texts, evidences, strict=True):
         messages = [{"role": "user", "content": question_message(item.question, quoted)}]
         answer = "".join(lm.answerer.answer(messages, sampling))
-        quote = evidence.quote(answer)
         in_answer = contained(answer, item.answers)
-        in_quote = quote is not None and contained(quote.text, item.answers)
+        in_quotes = [contained(quote.text, item.answers) for quote in evidence.quotes(answer)]
         right["answer"].append(in_answer)
-        right["quote"].append(in_quote)
-        right["answer or quote"].append(in_answer or in_quote)
+        right["first quote"].append(any(in_quotes[:1]))
+        right["quotes"].append(any(in_quotes))
+        right["answer or quotes"].append(in_answer or any(in_quotes))
     return right
 
 

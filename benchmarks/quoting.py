@@ -1,4 +1,4 @@
-"""What `ask` gives a reader: is the right answer in the model's words, in the quoted sentence, or in either?
+"""What `ask` gives a reader: is the right answer in the model's words, in a quoted sentence, or in either?
 
     python -m benchmarks.quoting [--data squad natural] [--half test|choosing] [--questions 200]
 
@@ -30,18 +30,18 @@ def measure(lm: Any, data: str, half: str, count: int) -> dict[str, Any]:
     for paragraph in paragraphs:
         starts.append(starts[-1] + len(paragraph) + 2)
     memory = lm.read("\n\n".join(paragraphs), source=data)
-    counts = dict.fromkeys(("answer", "quote", "answer or quote", "right sentence", "paragraph first"), 0)
+    counts = dict.fromkeys(("answer", "first quote", "quote", "answer or quote", "right sentence", "paragraph first"), 0)
     for item in asked:
         answer = lm.ask(memory, item.question, sampling=Sampling(max_new_tokens=MOST_TOKENS))
         start, end = starts[item.paragraph], starts[item.paragraph + 1]
         in_answer = contained(answer.text, item.answers)
-        in_quote = answer.quote is not None and contained(answer.quote.text, item.answers)
-        is_there = answer.quote is not None and start <= answer.quote.start < end
+        right = [quote for quote in answer.quotes if contained(quote.text, item.answers)]
         best = answer.passages[0]
         counts["answer"] += in_answer
-        counts["quote"] += in_quote
-        counts["answer or quote"] += in_answer or in_quote
-        counts["right sentence"] += in_quote and is_there
+        counts["first quote"] += answer.quote in right
+        counts["quote"] += bool(right)
+        counts["answer or quote"] += in_answer or bool(right)
+        counts["right sentence"] += any(start <= quote.start < end for quote in right)
         counts["paragraph first"] += best.start < end and best.end > start
     shares = {name: number / len(asked) for name, number in counts.items()}
     return {"data": data, "questions": len(asked), **shares} | {

@@ -37,12 +37,12 @@ def main(document: str, folder: str) -> None:
     answered = either = 0
     for record in records:
         answer = lm.ask(memory, record["question"])
-        gold, quote = record["answer"].lower(), answer.quote
+        gold = record["answer"].lower()
         in_answer = gold in answer.text.lower()
-        in_quote = quote is not None and gold in quote.text.lower()
+        in_quote = any(gold in quote.text.lower() for quote in answer.quotes)
         answered, either = answered + in_answer, either + (in_answer or in_quote)
         print(f"Q: {record['question']}\nA: {shorten(answer.text, 200)}")
-        if quote is not None:
+        for quote in answer.quotes:
             print(f"   > {shorten(quote.text, 200)}\n   {quote.source}, {quote.location}")
         print(f"   right answer: {record['answer']} ({record['date']}), confidence {answer.confidence:.2f}\n")
     nothing = lm.ask(memory, FOREIGN, min_confidence=MIN_CONFIDENCE)

@@ -19,7 +19,8 @@ class Answer:
         passages: read in the prompt, best first; of a question that was not answered those that were found.
         memory_tokens: tokens of the whole memory.
         seconds: of "recall", the search, of "answer", the generation, and of "quote", the choice of the sentence.
-        quote: the sentence of a passage that the answer rests on; None if there is none.
+        quotes: the sentences of passages that the answer rests on: one, or two from different passages where the search had
+            a second round; none without a passage.
         numbers: of the texts of the prompt in which the passages were quoted, as `[n]` cites them.
         citations: the marks `[n]` in the text, each with the passages that it stands for.
         confidence: how far the passages support an answer at all, from 0 to 1, see `memspan.assistant.confidence`.
@@ -33,7 +34,7 @@ class Answer:
     prompt_tokens: int
     answer_tokens: int
     seconds: dict[str, float] = field(default_factory=dict)
-    quote: Quote | None = None
+    quotes: tuple[Quote, ...] = ()
     numbers: tuple[int, ...] = ()
     citations: tuple[Citation, ...] = ()
     confidence: float = 0.0
@@ -45,18 +46,24 @@ class Answer:
         """Whether the confidence is one that is usual for questions which the memory answers in words of their own."""
         return self.is_answered and self.confidence >= SUPPORTED
 
+    @property
+    def quote(self) -> Quote | None:
+        """The first of the quotes; None if there is none."""
+        return self.quotes[0] if self.quotes else None
+
     def _repr_html_(self) -> str:
         """The answer in a notebook."""
         return as_html(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values: the fields, `text` as "answer", and `is_supported`."""
+        """JSON values: the fields, `text` as "answer", `quote` and `is_supported`."""
         return {
             "answer": self.text,
             "confidence": self.confidence,
             "is_supported": self.is_supported,
             "is_answered": self.is_answered,
             "quote": None if self.quote is None else asdict(self.quote),
+            "quotes": [asdict(quote) for quote in self.quotes],
             "citations": [asdict(citation) for citation in self.citations],
             "numbers": list(self.numbers),
             "carried_by": [asdict(text) for text in self.carried_by],

@@ -12,12 +12,10 @@ _CELL = "text-align: left; vertical-align: top; white-space: pre-wrap"
 
 
 def as_html(answer: "Answer") -> str:
-    """The text, the quoted sentence, and a table of the passages."""
+    """The text, the quoted sentences, and a table of the passages."""
     parts = [f"<p>{_text(answer.text)}</p>"]
-    if answer.quote is not None:
-        parts.append(
-            f"<blockquote>{_text(answer.quote.text)}<br><small>{_text(answer.quote.source)}</small></blockquote>"
-        )
+    for quote in answer.quotes:
+        parts.append(f"<blockquote>{_text(quote.text)}<br><small>{_text(quote.source)}</small></blockquote>")
     if answer.passages:
         parts.append(_table(answer.passages, answer.numbers))
     tokens = f"{answer.prompt_tokens:,} tokens read of {answer.memory_tokens:,}, {answer.answer_tokens:,} written"

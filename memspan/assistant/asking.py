@@ -90,7 +90,7 @@ def answering(
         prompt = choose(room, question.text, found, usable)
         text, usage = yield from write(answerer, prompt, question.sampling, tokenizer)
     written = time.perf_counter()
-    quote = evidence.quote(text)
+    quotes = evidence.quotes(text)
     seconds = {"recall": searched - begun, "answer": written - searched, "quote": time.perf_counter() - written}
     marks = citations(text, prompt.numbers)
     return Answer(
@@ -100,7 +100,7 @@ def answering(
         usage.prompt_tokens,
         usage.answer_tokens,
         seconds,
-        quote=quote,
+        quotes=quotes,
         citations=marks,
         numbers=prompt.numbers,
         confidence=support,

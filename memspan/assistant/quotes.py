@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from memspan.assistant.answer_kinds import asked_kind, holds
 from memspan.assistant.locations import Location, locate
+from memspan.assistant.prompt_budget import MAX_SCORE_GAP
 from memspan.assistant.rare_words import RareWords
 from memspan.assistant.retriever import RetrievedPassage, Retriever
+from memspan.assistant.second_round import second_query
 from memspan.data.chunking import sentence_spans
 from memspan.data.plain_text import plain_tokens
 from memspan.memory import View
@@ -190,6 +192,33 @@ class Evidence:
         weights = WEIGHTS if self.sentence_meaning is None else WEIGHTS_WITH_MEANING
         scores: Floats = np.sum([weight * features[name] for name, weight in weights.items()], axis=0)
         return scores
+
+    def quotes(self, answer: str = "") -> tuple[Quote, ...]:
+        """What an answer rests on: `quote`, and where the search had a second round, a sentence of what else was needed.
+
+        That is another passage: of those that the second round found, the sentence that bears most on what it searched for;
+        if the first quote is from one of them, the sentence of the best passage that bears most on the question.
+        """
+        first = self.quote(answer)
+        if first is None:
+            return ()
+        second = self._further(first).quote(answer)
+        return (first,) if second is None else (first, second)
+
+    def _further(self, first: Quote) -> "Evidence":
+        """The passages of which one is needed beside that of a quote, and what they are to tell; none after one round."""
+        best = self.passages[0]
+        led_to = [
+            passage
+            for passage in self.passages
+            if passage.number != best.number and passage.second_gap is not None and passage.second_gap < MAX_SCORE_GAP
+        ]
+        query = second_query(self.view, self.question, best.text)
+        if query is None or not led_to:
+            return Evidence(self.view, self.question, (), self.retriever)
+        if first.passage in {passage.number for passage in led_to}:
+            return Evidence(self.view, self.question, (best,), self.retriever)
+        return Evidence(self.view, query, led_to, self.retriever)
 
     def quote(self, answer: str = "") -> Quote | None:
         """The sentence that bears most on the question and on the text of its answer; None if there is no sentence.

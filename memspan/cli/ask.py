@@ -106,7 +106,7 @@ def ask(
 
 
 def _print_answer(question: str, answer: "Answer", memory: "Contents") -> None:
-    """Print what stands below the text of an answer: doubts about it, the quote, the passages."""
+    """Print what stands below the text of an answer: doubts about it, the quotes, the passages."""
     print_line("\n")
     if not answer.is_answered:
         nearest = "The nearest passages are below; --answer-anyway answers from them."
@@ -115,8 +115,8 @@ def _print_answer(question: str, answer: "Answer", memory: "Contents") -> None:
         )
     elif not answer.is_supported:
         print_info(f"The memory may not hold the answer: confidence {answer.confidence:.2f} of 1.")
-    if answer.quote is not None:
-        print_quote(answer.quote)
+    for quote in answer.quotes:
+        print_quote(quote)
         print_line("")
     print_passages(answer.passages, memory, answer.numbers, question)
     print_carried(answer.carried_by)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from memspan import LanguageModel, load_memory
-from memspan.assistant import quotes
+import memspan
+from memspan import LanguageModel, Memory, load_memory
+from memspan.assistant import quotes, second_round
 from memspan.assistant.answer_kinds import asked_kind, holds
 from memspan.assistant.quotes import Evidence, Quote
 from memspan.assistant.rare_words import RareWords
@@ -15,6 +16,10 @@ from memspan.assistant.surroundings import surrounded
 from memspan.data.chunking import sentence_spans
 from memspan.memory import Contents
 from tests.tiny import logbook
+
+FILM = "It rained at noon. The Silent Bell is a film by the director Ingrid Halvorsen of Bergen. The bell was lent by a church."
+PERSON = "Fog lay over the sea. Ingrid Halvorsen was born in a cold country, and left it. She kept a goat."
+TWO_ROUNDS = "In which country was the director of the film The Silent Bell born?"
 
 
 def quoted(lm: LanguageModel, memory: Contents, question: str, answer: str = "") -> Quote | None:
@@ -254,3 +259,54 @@ def test_the_meaning_of_a_sentence_and_of_the_one_before_count(
     assert quote(0.1, 0.6, 0.1, 0.1) == "The luggage was heavy."
     assert quote(0.1, 0.1, 0.1, 0.6) == "Rain came."
     assert quote(0.1, 0.5, 0.45, 0.1) == "It stood in the boathouse."
+
+
+@pytest.fixture
+def film(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> Memory:
+    """A memory whose texts answer `TWO_ROUNDS` together; searched by words, as the attention of a random model is random."""
+    monkeypatch.setattr(lm.retriever, "rankers", {"words": lm.retriever.rankers["words"]})
+    monkeypatch.setattr(second_round, "LEAST_LACKING", 0.5)  # few words are rare in so small a memory
+    monkeypatch.setattr(second_round, "SHARE", 0.95)
+    monkeypatch.setitem(quotes.WEIGHTS, "heads", 0.0)
+    memory = lm.new_memory()
+    others = [f"A film was born in the country of the {animal}." for animal in ("goat", "gull", "cat")]
+    for number, text in enumerate([FILM, PERSON, *others, *(f"Fog number {number}." for number in range(12))]):
+        lm.read(text, memory, source=f"text-{number}")
+    return memory
+
+
+@pytest.mark.usefixtures("one_sentence")
+def test_a_question_of_two_rounds_has_a_quote_from_the_passage_of_each(lm: LanguageModel, film: Memory) -> None:
+    answer = lm.ask(film, TWO_ROUNDS, rerank=0, sampling=memspan.Sampling(max_new_tokens=2))
+    texts = {f"text-{number}": text for number, text in enumerate((FILM, PERSON))}
+    assert [quote.text for quote in answer.quotes] == [FILM.split(". ")[1] + ".", PERSON.split(". ")[1] + "."]
+    for quote in answer.quotes:
+        assert texts[quote.source][quote.start : quote.end] == quote.text
+        passage = film.passage(quote.passage)
+        assert (passage.source, passage.start <= quote.start < quote.end <= passage.end) == (quote.source, True)
+        assert quote.location.line == 1
+    assert answer.quote == answer.quotes[0]
+    record = answer.to_dict()
+    assert record["quote"] == record["quotes"][0]
+    assert [quote["text"] for quote in record["quotes"]] == [quote.text for quote in answer.quotes]
+    assert all(quote.text in answer._repr_html_() for quote in answer.quotes)
+
+
+def test_where_the_first_quote_is_of_the_second_round_the_other_is_of_the_best_passage(
+    lm: LanguageModel, film: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(quotes.WEIGHTS, "answer", 100.0)
+    found = lm.search(film, TWO_ROUNDS, rerank=0)
+    first, second = Evidence(film.view(), TWO_ROUNDS, found, lm.retriever).quotes("She kept one.")
+    assert (first.source, second.source) == ("text-1", "text-0")
+    assert "kept" in first.text
+
+
+def test_after_one_round_there_is_one_quote(lm: LanguageModel, film: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    question = "Who is the director of the film The Silent Bell?"
+    evidence = Evidence(film.view(), question, lm.search(film, question, rerank=0), lm.retriever)
+    assert evidence.quotes() == (evidence.quote(),)
+    found = lm.search(film, TWO_ROUNDS, rerank=0, filter=memspan.Filter("text-0"))
+    alone = Evidence(film.view(), TWO_ROUNDS, found, lm.retriever)  # the second round found nothing else
+    assert alone.quotes() == (alone.quote(),)
+    assert Evidence(film.view(), TWO_ROUNDS, (), lm.retriever).quotes() == ()
