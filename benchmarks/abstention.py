@@ -1,6 +1,6 @@
 """How well the confidence of an answer tells questions that a memory answers from those about which it says nothing.
 
-    python -m benchmarks.abstention [--half choosing|test] [--sets squad cmrc natural invented] [--questions N] [--save]
+    python -m benchmarks.abstention [--half choosing|test] [--sets squad cmrc natural invented people] [--questions N] [--save]
     python -m benchmarks.abstention --fit
 
 - `squad`, `cmrc`: a heap of 300 shuffled paragraphs is cut into two memories, and each question is put to both. One holds
@@ -9,6 +9,8 @@
   about the subjects of its articles ("near") and some not ("far"). See `benchmarks.natural`.
 - `invented`: the facts of `memspan.memory.index.probe_corpus`, cut in two as above: facts of the same kinds, and other facts
   about the same people.
+- `people`: invented facts of `benchmarks.updates`, one statement of each, three about a person. Of three in five people two
+  are read; asked for are also the third ("near") and the facts of the other people, who are named nowhere ("never").
 
 AUROC, and of the questions without an answer the share that is refused by the threshold that refuses one in twenty of the
 questions of this set that have one; then the same two shares at the thresholds that memspan comes with. Intervals are 95 %:
@@ -16,10 +18,12 @@ Wilson for shares, bootstrap over questions for AUROC. Passages are not reranked
 count.
 
 `--fit` fits the weights of `memspan.assistant.confidence` anew on the halves for choosing: the sets count by `SHARES`, and
-what is printed can be put there. It also prints the thresholds, found on five folds.
+what is printed can be put there; those of `WITH_NAMES` are stretched and shifted there. It also prints the thresholds, found
+on five folds.
 """
 
 import argparse
+import random
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,11 +32,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import natural, questions, report
+from benchmarks import natural, questions, report, updates
 from memspan.assistant import confidence
 from memspan.assistant.quotes import Evidence
 
-SETS = ("squad", "cmrc", "natural", "invented")
+SETS = ("squad", "cmrc", "natural", "invented", "people")
+KINDS = ("near", "far", "never")
+PEOPLE, READ_OF = 60, 36  # invented, and those of whom something is read
 FALSE_REFUSALS = 0.05
 PASSAGES, NEEDLES, SEED = 160, 80, 77  # of the invented corpus; other seeds than those of the calibration of heads
 RESAMPLED, FOLDS = 1000, 5
@@ -40,6 +46,7 @@ RESAMPLED, FOLDS = 1000, 5
 # words alone.
 SHARES = {
     "WITH_MEANING": {"squad": 1.0, "natural": 0.1, "invented": 0.3},
+    "WITH_NAMES": {"squad": 1.0, "natural": 0.3, "invented": 1.0, "people": 1.0},
     "WITHOUT_MEANING": {"squad": 1.0, "cmrc": 1.0, "invented": 0.3},
 }
 MISSED = 0.1  # of the questions in other words whose passage is found: refused at MIN_CONFIDENCE
@@ -55,7 +62,7 @@ class Case:
         number: of the question; those of both halves have the same.
         is_held: whether the memory holds the answer.
         is_found: whether the first passage holds the paragraph with the answer.
-        kind: "near" or "far" of questions without an answer, else "".
+        kind: one of `KINDS` of questions without an answer, else "".
         rows: the features of each passage that was judged, (P, F).
     """
 
@@ -79,6 +86,8 @@ def measure(lm: Any, set_: str, test: bool, most: int) -> list[Case]:
         return cases + [
             case(lm, memory, n, q, None, False, kind) for n, (q, kind) in enumerate(kinds, start=len(cases))
         ]
+    if set_ == "people":
+        return people(lm, test)
     if set_ == "invented":
         from memspan.memory.index.probe_corpus import haystack
 
@@ -98,6 +107,27 @@ def measure(lm: Any, set_: str, test: bool, most: int) -> list[Case]:
     return cases
 
 
+def people(lm: Any, test: bool) -> list[Case]:
+    """The cases of invented people."""
+    half, rng = ("test" if test else "choosing"), random.Random(SEED + test)
+    facts = updates.facts_of(half, 3 * PEOPLE, rng, "own")
+    read = set(rng.sample(range(PEOPLE), READ_OF))
+    kinds = ["never" if number // 3 not in read else "near" if number % 3 == 2 else "" for number in range(len(facts))]
+    texts = []
+    for fact, kind in zip(facts, kinds, strict=True):
+        prose = rng.sample(updates.PROSE[half], 3)
+        prose.insert(rng.randrange(len(prose) + 1), fact.versions[0].statement)
+        if not kind:
+            texts.append(" ".join(prose))
+    memory = lm.new_memory()
+    for number, text in enumerate(rng.sample(texts, len(texts))):
+        lm.read(text, memory, source=f"note-{number}")
+    return [
+        case(lm, memory, number, fact.question, None if kind else fact.versions[0].statement, not kind, kind)
+        for number, (fact, kind) in enumerate(zip(facts, kinds, strict=True))
+    ]
+
+
 def case(
     lm: Any, memory: Any, number: int, question: str, paragraph: str | None, is_held: bool, kind: str = ""
 ) -> Case:
@@ -107,7 +137,7 @@ def case(
     evidence = Evidence(view, question, found, lm.retriever)
     model, values = confidence.features(evidence)
     rows = np.stack([values[name] for name in model.weights], axis=1)
-    name = "WITHOUT_MEANING" if model is confidence.WITHOUT_MEANING else "WITH_MEANING"
+    name = next(name for name in SHARES if model is getattr(confidence, name))
     text = found[0].text.strip()
     is_found = is_held and paragraph is not None and (text in paragraph or paragraph in text)
     return Case(number, is_held, is_found, kind, name, rows, confidence.confidence(evidence))
@@ -156,7 +186,7 @@ def figures(cases: Sequence[Case]) -> dict[str, Any]:
     }
     found, kinds = np.array([case.is_found for case in cases]), np.array([case.kind for case in cases])
     groups = {"held": held, "held and found first": held & found, "not held": ~held}
-    groups |= {kind: kinds == kind for kind in ("near", "far") if kind in kinds}
+    groups |= {kind: kinds == kind for kind in KINDS if kind in kinds}
     for name, threshold in thresholds.items():
         refused = scores < threshold
         out[name] = {"threshold": threshold} | {group: share(refused[rows]) for group, rows in groups.items()}

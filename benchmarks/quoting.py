@@ -30,7 +30,9 @@ def measure(lm: Any, data: str, half: str, count: int) -> dict[str, Any]:
     for paragraph in paragraphs:
         starts.append(starts[-1] + len(paragraph) + 2)
     memory = lm.read("\n\n".join(paragraphs), source=data)
-    counts = dict.fromkeys(("answer", "first quote", "quote", "answer or quote", "right sentence", "paragraph first"), 0)
+    counts = dict.fromkeys(
+        ("answer", "first quote", "quote", "answer or quote", "right sentence", "paragraph first"), 0
+    )
     for item in asked:
         answer = lm.ask(memory, item.question, sampling=Sampling(max_new_tokens=MOST_TOKENS))
         start, end = starts[item.paragraph], starts[item.paragraph + 1]

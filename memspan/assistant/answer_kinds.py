@@ -51,5 +51,10 @@ def holds(kind: str | None, text: str, question: str) -> float:
         return float(_DATE.search(text) is not None)
     if kind == "name" and not re.search(f"[{HAN}]", text):
         known = set(words_of(question))
-        return min(1.0, 0.5 * sum(name.casefold() not in known for name in set(_NAME.findall(text))))
+        return min(1.0, 0.5 * sum(name.casefold() not in known for name in names(text)))
     return 0.0
+
+
+def names(text: str) -> set[str]:
+    """The words of a text with a capital that does not begin a sentence."""
+    return set(_NAME.findall(text))

@@ -11,6 +11,10 @@ the vectors of a sentence encoder the features are words and meaning. Without th
 scripts that the encoder does not know, they are words and the attention of the retrieval heads, and a question in other
 words than its passage has a low confidence.
 
+A question with a name that the encoder does not know, such as that of a person, is about whoever has that name: it cannot
+be in other words than its passage throughout. A model of its own expects the name in the passage, and beside it a sentence
+that is nearer in meaning: what else the memory tells of that person, and the same of another person, is near already.
+
 Letters: N sentences, P passages that were found.
 """
 
@@ -28,8 +32,8 @@ from memspan.memory import View
 from memspan.memory.index.head_scores import head_scores
 
 SILENCE = "The memory says nothing about this."
-# Below it nothing that was found bears on the question. About one in ten of the questions in other words than their passage
-# are below it where that passage was found, and fewer than one in a hundred of the others.
+# Below it nothing that was found bears on the question. Of the questions in other words than their passage about one in ten
+# are below it where that passage was found, more where they name somebody otherwise, and one or two in a hundred of others.
 MIN_CONFIDENCE = 0.07
 SUPPORTED = 0.25  # one in twenty of the questions that share words with their passage are below it
 UNKNOWN_COVERAGE = 0.5  # for a question of question words alone
@@ -50,6 +54,9 @@ class Weights:
 # "words" and "words_and_meaning" count from a level that passages reach by chance. All are measured on passages that the
 # search puts first, with the vectors of the embedded encoder.
 WITH_MEANING = Weights({"words": 2.61, "words_and_meaning": 4.24, "meaning": 5.85}, -4.85)
+# The fitted logit times 1.5, and shifted so that `MIN_CONFIDENCE` refuses about as many of the questions that the memory
+# answers as it refuses of others that share words with their passage.
+WITH_NAMES = Weights({"names": 1.84, "words": 3.21, "meaning": 14.41}, -12.31)
 WITHOUT_MEANING = Weights({"sentence": 4.42, "passage": 3.34, "heads": 0.63}, -6.35)
 WORDS_BY_CHANCE = 0.25
 BOTH_BY_CHANCE = 0.1
@@ -70,7 +77,10 @@ def features(evidence: Evidence) -> tuple[Weights, dict[str, Floats]]:
     meaning = evidence.sentence_meaning
     if meaning is None:
         return WITHOUT_MEANING, _without_meaning(evidence)
-    return WITH_MEANING, _with_meaning(evidence, meaning)
+    names = evidence.name_coverage
+    if names is None:
+        return WITH_MEANING, _with_meaning(evidence, meaning)
+    return WITH_NAMES, _with_meaning(evidence, meaning) | {"names": names}
 
 
 def confidence(evidence: Evidence) -> float:
@@ -95,7 +105,7 @@ def require_confidence(name: str, value: float) -> None:
 
 
 def _with_meaning(evidence: Evidence, meaning: NDArray[np.float32]) -> dict[str, Floats]:
-    """The features of `WITH_MEANING`, (P,) each; `meaning` is the cosine of each sentence and the question, (N,)."""
+    """The features of `WITH_MEANING`, and of `WITH_NAMES` but the names, (P,) each; `meaning` is the cosine of each sentence and the question, (N,)."""
     passages, sentences = _coverage(evidence)
     return {
         "words": np.maximum(0, passages - WORDS_BY_CHANCE),

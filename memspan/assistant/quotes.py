@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memspan.assistant.answer_kinds import asked_kind, holds
+from memspan.assistant.answer_kinds import asked_kind, holds, names
 from memspan.assistant.locations import Location, locate
 from memspan.assistant.prompt_budget import MAX_SCORE_GAP
 from memspan.assistant.rare_words import RareWords
@@ -25,7 +25,10 @@ from memspan.assistant.second_round import second_query
 from memspan.data.chunking import sentence_spans
 from memspan.data.plain_text import plain_tokens
 from memspan.memory import View
+from memspan.memory.context import with_context
+from memspan.memory.index.bm25 import words_of
 from memspan.pretrained.encoders import EMBEDDED
+from memspan.pretrained.text_encoder import TextEncoder
 
 PASSAGES = 4  # the best, whose sentences are candidates
 WEIGHTS = {
@@ -134,11 +137,29 @@ class Evidence:
 
         Only the embedded encoder counts: the weights are for the size of its cosines. The memory need not hold vectors.
         """
+        encoder = self._encoder
+        question = None if encoder is None else encoder.question(self.question)
+        return None if encoder is None or question is None else encoder.passages(self.texts) @ question
+
+    @property
+    def _encoder(self) -> TextEncoder | None:
+        """The sentence encoder, if it is the embedded one."""
         encoder = self.retriever.vectors.encoder
-        if encoder is None or encoder.name not in EMBEDDED:
+        return encoder if encoder is not None and encoder.name in EMBEDDED else None
+
+    @cached_property
+    def name_coverage(self) -> Floats | None:
+        """The share of the question's unknown names that each passage holds, in its text or in what holds of it, (P,).
+
+        They are names that the sentence encoder does not know: only a text that holds them can be about them. None without
+        any. What is written in capitals alone does not count: it stands for words.
+        """
+        encoder = self._encoder
+        if encoder is None:
             return None
-        question = encoder.question(self.question)
-        return None if question is None else encoder.passages(self.texts) @ question
+        words = (word for name in names(self.question) if not name.isupper() for word in words_of(name))
+        unknown = RareWords.of(self.view, " ".join(word for word in words if len(word) > 1 and not encoder.knows(word)))
+        return unknown.coverage([with_context(passage) for passage in self.passages]) if unknown.weights.sum() else None
 
     @cached_property
     def _attention(self) -> list[NDArray[np.float32]]:

@@ -98,6 +98,10 @@ class OwnEncoder:
         """The vectors of passages, float32 (N, E), of length one; zeros for a text without a token."""
         return self._vectors(texts, "passage")
 
+    def knows(self, word: str) -> bool:
+        """All words: its vectors are those of the language model, in whose vocabulary no word is a whole for certain."""
+        return True
+
     def question(self, text: str) -> NDArray[np.float32] | None:
         """The vector of a question, float32 (E,), of length one; None for a text without a token."""
         vector = self._vectors([text], "question")[0]

@@ -41,6 +41,7 @@ TOKENS_AT_ONCE = 4096  # of a batch, padding included
 # Of the words of a text, the share beyond which the encoder does not know what it is about. Of questions and paragraphs
 # outside the benchmarks, MiniLM does not know 0 to 7 % of the words in English and 30 to 100 % in Chinese, see LOG.md.
 MOST_UNKNOWN = 0.2
+BEGINNING = 0.6  # of a word, which is known if the vocabulary holds so much of it as one part
 SPELLED = 4  # characters of a word from which on single characters are not its parts but its spelling
 
 _PATH = re.compile(r"[\w-]*")
@@ -99,6 +100,12 @@ class SentenceEncoder:
         """The vector of a question, float32 (E,), of length one; None if too many of its words are unknown."""
         vector = self._vectors([text], self.pooling.query)[0]
         return vector if vector.any() else None
+
+    def knows(self, word: str) -> bool:
+        """Whether a part of the vocabulary is most of a word, from its beginning on: "calvin" of "Calvinist"."""
+        encoding = self._tokenizer.encode(word, add_special_tokens=False)
+        begun = encoding.offsets[0][1] if encoding.ids and encoding.ids[0] != self._unknown else 0
+        return begun >= BEGINNING * len(word)
 
     def unknown_share(self, text: str) -> float:
         """The share of the words of a text that the vocabulary does not know, 0 to 1.

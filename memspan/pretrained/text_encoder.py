@@ -41,6 +41,9 @@ class TextEncoder(Protocol):
     def question(self, text: str) -> NDArray[np.float32] | None:
         """The vector of a question, float32 (E,), of length one; None if it cannot tell anything about it."""
 
+    def knows(self, word: str) -> bool:
+        """Whether a word can have a meaning of its own for it, or is a string of letters, as the name of a stranger is."""
+
 
 @dataclass(frozen=True)
 class ReadingModel:

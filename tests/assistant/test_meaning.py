@@ -1,5 +1,6 @@
 """The third ranker through the product: vectors are kept with the memory, compared, and missed without harm."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 import memspan
 from memspan import LanguageModel, Memory
-from memspan.assistant.confidence import WITH_MEANING, WITHOUT_MEANING, confidence, features
+from memspan.assistant.confidence import SUPPORTED, WITH_MEANING, WITH_NAMES, WITHOUT_MEANING, confidence, features
 from memspan.assistant.quotes import Evidence
 from memspan.errors import ForeignMemory, UsageError
 from memspan.memory.context import with_context
@@ -161,3 +162,29 @@ def test_sentences_are_compared_by_the_embedded_encoder_alone(
     assert 0 < confidence(some) < 1
     monkeypatch.setattr(encoder, "question", lambda text: None)  # of a question that it does not know
     assert features(evidence())[0] is WITHOUT_MEANING
+
+
+def test_a_name_that_the_encoder_does_not_know_must_stand_in_the_passage(
+    seeing: LanguageModel, encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same wording with another name is no answer, however near in meaning."""
+    monkeypatch.setitem(encoders.EMBEDDED, encoder.name, encoders.EMBEDDED[encoders.DEFAULT])
+    monkeypatch.setattr(encoder, "knows", lambda word: word not in ("kemble", "penhale"))
+    memory = seeing.read("The dog of Dr Kemble is called Caliban.", source="book")
+
+    def evidence(question: str, **marks: str) -> Evidence:
+        found = [replace(passage, marks=marks) for passage in seeing.search(memory, question)]
+        some = Evidence(memory.view(), question, found, seeing.retriever)
+        monkeypatch.setattr(Evidence, "sentence_meaning", np.full(len(some.sentences), 0.6, np.float32))
+        return some
+
+    told, other = (evidence(f"What is the name of Dr {name}'s dog?") for name in ("Kemble", "Penhale"))
+    assert (told.name_coverage, other.name_coverage) == ([1.0], [0.0])
+    assert features(told)[0] is features(other)[0] is WITH_NAMES
+    assert confidence(told) > SUPPORTED > confidence(other)
+    labelled = evidence("What is the name of Dr Penhale's dog?", speaker="Penhale")
+    assert labelled.name_coverage == [1.0]
+    assert confidence(labelled) > confidence(other)
+    for question in ("What is the name of the dog?", "What is the name of Dr KEMBLE's dog?", "Kemble?"):
+        assert evidence(question).name_coverage is None
+        assert features(evidence(question))[0] is WITH_MEANING

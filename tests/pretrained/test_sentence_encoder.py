@@ -95,6 +95,14 @@ def test_a_question_of_unknown_words_has_no_vector(encoder: SentenceEncoder) -> 
     assert encoder.unknown_share("... !") == 0
 
 
+def test_a_word_is_known_by_most_of_it(encoder: SentenceEncoder) -> None:
+    assert encoder.knows("keeper")
+    assert encoder.knows("keepers")
+    assert not encoder.knows("keeperologist")
+    assert not encoder.knows("zwyvquub")
+    assert not encoder.knows("灯塔")
+
+
 def test_another_encoder_has_another_identity(tmp_path: Path, folder: Path, encoder: SentenceEncoder) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     assert encoders.load(str(copy), dtype="float32").identity == encoder.identity
