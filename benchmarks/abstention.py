@@ -253,23 +253,23 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=400, help="of each set, at most")
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--fit", action="store_true")
-    parser.add_argument("--save", action="store_true", help="write a result file")
+    parser.add_argument("--save", action="store_true", help="write a result file for each set")
     options = parser.parse_args()
     if options.fit and options.half == "test":
         parser.error("weights are fitted on the half for choosing")
     import memspan
 
     lm = memspan.load_model(options.model)
-    cases, results = {}, {}
+    cases = {}
     for set_ in options.sets:
         cases[set_] = measure(lm, set_, options.half == "test", options.questions)
-        results[set_] = figures(cases[set_])
-        report.table(_rows(set_, results[set_]))
+        found = figures(cases[set_])
+        report.table(_rows(set_, found))
+        if options.save:
+            report.save(f"abstention-{options.half}-{set_}", {"model": options.model, **found}, seeds=[SEED, 1, 2])
     if options.fit:
         for name in SHARES:
             fit(cases, name)
-    if options.save:
-        report.save(f"abstention-{options.half}", {"model": options.model, **results}, seeds=[SEED, 1, 2])
 
 
 def _rows(set_: str, result: dict[str, Any]) -> list[dict[str, Any]]:

@@ -61,13 +61,11 @@ def main() -> None:
     import memspan
 
     lm = memspan.load_model("smollm2")
-    rows = []
-    for data in options.data:
-        rows.append(measure(lm, data, options.half, options.questions))
-        print(rows[-1], flush=True)
-    report.table([{key: value for key, value in row.items() if "interval" not in key} for row in rows])
     unusual = ["choosing"] * (options.half != "test")
-    report.save("-".join(["quoting", *unusual]), {"rows": rows}, seeds=[seed_of(options.half == "test")])
+    for data in options.data:
+        row = measure(lm, data, options.half, options.questions)
+        report.table([{key: value for key, value in row.items() if "interval" not in key}])
+        report.save("-".join(["quoting", data, *unusual]), row, seeds=[seed_of(options.half == "test")])
 
 
 if __name__ == "__main__":

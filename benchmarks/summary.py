@@ -124,25 +124,26 @@ def quoting() -> str:
     labels = {"squad": "SQuAD's", "natural": "in other words than the paragraph"}
     rows = [
         [
-            labels[row["data"]],
+            label,
             f"{row['questions']}",
             *(_with_interval(row[name], row[f"{name} interval"]) for name in names),
         ]
-        for row in newest("quoting")["rows"]
+        for data, label in labels.items()
+        if (row := newest(f"quoting-{data}"))
     ]
     return markdown(("questions", "number", *names), rows)
 
 
 def abstention() -> str:
     """How well confidence tells what a memory holds from what it does not."""
-    figures = newest("abstention-test")
     labels = {"squad": "SQuAD", "cmrc": "CMRC2018", "natural": "in other words", "invented": "invented facts"}
     labels["people"] = "invented people, most of them never told of"
     rows = []
     for name, label in labels.items():
-        if name not in figures:
+        found = newest(f"abstention-test-{name}")
+        if found is None:
             continue
-        found, one_in_twenty, default = figures[name], figures[name]["one in twenty"], figures[name]["MIN_CONFIDENCE"]
+        one_in_twenty, default = found["one in twenty"], found["MIN_CONFIDENCE"]
         rows.append(
             [
                 label,
