@@ -42,6 +42,21 @@ def load(name: str, *, test: bool, paragraphs: int = 300, questions: int = 200) 
     return [paragraph["context"].strip() for paragraph in pool], questions_of_pool[:questions]
 
 
+def records(name: str, *, test: bool) -> list[dict[str, Any]]:
+    """All questions about the articles of one half, as records of the task question_answering."""
+    return [
+        {
+            "context": paragraph["context"].strip(),
+            "question": item["question"].strip(),
+            "answers": [answer["text"] for answer in item["answers"]],
+        }
+        for index, article in enumerate(_articles(name))
+        if index % 2 == test
+        for paragraph in article["paragraphs"]
+        for item in paragraph["qas"]
+    ]
+
+
 def _articles(name: str) -> list[dict[str, Any]]:
     if name == "squad":
         path = needs(DATA / "squad11_dev" / "dev-v1.1.json.zip")

@@ -41,28 +41,34 @@ EXAMPLES = (
 PROMPT = "Question: {question}\n\n{passage}\n\nQuestion: {question}\nAnswer:"
 NEAR = 6  # words around a candidate among which those of the question count
 WEIGHTS = {
-    "likelihood": 0.1764,
-    "mean_likelihood": 0.6549,
-    "first": 0.3123,
-    "stop": 0.6625,
-    "words": -0.1754,
-    "tokens": -0.0161,
-    "sentence": 1.0601,
-    "kind": 0.6509,
-    "number_words": -0.3082,
-    "name_words": -0.0734,
-    "capitals": 0.3398,
-    "digits": -2.7264,
-    "other_digits": 1.6188,
-    "question": -6.081,
-    "near": 9.5084,
-    "function_first": -2.1239,
-    "function_last": -1.2262,
-    "torn": -1.4879,
-    "opens": -1.3267,
-    "closes": 0.4679,
-    "before_function": 1.4906,
-    "whole": 4.498,
+    "likelihood": 0.1127,  # log-probability of its tokens
+    "mean_likelihood": 0.4775,
+    "first": 0.2259,  # that of its first token
+    "stop": 0.3702,  # that the answer ends behind it
+    "words": -0.0802,
+    "tokens": 0.0103,
+    "sentence": 0.4797,  # what speaks for its sentence, below the best
+    "kind": 0.7676,  # whether it is of the kind that is asked for
+    "number_words": -0.0316,
+    "name_words": -0.0625,
+    "capitals": -0.105,
+    "digits": -0.7964,
+    "other_digits": -0.9617,
+    "question": -3.5278,  # the share of its words that the question has
+    "near": 7.6097,  # the same of the words around it
+    "beside": 1.3322,  # the same of the two words beside it
+    "title_words": -0.002,  # words, where no kind is asked for
+    "kind_likelihood": 0.0268,
+    "all_capitals": 0.5863,
+    "other_capitals": -0.2027,
+    "is_single": -0.5391,
+    "function_first": -1.0067,
+    "function_last": -1.1657,
+    "torn": -0.9992,  # ends within a name
+    "opens": -0.1296,  # a mark stands before it
+    "closes": 0.5475,  # a mark stands behind it
+    "before_function": 0.0171,
+    "whole": -0.2591,  # its share of the sentence
 }
 
 _WORD = re.compile(rf"[{CHARACTER_WORDS}]|[$€£¥]?[^\W{CHARACTER_WORDS}]+(?:[-'’./,:&][^\W{CHARACTER_WORDS}]+)*[%°]?")
@@ -214,6 +220,13 @@ def features(question: str, sentences: Sequence[Sentence], candidates: Sequence[
                 "other_digits": float(any(character.isdigit() for character in text)) if kind is None else 0.0,
                 "question": float(words.known[first:last].mean()),
                 "near": words.near(first, last),
+                "beside": float(first > 0 and words.known[first - 1])
+                + float(last < len(words.spans) and words.known[last]),
+                "title_words": float(count) if kind is None else 0.0,
+                "kind_likelihood": candidate.likelihood if kind else 0.0,
+                "all_capitals": float(words.capitals[first:last].all()),
+                "other_capitals": float(words.capitals[first:last].mean()) if kind is None else 0.0,
+                "is_single": float(count == 1),
                 "function_first": float(words.function[first]),
                 "function_last": float(words.function[last - 1]),
                 "torn": float(words.torn(first)) + float(words.torn(last)),

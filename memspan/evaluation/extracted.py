@@ -1,5 +1,8 @@
 """Answers and summaries in words of the text: chosen from all that was read, or from the last tokens alone."""
 
+from collections.abc import Sequence
+from statistics import stdev
+
 from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.extracts.base import Case, Source
 from memspan.data.corpora import Record
@@ -26,6 +29,13 @@ class ExtractingModel(PromptedModel):
 
     def begin(self, seed: int) -> None:
         """Nothing: no example is shown, and the fit does not depend on the seed."""
+
+    def metrics(self, records: Sequence[Record], answers: Sequence[str]) -> dict[str, float]:
+        """The task's metrics, and the standard error of the main metric over the questions."""
+        pairs = zip(records, answers, strict=True)
+        values = [self.task.compute_metrics([record], [answer])[self.task.metric] for record, answer in pairs]
+        error = stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+        return {**super().metrics(records, answers), "standard error": error}
 
     def with_memory(self, document_set: DocumentSet) -> View:
         """The words chosen from all documents."""

@@ -231,13 +231,17 @@ class PromptedModel:
         pairs = zip(questions, windows, strict=True)
         answers = [self.answer(question, window.text) for question, window in pairs]
         figures = {
-            **self.task.compute_metrics(records, answers),
+            **self.metrics(records, answers),
             "in sight": sum(window.in_sight for window in windows) / len(windows),
         }
         if windows[0].hits and len(document_sets[0].documents) > 1:
             for k in RANKS:
                 figures[f"passage@{k}"] = sum(any(window.hits[:k]) for window in windows) / len(windows)
         return figures, nbytes
+
+    def metrics(self, records: Sequence[Record], answers: Sequence[str]) -> dict[str, float]:
+        """The task's metrics of answers to the questions of records."""
+        return self.task.compute_metrics(records, answers)
 
     def with_memory(self, document_set: DocumentSet) -> View:
         """The passages that the memory of the documents retrieves for a question."""

@@ -16,7 +16,7 @@ from memspan.data.scripts import words
 
 SENTENCES = 2  # the best of the best passage, whose words are candidates
 FITTED_ON = 300  # cases, at most
-STRENGTH = 0.003  # of the regularisation towards the weights that were fitted before
+STRENGTH = 0.01  # of the regularisation towards the weights that were fitted before
 ROUNDS = 60  # of the optimiser
 
 NAMES = tuple(WEIGHTS)

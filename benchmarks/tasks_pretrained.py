@@ -1,0 +1,96 @@
+"""Question answering and summarisation in words of the text, by the embedded model, with a memory and without.
+
+    python -m benchmarks.tasks_pretrained                        # all: about ten minutes on a GPU
+    python -m benchmarks.tasks_pretrained --only csl             # a minute on one core
+    python -m benchmarks.tasks_pretrained --only squad --seeds 1 --limit 50
+
+Each row is one run of `memspan compare` as it is without `--model` and `--mechanism`. Without a memory the same method sees
+the last tokens of the text alone. Articles of SQuAD and CMRC are split in halves, as in `benchmarks.questions`; the weights of
+the spans come from the half for choosing, the figures from the other one. Summaries of QMSum and titles of CSL are measured on
+their test files; the weights are fitted to the validation files. The interval is 1.96 standard errors over all questions.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import questions, report
+
+DATA = report.DATA
+RUNS = ("csl", "squad", "qmsum", "cmrc")
+
+
+def options(name: str, folder: Path) -> list[str]:
+    """The options of `memspan compare`; files of questions are written into `folder`."""
+    if name in ("squad", "cmrc"):
+        paths = [folder / f"{name}-{half}.jsonl" for half in ("choosing", "test")]
+        for path, test in zip(paths, (False, True), strict=True):
+            lines = [json.dumps(record, ensure_ascii=False) for record in questions.records(name, test=test)]
+            path.write_text("\n".join(lines), "utf-8")
+        heap = ["--documents", "300", "--limit", "200"]
+        return ["--task", "question_answering", "--data", str(paths[0]), *settings(f"test={paths[1]}"), *heap]
+    if name == "qmsum":
+        files = [report.needs(DATA / "qmsum" / f"ALL_{part}.jsonl") for part in ("val", "test")]
+        rest = ["format=qmsum", "--documents", "35", "--limit", "300", "--seeds", "1"]
+    else:
+        files = [report.needs(DATA / "csl_zh" / f"ts_{part}.tsv") for part in ("dev", "test")]
+        rest = ["format=csl_title", "--documents", "1000", "--limit", "1000", "--seeds", "1", "--budget", "160"]
+    test = settings(f"test={files[1]}", rest[0])
+    return ["--task", "summarisation", "--data", str(files[0]), *test, *rest[1:]]
+
+
+def settings(*values: str) -> list[str]:
+    return [word for value in values for word in ("--task-settings", value)]
+
+
+def row(name: str, result: dict[str, Any]) -> dict[str, Any]:
+    memory, window = result["contenders"]
+    return {
+        "data": name,
+        "metric": result["metric"],
+        "memory": memory["mean"],
+        "interval": f"+-{1.96 * error(memory['figures']):.3f}",
+        "window": window["mean"],
+        "interval of it": f"+-{1.96 * error(window['figures']):.3f}",
+        "best baseline": max(result["baselines"], key=result["baselines"].get),
+        "its value": max(result["baselines"].values()),
+    }
+
+
+def error(figures: list[dict[str, float]]) -> float:
+    """The standard error of the mean over all seeds, whose questions are different draws."""
+    return sum(each["standard error"] ** 2 for each in figures) ** 0.5 / len(figures)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=RUNS, default=list(RUNS))
+    parser.add_argument("--seeds", type=int, default=3, help="draws of 300 paragraphs and 200 questions")
+    parser.add_argument("--limit", type=int, help="questions or texts, at most, instead of the usual number")
+    chosen = parser.parse_args()
+    report.needs(DATA)
+    earlier = report.newest("tasks-pretrained")
+    found: dict[str, Any] = {} if earlier is None else dict(earlier["runs"])
+    for name in chosen.only:
+        with tempfile.TemporaryDirectory() as folder:
+            words = ["compare", "--seeds", str(chosen.seeds), *options(name, Path(folder)), "--json"]
+            words += [] if chosen.limit is None else ["--limit", str(chosen.limit)]
+            begun = time.perf_counter()
+            done = subprocess.run([sys.executable, "-m", "memspan", *words], capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{name}: {done.stderr.strip()[-2000:]}")
+        shown = " ".join(words).replace(str(DATA), "../shared/data").replace(folder, ".")
+        result = json.loads(done.stdout)
+        found[name] = {"command": f"memspan {shown}", "seconds": time.perf_counter() - begun, **result}
+        print(row(name, found[name]), flush=True)
+        report.save("tasks-pretrained", {"runs": found}, seeds=range(chosen.seeds))
+    report.table([row(name, result) for name, result in found.items()])
+
+
+if __name__ == "__main__":
+    main()
