@@ -12,9 +12,9 @@ def print_fitted(report: "Report") -> None:
     """Print the metrics beside the baselines, the labels that are confused, the surest wrong predictions, and what to do
     next."""
     texts = report.details["texts"]
+    trained_on = count(texts["trained on"], report.details.get("noun", "text"))
     print_line(
-        f"Trained on {count(texts['trained on'], 'text')} in {report.seconds:.0f} s of CPU time, measured on "
-        f"{texts['held out']:,} others."
+        f"Trained on {trained_on} in {report.seconds:.0f} s of CPU time, measured on {texts['held out']:,} others."
     )
     baselines = report.details["baselines"]
     table = number_table(("metric", "this model", "95 % interval", *baselines), labels=1)
@@ -32,6 +32,7 @@ def print_fitted(report: "Report") -> None:
             f"Long texts are read in segments of {read['characters']:,} characters: {read['read']}, "
             f"{read['share of the memory']:.0%} of the log-probability from the memory. Macro F1 in the cross-validation: {ways}."
         )
+    _print_gains(report)
     if report.details["confused"]:
         confused = number_table(("right label", "predicted", "texts"), labels=2)
         for right, predicted, number in report.details["confused"]:
@@ -78,3 +79,13 @@ def _print_use(report: "Report", arguments: str) -> None:
         return
     print_line(f"The model is {report.folder / 'best'}. Use it:")
     print_line(f"  memspan predict {report.folder / 'best'} {arguments}")
+
+
+def _print_gains(report: "Report") -> None:
+    """Print how far the metric is ahead of each baseline, where the report says so."""
+    if "gain intervals" not in report.details:
+        return
+    print_line("")
+    print_line(f"Ahead in {report.details['metric']}, 95 % intervals over users:")
+    for name, (least, most) in report.details["gain intervals"].items():
+        print_line(f"  of {name} by {least:+.4f} to {most:+.4f}")

@@ -19,7 +19,7 @@ from memspan.cli.output import (
     print_table,
     progress_bar,
 )
-from memspan.cli.train_options import configures, run_config, with_pretrained
+from memspan.cli.train_options import configures, run_config, with_pretrained, with_recommender
 from memspan.errors import UsageError
 from memspan.training.config import TrainConfig
 
@@ -76,8 +76,9 @@ def train_model(
     """Train a model for a task: a pretrained one where the task has such a default, or a small one from scratch.
 
     A classifier is fitted on features of the embedded model (or of --model) within seconds to
-    minutes, and so is a model that answers or summarises with words of the text, unless
-    --from-scratch, --lora or a --mechanism is given.
+    minutes, and so are a recommender, on histories and the titles of its items, and a model that
+    answers or summarises with words of the text, unless --from-scratch, --lora or a --mechanism is
+    given.
 
     The options are the fields of the YAML file; an option overrides the field of the file.
 
@@ -89,9 +90,9 @@ def train_model(
     """
     if ray is not None and unlabelled is not None:
         raise UsageError("--unlabelled runs in one process: leave out --ray.")
-    chosen = overrides if config is not None or resume or from_scratch else with_pretrained(overrides)
+    chosen = overrides if config is not None or resume or from_scratch else with_recommender(with_pretrained(overrides))
     run = run_config(config, chosen, resume)
-    if run.model.features:
+    if run.is_fitted:
         _fit(run, resume, as_json)
         return
     if run.model.extract:
@@ -107,7 +108,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _fit(run: TrainConfig, resume: bool, as_json: bool) -> None:
-    """Fit a classifier over features with a progress bar, and print what it is worth."""
+    """Fit a classifier over features, or a recommender, with a progress bar, and print what it is worth."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from memspan.data.columns import GuessedColumns

@@ -9,7 +9,7 @@ import typer
 
 from memspan.cli.commands import CommandFunction, with_parameters
 from memspan.models.folders import beside_weights, find, verify
-from memspan.training.config import Option, TrainConfig, all_options, merged, nested
+from memspan.training.config import RECOMMENDER, Option, TrainConfig, all_options, merged, nested
 from memspan.training.options import default_of, parse_settings, read_yaml
 
 START = ("task", "mechanism", "steps", "seconds", "output")  # the first panel of the help, in this order
@@ -73,6 +73,23 @@ _OF_A_MEMORY = frozenset(["mechanism", "mechanism_settings"])  # which may also 
 PRETRAINED_TASK, PRETRAINED = "classification", "smollm2"
 EXTRACTED_TASKS = ("question_answering", "summarisation")
 LONGEST = (128, 256)  # tokens of a segment, and segments, of a text that features are computed of
+
+
+# What a recommender is trained on, unless it is said: events before a date, of items that are not all too rare.
+RECOMMENDED_TASK, RECOMMENDED_SETTINGS = "recommendation", ("split=time", "held_out=0.2", "min_item_events=5")
+RECOMMENDED_SEGMENTS = 8  # of 32 events: older ones have no weight left
+
+
+def with_recommender(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a run, with those of a recommender that is fitted at once where nothing says otherwise."""
+    if options.get("task") != RECOMMENDED_TASK or (_OF_SCRATCH | {"model"}) & options.keys():
+        return dict(options)
+    given = [*options.get("task_settings", [])]
+    names = {setting.partition("=")[0] for setting in given}
+    dated = "data" in options and not {"split", "test"} & names
+    settings = [*RECOMMENDED_SETTINGS] if dated else []
+    kept = [setting for setting in settings if setting.partition("=")[0] not in names]
+    return {"model": RECOMMENDER, "segments": RECOMMENDED_SEGMENTS, **options, "task_settings": [*kept, *given]}
 
 
 def with_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,6 +73,7 @@ __all__ = [
     "Example",
     "Guide",
     "Prediction",
+    "Recommendation",
     "RecordTask",
     "Task",
     "TextTask",

@@ -16,7 +16,7 @@ from memspan.models.saved import SavedModel, check_holds, open_model
 from memspan.models.scratch import ScratchConfig, ScratchModel, grid
 from memspan.plugins import require_installed
 from memspan.tasks import Task, build, task_class
-from memspan.training.config import SCRATCH, TrainConfig
+from memspan.training.config import RECOMMENDER, SCRATCH, TrainConfig
 from memspan.training.options import read_yaml
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def build_task(config: TrainConfig) -> Task:
     cls = task_class(name)
     require_installed(f"The task '{name}' needs", *cls.packages)
     settings: dict[str, Any] = {"data": list(config.task.data)} if config.task.data else {}
-    if config.model.name != SCRATCH:
+    if config.model.name not in (SCRATCH, RECOMMENDER):
         if not cls.is_text:
             raise UsageError(
                 f"The streams of the task '{name}' hold more than words, for which '{config.model.name}' has no embeddings: "
@@ -75,6 +75,10 @@ def build_model(config: TrainConfig, task: Task, weights: Path | None = None) ->
                 f"task has {task.vocabulary}: start from a model of the same vocabulary."
             )
         return model
+    if config.model.name == RECOMMENDER:
+        from memspan.training.recommending import build_recommender
+
+        return build_recommender(task)
     if config.model.name == SCRATCH:
         if task.learned_by is not None:
             raise UsageError(
@@ -85,6 +89,11 @@ def build_model(config: TrainConfig, task: Task, weights: Path | None = None) ->
             return ScratchModel(described) if weights is None else ScratchModel.sized(described, weights)
         except (TypeError, ValueError, RuntimeError) as error:  # from within a mechanism or from torch
             raise UsageError(f"No model can be made with these settings: {str(error).splitlines()[0]}.") from error
+    return _pretrained_model(config, task, weights)
+
+
+def _pretrained_model(config: TrainConfig, task: Task, weights: Path | None) -> SavedModel:
+    """A pretrained model that is to be trained on the task, or a classifier over features of one."""
     from memspan.pretrained.adapt import adapt
 
     options = config.model

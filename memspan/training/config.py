@@ -16,6 +16,7 @@ from memspan.errors import UsageError
 from memspan.training.options import OptionGroup, option, option_name, option_type, read_yaml, shown
 
 SCRATCH = "scratch"
+RECOMMENDER = "recommender"  # a model that is fitted at once, on items and their texts
 PRECISIONS = ("fp32", "bf16", "fp16")
 TRACKERS = ("tensorboard", "wandb")
 DEVICES = ("auto", "cpu")
@@ -51,7 +52,9 @@ class ModelOptions(OptionGroup):
     over the current window, and `mechanism` with its settings."""
 
     name: str = option(
-        SCRATCH, "Model to train: scratch, or a pretrained one (a Hugging Face id, a folder, or smollm2).", name="model"
+        SCRATCH,
+        "Model to train: scratch, recommender, or a pretrained one (a Hugging Face id, a folder, or smollm2).",
+        name="model",
     )
     mechanism: str | None = option(None, "Memory mechanism of every layer (default: none, the window alone).")
     mechanism_settings: Mapping[str, Any] = option({}, "Settings of the mechanism.")
@@ -249,6 +252,11 @@ class TrainConfig:
         """All options by name."""
         return {item.name: getattr(getattr(self, item.section), item.field.name) for item in all_options()}
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the model is fitted at once, without steps."""
+        return bool(self.model.features) or self.model.name == RECOMMENDER
+
     def replace(self, **options: Any) -> Self:
         """The same run with these options, by name."""
         groups = {name: replace(getattr(self, name), **values) for name, values in nested(options).items()}
@@ -317,7 +325,7 @@ def _check_combinations(config: TrainConfig) -> None:
     regularisation, continual = config.regularisation, config.continual
     if regularisation.rdrop and config.model.name == SCRATCH and not config.model.dropout:
         raise UsageError("`rdrop` compares two passes that dropout makes differ: set `dropout`.")
-    if config.model.features and (config.model.name == SCRATCH or config.model.lora is not None):
+    if config.model.features and (config.model.name in (SCRATCH, RECOMMENDER) or config.model.lora is not None):
         raise UsageError(
             "`features` are those of a frozen pretrained model: name it with `model`, and leave out `lora`."
         )

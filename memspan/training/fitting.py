@@ -17,7 +17,7 @@ from memspan.pretrained.features import AUTO, choose
 from memspan.pretrained.segment_classifier import Reading, SegmentClassifier, fit_suitable
 from memspan.tasks import Classification, Task, require
 from memspan.training.build import CONFIG, build_model, build_task, sources_of
-from memspan.training.config import TrainConfig
+from memspan.training.config import RECOMMENDER, TrainConfig
 from memspan.training.loop import checkpoint_of
 from memspan.training.measure import Score
 from memspan.training.report import BEST, LAST, Report
@@ -48,6 +48,10 @@ def fit(
 
     Raises UsageError for a task whose answers are no classes, and for an output folder that holds a run.
     """
+    if config.model.name == RECOMMENDER:
+        from memspan.training.recommending import fit_recommender
+
+        return fit_recommender(config, on_progress, task, resume)
     require_installed("A classifier over features needs", "sklearn", "scipy")
     checkpoint_of(config, resume)
     began = time.process_time()

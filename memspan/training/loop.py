@@ -63,7 +63,7 @@ def train(
         Diverged: the loss is not finite any more.
         MemspanError: a checkpoint cannot be written, or is damaged.
     """
-    if config.model.features:
+    if config.is_fitted:
         from memspan.training.fitting import fit
 
         return fit(config, None, task, resume)

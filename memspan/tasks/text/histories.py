@@ -3,7 +3,7 @@
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -23,10 +23,11 @@ class Item(NamedTuple):
 
 
 class Event(NamedTuple):
-    """That a user had an item, and how they rated it."""
+    """That a user had an item, how they rated it, and when: a number that grows with time."""
 
     item: Item
     rating: float | None = None
+    time: float = 0.0
 
 
 def histories_of(records: Sequence[Record], min_item_events: int = 1) -> list[Record]:
@@ -37,24 +38,84 @@ def histories_of(records: Sequence[Record], min_item_events: int = 1) -> list[Re
 
     Raises UsageError for a time or rating that is not one, or fewer than two histories.
     """
+    events_of = _events_of(records)
+    counts = Counter(event.item.id for events in events_of.values() for event in events)
+    kept = {
+        user: [event for event in events if counts[event.item.id] >= min_item_events]
+        for user, events in events_of.items()
+    }
+    return _enough(kept)
+
+
+class DatedHistories(NamedTuple):
+    """Histories up to a date, and what users had afterwards.
+
+    Attributes:
+        date: the time of the first event that is held out.
+        known: the histories before it.
+        held_out: histories that end with an event after it; what the user had before, also after the date, comes first.
+    """
+
+    date: float
+    known: list[Record]
+    held_out: list[Record]
+
+
+def histories_by_date(
+    records: Sequence[Record], held_out: float, targets: int, min_item_events: int = 1
+) -> DatedHistories:
+    """Histories divided at the date after which the newest events happened, a share `held_out` of all.
+
+    Held out are at most `targets` events of each user, drawn at random among those with `MIN_EVENTS` - 1 events or more
+    before them. Items that had fewer than `min_item_events` before the date are left out, and so are new ones: nobody
+    could have recommended them then.
+
+    Raises UsageError for a time or rating that is not one, fewer than two histories before the date, or none after it.
+    """
+    events_of = _events_of(records)
+    times = sorted(event.time for events in events_of.values() for event in events)
+    date = times[min(len(times) - 1, int(len(times) * (1 - held_out)))]
+    counts = Counter(event.item.id for events in events_of.values() for event in events if event.time < date)
+    kept = {
+        user: [event for event in events if counts[event.item.id] >= max(1, min_item_events)]
+        for user, events in events_of.items()
+    }
+    known = _enough({user: [event for event in events if event.time < date] for user, events in kept.items()})
+    draw, later = random.Random(0), list[Record]()
+    for user, events in kept.items():
+        possible = [index for index in range(MIN_EVENTS - 1, len(events)) if events[index].time >= date]
+        for index in sorted(draw.sample(possible, min(targets, len(possible)))):
+            later.append({"user": user, "events": events[: index + 1]})
+    if not later:
+        raise UsageError(
+            f"After the date that holds out {held_out:.0%} of the events, no user with {MIN_EVENTS - 1} earlier events has "
+            "an item that was known before it: hold out more, or the last item of each user with split=last."
+        )
+    return DatedHistories(date, known, later)
+
+
+def _events_of(records: Sequence[Record]) -> dict[str, list[Event]]:
+    """The events of each user in the order of time."""
     draw = random.Random(0)
-    counts = Counter(str(record["item"]).strip() for record in records)
     items: dict[str, Item] = {}
     events_of: dict[str, list[tuple[float, float, Event]]] = {}
     for record in records:
         if not all(_filled(record[column]) for column in ("user", "item", "time")):
             continue
         name = str(record["item"]).strip()
-        if counts[name] < min_item_events:
-            continue
         if name not in items:
             items[name] = Item(name, str(record.get("title") or ""), str(record.get("genres") or ""))
-        event = Event(items[name], _rating(record.get("rating"), record))
-        events_of.setdefault(str(record["user"]), []).append((_time(record["time"], record), draw.random(), event))
+        event = Event(items[name], _rating(record.get("rating"), record), _time(record["time"], record))
+        events_of.setdefault(str(record["user"]), []).append((event.time, draw.random(), event))
+    return {
+        user: [event for *_, event in sorted(events, key=lambda timed: timed[:2])] for user, events in events_of.items()
+    }
+
+
+def _enough(events_of: Mapping[str, list[Event]]) -> list[Record]:
+    """The histories of `MIN_EVENTS` events or more. Raises UsageError for fewer than two."""
     histories: list[Record] = [
-        {"user": user, "events": [event for *_, event in sorted(events, key=lambda timed: timed[:2])]}
-        for user, events in events_of.items()
-        if len(events) >= MIN_EVENTS
+        {"user": user, "events": events} for user, events in events_of.items() if len(events) >= MIN_EVENTS
     ]
     if len(histories) < 2:
         raise UsageError(

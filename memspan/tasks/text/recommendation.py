@@ -6,8 +6,8 @@ Letters: B batch, T tokens, N items.
 import math
 import random
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -17,26 +17,34 @@ import torch
 from torch import Tensor, nn
 
 from memspan.data.corpora import Record
-from memspan.data.datasets import pad
+from memspan.data.datasets import TABLE, pad
 from memspan.errors import UsageError
 from memspan.tasks import metrics
 from memspan.tasks.base import IGNORE_INDEX, Batch, Guide
 from memspan.tasks.data_source import GENERATED, DataSource
 from memspan.tasks.records import Example, RecordTask, damaged, load_json, save_json
 from memspan.tasks.samples import word_lists
-from memspan.tasks.text.histories import Catalogue, Event, Item, histories_of, line_of
+from memspan.tasks.text import item_rankers
+from memspan.tasks.text.histories import Catalogue, Event, Item, histories_by_date, histories_of, line_of
 
 ITEMS = "items.json"
 EVENT_COLUMNS = ("title", "genres", "rating")  # optional columns
 RECOMMENDED = 10  # items of a recommendation
+LAST, TIME = "last", "time"  # the ways to hold out
+MOVIELENS = ("ratings.csv", "movies.csv")  # files of a folder in the format movielens
+_NAMES = {"user": ("user",), "item": ("item", "movie", "film", "book", "product"), "time": ("time", "date")}
 
 
 class Recommendation(RecordTask):
     """Columns: user, item, time; optional: title, genres, rating.
 
     The events of a user in the order of time are a stream; the target behind every item is the next one, as in SASRec
-    (Kang and McAuley 2018, arXiv 1808.09781). The last item of each user is held out to test on, and the one before it to
-    choose a model by; training sees neither. Events of the same time stand in random order, because files sort them by item.
+    (Kang and McAuley 2018, arXiv 1808.09781). Events of the same time stand in random order, because files sort them by
+    item.
+
+    What is held out, `split` says. "last": the last item of each user, and the one before it to choose a model by; training
+    sees neither, but it sees what others had later. "time": all that happened after a date, so that nothing is learned from
+    the future of what is asked; a model is then chosen by the last item of each user before the date.
 
     An item is an id behind those of the tokenizer. Texts are optional: columns of an event before its item, and `cards`,
     streams of an item's title and genres whose target is the item, meant to make rare items known by their texts. All
@@ -45,12 +53,12 @@ class Recommendation(RecordTask):
     Deviations from the paper: no negatives are sampled, the softmax is over all items; and the metrics rank all items,
     not a hundred (Krichene and Rendle 2020 show why).
 
-    The baselines are the items that most users had, and Bayesian personalised ranking (Rendle et al. 2009) by the library
-    implicit; both know every event but the one to be predicted.
+    The baselines are the items that most users had, the neighbours of the items that a user had, and Bayesian personalised
+    ranking. All know what training may see, and each history up to the event to be predicted.
 
     Args:
         source: the events; `test` files hold the histories of other users, whose last items are predicted instead, and
-            `limit` counts users. `held_out` has no effect and must keep its default.
+            `limit` counts users. `held_out` is the share of events after the date, with split=time alone.
         min_item_events: events of an item; items with fewer are left out. The paper uses 5.
         segment: tokens of a segment.
         event_columns: columns that stand before the item of an event: title, genres, rating.
@@ -60,6 +68,8 @@ class Recommendation(RecordTask):
         vocabulary: size of the byte-pair encoding that is learned from titles and genres.
         tokenizer: name of a pretrained model whose tokenizer is used instead.
         saved: folder that `save` wrote: tokenizer and items come from there.
+        split: what is held out: last or time.
+        targets: with split=time, the largest number of held-out events of a user.
     """
 
     columns, metric = ("user", "item", "time"), f"NDCG@{RECOMMENDED}"
@@ -86,6 +96,8 @@ class Recommendation(RecordTask):
         vocabulary: int = 1024,
         tokenizer: str | None = None,
         saved: str | None = None,
+        split: str = LAST,
+        targets: int = 10,
     ) -> None:
         self.event_columns = (event_columns,) if isinstance(event_columns, str) else tuple(event_columns)
         unknown = [column for column in self.event_columns if column not in EVENT_COLUMNS]
@@ -95,18 +107,50 @@ class Recommendation(RecordTask):
             raise UsageError(f"cards must be from 0 to below 1, got cards={cards}.")
         if target_segments is not None and target_segments < 1:
             raise UsageError(f"target_segments must be at least 1, got target_segments={target_segments}.")
-        if source.held_out != DataSource.held_out:
+        if split not in (LAST, TIME):
+            raise UsageError(f"split must be {LAST} or {TIME}, got '{split}'.")
+        if split == LAST and source.held_out != DataSource.held_out:
             raise UsageError("`held_out` must be left out: the end of each history is held out.")
+        if targets < 1:
+            raise UsageError(f"targets must be at least 1, got targets={targets}.")
+        self.split_by, self.targets = split, targets
         self.cards, self.target_segments, self.min_item_events = cards, target_segments, min_item_events
         super().__init__(source, segment, vocabulary, tokenizer, saved)
 
     # ---- records
 
+    @staticmethod
+    def guess(records: Sequence[Record]) -> Mapping[str, str]:
+        """The columns to rename, {theirs: ours}, where each of ours has one whose name fits, like userId."""
+        present, found = list(records[0]), dict[str, str]()
+        for ours, names in _NAMES.items():
+            theirs = next((name for name in present if any(part in name.casefold() for part in names)), None)
+            if theirs is None:
+                return {}
+            if theirs != ours:
+                found[theirs] = ours
+        return found
+
     def split(self, source: DataSource) -> tuple[Sequence[Record], Sequence[Record]]:
-        """The histories of the test files where there are any; otherwise the same ones, whose ends are held out."""
-        records, tests = source.read(self.columns, self.sample)
+        """The histories to train on, and those that end with a held-out event: of the test files where there are any."""
+        paths = [source.data] if isinstance(source.data, str) else list(source.data or ())
+        if (
+            source.format == TABLE
+            and paths
+            and all((Path(path) / name).is_file() for path in paths for name in MOVIELENS)
+        ):
+            source = replace(source, format="movielens")
+        records, tests = source.read(self.columns, self.sample, self.guess)
+        if tests is not None:
+            histories = histories_of(records, self.min_item_events)[: source.limit]
+            return histories, histories_of(tests, self.min_item_events)[: source.limit]
+        if self.split_by == TIME:
+            dated = histories_by_date(records, source.held_out, self.targets, self.min_item_events)
+            users = {record["user"]: None for record in dated.held_out}
+            chosen = set(list(users)[: source.limit])
+            return dated.known[: source.limit], [record for record in dated.held_out if record["user"] in chosen]
         histories = histories_of(records, self.min_item_events)[: source.limit]
-        return histories, histories if tests is None else histories_of(tests, self.min_item_events)[: source.limit]
+        return histories, histories
 
     def prepare(self, saved: str | None) -> None:
         if saved is None:
@@ -134,7 +178,18 @@ class Recommendation(RecordTask):
             raise UsageError(f"cards must be 0 for data without titles and genres, got cards={self.cards}.")
 
     def _training_streams(self) -> list[list[list[int]]]:
-        return [self.event_ids(record["events"][:-2]) for record in self.records]
+        return [self.event_ids(events) for events in self.training_histories()]
+
+    def training_histories(self) -> list[list[Event]]:
+        """The events of each history that a model is trained on."""
+        kept_back = 1 if self.split_by == TIME else 2  # to choose a model by, and with split=last to test it on
+        return [record["events"][:-kept_back] for record in self.records]
+
+    def _choosing_histories(self) -> list[list[Event]]:
+        """Histories whose last event a model is chosen by."""
+        if self.split_by == TIME:
+            return [record["events"] for record in self.records]
+        return [record["events"][:-1] for record in self.held_out_records]
 
     def with_records(self, records: Sequence[Record] | None = None, held_out: Sequence[Record] | None = None) -> Self:
         changed = super().with_records(records, held_out)
@@ -166,8 +221,8 @@ class Recommendation(RecordTask):
             return int(torch.randint(0, bound, (), generator=generator))
 
         if self._choosing:
-            histories = [self.records[below(len(self.records))]["events"] for _ in range(batch_size)]
-            return self._last_items([events[:-1] for events in histories], segments)
+            histories = self._choosing_histories()
+            return self._last_items([histories[below(len(histories))] for _ in range(batch_size)], segments)
         if torch.rand((), generator=generator) < self.cards:
             drawn = [self._described[below(len(self._described))] for _ in range(batch_size * segments)]
             return self._card_batch([self.catalogue.items[number] for number in drawn])
@@ -215,7 +270,7 @@ class Recommendation(RecordTask):
         return [token for event in events for token in event][-segments * self.segment :]
 
     def held_out(self) -> Self:
-        return super().held_out().copy_with(_choosing=True)
+        return self.copy_with(_choosing=True)
 
     # ---- predictions
 
@@ -259,39 +314,46 @@ class Recommendation(RecordTask):
         return metrics.ranking(ranks, RECOMMENDED)
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
-        rest, items = self.held_out_records[:limit], self.catalogue.items
-        counts = Counter(event.item.id for record in self.held_out_records for event in record["events"][:-1])
-        popularity = torch.tensor([float(counts[item.id]) for item in items])
-        popular = [self._best(popularity, record["events"][:-1]) for record in rest]
-        factors = self._bpr()[: len(rest)]
-        ranked = [self._best(scores, record["events"][:-1]) for scores, record in zip(factors, rest, strict=True)]
+        rest = self.held_out_records[:limit]
         return {
-            "popularity": self.compute_metrics(rest, popular)[self.metric],
-            "BPR": self.compute_metrics(rest, ranked)[self.metric],
+            name: self.compute_metrics(rest, predictions)[self.metric]
+            for name, predictions in self.baseline_predictions(rest).items()
         }
 
-    def _bpr(self) -> Tensor:
-        """The score of each item for each held-out user, (users, N), by matrix factors."""
-        import numpy as np
-        from implicit.bpr import BayesianPersonalizedRanking
-        from scipy.sparse import csr_matrix
-        from threadpoolctl import threadpool_limits
+    def baseline_predictions(self, records: Sequence[Record]) -> dict[str, list[str]]:
+        """Ten item ids for each of the first held-out records, best first, a line each, by the name of the method."""
+        # With split=last the histories themselves, without their last events, are all that is known.
+        others = self.records if self.split_by == TIME else []
+        known = [self.item_numbers(record["events"]) for record in others]
+        histories = [self.item_numbers(record["events"][:-1]) for record in self.held_out_records]
+        size, count = len(self.catalogue.items), len(records)
+        scores = {
+            "popularity": item_rankers.popularity(known or histories, histories[:count], size),
+            "item-kNN": item_rankers.item_knn(known or histories, histories[:count], size),
+            "BPR": self._bpr(known, histories)[:count],
+        }
+        return {
+            name: [self._best(row, record["events"][:-1]) for row, record in zip(ranked, records, strict=True)]
+            for name, ranked in scores.items()
+        }
 
-        pairs = [
-            (user, self.catalogue.numbers[event.item.id])
-            for user, record in enumerate(self.held_out_records)
-            for event in record["events"][:-1]
-        ]
-        users, items = zip(*pairs, strict=True)
-        shape = (len(self.held_out_records), len(self.catalogue.items))
-        matrix = csr_matrix((np.full(len(pairs), 1.0, np.float32), (users, items)), shape=shape)
-        with threadpool_limits(1, "blas"):
-            model = BayesianPersonalizedRanking(  # on MovieLens the best of five settings, by the test items themselves
-                factors=64, iterations=50, learning_rate=0.05, num_threads=1, random_state=0
-            )
-            model.fit(matrix, show_progress=False)
-            scores = model.user_factors @ model.item_factors.T
-        return torch.from_numpy(scores)
+    def _bpr(self, known: item_rankers.Numbers, histories: item_rankers.Numbers) -> Tensor:
+        """The scores by factors of each held-out history: of one history of each user at a time, for the longer ones of a
+        user hold what is asked about the shorter ones."""
+        of_user: dict[str, int] = {}
+        turns: dict[int, list[int]] = {}
+        for index, record in enumerate(self.held_out_records):
+            turn = of_user[record["user"]] = of_user.get(record["user"], -1) + 1
+            turns.setdefault(turn, []).append(index)
+        size = len(self.catalogue.items)
+        scores = torch.empty(len(histories), size)
+        for indices in turns.values():
+            scores[indices] = item_rankers.bpr(known, [histories[index] for index in indices], size)
+        return scores
+
+    def item_numbers(self, events: Sequence[Event]) -> list[int]:
+        """The number of each event's item in the catalogue."""
+        return [self.catalogue.numbers[event.item.id] for event in events]
 
     def save(self, folder: Path) -> None:
         super().save(folder)

@@ -12,6 +12,7 @@ from memspan.errors import UsageError
 from memspan.evaluation.evaluate import evaluate
 from memspan.evaluation.predict import predict
 from memspan.tasks import IGNORE_INDEX, DataSource, build
+from memspan.tasks.text import item_rankers
 from memspan.tasks.text.histories import Catalogue, Item, histories_of
 from memspan.tasks.text.recommendation import Recommendation
 from memspan.training.config import TrainConfig
@@ -230,6 +231,68 @@ def test_what_others_with_the_same_items_had_is_ranked_first() -> None:
     task = build("recommendation").with_records(held_out=histories)  # type: ignore[attr-defined]
     task = task.copy_with(catalogue=Catalogue([Item(f"{group} {number}") for group in "ab" for number in range(12)]))
     assert task.baselines()["BPR"] > 0.4
+
+
+def dated(users: int = 12) -> list[dict[str, Any]]:
+    """Users who begin one after the other and have eight items each: `new` only the last three."""
+    rows = [
+        {"user": user, "item": f"i{(user + at) % 14:02}", "time": user * 4 + at}
+        for user in range(users)
+        for at in range(8)
+    ]
+    return [*rows, *({"user": user, "item": "new", "time": 90 + user} for user in range(users - 3, users))]
+
+
+def test_nothing_after_the_date_is_trained_on(tmp_path: Path) -> None:
+    source = DataSource(table(tmp_path, dated()), held_out=0.3)
+    task = Recommendation(source, split="time", targets=2)
+    last = max(event.time for record in task.records for event in record["events"])
+    assert "new" not in task.catalogue.numbers
+    for record in task.held_out_records:
+        *before, asked = record["events"]
+        assert asked.time > last
+        assert len(before) >= 3
+        assert [event.time for event in before] == sorted(event.time for event in before)
+    users = [record["user"] for record in task.held_out_records]
+    assert max(users.count(user) for user in users) == 2
+    assert any(user not in {record["user"] for record in task.records} for user in users)  # who began after it
+    generator = torch.Generator().manual_seed(0)
+    trained = {item for history in task.training_histories() for item in task.item_numbers(history)}
+    _, targets, _ = task.batch(8, 2, generator)
+    asked_for = targets[targets != IGNORE_INDEX] - task.tokenizer.size
+    assert set(asked_for.tolist()) <= trained
+    chosen_by = {task.item_numbers(record["events"])[-1] for record in task.records}
+    _, targets, _ = task.held_out().batch(8, 2, generator)
+    assert set((targets[:, -1] - task.tokenizer.size).tolist()) <= chosen_by
+    assert task.baselines(4).keys() == {"popularity", "item-kNN", "BPR"}
+
+
+def test_ways_to_hold_out(tmp_path: Path) -> None:
+    path = table(tmp_path, dated())
+    with pytest.raises(UsageError, match="split must be last or time, got 'date'"):
+        Recommendation(DataSource(path), split="date")
+    with pytest.raises(UsageError, match="targets must be at least 1"):
+        Recommendation(DataSource(path), split="time", targets=0)
+    with pytest.raises(UsageError, match="hold out more, or the last item of each user"):
+        Recommendation(DataSource(path, held_out=0.01), split="time", min_item_events=3)
+
+
+def test_no_baseline_sees_what_is_asked(tmp_path: Path) -> None:
+    """Nobody before the date has two items of one user's, so only that user's longer histories could tell the next."""
+    rows = [
+        {"user": f"early {user}", "item": f"i{at:02}", "time": user} for user in range(6) for at in range(user, 30, 6)
+    ]
+    rows += [{"user": "late", "item": f"i{at:02}", "time": 100 + at} for at in range(24)]
+    task = Recommendation(DataSource(table(tmp_path, rows), held_out=0.4), split="time", targets=20)
+    assert len(task.held_out_records) > 10
+    assert task.baselines()["BPR"] < 0.35
+
+
+def test_neighbours_by_hand() -> None:
+    known = [[0, 1], [0, 1], [0, 2], [3]]
+    scores = item_rankers.item_knn(known, [[0], [1, 2]], 4)
+    ones, other = 2 / (3 * 2) ** 0.5, 1 / 3**0.5
+    torch.testing.assert_close(scores, torch.tensor([[0.0, ones, other, 0.0], [ones + other, 0.0, 0.0, 0.0]]))
 
 
 def test_dates_order_events(tmp_path: Path) -> None:
