@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memspan.cli.commands import command
+from memspan.cli.fitted_replies import rank_replies
 from memspan.cli.options import AS_JSON, CHECKPOINT, CONFIG, ENSEMBLE, parse_numbers, read_text
 from memspan.cli.output import count, format_bytes, number_table, print_info, print_json, print_line, print_table
 from memspan.cli.state_budget import compare_mechanisms
@@ -133,12 +134,23 @@ def predict_texts(
     task: Annotated[
         str | None, typer.Option(metavar="NAME", help="Expected task; a model trained for another one is refused.")
     ] = None,
+    candidates: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Replies to choose from, one per line (default: those known from training); dialogue."
+        ),
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Number of replies to print, best first; dialogue.")
+    ] = None,
     ensemble: ENSEMBLE = None,
     as_json: AS_JSON = False,
 ) -> None:
-    """Run a trained model on new texts and print its label, answer, summary or translation.
+    """Run a trained model on new texts and print its label, answer, reply, summary or translation.
 
     Example: memspan predict runs/letters/best "We cannot come on Friday after all."
+
+    Example: memspan predict runs/dialogue/best --file turns.txt --top 5
 
     Example: memspan predict runs/mails/best --file new.csv --output labelled.csv
     """
@@ -162,6 +174,9 @@ def predict_texts(
         inputs[index : index + 1] = [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not inputs:
         raise UsageError("There is nothing to read: give a text, --file, or - for standard input.")
+    if candidates is not None or top is not None:
+        rank_replies(checkpoint, inputs, candidates, top or 1, as_json)
+        return
     found = [_or_open(prediction, min_probability) for prediction in predict(inputs)]
     if as_json:
         pairs = [
@@ -275,7 +290,8 @@ def compare_memories(
     A pretrained model (--model) answers questions about long texts, from retrieved passages or
     from the end of the text alone; it is trained only if --lora sets a rank. With --extract it answers
     in words of the text, which is what question_answering and summarisation do unless a --model or a
-    --mechanism is named; --answer-with then writes from these words.
+    --mechanism is named; --answer-with then writes from these words. With --features, a ranker of
+    replies stands beside its twin that sees the last turn of a dialogue alone.
 
     Example: memspan compare --task classification --mechanism delta --seconds 30
     """
@@ -292,9 +308,14 @@ def compare_memories(
 
         comparison = compare(run, random_seeds, limit or TRAINED_LIMIT, note)
     elif run.model.features:
+        from memspan.evaluation.ablation import compare_fitted
         from memspan.evaluation.segments_vs_first import compare_over_segments
+        from memspan.tasks import task_class
 
-        comparison = compare_over_segments(run, random_seeds, limit, note)
+        if task_class(run.task.name).fitted_by == "reply_ranker":
+            comparison = compare_fitted(run, random_seeds, note)
+        else:
+            comparison = compare_over_segments(run, random_seeds, limit, note)
     else:
         from memspan.assistant.answerers import answerer_of
         from memspan.evaluation.memory_vs_window import compare_memory_with_window

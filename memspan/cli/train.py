@@ -9,6 +9,7 @@ import typer
 
 from memspan.cli.commands import command
 from memspan.cli.fitted import print_extractive, print_fitted
+from memspan.cli.fitted_replies import print_replies
 from memspan.cli.options import AS_JSON, CONFIG, read_text
 from memspan.cli.output import (
     count,
@@ -75,10 +76,10 @@ def train_model(
 ) -> None:
     """Train a model for a task: a pretrained one where the task has such a default, or a small one from scratch.
 
-    A classifier is fitted on features of the embedded model (or of --model) within seconds to
-    minutes, and so are a recommender, on histories and the titles of its items, and a model that
-    answers or summarises with words of the text, unless --from-scratch, --lora or a --mechanism is
-    given.
+    A classifier, and a ranker of replies in dialogues, is fitted on features of pretrained models
+    within seconds to minutes, and so are a recommender, on histories and the titles of its items, and
+    a model that answers or summarises with words of the text, unless --from-scratch, --lora or a
+    --mechanism is given.
 
     The options are the fields of the YAML file; an option overrides the field of the file.
 
@@ -141,7 +142,7 @@ def _fit(run: TrainConfig, resume: bool, as_json: bool) -> None:
     if as_json:
         print_json(report.to_dict())
     else:
-        print_fitted(report)
+        {"reply_ranker": print_replies}.get(report.model.kind, print_fitted)(report)
 
 
 def _fit_extract(run: TrainConfig, resume: bool, as_json: bool) -> None:

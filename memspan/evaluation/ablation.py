@@ -5,11 +5,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from memspan.errors import UsageError
+from memspan.mechanisms import OVER_TURNS
 from memspan.plugins import require_installed
-from memspan.tasks import Task
+from memspan.pretrained.reply_ranker import ReplyRanker
+from memspan.tasks import Task, task_class
 from memspan.tasks.metrics import mean_and_spread
 from memspan.training.build import build_task, count_parameters
 from memspan.training.config import SCRATCH, TrainConfig
+from memspan.training.fitting import fit
 from memspan.training.loop import train
 from memspan.training.report import Report
 
@@ -115,6 +118,41 @@ def compare(
             Contender(name, figures, middle["mean"], middle["spread"], parameters, report.score.state_bytes, seconds)
         )
     return Comparison(config.task.name, task.metric, task.lower_is_better, contenders, task.baselines(limit))
+
+
+def compare_fitted(config: TrainConfig, seeds: Sequence[int], note: Callable[[str], None] | None = None) -> Comparison:
+    """Fits a ranker of replies, and its twin that sees the last turn of a conversation alone, once for each seed.
+
+    The twin has the same features, parameters and steps; its mechanism begins anew at each turn, and it compares a reply with
+    the words of the last turn only. Beside the baselines of the task stands the ranker's network without shared words. Nothing
+    is written.
+
+    Raises UsageError for a task without such a ranker.
+    """
+    if task_class(config.task.name).fitted_by != ReplyRanker.kind:
+        raise UsageError("A classifier over features has no memory to compare: leave out `features`.")
+    task = build_task(config)
+    contenders: list[Contender] = []
+    baselines: dict[str, float] = {}
+    for name, window in ((config.model.mechanism or OVER_TURNS, config.model.window), (NONE, 1)):
+        figures, seconds, report = [], [], None
+        for seed in seeds:
+            report = fit(config.replace(seed=seed, output=None, window=window), None, task)
+            figures.append(report.metrics)
+            seconds.append(report.seconds)
+            if note is not None:
+                note(f"{name}, seed {seed}: {', '.join(f'{key} {value:.4f}' for key, value in report.metrics.items())}")
+        assert report is not None
+        middle = mean_and_spread([values[task.metric] for values in figures])
+        parameters, nbytes = sum(weight.numel() for weight in report.model.parameters()), report.score.state_bytes
+        contenders.append(
+            Contender(
+                name, figures, middle["mean"], middle["spread"], parameters, nbytes if window is None else 0, seconds
+            )
+        )
+        others = report.details["baselines"]
+        baselines = baselines or {key: other["metrics"][task.metric] for key, other in others.items()}
+    return Comparison(config.task.name, task.metric, task.lower_is_better, contenders, baselines)
 
 
 def without_memory(config: TrainConfig, task: Task) -> TrainConfig:

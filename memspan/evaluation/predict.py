@@ -10,7 +10,9 @@ from memspan.errors import UsageError
 from memspan.models.ensemble import open_models
 from memspan.models.folders import read_whole
 from memspan.models.saved import check_holds
+from memspan.pretrained.reply_ranker import ReplyRanker
 from memspan.tasks import Prediction, RecordTask, build, require
+from memspan.tasks.text.dialogue import turns_of
 from memspan.training.build import CONFIG, config_of, learns, read_run, trained_task
 from memspan.training.config import TrainConfig
 
@@ -46,6 +48,25 @@ def predict_with_probabilities(
     """As `predict`, each with the probability that the model gives to it; None for a task whose answers have none."""
     model, trained, config = reopen(checkpoint, task, others)
     return trained.predictions(model, list(texts), config.task.segments, question)
+
+
+def rank_replies(
+    checkpoint: str | Path, conversations: Sequence[str], candidates: Sequence[str] | None = None, top: int = 1
+) -> list[list[tuple[str, float]]]:
+    """For each conversation, written with a turn in each line, the `top` replies with their scores, best first.
+
+    Args:
+        checkpoint: a folder with a ranker of replies.
+        candidates: to choose from; None for the replies known from training.
+
+    Raises UsageError for a model of another kind, and for a conversation without a turn.
+    """
+    model, _, _ = reopen(checkpoint)
+    if not isinstance(model, ReplyRanker):
+        raise UsageError(
+            f"{checkpoint} holds no ranker of replies: leave out the candidates, or train one with `memspan train --task dialogue`."
+        )
+    return model.best([turns_of(text) for text in conversations], candidates, top)
 
 
 def reopen(

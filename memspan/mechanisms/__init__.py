@@ -57,6 +57,7 @@ ALIASES = {"transformer": "attention"}
 
 DEFAULT = "sink_window"
 OVER_SEGMENTS = ("gru", "delta", "attention")  # that a memory over the features of segments is chosen from
+OVER_TURNS = "gru"  # over the turns of a conversation: the best of those that were compared, see LOG.md
 
 __all__ = [
     "ALIASES",
@@ -64,6 +65,7 @@ __all__ = [
     "GROUP",
     "MECHANISMS",
     "OVER_SEGMENTS",
+    "OVER_TURNS",
     "AttentionWeights",
     "Gate",
     "Internals",

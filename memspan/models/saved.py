@@ -34,6 +34,7 @@ KINDS = {
     "pretrained_seq2seq": "memspan.pretrained.seq2seq:PretrainedSeq2Seq",
     "pretrained_vectors": "memspan.pretrained.text_vectors:PretrainedVectors",
     "recommender": "memspan.models.recommender:Recommender",
+    "reply_ranker": "memspan.pretrained.reply_ranker:ReplyRanker",
     "scratch": "memspan.models.scratch:ScratchModel",
     "segment_classifier": "memspan.pretrained.segment_classifier:SegmentClassifier",
     "seq2seq": "memspan.models.seq2seq:Seq2Seq",

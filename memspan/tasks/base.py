@@ -44,6 +44,7 @@ class Task(ABC):
         learned_by: the kind of pretrained model that alone can be trained on it; None for any model.
         working_memory: the mechanism, under "name", and its settings that a pretrained causal model is given for the task
             where none is chosen; None for the default.
+        fitted_by: the kind of model that is fitted on `features` of its texts; None where there is none.
         answer_last: the answer stands behind the input, so that an encoder-decoder can write it.
         metric: name of the metric that counts: a figure of `training.measure.Score`, or one that `score` returns.
         lower_is_better: whether a lower value of `metric` is better.
@@ -59,6 +60,7 @@ class Task(ABC):
     is_text: ClassVar[bool] = False
     learned_by: ClassVar[str | None] = None
     working_memory: Mapping[str, Any] | None = None
+    fitted_by: ClassVar[str | None] = None
     answer_last: ClassVar[bool] = True
     metric: ClassVar[str] = "accuracy"
     lower_is_better: ClassVar[bool] = False

@@ -10,7 +10,7 @@ import torch
 from memspan.data.augment import Augment
 from memspan.data.tokenizer import FILE as TOKENIZER
 from memspan.errors import UsageError
-from memspan.mechanisms import window_only
+from memspan.mechanisms import OVER_TURNS, window_only
 from memspan.models.folders import beside_weights, read_whole, verify
 from memspan.models.saved import SavedModel, check_holds, open_model
 from memspan.models.scratch import ScratchConfig, ScratchModel, grid
@@ -98,7 +98,7 @@ def _pretrained_model(config: TrainConfig, task: Task, weights: Path | None) -> 
 
     options = config.model
     if options.features:
-        return _feature_classifier(config, task)
+        return (_reply_ranker if task.fitted_by == "reply_ranker" else _feature_classifier)(config, task)
     if options.extract:
         return build_extractive(config, task)
     if weights is not None and (options.lora or 0) > weights.stat().st_size:
@@ -136,6 +136,26 @@ def _feature_classifier(config: TrainConfig, task: Task) -> SavedModel:
             features=list(config.model.features),
             encoder=sources.encoder,
             dtype=sources.dtype,
+        )
+    )
+
+
+def _reply_ranker(config: TrainConfig, task: Task) -> SavedModel:
+    from memspan.pretrained.reply_ranker import ReplyRanker, ReplyRankerConfig
+
+    options, sources = config.model, sources_of(config)
+    return ReplyRanker(
+        ReplyRankerConfig(
+            base=sources.base,
+            tokenizer_size=task.vocabulary,
+            features=list(options.features),
+            encoder=sources.encoder,
+            dtype=sources.dtype,
+            mechanism=options.mechanism or OVER_TURNS,
+            mechanism_settings=dict(options.mechanism_settings),
+            width=options.width,
+            window=options.window,
+            dropout=options.dropout,
         )
     )
 

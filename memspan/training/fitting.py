@@ -14,8 +14,11 @@ from memspan.models.folders import replaced
 from memspan.plugins import require_installed
 from memspan.pretrained.feature_classifier import FeatureClassifier
 from memspan.pretrained.features import AUTO, choose
+from memspan.pretrained.reply_ranker import DEFAULT as REPLY_FEATURES
+from memspan.pretrained.reply_ranker import ReplyRanker
 from memspan.pretrained.segment_classifier import Reading, SegmentClassifier, fit_suitable
-from memspan.tasks import Classification, Task, require
+from memspan.tasks import Classification, Task, require, task_class
+from memspan.tasks.text.dialogue import Dialogue
 from memspan.training.build import CONFIG, build_model, build_task, sources_of
 from memspan.training.config import RECOMMENDER, TrainConfig
 from memspan.training.loop import checkpoint_of
@@ -52,6 +55,11 @@ def fit(
         from memspan.training.recommending import fit_recommender
 
         return fit_recommender(config, on_progress, task, resume)
+    if task_class(config.task.name).fitted_by == ReplyRanker.kind:
+        from memspan.training.reply_fitting import fit_replies
+
+        task = build_task(config) if task is None else task
+        return fit_replies(with_suitable_features(config, task)[0], on_progress, task, resume)
     require_installed("A classifier over features needs", "sklearn", "scipy")
     checkpoint_of(config, resume)
     began = time.process_time()
@@ -87,6 +95,11 @@ def with_suitable_features(config: TrainConfig, task: Task) -> tuple[TrainConfig
     """The run with kinds of features in place of "auto": those that suit the texts; and why the other kinds do not."""
     if list(config.model.features) != [AUTO]:
         return config, {}
+    if task.fitted_by == ReplyRanker.kind:
+        dialogue = require(task, Dialogue, "Only a dialogue has replies to rank.")
+        turns = list(dialogue.texts(dialogue.records))
+        kinds, left_out = choose(turns, sources_of(config), REPLY_FEATURES)
+        return config.replace(features=kinds), left_out
     classification = classification_of(config, task)
     texts, _ = classification.labelled_texts(classification.records)
     kinds, left_out = choose(texts, sources_of(config))

@@ -37,11 +37,13 @@ def feature_class(name: str) -> type[Features]:
     return known
 
 
-def choose(texts: Sequence[str], sources: Sources) -> tuple[list[str], dict[str, str]]:
-    """The kinds of features that suit texts, and why each of the others does not.
+def choose(
+    texts: Sequence[str], sources: Sources, among: Sequence[str] = tuple(FEATURES)
+) -> tuple[list[str], dict[str, str]]:
+    """The kinds of features that suit texts, and why each of the others `among` them does not.
 
     The script of the texts decides, what the models know of it, and the time that reading them would take.
     """
-    objections = {name: cls(sources).objection(texts) for name, cls in FEATURES.items()}
+    objections = {name: cls(sources).objection(texts) for name, cls in FEATURES.items() if name in among}
     left_out = {name: reason for name, reason in objections.items() if reason is not None}
-    return [name for name in FEATURES if name not in left_out], left_out
+    return [name for name in objections if name not in left_out], left_out

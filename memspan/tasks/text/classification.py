@@ -40,6 +40,7 @@ class Classification(TextTask):
     """
 
     columns, metric = ("text", "label"), "macro F1"
+    fitted_by = "feature_classifier"
     packages, baseline_packages = ("sklearn",), ("sklearn",)
     whole_segments = True
     guide = Guide(

@@ -17,6 +17,7 @@ from memspan.data.corpora import Record
 from memspan.data.datasets import pad
 from memspan.data.scripts import words
 from memspan.errors import UsageError
+from memspan.pretrained.reply_ranker import ReplyRanker
 from memspan.state import State, select
 from memspan.tasks import metrics
 from memspan.tasks.base import IGNORE_INDEX, Batch, Guide
@@ -37,6 +38,7 @@ class Question(NamedTuple):
 
     context: list[str]  # the turns before it
     candidates: list[str]  # the right reply first
+    dialogue: int = 0  # the number of its dialogue
 
 
 class Dialogue(TextTask):
@@ -53,6 +55,7 @@ class Dialogue(TextTask):
     """
 
     columns, metric = ("turns",), "R@10"
+    fitted_by = "reply_ranker"
     packages, baseline_packages = ("sacrebleu",), ("sklearn",)
     guide = Guide(
         columns="turns",
@@ -123,8 +126,24 @@ class Dialogue(TextTask):
             right = turns[position]
             wrong = sorted({turn for origin, turn in pool if origin != index and turn != right})
             draw.shuffle(wrong)
-            questions.append(Question(turns[:position], [right, *wrong[: CANDIDATES - 1]]))
+            questions.append(Question(turns[:position], [right, *wrong[: CANDIDATES - 1]], index))
         if len(questions[0].candidates) < 2:
+            raise UsageError("Ranking replies needs at least two dialogues held out: give more data.")
+        return questions
+
+    def all_questions(self) -> list[Question]:
+        """Every reply in the held-out dialogues, among replies in others of them; the same at every call."""
+        draw = random.Random(SEED)
+        dialogues = [record["turns"] for record in self.held_out_records]
+        replies = [(index, turn) for index, turns in enumerate(dialogues) for turn in turns[1::2]]
+        questions = []
+        for index, turns in enumerate(dialogues):
+            for position in range(1, len(turns), 2):
+                right = turns[position]
+                pool = draw.sample(replies, min(len(replies), POOL))
+                wrong = list(dict.fromkeys(turn for origin, turn in pool if origin != index and turn != right))
+                questions.append(Question(turns[:position], [right, *wrong[: CANDIDATES - 1]], index))
+        if all(len(question.candidates) < 2 for question in questions):
             raise UsageError("Ranking replies needs at least two dialogues held out: give more data.")
         return questions
 
@@ -187,6 +206,12 @@ class Dialogue(TextTask):
             _, state = model(ids[:, :-1].to(_device(model)), None, 0)
             yield numbers, state
 
+    def generate(self, model: nn.Module, examples: Sequence[Example], segments: int, batch_size: int = 32) -> list[str]:
+        """What the model writes; of a ranker of replies, the best of those known from training."""
+        if isinstance(model, ReplyRanker):
+            return [found[0][0] for found in model.best([turns_of(example.source) for example in examples])]
+        return super().generate(model, examples, segments, batch_size)
+
     def likelihoods(self, model: nn.Module, replies: Sequence[str], state: State, row: int) -> tuple[Tensor, Tensor]:
         """The mean log-probability of the tokens of each reply after row `row` of `state`, and their number: (C,), (C,)."""
         streams = [[self.tokenizer.answer[-1], *self.answer_ids(Example("", reply))] for reply in replies]
@@ -210,20 +235,26 @@ class Dialogue(TextTask):
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
         """Cosine of TF-IDF between a candidate and the last turn, or all turns, before it (Lowe et al. 2015)."""
+        ranks = self.baseline_ranks(self.questions(limit))
+        return {name: _recalls(found)[self.metric] for name, found in ranks.items()}
+
+    def baseline_ranks(self, questions: Sequence[Question]) -> dict[str, list[int]]:
+        """The rank of the right reply of each question by these cosines; a tie counts against it."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        questions = self.questions(limit)
         vectors = TfidfVectorizer(tokenizer=words, token_pattern=None, sublinear_tf=True)
         vectors.fit(self.texts(self.records))
-        figures = {}
+        texts = list(dict.fromkeys(text for question in questions for text in question.candidates))
+        numbers, replies = {text: number for number, text in enumerate(texts)}, vectors.transform(texts)
+        found: dict[str, list[int]] = {}
         for name, turns in (("TF-IDF, last turn", 1), ("TF-IDF, all turns", 10**6)):
-            ranks = []
-            for question in questions:
-                context = vectors.transform([" ".join(question.context[-turns:])])
-                scores = (vectors.transform(question.candidates) @ context.T).toarray()[:, 0]
-                ranks.append(1 + int((scores[1:] >= scores[0]).sum()))
-            figures[name] = _recalls(ranks)[self.metric]
-        return figures
+            contexts = vectors.transform([" ".join(question.context[-turns:]) for question in questions])
+            found[name] = []
+            for question, context in zip(questions, contexts, strict=True):
+                candidates = replies[[numbers[text] for text in question.candidates]]
+                scores = (candidates @ context.T).toarray()[:, 0]
+                found[name].append(1 + int((scores[1:] >= scores[0]).sum()))
+        return found
 
     @staticmethod
     def sample(count: int) -> list[dict[str, Any]]:
@@ -232,8 +263,37 @@ class Dialogue(TextTask):
         return [_reservation(draw, lists) for _ in range(count)]
 
 
+def turns_of(text: str) -> list[str]:
+    """The turns of a conversation that is written with a line for each."""
+    return [" ".join(turn.split()) for turn in text.splitlines() if turn.strip()]
+
+
 def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
+
+
+def ranking_metrics(ranks: Sequence[int]) -> dict[str, float]:
+    """R@10, R@1 and the mean reciprocal rank (MRR) of the right replies."""
+    return {**_recalls(ranks), "MRR": sum(1 / rank for rank in ranks) / len(ranks)}
+
+
+def ranking_intervals(
+    questions: Sequence[Question], ranks: Sequence[int], draws: int = 1000
+) -> dict[str, tuple[float, float]]:
+    """The 95 % intervals of these metrics, by a bootstrap over the dialogues, whose replies are no independent draws."""
+    import numpy as np
+
+    numbers = np.unique([question.dialogue for question in questions], return_inverse=True)[1]
+    found = np.asarray(ranks)
+    counts = np.bincount(numbers).astype(float)
+    weights = np.random.default_rng(SEED).multinomial(len(counts), np.ones(len(counts)) / len(counts), size=draws)
+    values = {"R@10": found <= 10, "R@1": found <= 1, "MRR": 1 / found}
+    intervals = {}
+    for name, value in values.items():
+        means = weights @ np.bincount(numbers, value) / (weights @ counts)
+        low, high = np.percentile(means, [2.5, 97.5])
+        intervals[name] = (float(low), float(high))
+    return intervals
 
 
 def _recalls(ranks: Sequence[int]) -> dict[str, float]:
