@@ -66,6 +66,21 @@ def rows_of(corpus: str, runs: dict[str, list[dict[str, Any]]]) -> list[dict[str
     return rows
 
 
+def save(corpus: str, runs: dict[str, list[dict[str, Any]]], seeds: int, half: str) -> None:
+    """Write the figures of these seeds, so that a run that is cut short leaves those of the seeds before."""
+    first = runs["with a memory"][0]
+    figures = {
+        "dialogues": first["details"]["dialogues"],
+        "replies": first["details"]["questions"],
+        "features": first["details"]["features"],
+        "weights": first["details"]["settings"]["weights"],
+        "seconds": [found["seconds"] for found in runs["with a memory"]],
+        "rows": rows_of(corpus, runs),
+    }
+    suffix = [] if half == "test" else [half]
+    report.save("-".join(["replies", corpus, *suffix]), figures, seeds=list(range(seeds)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=sorted(CORPORA), action="append", help="this corpus alone; may be repeated")
@@ -80,19 +95,8 @@ def main() -> None:
                 found = trained(corpus, options.half == "choosing", ["--seed", str(seed), *more, *options.options])
                 runs[name].append(found)
                 print(f"{corpus}, {name}, seed {seed}: {found['metrics']}", flush=True)
-        rows = rows_of(corpus, runs)
-        report.table(rows)
-        first = runs["with a memory"][0]
-        figures = {
-            "dialogues": first["details"]["dialogues"],
-            "replies": first["details"]["questions"],
-            "features": first["details"]["features"],
-            "weights": first["details"]["settings"]["weights"],
-            "seconds": [found["seconds"] for found in runs["with a memory"]],
-            "rows": rows,
-        }
-        suffix = [] if options.half == "test" else [options.half]
-        report.save("-".join(["replies", corpus, *suffix]), figures, seeds=list(range(options.seeds)))
+            save(corpus, runs, seed + 1, options.half)
+        report.table(rows_of(corpus, runs))
 
 
 if __name__ == "__main__":
