@@ -72,9 +72,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=RUNS, default=list(RUNS))
     parser.add_argument("--seeds", type=int, default=3, help="draws of 300 paragraphs and 200 questions")
     parser.add_argument("--limit", type=int, help="questions or texts, at most, instead of the usual number")
+    parser.add_argument("--name", default="tasks-pretrained", help="of the result file")
     chosen = parser.parse_args()
     report.needs(DATA)
-    earlier = report.newest("tasks-pretrained")
+    earlier = report.newest(chosen.name)
     found: dict[str, Any] = {} if earlier is None else dict(earlier["runs"])
     for name in chosen.only:
         with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +89,7 @@ def main() -> None:
         result = json.loads(done.stdout)
         found[name] = {"command": f"memspan {shown}", "seconds": time.perf_counter() - begun, **result}
         print(row(name, found[name]), flush=True)
-        report.save("tasks-pretrained", {"runs": found}, seeds=range(chosen.seeds))
+        report.save(chosen.name, {"runs": found}, seeds=range(chosen.seeds))
     report.table([row(name, result) for name, result in found.items()])
 
 
