@@ -25,7 +25,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from memspan import state as states
-from memspan.mechanisms import over_hidden_states
+from memspan.mechanisms import over_hidden_states, takes_valid
 from memspan.mechanisms.base import SHARE, KVMechanism, Mechanism
 from memspan.mechanisms.layers.attention import attend
 from memspan.state import pack, unpack
@@ -110,6 +110,7 @@ def check_laws(
         "gradients reach earlier segments": lambda: gradients_reach_earlier_segments(example),
         "saving and loading the state changes nothing": lambda: saving_changes_nothing(example, cuts),
         "internals describe the output of forward": lambda: internals_describe_forward(example),
+        "no tokens and no rows change nothing": lambda: nothing_changes_nothing(example),
         "half precision changes little": lambda: half_precision_changes_little(example),
     }
     if example.causal:
@@ -119,7 +120,7 @@ def check_laws(
         laws["a bounded state stops growing"] = lambda: bounded_state_stops_growing(example, segments)
     if unlimited is not None:
         laws["without a limit it equals plain attention"] = lambda: unlimited_equals_plain_attention(example, cuts)
-    if isinstance(example.make(), KVMechanism):
+    if isinstance(mechanism := example.make(), KVMechanism) or takes_valid(mechanism):
         laws["padding does not count"] = lambda: padding_does_not_count(example, CUTS, _ragged())
     for law, check in laws.items():
         try:
@@ -184,7 +185,7 @@ def read(
         if isinstance(mechanism, KVMechanism):
             output, state = _read_keys(mechanism, segment, state, text)
         else:
-            output, state = mechanism(*segment, state)
+            output, state = mechanism(*segment, state, *(() if text is None else (text,)))
         outputs.append(output)
         start += length
     assert start == stream[0].shape[-2]
@@ -342,11 +343,12 @@ def unlimited_equals_plain_attention(example: Example, cuts: Sequence[int]) -> N
 def padding_does_not_count(example: Example, cuts: Sequence[int], valid: Tensor) -> None:
     """A row with padding, where `valid` (B, T) is false, has the outputs at its text that it has without padding."""
     mechanism = example.make()
+    cuts = cuts if example.grid == 1 else [sum(cuts)]  # a row's text does not end at multiples of the grid
     stream = example.stream(mechanism, len(valid), sum(cuts))
     together, state = read(mechanism, stream, cuts, valid=valid)
     assert together.isfinite().all()
     following = example.stream(mechanism, len(valid), 10, seed=2)
-    continued, _ = read(mechanism, following, [1, 9], state)
+    continued, _ = read(mechanism, following, [1, 9] if example.grid == 1 else [10], state)
     for row, text in enumerate(valid):
         alone = tuple(x[row : row + 1][..., text, :] for x in stream)
         if text.any():
@@ -356,6 +358,24 @@ def padding_does_not_count(example: Example, cuts: Sequence[int], valid: Tensor)
             state_alone = None
         output, _ = read(mechanism, tuple(x[row : row + 1] for x in following), [10], state_alone)
         torch.testing.assert_close(continued[row : row + 1], output, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def nothing_changes_nothing(example: Example) -> None:
+    """A segment without tokens leaves the state as it was and gives no output; a batch without rows is one."""
+    mechanism, length = _over_hidden_states(example), example.on_grid(8)
+    width = example.width if isinstance(example.make(), Mechanism) else HEADS * SIZE
+    (x,) = (x.to(example.device) for x in random_stream(mechanism, 2, 2 * length, width=width))
+    expected, _ = mechanism(x)
+    nothing, state = mechanism(x[:, :0])
+    assert nothing.shape == (2, 0, width)
+    first, state = mechanism(x[:, :length], state)
+    nothing, state = mechanism(x[:, :0], state)
+    assert nothing.shape == (2, 0, width)
+    second, _ = mechanism(x[:, length:], state)
+    torch.testing.assert_close(torch.cat([first, second], 1), expected, rtol=TOLERANCE, atol=TOLERANCE)
+    nobody, state = mechanism(x[:0])
+    assert nobody.shape == (0, 2 * length, width)
+    assert mechanism(x[:0], state)[0].shape == nobody.shape
 
 
 def half_precision_changes_little(example: Example, length: int = 320, segments: int = 2, rows: int = 2) -> None:
@@ -390,7 +410,7 @@ def _over_hidden_states(example: Example) -> Mechanism:
     if isinstance(mechanism, Mechanism):
         return mechanism
     torch.manual_seed(0)
-    return over_hidden_states(HEADS * SIZE, mechanism, heads=HEADS).to(example.device)
+    return over_hidden_states(HEADS * SIZE, mechanism, heads=HEADS).double().to(example.device)
 
 
 def internals_describe_forward(example: Example) -> None:

@@ -31,8 +31,8 @@ def explain(checkpoint: str | Path, text: str, question: str = "", method: str =
         method: one of `METHODS`.
 
             gradients: integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) of the answer's log-probability
-            by the embedded tokens, computed by captum from a text of padding. Up to `delta` they add up to the gain in
-            log-probability over an empty text.
+            by the embedded tokens, computed by captum from a text of padding, or, for a model that reads no padding, a
+            text whose tokens are all the mean of its own. Up to `delta` they add up to the gain in log-probability over it.
 
             occlusion: spans of the text become padding, one at a time, and the log-probability falls. Needs no gradient;
             spans are single tokens as long as there are at most `methods.SPANS`.
@@ -56,7 +56,8 @@ def explain(checkpoint: str | Path, text: str, question: str = "", method: str =
     example, room = Example(text, "", question), config.task.segments * task.segment
     prompt = task.prompt_ids(example, room)
     with torch.no_grad():
-        padded, _ = pad([prompt], task.segment, task.tokenizer.pad)
+        is_read = getattr(model.config, "padding", None) is None  # then the text ends with a segment, as in training
+        padded, _ = pad([prompt], task.segment if is_read else 1, task.tokenizer.pad)
         answer = task.answers(model, padded)[0]
     reading = _reading(
         model, task, prompt, padded, Example(text, answer, question), config.model.window or task.segment
@@ -64,7 +65,8 @@ def explain(checkpoint: str | Path, text: str, question: str = "", method: str =
     attribution = METHODS[method](reading)
     before, within, share = _by_window(reading, attribution.by_answer_token)
     with torch.no_grad():
-        log, empty_log = (reading.log_probabilities(ids)[0].tolist() for ids in (reading.ids, reading.empty))
+        log = reading.log_probabilities(reading.ids)[0].tolist()
+        empty_log = attribution.without_text or reading.log_probabilities(reading.empty)[0].tolist()
     spans = _spans(reading, task, prompt)
     views = _views(attribution, spans)
     return Explanation(

@@ -4,7 +4,7 @@ Letters: T tokens read, N tokens of the answer, R rows, D width.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,11 @@ class Reading:
     answer: list[int]
     segment: int
     window: int
+
+    @property
+    def reads_padding(self) -> bool:
+        """Whether padding is text to the model, as any token is."""
+        return getattr(self.model.config, "padding", None) is None
 
     @property
     def answer_indices(self) -> list[int]:
@@ -96,38 +101,60 @@ class Attribution:
         by_answer_token: (N, T + N - 1), the first view for each token of the answer; None if they are not separate.
         mean: tokens are combined by their mean rather than their sum.
         delta: the error of the integral, in nats; None for methods without one.
+        without_text: the log-probability of each token of the answer where the integral begins; None without one.
     """
 
     views: list[TokenView]
     by_answer_token: Tensor | None = None
     mean: bool = False
     delta: float | None = None
+    without_text: list[float] | None = None
 
 
 def gradients(reading: Reading) -> Attribution:
-    """Integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) by the embedded tokens, from a text of padding."""
-    from captum.attr import LayerIntegratedGradients
+    """Integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) by the embedded tokens, from a text of padding.
+
+    A model that reads no padding starts from a text whose tokens are all the mean of its own.
+    """
+    from captum.attr import IntegratedGradients
 
     embedding = next((module for module in reading.model.modules() if isinstance(module, nn.Embedding)), None)
     if embedding is None:
         raise UsageError("The model must have an embedding of tokens for gradients, got none: try --method occlusion.")
-    attributions, deltas = [], []
+    embedded, baseline = _path(reading, embedding)
+    attributions, deltas, begins = [], [], []
     for number in range(len(reading.answer)):
 
-        def log_probability(ids: Tensor, number: int = number) -> Tensor:
-            return reading.log_probabilities(ids)[:, number]
+        def log_probability(embedded: Tensor, number: int = number) -> Tensor:
+            handle = embedding.register_forward_hook(lambda *_: embedded)
+            try:
+                return reading.log_probabilities(reading.ids.expand(len(embedded), -1))[:, number]
+            finally:
+                handle.remove()
 
-        attributed, delta = LayerIntegratedGradients(log_probability, embedding).attribute(
-            reading.ids,
-            baselines=reading.empty,
+        attributed, delta = IntegratedGradients(log_probability).attribute(
+            embedded,
+            baselines=baseline,
             n_steps=STEPS,
             internal_batch_size=reading.rows,
             return_convergence_delta=True,
         )
         attributions.append(attributed[0].sum(1).detach())
         deltas.append(float(delta.sum()))
+        with torch.no_grad():
+            begins.append(float(log_probability(baseline)))
     about = "share of each token in the answer's log-probability, in nats"
-    return _by_answer_token("Integrated gradients", about, torch.stack(attributions), sum(deltas))
+    attribution = _by_answer_token("Integrated gradients", about, torch.stack(attributions), sum(deltas))
+    return replace(attribution, without_text=begins)
+
+
+@torch.no_grad()
+def _path(reading: Reading, embedding: nn.Module) -> tuple[Tensor, Tensor]:
+    """The embedded tokens, and those of the text that says nothing, (1, T + N - 1, D): the ends of the integral."""
+    embedded, baseline = embedding(reading.ids), embedding(reading.empty)
+    if not reading.reads_padding:  # the embedding of padding was never trained
+        baseline[:, reading.first : reading.last] = embedded[:, reading.first : reading.last].mean(1, keepdim=True)
+    return embedded, baseline
 
 
 def occlusion(reading: Reading) -> Attribution:

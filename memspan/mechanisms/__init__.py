@@ -80,6 +80,7 @@ __all__ = [
     "mechanism_names",
     "over_hidden_states",
     "settings_of",
+    "takes_valid",
     "trace_input",
     "trained_memory",
     "window_only",
@@ -139,6 +140,11 @@ def build(width: int, name: str, **settings: Any) -> Mechanism:
 def over_hidden_states(width: int, mechanism: KVMechanism, **settings: Any) -> Mechanism:
     """Multi-head attention over hidden states (B, S, width) to the keys that a mechanism recalls, with its own settings."""
     return Attention(width, over=mechanism, **settings)
+
+
+def takes_valid(mechanism: Mechanism) -> bool:
+    """Whether a mechanism can leave out padding: `forward` of another package's may have no argument `valid`."""
+    return "valid" in inspect.signature(mechanism.forward).parameters
 
 
 def build_over_keys(name: str, /, **settings: Any) -> KVMechanism:

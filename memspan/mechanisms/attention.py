@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from memspan.errors import UsageError
 from memspan.mechanisms.base import AttentionWeights, Internals, KVMechanism, Mechanism, Recalled, TraceInput
 from memspan.mechanisms.layers.attention import add_sinusoids, attend, attention_weights, rotary, sinusoids
+from memspan.mechanisms.layers.ragged import layout_of
+from memspan.mechanisms.layers.window import visible
 from memspan.state import State
 
 POSITIONS = ("none", "relative", "rotary", "sinusoidal")
@@ -23,11 +25,18 @@ class Everything(KVMechanism):
         self, q: Tensor, k: Tensor, v: Tensor, state: State = None, valid: Tensor | None = None
     ) -> tuple[Recalled, State]:
         before, length = 0, k.shape[2]
+        filled = None if state is None else state.get("valid")
         if state is not None:
             before = state["k"].shape[2]
             k, v = torch.cat([state["k"], k], 2), torch.cat([state["v"], v], 2)
-        positions = torch.arange(before + length, device=k.device)[None]
-        return Recalled(k, v, None, positions, positions[:, before:]), {"k": k, "v": v}
+        if valid is None and filled is None:
+            positions = torch.arange(before + length, device=k.device)[None]
+            return Recalled(k, v, None, positions, positions[:, before:]), {"k": k, "v": v}
+        parts = ((filled, before), (valid, length))
+        filled = torch.cat([k.new_ones(len(k), n, dtype=torch.bool) if part is None else part for part, n in parts], 1)
+        index = torch.where(filled, filled.long().cumsum(1) - 1, -1)
+        positions, mask = index.clamp_min(0), visible(index, index[:, before:])
+        return Recalled(k, v, mask, positions, positions[:, before:]), {"k": k, "v": v, "valid": filled}
 
 
 class Attention(Mechanism):
@@ -70,14 +79,19 @@ class Attention(Mechanism):
             self.content_bias = nn.Parameter(torch.zeros(heads, 1, self.size))
             self.position_bias = nn.Parameter(torch.zeros(heads, 1, self.size))
 
-    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        return self._read(x, state, recorded=None)
+    def forward(self, x: Tensor, state: State = None, valid: Tensor | None = None) -> tuple[Tensor, State]:
+        before = self.over.columns_before(x.shape[1], state)
+        if valid is None and before is None:
+            return self._read(x, state)
+        layout = layout_of(x.new_ones(x.shape[:2], dtype=torch.bool) if valid is None else valid, before)
+        y, state = self._read(layout.take(x), state, layout.valid)
+        return layout.put_back(y), state
 
     def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, Internals]:
         """Also the attention weights; N is the number of keys of the last query, in the order of the stream."""
         recorded: list[tuple[Tensor, Tensor]] = []
         is_first = state is None
-        y, state = self._read(x, state, recorded)
+        y, state = self._read(x, state, recorded=recorded)
         count = max(scores.shape[3] for scores, _ in recorded)
         scores, weights = (
             torch.cat(
@@ -106,12 +120,21 @@ class Attention(Mechanism):
         q, k, v = self.project(x).unflatten(2, (3, self.heads, self.size)).permute(2, 0, 3, 1, 4)
         return q, k, v
 
-    def _read(self, x: Tensor, state: State, recorded: list[tuple[Tensor, Tensor]] | None) -> tuple[Tensor, State]:
+    def _read(
+        self,
+        x: Tensor,
+        state: State,
+        valid: Tensor | None = None,
+        recorded: list[tuple[Tensor, Tensor]] | None = None,
+    ) -> tuple[Tensor, State]:
+        if not x.numel():
+            return x, state
         q, k, v = self._qkv(x)
         outputs, start = [], 0
-        for length in self.over.split_lengths(x.shape[1], state):
+        for length in self.over.split_lengths(x.shape[1], state, valid):
             part = slice(start, start + length)
-            recalled, state = self.over.recall(q[:, :, part], k[:, :, part], v[:, :, part], state)
+            text = None if valid is None else valid[:, part]
+            recalled, state = self.over.recall(q[:, :, part], k[:, :, part], v[:, :, part], state, text)
             query, bias = q[:, :, part], None
             rotate = {"rotary": rotary, "sinusoidal": add_sinusoids}.get(self.positions)
             if self.positions == "relative":

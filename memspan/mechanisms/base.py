@@ -105,8 +105,12 @@ class Mechanism(Resizable, nn.Module, ABC):
     grid: int = 1
 
     @abstractmethod
-    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State = None, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """x (B, S, D) -> y (B, S, D) and the state after the segment. `state=None` is the state before the first token.
+
+        `valid` (B, S) bool is false at padding, which is not read: the outputs and the state of a row are those that it has
+        without its padding. y is arbitrary there, but finite. None means that there is none. A segment without tokens
+        leaves the state as it was.
 
         A mechanism with an objective of its own stores its loss, (B,), in the state under the key "loss", from where
         the training loop takes it (`memspan.state.losses`): the mean since gradients were cut last, which
@@ -160,6 +164,11 @@ class KVMechanism(Resizable, nn.Module, ABC):
         Whatever attaches a mechanism to a model calls it before the first segment and before the weights are trained,
         loaded or moved. A second call with the same shape changes nothing.
         """
+
+    def columns_before(self, length: int, state: State = None) -> Tensor | None:
+        """How many empty columns (B,) to leave before the text of each row, so that few parts suffice for rows of which
+        earlier segments held different numbers of tokens; None: none."""
+        return None
 
     def split_lengths(self, length: int, state: State = None, valid: Tensor | None = None) -> list[int]:
         """Lengths, summing to `length`, of the consecutive parts of a segment that are passed to `recall` one by one."""

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from memspan.errors import UsageError
 from memspan.mechanisms.base import Gate, Internals, Mechanism, Recalled, TraceInput
 from memspan.mechanisms.layers.attention import attend, rotary
+from memspan.mechanisms.layers.ragged import layout_of
 from memspan.mechanisms.layers.recurrent import Carried, by_segment, check_sizes, run
 from memspan.mechanisms.layers.transformer_layer import TransformerLayer
+from memspan.mechanisms.layers.window import take
 from memspan.state import State
 
 NETWORKS: dict[str, Callable[..., nn.RNNBase]] = {
@@ -100,9 +102,14 @@ class Bidirectional(Mechanism):
     def settings_of_size(cls, size: int) -> dict[str, Any]:
         return {"hidden": size}
 
-    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        y, state, _ = self._read(x, state)
-        return y, state
+    def forward(self, x: Tensor, state: State = None, valid: Tensor | None = None) -> tuple[Tensor, State]:
+        if not x.numel():
+            return x, state
+        if valid is None:
+            return self._read(x, state)[:2]
+        layout = layout_of(valid)
+        y, state, _ = self._read(layout.take(x), state, layout.lengths)
+        return layout.put_back(y), state
 
     def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, Internals]:
         """Also the hidden states of every layer, (B, S, layers, *): "forward" and "backward", or a transformer's "both"."""
@@ -111,43 +118,66 @@ class Bidirectional(Mechanism):
         gates = {name: Gate(value, MEANINGS[name], "B S layers H") for name, value in stacked.items()}
         return y, state, Internals(gates)
 
-    def _read(self, x: Tensor, state: State) -> tuple[Tensor, State, list[dict[str, Tensor]]]:
-        """The output, the state, and each layer's directions by name, (B, S, *)."""
+    def _read(
+        self, x: Tensor, state: State, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State, list[dict[str, Tensor]]]:
+        """The output, the state, and each layer's directions by name, (B, S, *). Rows end after `lengths` (B,) tokens."""
+        if not x.shape[1]:
+            return x, state, []
         segment = x.shape[1] if self.segment is None else self.segment
         before = (None,) * len(self.layers) if state is None else state
         after, computed = [], []
         for layer, layer_state in zip(self.layers, before, strict=True):
-            x, layer_state, directions = layer(x, layer_state, segment)
+            x, layer_state, directions = layer(x, layer_state, segment, lengths)
             after.append(layer_state)
             computed.append(directions)
         return self.out(x), tuple(after), computed
 
 
 class RecurrentLayer(nn.Module):
-    """(x (B, S, *), state, T) -> both directions (B, S, forward H + backward H), state, each direction by name."""
+    """(x (B, S, *), state, T) -> both directions (B, S, forward H + backward H), state, each direction by name.
+
+    With `lengths` (B,) int64, each row ends after so many tokens.
+    """
 
     def __init__(self, network: Callable[..., nn.RNNBase], inputs: int, hidden: int, backward_hidden: int) -> None:
         super().__init__()
         self.forwards = network(inputs, hidden, batch_first=True)
         self.backwards = network(inputs, backward_hidden, batch_first=True)
 
-    def forward(self, x: Tensor, carried: Carried | None, segment: int) -> tuple[Tensor, Carried, dict[str, Tensor]]:
-        past, carried = run(self.forwards, x, carried)
-        future = by_segment(lambda part: run(self.backwards, part.flip(1))[0].flip(1), x, segment)
+    def forward(
+        self, x: Tensor, carried: Carried | None, segment: int, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Carried, dict[str, Tensor]]:
+        past, carried = run(self.forwards, x, carried, lengths)
+        future = by_segment(self._backwards, x, segment, lengths)
         return torch.cat([past, future], 2), carried, {"forward": past, "backward": future}
+
+    def _backwards(self, part: Tensor, lengths: Tensor | None) -> Tensor:
+        """(rows, T, *) -> (rows, T, backward H), from the last token of each row to its first."""
+        index = torch.arange(part.shape[1], device=part.device).expand(len(part), -1)
+        end = part.shape[1] if lengths is None else lengths[:, None]
+        order = torch.where(index < end, end - 1 - index, index)[..., None]  # its own inverse
+        y, _ = run(self.backwards, part.gather(1, order.expand(-1, -1, part.shape[2])))
+        return y.gather(1, order.expand(-1, -1, y.shape[2]))
 
 
 class EncoderLayer(nn.Module):
     """A transformer layer that also sees earlier segments: (x (B, S, D), state, T) -> y (B, S, D), state, y by name.
 
-    The state is the keys and values of the last P tokens at most, {"k", "v"}: (B, heads, P, D / heads).
+    The state is the keys and values of the last P tokens at most, {"k", "v"}: (B, heads, P, D / heads); of rows of different
+    lengths also {"valid": (B, P) bool}, which of them are tokens, the last ones. With `lengths` (B,) int64, each row ends
+    after so many tokens.
     """
 
     def __init__(self, width: int, heads: int, inner: int, past: int) -> None:
         super().__init__()
         self.layer, self.past = TransformerLayer(width, heads, inner), past
 
-    def forward(self, x: Tensor, state: State, segment: int) -> tuple[Tensor, State, dict[str, Tensor]]:
+    def forward(
+        self, x: Tensor, state: State, segment: int, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State, dict[str, Tensor]]:
+        if lengths is not None or (state is not None and "valid" in state):
+            return self._read_ragged(x, state, segment, lengths)
         q, k, v = self.layer.qkv(x)
         past = (k[:, :, :0], v[:, :, :0]) if state is None else (state["k"], state["v"])
         outputs = []
@@ -162,3 +192,26 @@ class EncoderLayer(nn.Module):
             past = (keys[:, :, start:], values[:, :, start:])
         x = self.layer.add(x, torch.cat(outputs, 2))
         return x, {"k": past[0].clone(), "v": past[1].clone()}, {"both": x}
+
+    def _read_ragged(
+        self, x: Tensor, state: State, segment: int, lengths: Tensor | None
+    ) -> tuple[Tensor, State, dict[str, Tensor]]:
+        q, k, v = self.layer.qkv(x)
+        keys, values = (k[:, :, :0], v[:, :, :0]) if state is None else (state["k"], state["v"])
+        seen = x.new_ones(len(x), keys.shape[2], dtype=torch.bool)
+        if state is not None and "valid" in state:
+            seen = state["valid"]
+        column = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
+        text = column < (x.shape[1] if lengths is None else lengths[:, None])
+        outputs = []
+        for part in torch.split(torch.arange(x.shape[1], device=x.device), segment):
+            keys, values = torch.cat([keys, k[:, :, part]], 2), torch.cat([values, v[:, :, part]], 2)
+            seen = torch.cat([seen, text[:, part]], 1)
+            index = (seen.long().cumsum(1) - 1).clamp_min(0)  # positions: what is no token takes none
+            mask = (seen | ~seen.any(1, keepdim=True))[:, None].expand(-1, len(part), -1)
+            recalled = Recalled(keys, values, mask, index, index[:, index.shape[1] - len(part) :])
+            outputs.append(attend(q[:, :, part], recalled, rotary))
+            order = seen.byte().argsort(dim=1, stable=True)[:, max(0, seen.shape[1] - self.past) :]
+            keys, values, seen = take(keys, order), take(values, order), seen.gather(1, order)
+        x = self.layer.add(x, torch.cat(outputs, 2))
+        return x, {"k": keys, "v": values, "valid": seen}, {"both": x}

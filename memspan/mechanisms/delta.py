@@ -13,6 +13,7 @@ from memspan.errors import UsageError
 from memspan.mechanisms.base import SHARE, Gate, Internals, Mechanism
 from memspan.mechanisms.layers.delta_rule import gated_delta_rule
 from memspan.mechanisms.layers.precision import at_least_single
+from memspan.mechanisms.layers.ragged import Layout, layout_of
 from memspan.state import State, with_losses
 
 RULES = ("additive", "delta")
@@ -101,7 +102,17 @@ class Delta(Mechanism):
         share = rate.sigmoid()
         return share if not self.threshold else relu(share - self.threshold) / (1 - self.threshold)
 
-    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State = None, valid: Tensor | None = None) -> tuple[Tensor, State]:
+        if valid is None:
+            return self._read(x, state)
+        layout = layout_of(valid)
+        y, state = self._read(layout.take(x), state, layout)
+        return layout.put_back(y), state
+
+    def _read(self, x: Tensor, state: State, layout: Layout | None = None) -> tuple[Tensor, State]:
+        """As `forward`, of rows whose text comes first, by the layout if their lengths differ."""
+        if not x.numel():
+            return x, state
         rows, length, width = x.shape
         reach = self.convolution.shape[2] - 1
         before = x.new_zeros(rows, reach, width) if state is None else state["recent"]
@@ -116,13 +127,21 @@ class Delta(Mechanism):
         q, k = l2_normalize(silu(qk).reshape(rows, length, 2, self.heads, self.size)).permute(2, 0, 3, 1, 4)
         v = v.unflatten(2, (self.heads, self.size)).transpose(1, 2)
         decay, rate = self.rates(x).unflatten(2, (2, self.heads)).permute(2, 0, 3, 1)
-        share = self._share(rate)
-        read, memory = gated_delta_rule(q, k, v, logsigmoid(decay), share, memory, self.chunk, self.rule == "delta")
+        share, decay = self._share(rate), logsigmoid(decay)
+        if layout is not None:  # padding neither decays nor writes
+            share, decay = (torch.where(layout.valid[:, None], gate, 0.0) for gate in (share, decay))
+        read, memory = gated_delta_rule(q, k, v, decay, share, memory, self.chunk, self.rule == "delta")
         read = self.norm(read.to(self.norm.weight.dtype)).transpose(1, 2).flatten(2)
         y = self.out(read.to(x.dtype) * self.gate(x).sigmoid())
-        after = {"memory": memory, "recent": tokens[:, length:].clone()}
+        if layout is None:
+            recent, erased = tokens[:, length:].clone(), softplus(rate)  # -log(1 - b_t)
+        else:
+            columns = layout.lengths[:, None] + torch.arange(reach, device=x.device)
+            recent = tokens.gather(1, columns[..., None].expand(-1, -1, width))
+            erased = softplus(rate) * layout.valid[:, None]
+        after = {"memory": memory, "recent": recent}
         if self.threshold:
-            after |= with_losses(state, softplus(rate).mean(1).sum(1), length)  # -log(1 - b_t)
+            after |= with_losses(state, erased.mean(1).sum(1), length if layout is None else layout.lengths)
         return y, after
 
 

@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from memspan.errors import UsageError
 from memspan.mechanisms.base import SHARE, AttentionWeights, Gate, Internals, Mechanism, TraceInput
+from memspan.mechanisms.layers.ragged import Layout, layout_of
 from memspan.mechanisms.layers.recurrent import by_segment, check_sizes, run
 from memspan.state import State
 
@@ -60,9 +62,14 @@ class Hierarchical(Mechanism):
     def settings_of_size(cls, size: int) -> dict[str, Any]:
         return {"memory": size}
 
-    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        y, state, _, _ = self._read(x, state)
-        return y, state
+    def forward(self, x: Tensor, state: State = None, valid: Tensor | None = None) -> tuple[Tensor, State]:
+        if not x.numel():
+            return x, state
+        if valid is None:
+            return self._read(x, state)[:2]
+        layout = layout_of(valid)
+        y, state, _, _ = self._read(layout.take(x), state, layout)
+        return layout.put_back(y), state
 
     def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, Internals]:
         """Also the weights of words (B, S) and segments (B, S, M), and of the first segments both multiplied, as attention."""
@@ -74,32 +81,58 @@ class Hierarchical(Mechanism):
         }
         return y, state, Internals(gates, self._attention(words, segments) if is_first else None)
 
-    def _read(self, x: Tensor, state: State) -> tuple[Tensor, State, Tensor, Tensor]:
-        """The output, the state, and the weights of words (B, S) and of segments (B, S, M)."""
-        words = by_segment(lambda segment: self.read_words(segment)[0], x, self.segment)  # (B, S, W), equations 2 to 4
-        parts = [words[:, start : start + self.segment] for start in range(0, x.shape[1], self.segment)]
-        weights = [self.weigh_words(part) for part in parts]
+    def _read(self, x: Tensor, state: State, layout: Layout | None = None) -> tuple[Tensor, State, Tensor, Tensor]:
+        """The output, the state, and the weights of words (B, S) and of segments (B, S, M).
+
+        With a layout, the text of each row comes first, and rows differ in length.
+        """
+        if not x.shape[1]:
+            empty = x.new_zeros(len(x), 0)
+            return x, state, empty, empty[..., None].expand(-1, -1, self.memory)
+        lengths, present, count = None, None, None
+        if layout is not None:
+            lengths = layout.lengths
+            present, count = layout.valid, -(-lengths // self.segment)
+        words = by_segment(self._words, x, self.segment, lengths)  # (B, S, W), equations 2 to 4
+        starts = range(0, x.shape[1], self.segment)
+        parts = [words[:, start : start + self.segment] for start in starts]
+        weights = [
+            self.weigh_words(part, None if present is None else present[:, start : start + self.segment])
+            for start, part in zip(starts, parts, strict=True)
+        ]
         pooled = [(weight[:, :, None] * part).sum(1) for weight, part in zip(weights, parts, strict=True)]
         if state is None:
             remembered = x.new_zeros(x.shape[0], self.memory, self.hidden)
             filled = x.new_zeros(x.shape[0], self.memory, dtype=torch.bool)
         else:
             remembered, filled = state["segments"], state["filled"]
-        vectors, carried = run(self.read_segments, torch.stack(pooled, 1), None if state is None else {"h": state["h"]})
+        before = None if state is None else {"h": state["h"]}
+        vectors, carried = run(self.read_segments, torch.stack(pooled, 1), before, count)
+        number = torch.arange(vectors.shape[1], device=x.device).expand(len(x), -1)
         remembered = torch.cat([remembered, vectors], 1)  # (B, M + N, H)
-        filled = torch.cat([filled, filled.new_ones(vectors.shape[:2])], 1)
+        filled = torch.cat([filled, number >= 0 if count is None else number < count[:, None]], 1)
         # for each new segment the M that end with it
         windows = remembered.unfold(1, self.memory, 1)[:, 1:].transpose(2, 3)  # (B, N, M, H)
         attention = self.weigh_segments(windows, filled.unfold(1, self.memory, 1)[:, 1:])  # (B, N, M)
         document = (attention[..., None] * windows).sum(2)  # (B, N, H)
         segment_of = torch.arange(x.shape[1], device=x.device) // self.segment  # (S,)
         y = self.from_word(words) + self.from_document(document)[:, segment_of]
+        last = torch.arange(self.memory, device=x.device).expand(len(x), -1)
+        last = last + (vectors.shape[1] if count is None else count[:, None])
         state = {
             **carried,
-            "segments": remembered[:, -self.memory :].clone(),
-            "filled": filled[:, -self.memory :].clone(),
+            "segments": remembered.gather(1, last[..., None].expand(-1, -1, self.hidden)),
+            "filled": filled.gather(1, last),
         }
         return y, state, torch.cat(weights, 1), attention[:, segment_of]
+
+    def _words(self, segments: Tensor, lengths: Tensor | None) -> Tensor:
+        """Segments (rows, T, D), of which the rows may end after `lengths` (rows,) words -> (rows, T, W)."""
+        if lengths is None:
+            words: Tensor = self.read_words(segments)[0]
+            return words
+        packed = pack_padded_sequence(segments, lengths.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.read_words(packed)[0], batch_first=True, total_length=segments.shape[1])[0]
 
     def _attention(self, words: Tensor, segments: Tensor) -> AttentionWeights:
         """(B, S, 1, S): the weight of each word in the document vector that a word received."""
@@ -124,5 +157,6 @@ class Weighting(nn.Module):
         """x (*, n, H) -> (*, n) of sum 1, zero where `present` (*, n) bool is false."""
         scores: Tensor = self.project(x).tanh() @ self.context
         if present is not None:
+            present = present | ~present.any(-1, keepdim=True)  # a softmax over nothing is no number
             scores = scores.masked_fill(~present, -torch.inf)
         return scores.softmax(-1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from memspan.errors import UsageError
 from memspan.mechanisms.layers.precision import exact, exact_products
 from memspan.models.saved import SavedModel
-from memspan.models.scratch import Backbone, BackboneConfig
+from memspan.models.scratch import Backbone, BackboneConfig, text_of
 from memspan.state import State
 
 
@@ -22,12 +22,10 @@ class ClassifierConfig(BackboneConfig):
     Attributes:
         classes: C.
         pooling: "mean" over the tokens, or "weighted", a mean with learned weights (attention with one query).
-        padding: id of the tokens that only fill rows up and are not pooled; None without any.
     """
 
     classes: int = field(kw_only=True)
     pooling: str = "weighted"
-    padding: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,8 +69,7 @@ class Pool(nn.Module):
 class Classifier(SavedModel):
     """A classifier `(ids, state, logits_to_keep) -> (logits, state)`, whose logits are those of all tokens read so far.
 
-    A long text is read segment by segment, the state handed on. Mechanisms see padding like any other token; only the
-    pool leaves it out, so rows of very different lengths are better read apart.
+    A long text is read segment by segment, the state handed on.
     """
 
     kind, config_class = "classifier", ClassifierConfig
@@ -87,8 +84,8 @@ class Classifier(SavedModel):
     def forward(self, ids: Tensor, state: State = None, logits_to_keep: int | None = None) -> tuple[Tensor, State]:
         """ids (B, S) int64 -> logits (B, logits_to_keep, C), the same at each of these tokens, and the state."""
         before = {"backbone": None, "pool": None} if state is None else state
-        padding = self.config.padding
-        valid = torch.ones_like(ids, dtype=torch.bool) if padding is None else ids != padding
+        valid = text_of(ids, self.config.padding)
+        valid = torch.ones_like(ids, dtype=torch.bool) if valid is None else valid
         hidden, backbone = self.backbone(ids, before["backbone"])
         pooled, pool = self.pool(hidden, valid, before["pool"])
         logits_to_keep = ids.shape[1] if logits_to_keep is None else logits_to_keep

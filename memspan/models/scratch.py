@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from memspan.errors import UsageError
-from memspan.mechanisms import Mechanism, build
+from memspan.mechanisms import Mechanism, build, takes_valid
 from memspan.models.saved import SavedModel
 from memspan.state import State
 
@@ -32,6 +32,7 @@ class BackboneConfig:
         feedforward: inner width of the feed-forward branch as a multiple of D; 0 leaves the branch out.
         residual: "prenorm" (x + f(norm x)) or "rezero" (x + a f(x), with a = 0 initially; Bachlechner et al. 2021).
         dropout: probability of dropout, after the embedding and in every branch.
+        padding: id of the tokens that only fill rows up, which no mechanism reads; None without any.
     """
 
     vocabulary: int
@@ -40,6 +41,7 @@ class BackboneConfig:
     feedforward: float = 4.0
     residual: str = "prenorm"
     dropout: float = 0.0
+    padding: int | None = None
 
     def __post_init__(self) -> None:
         if self.vocabulary < 2:
@@ -70,12 +72,15 @@ class FeedForward(Mechanism):
         super().__init__()
         self.up, self.down = nn.Linear(width, inner), nn.Linear(inner, width)
 
-    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State = None, valid: Tensor | None = None) -> tuple[Tensor, State]:
         return self.down(gelu(self.up(x))), None
 
 
 class Branch(nn.Module):
-    """A residual branch around a mechanism: x (B, S, D), state -> x + y (B, S, D), state after it."""
+    """A residual branch around a mechanism: x (B, S, D), state -> x + y (B, S, D), state after it.
+
+    `valid` (B, S) bool is false at padding. A mechanism of another package whose `forward` does not take it reads padding.
+    """
 
     def __init__(self, mechanism: Mechanism, config: BackboneConfig) -> None:
         super().__init__()
@@ -84,15 +89,17 @@ class Branch(nn.Module):
         self.norm = nn.Identity() if rezero else nn.RMSNorm(config.width, eps=1e-5)
         self.scale = nn.Parameter(torch.zeros(())) if rezero else None
         self.dropout = nn.Dropout(config.dropout)
+        self.skips_padding = takes_valid(mechanism)
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        y, state = self.mechanism(self.norm(x), state)
+    def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
+        texts = (valid,) if valid is not None and self.skips_padding else ()
+        y, state = self.mechanism(self.norm(x), state, *texts)
         y = self.dropout(y)
         return x + (y if self.scale is None else self.scale * y), state
 
 
 class Backbone(nn.Module):
-    """Embedding and layers: ids (B, S) int64, state -> hidden states (B, S, D), state.
+    """Embedding and layers: ids (B, S) int64, state -> hidden states (B, S, D), state. Padding is not read.
 
     The state is a tuple with one state per branch. Raises UsageError if `causal` and a mechanism sees later tokens.
     """
@@ -119,12 +126,15 @@ class Backbone(nn.Module):
         self.norm = nn.RMSNorm(config.width, eps=1e-5)
 
     def forward(self, ids: Tensor, state: State = None) -> tuple[Tensor, State]:
+        valid = text_of(ids, self.config.padding)
+        if valid is not None and bool(valid.all()):
+            valid = None
         x = self.dropout(self.embedding(ids) * self.config.width**0.5)
         branches = [branch for layer in self.layers for branch in layer.children()]
         before = (None,) * len(branches) if state is None else state
         after = []
         for branch, branch_state in zip(branches, before, strict=True):
-            x, branch_state = branch(x, branch_state)
+            x, branch_state = branch(x, branch_state, valid)
             after.append(branch_state)
         return self.norm(x), tuple(after)
 
@@ -154,6 +164,11 @@ class ScratchModel(SavedModel):
     def init_hidden(self) -> State:
         """The state before the first segment."""
         return None
+
+
+def text_of(ids: Tensor, padding: int | None) -> Tensor | None:
+    """Which of ids (B, S) are text, (B, S) bool; None where there is no padding, whose id is `padding`."""
+    return None if padding is None else ids != padding
 
 
 def last_tokens(hidden: Tensor, count: int | None) -> Tensor:

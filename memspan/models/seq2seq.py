@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from memspan.errors import UsageError
 from memspan.mechanisms import Mechanism
 from memspan.models.saved import SavedModel
-from memspan.models.scratch import Backbone, BackboneConfig, Branch, LayerSpec, last_tokens
+from memspan.models.scratch import Backbone, BackboneConfig, Branch, LayerSpec, last_tokens, text_of
 from memspan.state import State
 
 
@@ -27,7 +27,6 @@ class Seq2SeqConfig(BackboneConfig):
             else (Sutskever et al. 2014). "outputs": every layer attends to the encoder's outputs (Vaswani et al. 2017).
         heads: number of heads of the attention to the source.
         reverse: the source is read backwards, so that its beginning is near that of the target (Sutskever et al. 2014).
-        padding: id of the tokens that only fill sources up, which the decoder does not attend to; None without any.
         causal: the encoder refuses mechanisms that see later tokens; the decoder always does.
     """
 
@@ -35,7 +34,6 @@ class Seq2SeqConfig(BackboneConfig):
     bridge: str = "outputs"
     heads: int = 4
     reverse: bool = False
-    padding: int | None = None
     causal: bool = False
 
     def __post_init__(self) -> None:
@@ -61,7 +59,7 @@ class CrossAttention(Mechanism):
         super().__init__()
         self.attention = nn.MultiheadAttention(width, heads, bias=False, batch_first=True)
 
-    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State = None, valid: Tensor | None = None) -> tuple[Tensor, State]:
         if state is None:
             return torch.zeros_like(x), None
         source, padding = state["source"], ~state["valid"]
@@ -85,7 +83,9 @@ class Seq2Seq(SavedModel):
     def __init__(self, config: Seq2SeqConfig) -> None:
         super().__init__(config)
         self.encoder = Backbone(config, config.causal)
-        self.decoder = Backbone(replace(config, layers=config.decoder_layers or config.layers), causal=True)
+        self.decoder = Backbone(
+            replace(config, layers=config.decoder_layers or config.layers, padding=None), causal=True
+        )
         if config.bridge == "outputs":
             for layer in cast(
                 Sequence[nn.ModuleList], self.decoder.layers
@@ -105,9 +105,8 @@ class Seq2Seq(SavedModel):
         hidden, encoder = self.encoder(ids, None if state is None else state["encoder"])
         source = None
         if self.config.bridge == "outputs":
-            padding = self.config.padding
-            valid = torch.ones_like(ids, dtype=torch.bool) if padding is None else ids != padding
-            source = {"source": hidden, "valid": valid}
+            valid = text_of(ids, self.config.padding)
+            source = {"source": hidden, "valid": torch.ones_like(ids, dtype=torch.bool) if valid is None else valid}
             if state is not None:
                 source = {name: torch.cat([state["source"][name], new], 1) for name, new in source.items()}
         return {"encoder": encoder, "source": source, "decoder": None}

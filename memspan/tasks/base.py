@@ -53,6 +53,7 @@ class Task(ABC):
         classes: how many classes a text belongs to one of, the last ids of the vocabulary; 0 where answers are no classes.
         vocabulary: V; all ids in streams and targets are below it.
         segment: tokens of a segment; training cuts streams there.
+        padding: id of the tokens that only fill rows up, if there is one that has no other meaning.
         bytes_per_token: mean bytes of a target token, where bits are counted per byte; otherwise 1.
     """
 
@@ -70,6 +71,7 @@ class Task(ABC):
     vocabulary: int
     segment: int
     classes: int = 0
+    padding: int | None = None
     bytes_per_token: float = 1.0
 
     @abstractmethod

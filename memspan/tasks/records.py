@@ -83,6 +83,7 @@ class RecordTask(Task):
             )
         self.prepare(saved)
         self.vocabulary = self.tokenizer.size + self.extra_ids
+        self.padding = self.tokenizer.pad if self.tokenizer.pad != self.tokenizer.end else None
 
     def _read(self, source: DataSource) -> None:
         train, rest = self.split(source)

@@ -228,6 +228,7 @@ def model_config(config: TrainConfig, task: Task) -> ScratchConfig:
         dropout=options.dropout,
         tie_embeddings=options.tie_embeddings,
         causal=task.causal,
+        padding=task.padding,
     )
 
 

@@ -104,7 +104,7 @@ def test_a_bounded_state_stops_growing(name: str, length: int) -> None:
     laws.bounded_state_stops_growing(example, on_grid(example, laws.split(640 if length > 1 else 200, length)))
 
 
-@pytest.mark.parametrize("name", OVER_KEYS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_bounded_state_stops_growing_however_ragged_the_rows(name: str) -> None:
     cuts = laws.split(640, 40)
     valid = torch.zeros(3, 640, dtype=torch.bool)
@@ -136,6 +136,18 @@ def test_internals_describe_the_output(name: str) -> None:
 @few
 def test_with_an_unlimited_window_it_equals_plain_attention(name: str, cuts: list[int]) -> None:
     laws.unlimited_equals_plain_attention(example_of(name), cuts)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_tokens_and_no_rows_change_nothing(name: str) -> None:
+    laws.nothing_changes_nothing(example_of(name))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in OVER_KEYS])
+@given(drawn=ragged())
+@settings(few, max_examples=6)
+def test_padding_is_not_read(name: str, drawn: tuple[list[int], Tensor]) -> None:
+    laws.padding_does_not_count(example_of(name), *drawn)
 
 
 @pytest.mark.parametrize("name", OVER_KEYS)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from memspan.errors import UsageError
-from memspan.mechanisms import window_only
+from memspan.mechanisms import MECHANISMS, window_only
 from memspan.models.folders import write_checksums
 from memspan.models.generate import Sampling, continue_text
 from memspan.models.saved import open_model
@@ -104,6 +104,53 @@ def test_wrong_folders(tmp_path: Path) -> None:
     write_checksums(tmp_path)
     with pytest.raises(UsageError, match="cannot be read"):
         ScratchModel.from_pretrained(tmp_path)
+
+
+def behind_padding(model: torch.nn.Module, lengths: list[int], cut: int) -> None:
+    """Rows of these lengths in one batch, padded on the left and read in segments, give what each gives alone."""
+    generator, total = torch.Generator().manual_seed(2), max(lengths)
+    texts = [torch.randint(1, 20, (1, length), generator=generator) for length in lengths]
+    ids = torch.cat([torch.cat([text.new_zeros(1, total - text.shape[1]), text], 1) for text in texts])
+    more = torch.randint(1, 20, (len(lengths), 7), generator=generator)
+    logits, state = [], None
+    with torch.no_grad():
+        for segment in torch.split(ids, cut, 1):
+            part, state = model(segment, state)
+            logits.append(part)
+        together, (after, _) = torch.cat(logits, 1), model(more, state)
+        for row, text in enumerate(texts):
+            expected, state = model(text)
+            torch.testing.assert_close(together[row, total - text.shape[1] :], expected[0], rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(after[row], model(more[row : row + 1], state)[0][0], rtol=1e-9, atol=1e-9)
+
+
+SMALL = {
+    "autoencoder": {"segment": 8, "rate": 2},
+    "bidirectional": {"segment": 8},
+    "compressed": {"block": 4, "rate": 2, "slots": 8},
+    "gist": {"block": 8, "window": 16, "slots": 4},
+    "hierarchical": {"segment": 8},
+    "ltm": {"segment": 8, "latents": 4},
+    "memory_tokens": {"segment": 8, "tokens": 2},
+    "neural": {"segment": 8},
+    "retrieval": {"block": 4, "top": 1},
+    "segment": {"segment": 8},
+    "sink_window": {"sinks": 2, "window": 16, "block": 8},
+}
+
+
+@pytest.mark.parametrize("name", sorted(MECHANISMS))
+def test_a_row_behind_padding_is_what_it_is_alone(name: str) -> None:
+    layers = [[window_only(8), {"name": name, **SMALL.get(name, {})}], [{"name": name, **SMALL.get(name, {})}]]
+    model = make(padding=0, layers=layers, causal=False).double()
+    behind_padding(model, [40, 9, 26, 1], cut=40)
+    if model.backbone.layers[0][1].mechanism.causal:
+        behind_padding(model, [40, 9, 26, 1], cut=16)
+
+
+def test_without_an_id_of_padding_every_token_is_read() -> None:
+    with pytest.raises(AssertionError, match="not close"):
+        behind_padding(make().double(), [40, 9], cut=40)
 
 
 def test_language_is_modelled_from_left_to_right() -> None:

@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from memspan.errors import UsageError
 from memspan.mechanisms.base import Gate, Internals, Meaning, Mechanism, TraceInput
 from memspan.mechanisms.layers.precision import at_least_single, exact, exact_products
+from memspan.mechanisms.layers.ragged import layout_of
 from memspan.state import State
 
 Carried = dict[str, Tensor]  # "h", and in an LSTM "c": each (B, layers, H)
@@ -61,12 +63,18 @@ class Recurrent(Mechanism):
         The result must hold the new state, under the same names as the old one.
         """
 
-    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State = None, valid: Tensor | None = None) -> tuple[Tensor, State]:
+        if not x.numel():
+            return x, state
         if self.training and self.dropout:
-            y, state, _ = self._run_steps(x, state)
+            y, state, _ = self._run_steps(x, state, valid)
             return y, state
-        hidden, state = run(self.network, x, state)
-        return self.out(hidden), state
+        if valid is None:
+            hidden, state = run(self.network, x, state)
+            return self.out(hidden), state
+        layout = layout_of(valid)
+        hidden, state = run(self.network, layout.take(x), state, layout.lengths)
+        return layout.put_back(self.out(hidden)), state
 
     def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, Internals]:
         """Also every gate, candidate and state that `step` returns, (B, S, layers, H)."""
@@ -77,13 +85,15 @@ class Recurrent(Mechanism):
         }
         return y, state, Internals(gates)
 
-    def _run_steps(self, x: Tensor, state: State) -> tuple[Tensor, State, dict[str, Tensor]]:
+    def _run_steps(
+        self, x: Tensor, state: State, valid: Tensor | None = None
+    ) -> tuple[Tensor, State, dict[str, Tensor]]:
         """The output, the state, and all that `step` returned, (B, S, layers, H) each, in single precision at least."""
         with exact_products(x):
-            hidden, state, values = self._exact_steps(exact(x), state)
+            hidden, state, values = self._exact_steps(exact(x), state, valid)
         return self.out(hidden.to(x.dtype)), state, values
 
-    def _exact_steps(self, x: Tensor, state: State) -> tuple[Tensor, State, dict[str, Tensor]]:
+    def _exact_steps(self, x: Tensor, state: State, valid: Tensor | None) -> tuple[Tensor, State, dict[str, Tensor]]:
         """As `_run_steps`, before the projection of the hidden states of the last layer."""
         carried = initial(self.network, x) if state is None else {name: state[name] for name in _carries(self.network)}
         masks = self._masks(x, state)
@@ -97,7 +107,11 @@ class Recurrent(Mechanism):
             for time in range(x.shape[1]):
                 hidden = now["h"] if masks is None else now["h"] * masks["hidden"][layer]
                 steps.append(self.step(from_input[:, time], hidden @ w_hidden.T + b_hidden, now))
-                now = {name: steps[-1][name] for name in carried}
+                after_step = {name: steps[-1][name] for name in carried}
+                if valid is not None:
+                    is_text = valid[:, time, None]
+                    after_step = {name: torch.where(is_text, value, now[name]) for name, value in after_step.items()}
+                now = after_step
             computed.append({name: torch.stack([step[name] for step in steps], 1) for name in steps[0]})
             after.append(now)
             inputs = computed[-1]["h"]
@@ -131,11 +145,16 @@ def check_sizes(hidden: int, layers: int) -> None:
         raise UsageError(f"hidden and layers must be at least 1, got hidden={hidden}, layers={layers}.")
 
 
-def run(network: nn.RNNBase, x: Tensor, carried: Carried | None = None) -> tuple[Tensor, Carried]:
+def run(
+    network: nn.RNNBase, x: Tensor, carried: Carried | None = None, lengths: Tensor | None = None
+) -> tuple[Tensor, Carried]:
     """x (B, S, D) -> hidden states of the last layer (B, S, H) and the new state, batch first.
 
     It is computed, and carried, in single precision at least, also where weights are half precision, or autocast is on.
+    With `lengths` (B,) int64 of at most S, each row ends after so many tokens: its state is the one after them.
     """
+    if not x.shape[1]:
+        return x.new_zeros(len(x), 0, network.hidden_size), initial(network, x) if carried is None else carried
     names = _carries(network)
     carried = initial(network, x) if carried is None else carried
     weights = [exact(weight) for layer in network.all_weights for weight in layer]
@@ -144,10 +163,22 @@ def run(network: nn.RNNBase, x: Tensor, carried: Carried | None = None) -> tuple
     )  # the function behind the module, which takes weights of another dtype
     with exact_products(x):
         before = tuple(exact(carried[name]).transpose(0, 1).contiguous() for name in names)
-        state = before if len(before) > 1 else before[0]
-        hidden, *after = kernel(
-            exact(x), state, weights, True, network.num_layers, 0.0, network.training, False, network.batch_first
-        )
+        settings = (weights, True, network.num_layers, 0.0, network.training, False)
+        if lengths is None:
+            hidden, *after = kernel(exact(x), before if len(before) > 1 else before[0], *settings, network.batch_first)
+        else:
+            packed = pack_padded_sequence(exact(x), lengths.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False)
+            assert packed.sorted_indices is not None
+            assert packed.unsorted_indices is not None
+            in_order = tuple(value.index_select(1, packed.sorted_indices) for value in before)
+            state = in_order if len(before) > 1 else in_order[0]
+            data, *after = kernel(packed.data, packed.batch_sizes, state, *settings)
+            hidden, _ = pad_packed_sequence(packed._replace(data=data), batch_first=True, total_length=x.shape[1])
+            reads = (lengths > 0)[None, :, None]
+            after = [
+                torch.where(reads, value.index_select(1, packed.unsorted_indices), old)
+                for value, old in zip(after, before, strict=True)
+            ]
     return hidden.to(x.dtype), {name: value.transpose(0, 1) for name, value in zip(names, after, strict=True)}
 
 
@@ -161,16 +192,26 @@ def _carries(network: nn.RNNBase) -> tuple[str, ...]:
     return ("h", "c") if isinstance(network, nn.LSTM) else ("h",)
 
 
-def by_segment(function: Callable[[Tensor], Tensor], x: Tensor, segment: int) -> Tensor:
+def by_segment(
+    function: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, segment: int, lengths: Tensor | None = None
+) -> Tensor:
     """x (B, S, D) -> (B, S, *): `function`, (rows, T, D) -> (rows, T, *), of each segment; the last may be short.
 
-    Complete segments are rows of a single call.
+    Complete segments are rows of a single call. With `lengths` (B,) int64 of at most S each row ends after so many tokens, and
+    the function also gets the number of tokens in each of its rows, (rows,).
     """
+    if lengths is not None:
+        count = -(-x.shape[1] // segment)
+        padded = nn.functional.pad(x, (0, 0, 0, count * segment - x.shape[1]))
+        starts = torch.arange(count, device=x.device) * segment
+        inside = (lengths[:, None] - starts).clamp(0, segment).flatten()
+        y = function(padded.reshape(len(x) * count, segment, x.shape[2]), inside)
+        return y.reshape(len(x), count * segment, *y.shape[2:])[:, : x.shape[1]]
     end = x.shape[1] // segment * segment
     parts = []
     if end:
-        y = function(x[:, :end].reshape(-1, segment, x.shape[2]))
+        y = function(x[:, :end].reshape(-1, segment, x.shape[2]), None)
         parts.append(y.reshape(x.shape[0], end, *y.shape[2:]))
     if end < x.shape[1]:
-        parts.append(function(x[:, end:]))
+        parts.append(function(x[:, end:], None))
     return torch.cat(parts, 1)

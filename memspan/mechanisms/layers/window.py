@@ -45,6 +45,13 @@ class Windowed(KVMechanism):
     def capacity(self) -> int | None:
         return None if self.window is None else self.sinks + self.slots + self.window
 
+    def columns_before(self, length: int, state: State = None) -> Tensor | None:
+        """Rows then enter their blocks together: otherwise each of them would cut the segment at columns of its own."""
+        if state is None or self.window is None or length < self.block:
+            return None
+        seen: Tensor = state["seen"].cpu()
+        return None if bool((seen == seen[:1]).all()) else seen % self.block
+
     def split_lengths(self, length: int, state: State = None, valid: Tensor | None = None) -> list[int]:
         return split_lengths(self.rule, length, state, valid)
 
