@@ -42,6 +42,7 @@ def test_the_laws_hold(name: str) -> None:
     laws.gradients_reach_earlier_segments(example)
     laws.saving_changes_nothing(example, cuts)
     laws.internals_describe_forward(example)
+    laws.nothing_changes_nothing(example)
     if example.causal:
         laws.never_sees_ahead(example, cuts, sum(cuts) // 2)
 
@@ -52,6 +53,13 @@ def test_the_laws_of_keys_and_values_hold(name: str) -> None:
     valid[0, :9] = valid[1, 10:20] = valid[2, 3] = False
     laws.unlimited_equals_plain_attention(example_of(name), cuts)
     laws.padding_does_not_count(example_of(name), cuts, valid)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in OVER_KEYS])
+def test_padding_is_not_read(name: str) -> None:
+    valid = torch.ones(3, 30, dtype=torch.bool, device="cuda")
+    valid[0, :9] = valid[1, 10:20] = valid[2, 3] = False
+    laws.padding_does_not_count(example_of(name), (7, 1, 13, 9), valid)
 
 
 @pytest.mark.parametrize("name", NAMES)

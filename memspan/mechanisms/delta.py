@@ -40,11 +40,15 @@ class Delta(Mechanism):
         chunk: C, number of tokens that are computed together; changes the speed, not the results.
         convolution: kernel size, in tokens, of the convolution before the projections; 1 disables it.
         decay: bias of a_t before the sigmoid: at 4 to 6 M decays slowly, at 30 never, and changes by corrections alone.
-        threshold: b_t up to which a token writes nothing; from there to 1 the write grows to its whole. A threshold above
-            0 adds an objective (state key "loss"), the mean of -log(1 - b_t), b_t before the threshold: a token must be
+        threshold: share up to which a token writes nothing; from there to 1 the write grows to its whole. A threshold above
+            0 adds an objective (state key "loss"), the mean of -log(1 - b_t), b_t the sigmoid itself: a token must be
             worth what it erases, and M outlasts any number of tokens that are not. 0 disables both.
+        max_rate: the largest b_t, at most 2. From 1 to 2 a token turns what is stored under its key around rather than
+            replacing it, so that M can count: with rates up to 1 no such layer learns parity (Grazzi et al. 2024, arXiv
+            2411.12537). At 1 a token at most replaces it.
     """
 
+    # Each parameter is a setting that users write.
     def __init__(
         self,
         width: int,
@@ -55,6 +59,7 @@ class Delta(Mechanism):
         convolution: int = 4,
         decay: float = 5.0,
         threshold: float = 0.0,
+        max_rate: float = 1.0,
     ) -> None:
         super().__init__()
         if rule not in RULES:
@@ -69,7 +74,9 @@ class Delta(Mechanism):
             raise UsageError(f"heads must divide a width of {width} unless `size` is set, got {heads}.")
         if not 0 <= threshold < 1:
             raise UsageError(f"threshold must be at least 0 and below 1, got {threshold}.")
-        self.threshold = threshold
+        if not 0 < max_rate <= 2:
+            raise UsageError(f"max_rate must be above 0 and at most 2, got {max_rate}.")
+        self.threshold, self.max_rate = threshold, max_rate
         self.heads, self.size, self.chunk, self.rule = heads, width // heads if size is None else size, chunk, rule
         inner = self.heads * self.size
         self.convolution = nn.Parameter(torch.zeros(width, 1, convolution))
@@ -92,7 +99,9 @@ class Delta(Mechanism):
         decay, rate = self.rates(x).unflatten(2, (2, self.heads)).unbind(2)
         gates = {
             "decay": Gate(decay.sigmoid(), "share of the matrix that is kept at the token", "B S H", SHARE),
-            "rate": Gate(self._share(rate), "share of the error that the token corrects", "B S H", SHARE),
+            "rate": Gate(
+                self._share(rate), "share of the error that the token corrects", "B S H", (0.0, self.max_rate)
+            ),
         }
         y, state = self(x, state)
         return y, state, Internals(gates)
@@ -100,7 +109,9 @@ class Delta(Mechanism):
     def _share(self, rate: Tensor) -> Tensor:
         """b_t of the logit of the rate: the share of the error that a token corrects."""
         share = rate.sigmoid()
-        return share if not self.threshold else relu(share - self.threshold) / (1 - self.threshold)
+        if self.threshold:
+            share = relu(share - self.threshold) / (1 - self.threshold)
+        return share * self.max_rate
 
     def forward(self, x: Tensor, state: State = None, valid: Tensor | None = None) -> tuple[Tensor, State]:
         if valid is None:

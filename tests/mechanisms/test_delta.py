@@ -43,6 +43,7 @@ def naive(mechanism: Delta, x: Tensor) -> tuple[Tensor, Tensor]:
     q, k = (silu(y) / silu(y).square().sum(-1, keepdim=True).sqrt() for y in (q, k))
     decay, rate = mechanism.rates(x).sigmoid().view(rows, -1, 2, heads).transpose(1, 3).unbind(2)
     rate = torch.where(rate > mechanism.threshold, rate - mechanism.threshold, 0.0) / (1 - mechanism.threshold)
+    rate = rate * mechanism.max_rate
     memory = torch.zeros(rows, heads, size, size, dtype=x.dtype)
     found, memory = recurrence(q, k, v, decay, rate, memory, mechanism.rule == "delta")
     heads_side_by_side = mechanism.norm(found).transpose(1, 2).flatten(2)
@@ -56,13 +57,14 @@ def naive(mechanism: Delta, x: Tensor) -> tuple[Tensor, Tensor]:
     decay=st.sampled_from([-2.0, 5.0]),
     cuts=st.lists(st.integers(1, 20), min_size=1, max_size=4),
     threshold=st.sampled_from([0.0, 0.5]),
+    max_rate=st.sampled_from([1.0, 2.0]),
 )
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_outputs_memory_and_gradients_equal_the_recurrence(
-    rule: str, chunk: int, convolution: int, decay: float, cuts: list[int], threshold: float
+    rule: str, chunk: int, convolution: int, decay: float, cuts: list[int], threshold: float, max_rate: float
 ) -> None:
     torch.manual_seed(0)
-    mechanism = Delta(WIDTH, 2, 3, rule, chunk, convolution, decay, threshold).double()
+    mechanism = Delta(WIDTH, 2, 3, rule, chunk, convolution, decay, threshold, max_rate).double()
     x = random_stream(mechanism, 2, sum(cuts))[0].requires_grad_()
     output, state = read(mechanism, (x,), cuts)
     expected, memory = naive(mechanism, x)
@@ -93,6 +95,16 @@ def test_only_correcting_replaces_what_was_said_before(correct: bool, said: floa
     v = torch.tensor([1.0, 2.0]).view(1, 1, 2, 1)
     found, _ = gated_delta_rule(k, k, v, torch.zeros(1, 1, 2), torch.ones(1, 1, 2), torch.zeros(1, 1, 2, 1), 2, correct)
     torch.testing.assert_close(found[0, 0, 1, 0], torch.tensor(said))
+
+
+def test_a_rate_of_two_turns_what_is_stored_around() -> None:
+    """A key of length 1 that is written with rate 2 and nothing: after every second token all is as it was."""
+    k = torch.tensor([0.6, 0.8]).expand(1, 1, 5, 2)
+    stored = torch.tensor([1.8, 2.4]).view(1, 1, 2, 1)  # 3 under this key
+    found, _ = gated_delta_rule(
+        k, k, torch.zeros(1, 1, 5, 1), torch.zeros(1, 1, 5), torch.full((1, 1, 5), 2.0), stored, 4, True
+    )
+    torch.testing.assert_close(found.flatten(), torch.tensor([-3.0, 3.0, -3.0, 3.0, -3.0]))
 
 
 def test_below_the_threshold_nothing_changes_the_memory() -> None:
@@ -143,6 +155,8 @@ def test_with_a_threshold_what_writing_erases_is_an_objective() -> None:
         ({"heads": 3}, "heads must divide a width of 8 unless `size` is set, got 3"),
         *(({name: 0}, f"must be at least 1, got .*{name}=0") for name in ("heads", "size", "chunk", "convolution")),
         ({"threshold": 1.0}, "below 1"),
+        ({"max_rate": 2.5}, "max_rate must be above 0 and at most 2, got 2.5"),
+        ({"max_rate": 0.0}, "max_rate must be above 0"),
     ],
     ids=str,
 )
