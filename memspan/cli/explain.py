@@ -138,7 +138,7 @@ def explain_answer(
     from memspan import explain
     from memspan.memory.store.folder import Folder
 
-    explanation: explain.Explanation | explain.RecallExplanation
+    explanation: explain.Explanation | explain.LabelExplanation | explain.RecallExplanation
     if Folder.is_memory(folder):
         if method is not None or question:
             raise UsageError(
@@ -147,6 +147,12 @@ def explain_answer(
         require_text("question", content)
         lm = load_language_model(model, loading, folder)
         explanation = explain.explain_recall(lm, open_memory(lm, folder), content)
+    elif explain.is_over_features(folder):
+        if method is not None or question:
+            raise UsageError(
+                "A classifier over features is explained by what they add: leave out --method and --question."
+            )
+        explanation = explain.explain_label(folder, content)
     else:
         explanation = explain.explain(folder, content, question, method or "gradients")
     if html is not None:
@@ -159,7 +165,9 @@ def explain_answer(
         print_line(f"{html} shows it in the text.")
 
 
-def _print_explanation(explanation: "explain.Explanation | explain.RecallExplanation") -> None:
+def _print_explanation(
+    explanation: "explain.Explanation | explain.LabelExplanation | explain.RecallExplanation",
+) -> None:
     """Print the answer, and the facts and tables of the page."""
     page = explanation.page()
     print_line(explanation.answer, style="bold")

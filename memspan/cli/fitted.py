@@ -42,11 +42,11 @@ def print_fitted(report: "Report") -> None:
         print_table(confused)
     if report.details["wrong"]:
         print_line("")
-        print_line("Wrong, and sure of it:")
+        is_sure = report.details["wrong"][0]["probability"] is not None
+        print_line("Wrong, and sure of it:" if is_sure else "Furthest off:")
         for wrong in report.details["wrong"]:
-            print_line(
-                f"  {wrong['prediction']} ({wrong['probability']:.0%}), right is {wrong['label']}: {wrong['text']}"
-            )
+            share = f" ({wrong['probability']:.0%})" if is_sure else ""
+            print_line(f"  {wrong['prediction'] or 'none'}{share}, right is {wrong['label']}: {wrong['text']}")
     _print_use(report, '"..."')
 
 

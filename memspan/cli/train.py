@@ -20,11 +20,12 @@ from memspan.cli.output import (
     print_table,
     progress_bar,
 )
-from memspan.cli.train_options import configures, run_config, with_pretrained, with_recommender
+from memspan.cli.train_options import PRETRAINED_TASK, configures, run_config, with_pretrained, with_recommender
 from memspan.errors import UsageError
 from memspan.training.config import TrainConfig
 
 if TYPE_CHECKING:
+    from memspan.tasks import Task
     from memspan.training.report import Report
 
 
@@ -99,6 +100,10 @@ def train_model(
     if run.model.extract:
         _fit_extract(run, resume, as_json)
         return
+    plain = config is None and not resume and unlabelled is None and ray is None
+    if plain and run.task.name == PRETRAINED_TASK and run.model.lora:
+        _adapt(run, overrides, as_json)
+        return
     report = _train(run, resume, None if unlabelled is None else _lines(unlabelled), confidence, ray)
     if not _is_worker():
         _print_report(report, as_json)
@@ -112,20 +117,10 @@ def _fit(run: TrainConfig, resume: bool, as_json: bool) -> None:
     """Fit a classifier over features, or a recommender, with a progress bar, and print what it is worth."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    from memspan.data.columns import GuessedColumns
-    from memspan.training.build import build_task
     from memspan.training.fitting import fit, with_suitable_features
-    from memspan.training.loop import checkpoint_of
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", GuessedColumns)
-        checkpoint_of(run, resume)  # before the data are read
-        task = build_task(run)
-    for guessed in dict.fromkeys(str(warning.message) for warning in caught if warning.category is GuessedColumns):
-        print_info(guessed)
-    for sentence in getattr(task, "left_out", []):
-        print_info(sentence)
+    task = _read(run, resume)
     run, left_out = with_suitable_features(run, task)
     if left_out:
         reasons = "; ".join(f"{name}, since {reason}" for name, reason in left_out.items())
@@ -156,13 +151,53 @@ def _fit_extract(run: TrainConfig, resume: bool, as_json: bool) -> None:
         print_extractive(report)
 
 
+def _read(run: TrainConfig, resume: bool = False) -> "Task":
+    """The task of a run with its data; what is guessed about them, and which rows are not used, is printed."""
+    from memspan.data.columns import GuessedColumns
+    from memspan.training.build import build_task
+    from memspan.training.loop import checkpoint_of
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", GuessedColumns)
+        checkpoint_of(run, resume)  # before the data are read
+        task = build_task(run)
+    for guessed in dict.fromkeys(str(warning.message) for warning in caught if warning.category is GuessedColumns):
+        print_info(guessed)
+    for sentence in getattr(task, "left_out", []):
+        print_info(sentence)
+    return task
+
+
+def _adapt(run: TrainConfig, overrides: dict[str, Any], as_json: bool) -> None:
+    """Train low-rank adapters of a pretrained classifier for as long as its data need, and print what it is worth."""
+    from memspan.tasks import Classification, require
+    from memspan.training.sizing import sized
+    from memspan.training.summary import summarised
+
+    task = require(_read(run), Classification, f"'{run.task.name}' must be a classification.")
+    run, task = sized(run, task, {*overrides, *overrides.get("task_settings", [])})
+    options = run.optimisation
+    length = f"{count(options.steps, 'step')} of {count(options.batch_size, 'text')}" if options.steps else "training"
+    print_info(f"{run.model.name} with adapters of rank {run.model.lora}: {length}.")
+    report = summarised(_train(run, False, None, 0.0, None, task), task)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print_fitted(report)
+
+
 def _is_worker() -> bool:
     """Whether this process is not the first of a distributed run, as torchrun and accelerate number them."""
     return os.environ.get("RANK", "0") != "0"
 
 
 def _train(
-    run: TrainConfig, resume: bool, unlabelled: list[str] | None, confidence: float, ray: int | None
+    run: TrainConfig,
+    resume: bool,
+    unlabelled: list[str] | None,
+    confidence: float,
+    ray: int | None,
+    task: "Task | None" = None,
 ) -> "Report":
     """Train with a progress bar: in this process, in `ray` processes, or twice with pseudo-labels for `unlabelled`."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -186,7 +221,7 @@ def _train(
             if ray is not None:
                 return train_on_ray(run, ray, resume)
             if unlabelled is None:
-                return train(run, advance, resume)
+                return train(run, advance, resume, task)
             result = self_train(run, unlabelled, confidence, advance, resume)
         except KeyboardInterrupt:
             kept = "" if run.run.output is None else "; --resume goes on from the last checkpoint"

@@ -70,7 +70,9 @@ _OF_SCRATCH = frozenset(
     ]
 )
 _OF_A_MEMORY = frozenset(["mechanism", "mechanism_settings"])  # which may also read the features of segments
-PRETRAINED = "smollm2"
+_LENGTH = frozenset(["steps", "seconds"])
+PRETRAINED_TASK, PRETRAINED = "classification", "smollm2"
+FITTED_TASKS = (PRETRAINED_TASK, "regression", "tagging")
 EXTRACTED_TASKS = ("question_answering", "summarisation")
 LONGEST = (128, 256)  # tokens of a segment, and segments, of a text that features are computed of
 
@@ -106,8 +108,8 @@ _OF_REPLIES = {
 def with_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a run, with those of a pretrained model where nothing says otherwise.
 
-    That is a classifier over features, a ranker of replies over them, or an extractive model for tasks whose answers can be
-    words of their texts.
+    That is a classifier over features, one with low-rank adapters where their rank is given, a ranker of replies over features,
+    or an extractive model for tasks whose answers can be words of their texts.
     """
     task = options.get("task")
     if task in EXTRACTED_TASKS:
@@ -118,8 +120,10 @@ def with_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
         and ("features" in options or not _OF_SCRATCH & options.keys())
     ):
         return _of_replies(options)
+    if task == PRETRAINED_TASK and options.get("lora") and not (_OF_SCRATCH - _LENGTH) & options.keys():
+        return {"model": PRETRAINED, "precision": "bf16", **options}
     of_scratch = _OF_SCRATCH - _OF_A_MEMORY if "features" in options else _OF_SCRATCH
-    if task != "classification" or options.get("lora") is not None or of_scratch & options.keys():
+    if task not in FITTED_TASKS or options.get("lora") is not None or of_scratch & options.keys():
         return dict(options)
     given = options.get("task_settings", [])
     segment = [] if any(setting.startswith("segment=") for setting in given) else [f"segment={LONGEST[0]}"]

@@ -7,6 +7,7 @@ from memspan.data.corpora import Record
 
 ROWS = 1000  # that are looked at
 _LABELS = ("label", "class", "category", "intent", "sentiment", "topic", "target", "tag", "标签", "类别", "分类")
+_NUMBERS = ("score", "rating", "stars", "grade", "price", "value", "target", "分数", "评分", "价格")
 _TEXTS = ("text", "sentence", "utterance", "message", "body", "content", "review", "question", "文本", "内容", "句子")
 
 
@@ -35,6 +36,28 @@ def text_and_label(records: Sequence[Record]) -> dict[str, str]:
     if text is None or label is None:
         return {}
     return {theirs: ours for theirs, ours in ((text, "text"), (label, "label")) if theirs != ours}
+
+
+def text_and_number(records: Sequence[Record]) -> dict[str, str]:
+    """As `text_and_label`, but the label is a column of numbers: with a name such as "rating", else the first that does not
+    count the rows."""
+    rows = [records[index] for index in range(min(ROWS, len(records)))]
+    rows = [row for row in rows if any(value is not None for value in row.values())]
+    numbers = [name for name in rows[0] if sum(_is_number(row[name]) for row in rows) * 2 > len(rows)]
+    counting = [name for name in numbers if len({str(row[name]) for row in rows}) == len(rows)]
+    label = _named(numbers, "label", _NUMBERS) or next((name for name in numbers if name not in counting), None)
+    text = text_column([{name: value for name, value in row.items() if name != label} for row in rows])
+    if text is None or label is None:
+        return {}
+    return {theirs: ours for theirs, ours in ((text, "text"), (label, "label")) if theirs != ours}
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, bool)
 
 
 def text_column(records: Sequence[Record]) -> str | None:

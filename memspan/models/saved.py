@@ -29,6 +29,8 @@ KINDS = {
     "classifier": "memspan.models.classifier:Classifier",
     "extractive": "memspan.assistant.extracts.model:ExtractiveModel",
     "feature_classifier": "memspan.pretrained.feature_classifier:FeatureClassifier",
+    "feature_regressor": "memspan.pretrained.feature_regressor:FeatureRegressor",
+    "feature_tagger": "memspan.pretrained.feature_tagger:FeatureTagger",
     "pretrained_causal": "memspan.pretrained.causal:PretrainedCausal",
     "pretrained_encoder": "memspan.pretrained.encoder:PretrainedEncoder",
     "pretrained_seq2seq": "memspan.pretrained.seq2seq:PretrainedSeq2Seq",

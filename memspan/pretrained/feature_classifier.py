@@ -6,7 +6,7 @@ Letters: B batch, S tokens, N texts, F features, C classes.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from memspan.models.saved import SavedModel
 from memspan.pretrained import hub
 from memspan.pretrained.features import DEFAULT, Features, Sources, feature_class
 from memspan.pretrained.features.base import Matrix
-from memspan.pretrained.linear import Linear, fit_linear
+from memspan.pretrained.linear import Direction, Linear, fit_linear
 from memspan.state import State
 
 Report = Callable[[str, int, int], None]  # what is computed, how many texts are done, and all of them
@@ -63,12 +63,13 @@ class FeatureClassifier(SavedModel):
     """
 
     kind, config_class = "feature_classifier", FeatureClassifierConfig
+    linear_class: ClassVar[Any] = Linear
 
     def __init__(self, config: FeatureClassifierConfig) -> None:
         super().__init__(config)
         sources = Sources(config.base, config.dtype, config.encoder)
         self.features: dict[str, Features] = {name: feature_class(name)(sources) for name in config.features}
-        self.linear: Linear | None = None
+        self.linear: Any = None  # of `linear_class`, once it is fitted
         self.position = nn.Parameter(torch.zeros(()), requires_grad=False)  # where the ids have to be
         self._tokenizer: Tokenizer | None = None
 
@@ -84,16 +85,21 @@ class FeatureClassifier(SavedModel):
 
         Returns what cross-validation on them has shown.
         """
+        matrix, numbers = self.fit_features(texts, report), np.array(labels)
+        present = np.unique(numbers)
+        linear, validated = fit_linear(matrix, numbers, present, balance)
+        self.linear = linear
+        return Fitted(linear.strength, linear.balanced, validated, present)
+
+    def fit_features(self, texts: Sequence[str], report: Report | None = None) -> Matrix:
+        """Learn what the features need; those of the texts (N, F)."""
         parts = []
         for name, features in self.features.items():
             progress = None if report is None else lambda done, total, name=name: report(name, done, total)
             parts.append(features.fit(texts, progress))
-        numbers = np.array(labels)
-        present = np.unique(numbers)
         if report is not None:
             report("linear model", 0, 1)
-        self.linear, validated = fit_linear(_joined(parts), numbers, present, balance)
-        return Fitted(self.linear.strength, self.linear.balanced, validated, present)
+        return _joined(parts)
 
     def log_probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The log-probability of each class for each text, (N, C)."""
@@ -107,9 +113,36 @@ class FeatureClassifier(SavedModel):
     def known_log_probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Those of the classes that were trained on, (N, known classes)."""
         assert self.linear is not None, "the classifier is not fitted"
-        return self.linear.log_probabilities(
+        known: NDArray[np.float32] = self.linear.log_probabilities(
             _joined([features.transform(texts) for features in self.features.values()])
         )
+        return known
+
+    # ---- evidence
+
+    def evidence(self, text: str) -> "Evidence":
+        """What the features of a text add to the score by which its class is ahead. A memory over segments is left out."""
+        assert self.linear is not None, "the classifier is not fitted"
+        matrices = {name: _joined([features.transform([text])]) for name, features in self.features.items()}
+        direction = self.linear.direction(self.linear.margins(_joined(list(matrices.values())))[0])
+        first, parts, terms = 0, {}, list[tuple[str, float]]()
+        for name, matrix in matrices.items():
+            added = matrix.multiply(direction.weights[first : first + matrix.shape[1]]).tocsr()
+            first += matrix.shape[1]
+            parts[name] = float(added.sum())
+            names = self.features[name].names()
+            terms += [
+                (names[index], float(value)) for index, value in zip(added.indices, added.data, strict=True) if names
+            ]
+        terms.sort(key=lambda term: -abs(term[1]))
+        score = sum(parts.values()) + direction.constant
+        return Evidence(score, parts, direction.constant, terms, direction.other, direction)
+
+    def scores(self, texts: Sequence[str], evidence: "Evidence") -> NDArray[np.float32]:
+        """The score of `evidence` for other texts, (N,)."""
+        matrix = _joined([features.transform(texts) for features in self.features.values()])
+        scores: NDArray[np.float32] = matrix @ evidence.direction.weights + evidence.constant
+        return scores
 
     # ---- as a model
 
@@ -142,9 +175,28 @@ class FeatureClassifier(SavedModel):
         try:
             for kind, features in self.features.items():
                 features.restore(_of(tensors, kind))
-            self.linear = Linear.restored(_of(tensors, "linear"), self.config.classes)
+            self.linear = self.linear_class.restored(_of(tensors, "linear"), self.config.classes)
         except (KeyError, ValueError, IndexError, TypeError, UnicodeDecodeError) as error:
             raise RuntimeError(f"the weights are of another classifier: {error}") from error
+
+
+class Evidence(NamedTuple):
+    """Why a text has its class.
+
+    Attributes:
+        score: by which it is ahead: the sum of `parts` and `constant`.
+        parts: what each kind of features adds.
+        terms: what each feature with a name adds, the strongest first.
+        other: number of the class that comes second; None without one.
+        direction: the linear function that `score` is the value of.
+    """
+
+    score: float
+    parts: dict[str, float]
+    constant: float
+    terms: list[tuple[str, float]]
+    other: int | None
+    direction: Direction
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,21 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Direction:
+    """A linear function of the features of a text, by which its class is ahead of another.
+
+    Attributes:
+        weights, constant: float32 (F,), and what is added.
+        best, other: the numbers of the two classes; None where there is no other.
+    """
+
+    weights: Floats
+    constant: float
+    best: int
+    other: int | None
+
+
+@dataclass(frozen=True)
 class Linear:
     """Margins of a linear support vector machine for each class against all others, as probabilities.
 
@@ -46,6 +61,13 @@ class Linear:
 
     def log_probabilities(self, matrix: Any) -> Floats:
         return log_softmax(self.margins(matrix) / self.temperature)
+
+    def direction(self, margins: Floats) -> "Direction":
+        """The log-odds of the likeliest class over the second, of a text with these margins (C,)."""
+        best, other = (int(number) for number in margins.argsort()[::-1][:2])
+        weights = (self.weights[:, best] - self.weights[:, other]) / self.temperature
+        constant = float(self.bias[best] - self.bias[other]) / self.temperature
+        return Direction(weights, constant, int(self.classes[best]), int(self.classes[other]))
 
     def tensors(self) -> dict[str, Tensor]:
         return {
@@ -85,7 +107,7 @@ def fit_linear(
     for option in options if len(classes) < MANY_CLASSES else [USUAL]:
         margins = np.full((len(labels), len(classes)), -np.inf, np.float32)
         for train, rest in folds:
-            part = _machine(matrix[train], labels[train], *option)
+            part = machine(matrix[train], labels[train], *option)
             margins[np.ix_(rest, np.searchsorted(classes, part.classes))] = part.margins(matrix[rest])
         margins[~np.isfinite(margins).any(axis=1)] = 0.0  # rows that no fold leaves out
         predicted = classes[margins.argmax(1)]
@@ -95,7 +117,7 @@ def fit_linear(
     assert best is not None
     _, option, margins = best
     temperature = temperature_of(margins, np.searchsorted(classes, labels))
-    whole = _machine(matrix, labels, *option)
+    whole = machine(matrix, labels, *option)
     linear = Linear(whole.weights, whole.bias, whole.classes, temperature, *option)
     return linear, log_softmax(margins / temperature)
 
@@ -114,7 +136,8 @@ def fold_indices(labels: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]
     return [(train, rest) for train, rest in folds if len(np.unique(labels[train])) > 1]
 
 
-def _machine(matrix: Any, labels: NDArray[Any], strength: float, balanced: bool) -> Linear:
+def machine(matrix: Any, labels: NDArray[Any], strength: float, balanced: bool) -> Linear:
+    """A linear support vector machine of the rows of `matrix` (N, F), with the temperature one."""
     from sklearn.svm import LinearSVC
 
     machine = LinearSVC(C=strength, class_weight="balanced" if balanced else None, random_state=0)

@@ -28,12 +28,15 @@ from memspan.tasks.synthetic.selective_copying import SelectiveCopying
 from memspan.tasks.text.base import DocumentSet, TextTask
 from memspan.tasks.text.classification import Classification
 from memspan.tasks.text.dialogue import Dialogue
+from memspan.tasks.text.labelled import Labelled
 from memspan.tasks.text.language_modelling import LanguageModelling
 from memspan.tasks.text.memory import TextMemory
 from memspan.tasks.text.question_answering import QuestionAnswering
 from memspan.tasks.text.recommendation import Recommendation
+from memspan.tasks.text.regression import Regression
 from memspan.tasks.text.retrieval import PassageRetrieval
 from memspan.tasks.text.summarisation import Summarisation
+from memspan.tasks.text.tagging import Tagging
 from memspan.tasks.text.translation import Translation
 
 TASKS: dict[str, type[Task]] = {
@@ -53,9 +56,11 @@ TASKS: dict[str, type[Task]] = {
     "permutations": Permutations,
     "question_answering": QuestionAnswering,
     "recall": Recall,
+    "regression": Regression,
     "retrieval": PassageRetrieval,
     "selective_copying": SelectiveCopying,
     "summarisation": Summarisation,
+    "tagging": Tagging,
     "translation": Translation,
     "recommendation": Recommendation,
 }
@@ -72,6 +77,7 @@ __all__ = [
     "DocumentSet",
     "Example",
     "Guide",
+    "Labelled",
     "Prediction",
     "Recommendation",
     "RecordTask",

@@ -12,10 +12,10 @@ from memspan.data.tokenizer import FILE as TOKENIZER
 from memspan.errors import UsageError
 from memspan.mechanisms import OVER_TURNS, window_only
 from memspan.models.folders import beside_weights, read_whole, verify
-from memspan.models.saved import SavedModel, check_holds, open_model
+from memspan.models.saved import SavedModel, check_holds, model_class, open_model
 from memspan.models.scratch import ScratchConfig, ScratchModel, grid
 from memspan.plugins import require_installed
-from memspan.tasks import Task, build, task_class
+from memspan.tasks import Labelled, Task, build, task_class
 from memspan.training.config import RECOMMENDER, SCRATCH, TrainConfig
 from memspan.training.options import read_yaml
 
@@ -99,6 +99,8 @@ def _pretrained_model(config: TrainConfig, task: Task, weights: Path | None) -> 
     options = config.model
     if options.features:
         return (_reply_ranker if task.fitted_by == "reply_ranker" else _feature_classifier)(config, task)
+    if isinstance(task, Labelled) and task.learned_by is not None:
+        raise UsageError(f"The task '{config.task.name}' is fitted on features: name them, as in --features auto.")
     if options.extract:
         return build_extractive(config, task)
     if weights is not None and (options.lora or 0) > weights.stat().st_size:
@@ -125,10 +127,10 @@ def _pretrained_model(config: TrainConfig, task: Task, weights: Path | None) -> 
 
 
 def _feature_classifier(config: TrainConfig, task: Task) -> SavedModel:
-    from memspan.pretrained.feature_classifier import FeatureClassifier, FeatureClassifierConfig
+    from memspan.pretrained.feature_classifier import FeatureClassifierConfig
 
-    sources = sources_of(config)
-    return FeatureClassifier(
+    sources, kind = sources_of(config), model_class(task.fitted_by or "feature_classifier")
+    return kind(
         FeatureClassifierConfig(  # which class is outside of all others, `fit` adds
             base=sources.base,
             tokenizer_size=task.vocabulary - task.classes,

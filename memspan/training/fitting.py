@@ -1,32 +1,31 @@
 """Training of classifiers that are fitted at once: frozen features, and a linear model over them."""
 
+import math
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from memspan.models.folders import replaced
 from memspan.plugins import require_installed
 from memspan.pretrained.feature_classifier import FeatureClassifier
+from memspan.pretrained.feature_regressor import FeatureRegressor
+from memspan.pretrained.feature_tagger import FeatureTagger
 from memspan.pretrained.features import AUTO, choose
 from memspan.pretrained.reply_ranker import DEFAULT as REPLY_FEATURES
 from memspan.pretrained.reply_ranker import ReplyRanker
 from memspan.pretrained.segment_classifier import Reading, SegmentClassifier, fit_suitable
-from memspan.tasks import Classification, Task, require, task_class
+from memspan.tasks import Classification, Labelled, Task, require, task_class
 from memspan.tasks.text.dialogue import Dialogue
 from memspan.training.build import CONFIG, build_model, build_task, sources_of
 from memspan.training.config import RECOMMENDER, TrainConfig
 from memspan.training.loop import checkpoint_of
 from memspan.training.measure import Score
 from memspan.training.report import BEST, LAST, Report
-
-MOST_WRONG, MOST_CONFUSED = 10, 10  # that a report shows
-SHOWN = 200  # characters of a text in it
+from memspan.training.summary import summary
 
 Progress = Callable[[str, int, int], None]  # what is computed, how many texts are done, and all of them
 
@@ -63,32 +62,48 @@ def fit(
     require_installed("A classifier over features needs", "sklearn", "scipy")
     checkpoint_of(config, resume)
     began = time.process_time()
-    classification = classification_of(config, build_task(config) if task is None else task)
-    config, _ = with_suitable_features(config, classification)
-    model = build_model(config, classification)
-    assert isinstance(model, FeatureClassifier)
-    way = reading(config, classification, first_alone)
-    trained = classification.labelled_texts(classification.records)
-    model, fitted = fit_suitable(model, *trained, way, classification.balance, on_progress)
-    if classification.outside is not None:
-        threshold = fitted.threshold(classification.reject)
-        model.config = replace(model.config, outside=classification.outside, threshold=threshold)
-    texts, labels = classification.labelled_texts(classification.held_out_records)
-    logs = model.log_probabilities(texts)
-    report = _report(config, classification, model, texts, np.array(labels), logs, time.process_time() - began)
-    settings = {"strength": fitted.strength, "balanced": fitted.balanced, "threshold": model.config.threshold}
-    report.details["settings"] = settings
-    if isinstance(model, SegmentClassifier):
-        report.details["segments"] = model.described()
+    labelled = labelled_of(config, build_task(config) if task is None else task)
+    config, _ = with_suitable_features(config, labelled)
+    model = build_model(config, labelled)
+    texts, targets = labelled.labelled_texts(labelled.records)
+    details: dict[str, Any]
+    if isinstance(model, FeatureTagger | FeatureRegressor):
+        details = {"settings": model.fit_targets(texts, targets, labelled.balance, on_progress)}
+    else:
+        assert isinstance(model, FeatureClassifier)
+        classification = require(labelled, Classification, _NO_CLASSES.format(config.task.name))
+        model, details = _fit_labels(model, classification, reading(config, classification, first_alone), on_progress)
+    report = _report(config, labelled, model, details, time.process_time() - began)
     if report.folder is not None:
-        _save(report, classification)
+        _save(report, labelled)
     return report
+
+
+_NO_CLASSES = "The task '{}' writes texts; `features` are for tasks whose answers are classes."
+
+
+def _fit_labels(
+    model: FeatureClassifier, task: Classification, way: Reading, on_progress: Progress | None
+) -> tuple[FeatureClassifier, dict[str, Any]]:
+    """The fitted model, with the threshold below which a text has none of the labels; and what a report says of it."""
+    model, fitted = fit_suitable(model, *task.labelled_texts(task.records), way, task.balance, on_progress)
+    if task.outside is not None:
+        model.config = replace(model.config, outside=task.outside, threshold=fitted.threshold(task.reject))
+    settings = {"strength": fitted.strength, "balanced": fitted.balanced, "threshold": model.config.threshold}
+    return model, {
+        "settings": settings,
+        **({"segments": model.described()} if isinstance(model, SegmentClassifier) else {}),
+    }
+
+
+def labelled_of(config: TrainConfig, task: Task) -> Labelled:
+    """The task of a run, whose answers are labels or numbers. Raises UsageError for another."""
+    return require(task, Labelled, _NO_CLASSES.format(config.task.name))
 
 
 def classification_of(config: TrainConfig, task: Task) -> Classification:
     """The task of a run, whose answers are classes. Raises UsageError for another."""
-    no_classes = f"The task '{config.task.name}' writes texts; `features` are for tasks whose answers are classes."
-    return require(task, Classification, no_classes)
+    return require(task, Classification, _NO_CLASSES.format(config.task.name))
 
 
 def with_suitable_features(config: TrainConfig, task: Task) -> tuple[TrainConfig, dict[str, str]]:
@@ -100,8 +115,8 @@ def with_suitable_features(config: TrainConfig, task: Task) -> tuple[TrainConfig
         turns = list(dialogue.texts(dialogue.records))
         kinds, left_out = choose(turns, sources_of(config), REPLY_FEATURES)
         return config.replace(features=kinds), left_out
-    classification = classification_of(config, task)
-    texts, _ = classification.labelled_texts(classification.records)
+    labelled = labelled_of(config, task)
+    texts, _ = labelled.labelled_texts(labelled.records)
     kinds, left_out = choose(texts, sources_of(config))
     return config.replace(features=kinds), left_out
 
@@ -114,26 +129,22 @@ def reading(config: TrainConfig, task: Classification, first_alone: bool = False
 
 
 def _report(
-    config: TrainConfig,
-    task: Classification,
-    model: FeatureClassifier,
-    texts: Sequence[str],
-    labels: NDArray[Any],
-    logs: NDArray[np.float32],
-    seconds: float,
+    config: TrainConfig, task: Labelled, model: FeatureClassifier, details: dict[str, Any], seconds: float
 ) -> Report:
-    predicted = logs.argmax(1)
-    right = predicted == labels
-    others = task.baseline_predictions(task.held_out_records)
-    loss = float(-np.maximum(logs[np.arange(len(labels)), labels], -30.0).mean())
-    names = [task.labels[number] for number in predicted]
+    began = time.process_time()
+    texts, targets = task.labelled_texts(task.held_out_records)
+    scores = torch.from_numpy(model.log_probabilities(texts))
+    predictions = task.decoded(scores)
+    seconds += time.process_time() - began
+    loss = task.loss(scores, targets)
+    wrong = len(task.mistakes(task.held_out_records, predictions))
     score = Score(
         segments=config.task.segments,
         distance=0,
-        accuracy=float(right.mean()),
+        accuracy=1 - wrong / len(texts),
         loss=loss,
-        bits=loss / np.log(2),
-        targets=len(labels),
+        bits=loss / math.log(2),
+        targets=len(texts),
         state_bytes=0,
         tokens_per_second=0.0,
     )
@@ -144,56 +155,17 @@ def _report(
         tokens=0,
         seconds=seconds,
         score=score,
-        metrics=task.compute_metrics(task.held_out_records, names),
+        metrics=task.compute_metrics(task.held_out_records, [prediction.text for prediction in predictions]),
         best_step=0,
         best_loss=loss,
         history=[],
         folder=None if config.run.output is None else Path(config.run.output),
         model=model.eval(),
-        details={
-            "texts": {"trained on": len(task.records), "held out": len(texts)},
-            "metric": task.metric,
-            "intervals": task.intervals(task.held_out_records, names),
-            "baselines": {
-                name: {
-                    "metrics": task.compute_metrics(task.held_out_records, baseline),
-                    "intervals": task.intervals(task.held_out_records, baseline),
-                }
-                for name, baseline in others.items()
-            },
-            "features": list(config.model.features),
-            "left out": task.left_out,
-            "confused": _confused(task, labels, predicted),
-            "wrong": _wrong(task, texts, labels, logs),
-        },
+        details={**summary(task, predictions), "features": list(config.model.features), **details},
     )
 
 
-def _confused(task: Classification, labels: NDArray[Any], predicted: NDArray[Any]) -> list[list[Any]]:
-    """The right label, the predicted one and how often, most frequent first."""
-    pairs = Counter((int(a), int(b)) for a, b in zip(labels, predicted, strict=True) if a != b)
-    return [[task.labels[a], task.labels[b], count] for (a, b), count in pairs.most_common(MOST_CONFUSED)]
-
-
-def _wrong(
-    task: Classification, texts: Sequence[str], labels: NDArray[Any], logs: NDArray[np.float32]
-) -> list[dict[str, Any]]:
-    """The texts of which the model is surest of a wrong label."""
-    predicted = logs.argmax(1)
-    sure = np.exp(logs.max(1))
-    wrong = sorted(np.flatnonzero(predicted != labels).tolist(), key=lambda index: -sure[index])[:MOST_WRONG]
-    return [
-        {
-            "text": " ".join(texts[index].split())[:SHOWN],
-            "label": task.labels[labels[index]],
-            "prediction": task.labels[predicted[index]],
-            "probability": round(float(sure[index]), 3),
-        }
-        for index in wrong
-    ]
-
-
-def _save(report: Report, task: Classification) -> None:
+def _save(report: Report, task: Labelled) -> None:
     assert report.folder is not None
     for name in (BEST, LAST):
         with replaced(report.folder / name) as folder:

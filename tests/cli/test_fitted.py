@@ -182,3 +182,23 @@ def test_features_are_chosen_by_the_script(run: Run, tmp_path: Path, tiny_model:
     assert "Features: characters, words. Not taken:" in done.err
     assert "does not know the script of the texts" in done.err
     assert "TF-IDF of characters + linear" in done.out
+
+
+def test_adapters_are_trained_by_the_same_command_for_as_long_as_the_data_need(
+    run: Run, mails: Path, tiny_model: Path
+) -> None:
+    """Three passes over 81 texts, 16 at a time; what is said about the model is the same."""
+    options = ("--data", str(mails), "--model", str(tiny_model), "--precision", "fp32")
+    done = run("train", "--task", "classification", *options, "--lora", "2", "--output", "out")
+    assert done.code == 0, done
+    assert "with adapters of rank 2: 16 steps of 16 texts." in done.err
+    assert "text is 'utterance', label is 'intent'" in done.err
+    assert "Trained on 81 texts" in done.out
+    assert "TF-IDF + linear" in done.out
+    saved = json.loads(Path("out/report.json").read_text("utf-8"))
+    assert saved["config"]["task"]["segments"] == 1
+    assert saved["config"]["task"]["settings"]["segment"] % 16 == 0
+    assert saved["details"]["texts"] == {"trained on": 81, "held out": 9}
+    assert run("predict", "out/best", "Please refund order 12.").code == 0
+    shorter = run("train", "--task", "classification", *options, "--lora", "2", "--steps", "1", "--json")
+    assert json.loads(shorter.out)["step"] == 1

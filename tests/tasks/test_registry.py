@@ -26,7 +26,7 @@ from memspan.tasks.synthetic.recall import Recall
 from memspan.tasks.text.classification import Classification
 
 RECORD_TASKS = sorted(name for name in TASKS if issubclass(TASKS[name], RecordTask))
-SOURCE = ["data", "test", "format", "test_format", "rename", "held_out", "limit"]
+SOURCE = ["data", "test", "format", "test_format", "rename", "held_out", "split_seed", "limit"]
 
 PLUGIN = '''
 from memspan.tasks import Example, Guide, Task, TextTask
@@ -75,7 +75,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_source_is_filled_from_flat_settings() -> None:
     assert list(settings_of("classification")) == [
-        *SOURCE, "segment", "vocabulary", "tokenizer", "answer_tokens", "all_tokens", "saved", "reject",
+        *SOURCE, "segment", "vocabulary", "tokenizer", "answer_tokens", "all_tokens", "saved", "reject", "balance",
     ]  # fmt: skip
     assert list(settings_of("recall")) == ["facts", "segment", "aligned"]
     flat = build("classification", limit=40, held_out=0.25, vocabulary=300)

@@ -64,6 +64,10 @@ class Features(ABC):
         """These features, where a memory can read them of every segment of a text; None for those of a whole text alone."""
         return None
 
+    def names(self) -> Sequence[str]:
+        """What each of the F features stands for; empty where they stand for nothing that has a name."""
+        return ()
+
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """What was learned, by name."""

@@ -34,6 +34,9 @@ class Terms(Features):
     def transform(self, texts: Sequence[str]) -> Matrix:
         return self._vectorizer.transform(texts).astype(np.float32)
 
+    def names(self) -> Sequence[str]:
+        return list(self._vectorizer.get_feature_names_out())
+
     def tensors(self) -> dict[str, Tensor]:
         terms = "\0".join(self._vectorizer.get_feature_names_out()).encode("utf-8", "surrogatepass")
         return {

@@ -2,11 +2,14 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from memspan.data.columns import text_and_label
 from memspan.data.corpora import Record
@@ -17,13 +20,16 @@ from memspan.tasks.base import Guide
 from memspan.tasks.data_source import GENERATED, DataSource
 from memspan.tasks.records import Example, Prediction, damaged, load_json, save_json
 from memspan.tasks.samples import word_lists
-from memspan.tasks.text.base import LEARN_FROM, TextTask
+from memspan.tasks.text.base import LEARN_FROM
+from memspan.tasks.text.labelled import Labelled
 
 LABELS = "labels.json"
+MOST_CONFUSED = 10  # pairs of labels that a report shows
+LOWEST = -30.0  # log-probability
 OUT_OF_SCOPE = "oos"  # the label of texts that fit no other, as in CLINC150
 
 
-class Classification(TextTask):
+class Classification(Labelled):
     """Columns: text, label. A long text is read segment by segment, and its label predicted at its end.
 
     The labels are ids behind those of the tokenizer.
@@ -39,10 +45,8 @@ class Classification(TextTask):
     are in a script without spaces, and the most frequent label.
     """
 
-    columns, metric = ("text", "label"), "macro F1"
+    metric = "macro F1"
     fitted_by = "feature_classifier"
-    packages, baseline_packages = ("sklearn",), ("sklearn",)
-    whole_segments = True
     guide = Guide(
         columns="text, label",
         metrics="accuracy; out-of-scope recall where there is a label `oos`",
@@ -108,30 +112,15 @@ class Classification(TextTask):
         """The number of the label of texts that fit no other, if it is not trained on; None without one."""
         return self.numbers[OUT_OF_SCOPE] if self.reject else None
 
-    def labelled_texts(self, records: Sequence[Record]) -> tuple[list[str], list[int]]:
-        """The texts of records, and the numbers of their labels."""
-        examples = [self.example(record) for record in records]
-        return [example.source for example in examples], [self.numbers[example.target] for example in examples]
-
-    def example(self, record: Record) -> Example:
-        return Example(str(record["text"]), str(record["label"]))
+    def target_values(self, records: Sequence[Record]) -> NDArray[np.int64]:
+        """The numbers of the labels of records, (N,)."""
+        return np.array([self.numbers[str(record["label"])] for record in records], np.int64)
 
     def answer_ids(self, example: Example) -> list[int]:
         return [self.tokenizer.size + self.numbers[example.target]]
 
-    def answers(self, model: nn.Module, ids: Tensor) -> list[str]:
-        """The most probable label of each prompt (B, T)."""
-        return [prediction.text for prediction in self._judged(model, ids)]
-
-    def predictions(
-        self, model: nn.Module, texts: Sequence[str], segments: int, question: str = ""
-    ) -> list[Prediction]:
-        """The label of each text and its probability; beside the label of what fits no other, that of the likeliest other."""
-        return self.in_batches(model, [Example(text, "", question) for text in texts], segments, self._judged)
-
-    def _judged(self, model: nn.Module, ids: Tensor) -> list[Prediction]:
-        logits, _ = model(ids, None, 1)
-        scores = logits[:, -1, self.tokenizer.size :].float()
+    def decoded(self, scores: Tensor) -> list[Prediction]:
+        """The likeliest label by each row of logits (N, classes)."""
         known = scores if self.outside is None else scores[:, [n for n in range(self.classes) if n != self.outside]]
         probabilities = known.softmax(1).amax(1).tolist()
         numbers = scores.argmax(1).tolist()
@@ -163,11 +152,6 @@ class Classification(TextTask):
                 found[name] = (float(low), float(high))
         return found
 
-    def baselines(self, limit: int | None = None) -> dict[str, float]:
-        rest = self.held_out_records[:limit]
-        predicted = self.baseline_predictions(rest)
-        return {name: self.compute_metrics(rest, labels)[self.metric] for name, labels in predicted.items()}
-
     def baseline_predictions(self, records: Sequence[Record]) -> dict[str, list[str]]:
         """The label of each record by methods without a neural network, trained on the training records."""
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -187,12 +171,27 @@ class Classification(TextTask):
             predicted[name] = linear.fit(texts, labels).predict(rest).tolist()
         return {**predicted, "most frequent label": [Counter(labels).most_common(1)[0][0]] * len(rest)}
 
+    def loss(self, scores: Tensor, targets: NDArray[np.int64]) -> float:
+        right = scores.log_softmax(1)[torch.arange(len(targets)), torch.from_numpy(targets)]
+        return float(-right.clamp(min=LOWEST).mean())
+
+    def confused(self, records: Sequence[Record], predictions: Sequence[str]) -> list[list[Any]]:
+        pairs = Counter(zip((str(record["label"]) for record in records), predictions, strict=True))
+        wrong = [[right, found, count] for (right, found), count in pairs.most_common() if right != found]
+        return wrong[:MOST_CONFUSED]
+
+    def class_names(self) -> Sequence[str]:
+        return self.labels
+
+    def mistakes(self, records: Sequence[Record], predictions: Sequence[Prediction]) -> list[tuple[Record, Prediction]]:
+        """Of what the model is surest first."""
+        pairs = zip(records, predictions, strict=True)
+        wrong = [(record, found) for record, found in pairs if str(record["label"]) != found.text]
+        return sorted(wrong, key=lambda pair: -(pair[1].probability or 0.0))
+
     def save(self, folder: Path) -> None:
         super().save(folder)
         save_json(folder, LABELS, self.labels, "labels")
-
-    def texts(self, records: Sequence[Record]) -> Iterable[str]:
-        return (str(record["text"]) for record in records[:LEARN_FROM])
 
     @staticmethod
     def sample(count: int) -> list[dict[str, Any]]:

@@ -1,0 +1,50 @@
+"""What a classifier is worth on its held-out records: metrics beside baselines, confused labels, the surest wrong answers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from memspan.data.corpora import Record
+from memspan.tasks import Labelled, Prediction
+from memspan.training.report import Report
+
+MOST_WRONG = 10  # that a report shows
+SHOWN = 200  # characters of a text in it
+
+
+def summary(task: Labelled, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """The details of a report, of the predictions for all held-out records."""
+    records = task.held_out_records
+    texts = [prediction.text for prediction in predictions]
+    return {
+        "texts": {"trained on": len(task.records), "held out": len(records)},
+        "metric": task.metric,
+        "intervals": task.intervals(records, texts),
+        "baselines": {
+            name: {"metrics": task.compute_metrics(records, others), "intervals": task.intervals(records, others)}
+            for name, others in task.baseline_predictions(records).items()
+        },
+        "left out": task.left_out,
+        "confused": task.confused(records, texts),
+        "wrong": [_wrong(*pair) for pair in task.mistakes(records, predictions)[:MOST_WRONG]],
+    }
+
+
+def summarised(report: Report, task: Labelled) -> Report:
+    """The report of a training run, in memory and in its folder, with the summary of all held-out records."""
+    texts, _ = task.labelled_texts(task.held_out_records)
+    predictions = task.predictions(report.model.eval(), texts, report.config.task.segments)
+    report.metrics.update(task.compute_metrics(task.held_out_records, [found.text for found in predictions]))
+    report.details.update(summary(task, predictions))
+    if report.folder is not None:
+        report.save(report.folder)
+    return report
+
+
+def _wrong(record: Record, prediction: Prediction) -> dict[str, Any]:
+    share = prediction.probability
+    return {
+        "text": " ".join(str(record["text"]).split())[:SHOWN],
+        "label": str(record["label"]),
+        "prediction": prediction.text,
+        "probability": None if share is None else round(share, 3),
+    }
