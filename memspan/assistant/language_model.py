@@ -21,8 +21,10 @@ from memspan.assistant.carried import Carried, carried_by
 from memspan.assistant.confidence import require_confidence, supported
 from memspan.assistant.progress import ReadProgress
 from memspan.assistant.prompt_budget import default_budget
+from memspan.assistant.quotes import PASSAGES, Evidence
 from memspan.assistant.reader import TextReader, source_name
 from memspan.assistant.retriever import RERANKED, RetrievedPassage, Retriever
+from memspan.assistant.spans import Span, SpanReader, span
 from memspan.assistant.surroundings import surrounded
 from memspan.data.documents import Document
 from memspan.data.plain_text import Message
@@ -57,6 +59,7 @@ class LanguageModel:
         retriever: searches memories.
         decoder: generates token by token.
         answerer: the decoder as an answerer.
+        span_reader: says how likely words are as an answer.
         prompt_budget: how much retrieved text the model can use.
         fingerprint: of the memories made with this model.
     """
@@ -117,6 +120,7 @@ class LanguageModel:
         self.answerer = LocalAnswerer(tokenizer, self.decoder, name)
         parameters, on_cpu = self.causal_lm.num_parameters(), input_device(self.causal_lm).type == "cpu"
         self.prompt_budget = default_budget(self.decoder.window, parameters, on_cpu=on_cpu)
+        self.span_reader = SpanReader(self.causal_lm, tokenizer, sorted(self.decoder.stop), self.decoder.window)
         self.reader = TextReader(self.encoder, self.fingerprint, self.vectors)
         self.retriever = Retriever(
             self.causal_lm, tokenizer, self.encoder, self.fingerprint, self.decoder.window, self.vectors
@@ -284,6 +288,20 @@ class LanguageModel:
         `settings` are those of `ask` but `on_text`. Searching begins with the first part.
         """
         return self._stream(memory, Question(question, **settings), answerer)
+
+    def span(
+        self, memory: Contents | Sequence[Contents], question: str, *, filter: Filter | None = None
+    ) -> Span | None:
+        """The few words of the memory that answer the question, as they stand there; None where nothing was found.
+
+        The sentence is chosen as for the quote of an answer, the words in it by the likelihood that the model gives them, see
+        `memspan.assistant.spans`. Nothing is written.
+
+        Raises UsageError, NoMatch and ForeignMemory as `search` does.
+        """
+        view = check_contents(memory).view()
+        found = self.search(view, question, top=PASSAGES, filter=filter)
+        return span(Evidence(view, question, found, self.retriever), self.span_reader)
 
     async def aask(self, memory: Contents | Sequence[Contents], question: str, **settings: Any) -> Answer:
         """`ask` in a thread, for programs that do other things meanwhile. Questions to one model take turns."""

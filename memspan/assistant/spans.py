@@ -23,7 +23,9 @@ import torch
 from numpy.typing import NDArray
 
 from memspan.assistant.answer_kinds import asked_kind, holds
+from memspan.assistant.quotes import Evidence
 from memspan.assistant.rare_words import FUNCTION_WORDS
+from memspan.assistant.retriever import RetrievedPassage
 from memspan.data.plain_text import plain_ids, plain_tokens
 from memspan.data.scripts import CHARACTER_WORDS
 from memspan.memory.index.bm25 import words_of
@@ -39,6 +41,7 @@ EXAMPLES = (
     "Question: What do plants need to grow?\nAnswer: light and water\n\n"
 )  # of how short an answer is
 PROMPT = "Question: {question}\n\n{passage}\n\nQuestion: {question}\nAnswer:"
+SENTENCES = 2  # the best of the best passage, whose words are candidates
 NEAR = 6  # words around a candidate among which those of the question count
 WEIGHTS = {
     "likelihood": 0.1127,  # log-probability of its tokens
@@ -75,6 +78,24 @@ _WORD = re.compile(rf"[{CHARACTER_WORDS}]|[$€£¥]?[^\W{CHARACTER_WORDS}]+(?:[
 _OPENING, _CLOSING = frozenset("\"'“‘「『（(《【["), frozenset("\"'”’」』）)》】],.;:。，；：、!?！？")
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A few words of a source that answer a question, word for word.
+
+    Attributes:
+        start, end: characters of the source; its text between them is `text`.
+        sentence: in which they stand.
+        passage: the number of its passage in the memory.
+    """
+
+    source: str
+    start: int
+    end: int
+    text: str
+    sentence: str
+    passage: int
 
 
 @dataclass(frozen=True)
@@ -284,3 +305,49 @@ def best(
     """The index of the best candidate; there is at least one."""
     values = features(question, sentences, candidates)
     return int(np.argmax(np.sum([weight * values[name] for name, weight in weights.items()], axis=0)))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The sentences of the passage that bears most on a question, and the candidates in them; either may be empty.
+
+    Attributes:
+        passage: the passage; None if nothing was found.
+        offsets: the first character of each sentence in its text.
+    """
+
+    passage: RetrievedPassage | None
+    sentences: list[Sentence]
+    offsets: list[int]
+    candidates: list[Candidate]
+
+
+def choice(evidence: Evidence, reader: SpanReader) -> Choice:
+    """Where the answer to the question of `evidence` is looked for: the best `SENTENCES` of the best sentence's passage."""
+    if not evidence.sentences:
+        return Choice(None, [], [], [])
+    scores = evidence.scores()
+    order = np.argsort(-scores, kind="stable")
+    number = int(evidence.of[order[0]])
+    chosen = [index for index in order[:SENTENCES].tolist() if evidence.of[index] == number]
+    sentences = [Sentence(evidence.texts[index], float(scores[index])) for index in chosen]
+    passage = evidence.passages[number]
+    candidates = reader.candidates(evidence.question, passage.text, sentences)
+    return Choice(passage, sentences, [evidence.sentences[index][1] for index in chosen], candidates)
+
+
+def span(evidence: Evidence, reader: SpanReader) -> Span | None:
+    """The few words that answer the question of `evidence`; None where no sentence was found."""
+    found = choice(evidence, reader)
+    if found.passage is None or not found.candidates:
+        return None
+    candidate = found.candidates[best(evidence.question, found.sentences, found.candidates, WEIGHTS)]
+    start = found.passage.start + found.offsets[candidate.sentence] + candidate.start
+    return Span(
+        source=found.passage.source,
+        start=start,
+        end=start + candidate.end - candidate.start,
+        text=candidate.text(found.sentences),
+        sentence=found.sentences[candidate.sentence].text,
+        passage=found.passage.number,
+    )

@@ -77,3 +77,14 @@ def test_of_equals_the_better_sentence_wins() -> None:
     sentences = [Sentence("Rain fell.", 0.0), Sentence("Rain fell.", 2.0)]
     pair = [Candidate(number, 0, 4, -1.0, -1.0, -1.0, 1) for number in (0, 1)]
     assert best("What fell?", sentences, pair, WEIGHTS) == 1
+
+
+def test_a_span_stands_where_it_says(lm: LanguageModel) -> None:
+    text = f"Rain fell for a week in Aldburg.\n\n{PASSAGE}\n\nThe bridge of Corvino is closed."
+    memory = lm.read(text, source="notes")
+    found = lm.span(memory, QUESTION)
+    assert found is not None
+    assert (found.source, text[found.start : found.end]) == ("notes", found.text)
+    assert found.text in found.sentence
+    assert found.sentence in PASSAGE
+    assert lm.span(lm.new_memory(), QUESTION) is None

@@ -11,10 +11,9 @@ from memspan.assistant import spans
 from memspan.assistant.extracts.base import Case, Extract
 from memspan.assistant.extracts.overlap import shared_words
 from memspan.assistant.quotes import PASSAGES, Evidence
-from memspan.assistant.spans import WEIGHTS, Candidate, Floats, Sentence, SpanReader
+from memspan.assistant.spans import WEIGHTS, Candidate, Floats, Sentence
 from memspan.data.scripts import words
 
-SENTENCES = 2  # the best of the best passage, whose words are candidates
 FITTED_ON = 300  # cases, at most
 STRENGTH = 0.01  # of the regularisation towards the weights that were fitted before
 ROUNDS = 60  # of the optimiser
@@ -88,18 +87,10 @@ class Spans(Extract):
 
 
 def _candidates(case: Case) -> tuple[list[Sentence], list[Candidate]]:
-    """The best sentences of the passage that bears most on the question, and the runs of words in them."""
+    """The sentences of the passage that bears most on the question, and the runs of words in them."""
     lm, memory = case.source.lm, case.source.memory
     if not len(memory) or not case.question.strip():
         return [], []
     found = lm.search(memory, case.question, top=PASSAGES)
-    evidence = Evidence(memory.view(), case.question, found, lm.retriever)
-    if not evidence.sentences:
-        return [], []
-    scores = evidence.scores()
-    order = np.argsort(-scores, kind="stable")
-    passage = evidence.of[order[0]]
-    chosen = [number for number in order[:SENTENCES].tolist() if evidence.of[number] == passage]
-    sentences = [Sentence(evidence.texts[number], float(scores[number])) for number in chosen]
-    reader = SpanReader(lm.causal_lm, lm.tokenizer, sorted(lm.decoder.stop), lm.decoder.window)
-    return sentences, reader.candidates(case.question, evidence.passages[passage].text, sentences)
+    chosen = spans.choice(Evidence(memory.view(), case.question, found, lm.retriever), lm.span_reader)
+    return chosen.sentences, chosen.candidates

@@ -31,8 +31,8 @@ class QuestionAnswering(TextTask):
         columns="context, question, answers",
         metrics="exact match, contains",
         on_sample="--mechanism delta --task-settings segment=16 --segments 8 --batch-size 8 --learning-rate 6e-3 --seconds 45",
-        on_files="--model smollm2 --precision bf16 --data dev-v1.1.json.zip --task-settings format=squad "
-        "--task-settings held_out=0.5 --shots 2 --limit 10 --documents 20 --seeds 1",
+        on_files="--data dev-v1.1.json.zip --task-settings format=squad --task-settings held_out=0.5 --documents 20 "
+        "--limit 10 --seeds 1",
     )
 
     def usable(self, records: Sequence[Record]) -> list[Record]:

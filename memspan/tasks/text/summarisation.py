@@ -32,9 +32,8 @@ class Summarisation(TextTask):
         columns="text, summary; or also question, summaries",
         metrics="ROUGE-1, ROUGE-2",
         on_sample="--mechanism delta --task-settings segment=16 --segments 8 --batch-size 16 --seconds 30",
-        on_files="--mechanism delta --data ts_dev.tsv --data ts_test.tsv --task-settings format=csl_title "
-        "--task-settings segment=32 --task-settings answer_tokens=24 --segments 8 --batch-size 8 --learning-rate 3e-3 "
-        "--seconds 30 --seeds 1",
+        on_files="--data ts_dev.tsv --task-settings test=ts_test.tsv --task-settings format=csl_title --budget 160 "
+        "--documents 200 --limit 200 --seeds 1",
     )
 
     def example(self, record: Record) -> Example:
