@@ -44,34 +44,34 @@ PROMPT = "Question: {question}\n\n{passage}\n\nQuestion: {question}\nAnswer:"
 SENTENCES = 2  # the best of the best passage, whose words are candidates
 NEAR = 6  # words around a candidate among which those of the question count
 WEIGHTS = {
-    "likelihood": 0.1127,  # log-probability of its tokens
-    "mean_likelihood": 0.4775,
-    "first": 0.2259,  # that of its first token
-    "stop": 0.3702,  # that the answer ends behind it
-    "words": -0.0802,
-    "tokens": 0.0103,
-    "sentence": 0.4797,  # what speaks for its sentence, below the best
-    "kind": 0.7676,  # whether it is of the kind that is asked for
-    "number_words": -0.0316,
-    "name_words": -0.0625,
-    "capitals": -0.105,
-    "digits": -0.7964,
-    "other_digits": -0.9617,
-    "question": -3.5278,  # the share of its words that the question has
-    "near": 7.6097,  # the same of the words around it
-    "beside": 1.3322,  # the same of the two words beside it
-    "title_words": -0.002,  # words, where no kind is asked for
-    "kind_likelihood": 0.0268,
-    "all_capitals": 0.5863,
-    "other_capitals": -0.2027,
-    "is_single": -0.5391,
-    "function_first": -1.0067,
-    "function_last": -1.1657,
-    "torn": -0.9992,  # ends within a name
-    "opens": -0.1296,  # a mark stands before it
-    "closes": 0.5475,  # a mark stands behind it
-    "before_function": 0.0171,
-    "whole": -0.2591,  # its share of the sentence
+    "likelihood": 0.1194,  # log-probability of its tokens
+    "mean_likelihood": 0.4966,
+    "first": 0.219,  # that of its first token
+    "stop": 0.3999,  # that the answer ends behind it
+    "words": -0.0859,
+    "tokens": 0.031,
+    "sentence": 0.5811,  # what speaks for its sentence, below the best
+    "kind": 0.8052,  # whether it is of the kind that is asked for
+    "number_words": -0.0084,
+    "name_words": -0.0727,
+    "capitals": -0.0832,
+    "digits": -0.7602,
+    "other_digits": -0.9585,
+    "question": -3.4712,  # the share of its words that the question has
+    "near": 7.7325,  # the same of the words around it
+    "beside": 1.0799,  # the same of the two words beside it
+    "title_words": -0.0158,  # words, where no kind is asked for
+    "kind_likelihood": 0.0292,
+    "all_capitals": 0.6941,
+    "other_capitals": -0.0725,
+    "is_single": -0.6685,
+    "function_first": -0.9806,
+    "function_last": -0.9962,
+    "torn": -1.0436,  # ends within a name
+    "opens": -0.538,  # a mark stands before it
+    "closes": 0.3804,  # a mark stands behind it
+    "before_function": 0.0525,
+    "whole": 0.7675,  # its share of the sentence
 }
 
 _WORD = re.compile(rf"[{CHARACTER_WORDS}]|[$€£¥]?[^\W{CHARACTER_WORDS}]+(?:[-'’./,:&][^\W{CHARACTER_WORDS}]+)*[%°]?")
