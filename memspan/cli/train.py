@@ -80,7 +80,7 @@ def train_model(
     A classifier, and a ranker of replies in dialogues, is fitted on features of pretrained models
     within seconds to minutes, and so are a recommender, on histories and the titles of its items, and
     a model that answers or summarises with words of the text, unless --from-scratch, --lora or a
-    --mechanism is given.
+    --mechanism (without --features) is given.
 
     The options are the fields of the YAML file; an option overrides the field of the file.
 
