@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from memspan.errors import UsageError
 from memspan.mechanisms import OVER_SEGMENTS
+from memspan.models.folders import write_checksums
 from memspan.models.saved import open_model
 from memspan.pretrained import segment_memory
 from memspan.pretrained.feature_classifier import FeatureClassifier, FeatureClassifierConfig
@@ -143,3 +145,27 @@ def test_what_cannot_be_a_memory_over_segments_is_refused(tiny_model: Path) -> N
         fit_suitable(plain(tiny_model, ("words",)), texts, labels, Reading(SEGMENT, {"name": OVER_SEGMENTS[0]}))
     with pytest.raises(UsageError, match="sees later segments"):
         fit_suitable(plain(tiny_model), texts, labels, Reading(SEGMENT, {"name": "bidirectional"}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"mixture": torch.tensor([2.0, 1.0, 1.0], dtype=torch.float64)},
+        {"mixture": torch.tensor([0.5, 0.0, 1.0], dtype=torch.float64)},
+        {"mixture": None},
+        {"memory.project.weight": torch.zeros(2, 2)},
+        {"memory.question": None},
+        {"segments.states.map": torch.zeros(3)},
+    ],
+)
+def test_weights_that_do_not_belong_together_are_refused(
+    tiny_model: Path, tmp_path: Path, damage: dict[str, torch.Tensor | None], few_steps: None
+) -> None:
+    model, _ = fit_suitable(plain(tiny_model), *long_texts(12), Reading(SEGMENT, {"name": OVER_SEGMENTS[0]}))
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = {**load_file(path), **damage}
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
+    write_checksums(tmp_path)
+    with pytest.raises(UsageError, match="another configuration"):
+        open_model(tmp_path)
