@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from memspan.tasks import Prediction
     from memspan.training.measure import Score
 
+READ_ON = "language_modelling"  # the task that a pretrained model is not asked about, but reads on
 TRAINED_LIMIT, PRETRAINED_LIMIT = 200, 40  # held-out records of a comparison; a pretrained model is slow
 
 
@@ -288,8 +289,9 @@ def compare_memories(
     Without memory, every layer sees only its current window. --state-bytes compares all memories instead.
 
     A pretrained model (--model) answers questions about long texts, from retrieved passages or
-    from the end of the text alone; it is trained only if --lora sets a rank. With --extract it answers
-    in words of the text, which is what question_answering and summarisation do unless a --model or a
+    from the end of the text alone; it is trained only if --lora sets a rank. For
+    language_modelling it reads a text longer than its window (--budget) with a working memory,
+    and without one. With --extract it answers in words of the text, which is what question_answering and summarisation do unless a --model or a
     --mechanism is named; --answer-with then writes from these words. With --features, a ranker of
     replies stands beside its twin that sees the last turn of a dialogue alone, and a classifier whose
     --mechanism reads the segments of long texts beside its twin that sees the first segment alone.
@@ -317,6 +319,10 @@ def compare_memories(
             comparison = compare_fitted(run, random_seeds, note)
         else:
             comparison = compare_over_segments(run, random_seeds, limit, note)
+    elif run.task.name == READ_ON:
+        from memspan.evaluation.long_text import compare_reading
+
+        comparison = compare_reading(run, random_seeds, limit, budget, note)
     else:
         from memspan.assistant.answerers import answerer_of
         from memspan.evaluation.memory_vs_window import compare_memory_with_window

@@ -78,6 +78,7 @@ __all__ = [
     "Example",
     "Guide",
     "Labelled",
+    "LanguageModelling",
     "Prediction",
     "Recommendation",
     "RecordTask",
