@@ -291,10 +291,12 @@ def compare_memories(
     A pretrained model (--model) answers questions about long texts, from retrieved passages or
     from the end of the text alone; it is trained only if --lora sets a rank. For
     language_modelling it reads a text longer than its window (--budget) with a working memory,
-    and without one. With --extract it answers in words of the text, which is what question_answering and summarisation do unless a --model or a
-    --mechanism is named; --answer-with then writes from these words. With --features, a ranker of
-    replies stands beside its twin that sees the last turn of a dialogue alone, and a classifier whose
-    --mechanism reads the segments of long texts beside its twin that sees the first segment alone.
+    and without one. With --extract it answers in words of the text, which is what
+    question_answering and summarisation do unless a --model or a --mechanism is named;
+    --answer-with then writes from these words. With --features, a ranker of replies stands
+    beside its twin that sees the last turn of a dialogue alone, and a classifier whose
+    --mechanism reads the segments of long texts beside its twin that sees the first segment
+    alone.
 
     Example: memspan compare --task classification --mechanism delta --seconds 30
     """
