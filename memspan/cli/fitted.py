@@ -40,6 +40,13 @@ def print_fitted(report: "Report") -> None:
         print_line("")
         print_line("Most often confused:")
         print_table(confused)
+    if report.details["sure"]:
+        sure = number_table(("--min-probability", "texts with a label", "of these right"))
+        for threshold, share, right in report.details["sure"]:
+            sure.add_row(f"{threshold:.2f}", f"{share:.1%}", f"{right:.1%}")
+        print_line("")
+        print_line("With labels left open below a probability:")
+        print_table(sure)
     if report.details["wrong"]:
         print_line("")
         is_sure = report.details["wrong"][0]["probability"] is not None

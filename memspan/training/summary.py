@@ -8,6 +8,7 @@ from memspan.tasks import Labelled, Prediction
 from memspan.training.report import Report
 
 MOST_WRONG = 10  # that a report shows
+THRESHOLDS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95)  # probabilities
 SHOWN = 200  # characters of a text in it
 
 
@@ -24,6 +25,7 @@ def summary(task: Labelled, predictions: Sequence[Prediction]) -> dict[str, Any]
             for name, others in task.baseline_predictions(records).items()
         },
         "left out": task.left_out,
+        "sure": _sure(task, predictions),
         "confused": task.confused(records, texts),
         "wrong": [_wrong(*pair) for pair in task.mistakes(records, predictions)[:MOST_WRONG]],
     }
@@ -38,6 +40,18 @@ def summarised(report: Report, task: Labelled) -> Report:
     if report.folder is not None:
         report.save(report.folder)
     return report
+
+
+def _sure(task: Labelled, predictions: Sequence[Prediction]) -> list[list[float]]:
+    """A probability, the share of the texts whose predictions have at least that, and the share of these that are right."""
+    wrong = {id(found) for _, found in task.mistakes(task.held_out_records, predictions)}
+    rows = []
+    for threshold in THRESHOLDS:
+        sure = [found for found in predictions if found.probability is not None and found.probability >= threshold]
+        if sure:
+            right = sum(id(found) not in wrong for found in sure)
+            rows.append([threshold, len(sure) / len(predictions), right / len(sure)])
+    return rows
 
 
 def _wrong(record: Record, prediction: Prediction) -> dict[str, Any]:

@@ -202,3 +202,19 @@ def test_adapters_are_trained_by_the_same_command_for_as_long_as_the_data_need(
     assert run("predict", "out/best", "Please refund order 12.").code == 0
     shorter = run("train", "--task", "classification", *options, "--lora", "2", "--steps", "1", "--json")
     assert json.loads(shorter.out)["step"] == 1
+
+
+def test_what_is_left_open_below_a_probability_is_shown(run: Run, mails: Path, tiny_model: Path) -> None:
+    rows = mails.read_text("utf-8").splitlines()
+    confusing = [f"{90 + number},Please refund order {number}.,greetings" for number in range(12)]
+    mails.write_text("\n".join([*rows, *confusing]) + "\n", "utf-8")
+    options = ("--data", str(mails), "--model", str(tiny_model), "--task-settings", "held_out=0.5")
+    done = run(*train(run, *options, "--json"))
+    report = json.loads(done.out)
+    (none, all_texts, right), *others = report["details"]["sure"]
+    assert (none, all_texts) == (0, 1)
+    assert right == pytest.approx(report["metrics"]["accuracy"])
+    shares = [share for _, share, _ in others]
+    assert shares == sorted(shares, reverse=True)
+    assert others[-1][2] > right
+    assert "--min-probability" in run(*train(run, *options)).out
