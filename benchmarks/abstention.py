@@ -164,13 +164,11 @@ def auroc_interval(cases: Sequence[Case]) -> tuple[float, float]:
 
 
 def share(hits: NDArray[np.bool_]) -> dict[str, Any]:
-    """A share with its 95 % interval (Wilson) and its number."""
-    n, p, z = len(hits), float(hits.mean()) if len(hits) else 0.0, 1.96
-    if n == 0:
+    """A share with its 95 % interval and its number."""
+    if len(hits) == 0:
         return {"share": None, "low": None, "high": None, "n": 0}
-    middle, spread = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
-    return {"share": p, "low": max(0.0, float(low)), "high": min(1.0, float(high)), "n": n}
+    low, high = report.interval(int(hits.sum()), len(hits))
+    return {"share": float(hits.mean()), "low": max(0.0, low), "high": min(1.0, high), "n": len(hits)}
 
 
 def figures(cases: Sequence[Case]) -> dict[str, Any]:
