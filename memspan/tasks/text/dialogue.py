@@ -42,7 +42,9 @@ class Question(NamedTuple):
 
 
 class Dialogue(TextTask):
-    """Column: turns, a list of texts by two speakers in turn. The stream is the dialogue from its beginning.
+    """Column: turns, a list of texts by two speakers in turn. A `ReplyRanker` finds the next reply, a language model writes it.
+
+    For a language model the stream is the dialogue from its beginning.
 
     Each token of each turn is a target at the token before it. A turn of the first speaker ends with the tokens that
     introduce an answer, a turn of the second with the end of an answer.

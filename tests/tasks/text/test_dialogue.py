@@ -11,7 +11,7 @@ from memspan.models.scratch import ScratchConfig, ScratchModel
 from memspan.state import State
 from memspan.tasks import IGNORE_INDEX, build
 from memspan.tasks.records import Example
-from memspan.tasks.text.dialogue import Dialogue
+from memspan.tasks.text.dialogue import Dialogue, Question, ranking_intervals, ranking_metrics
 from tests.paths import DATA
 
 MULTIWOZ = DATA / "multiwoz21/val.json.zip"
@@ -141,6 +141,30 @@ def test_predict_answers_the_last_line(task: Dialogue) -> None:
     model = _Knowing(task)
     one = task.questions(20)[3]
     assert task.predict(model, ["\n".join(one.context)], segments=40) == [one.candidates[0]]
+
+
+def test_all_replies_are_sought_among_replies_of_other_dialogues(task: Dialogue) -> None:
+    questions = task.all_questions()
+    assert questions == task.all_questions()
+    dialogues = [record["turns"] for record in task.held_out_records]
+    assert len(questions) == sum(len(turns) // 2 for turns in dialogues)
+    for question in questions:
+        turns = dialogues[question.dialogue]
+        assert turns[: len(question.context) + 1] == [*question.context, question.candidates[0]]
+        assert len(set(question.candidates)) == len(question.candidates) <= 100
+        assert question.candidates[0] not in question.candidates[1:]
+
+
+def test_metrics_of_ranks_and_their_intervals() -> None:
+    ranks = [1, 2, 11, 1]
+    metrics = ranking_metrics(ranks)
+    assert metrics == {"R@10": 0.75, "R@1": 0.5, "MRR": pytest.approx((1 + 1 / 2 + 1 / 11 + 1) / 4)}
+    alone = [Question([], [], number) for number in range(4)]
+    together = [Question([], [], number // 2) for number in range(4)]
+    for questions in (alone, together):
+        for name, (low, high) in ranking_intervals(questions, ranks).items():
+            assert low <= metrics[name] <= high
+    assert ranking_intervals([Question([], [], 0)] * 4, ranks)["R@10"] == (0.75, 0.75)  # one dialogue is one draw
 
 
 def test_one_dialogue_is_not_enough() -> None:
