@@ -12,7 +12,7 @@ from memspan.errors import UsageError
 from memspan.mechanisms import OVER_SEGMENTS
 from memspan.models.folders import write_checksums
 from memspan.models.saved import open_model
-from memspan.pretrained import segment_memory
+from memspan.pretrained import segment_classifier, segment_memory
 from memspan.pretrained.feature_classifier import FeatureClassifier, FeatureClassifierConfig
 from memspan.pretrained.segment_classifier import (
     FIRST,
@@ -127,6 +127,27 @@ def test_a_saved_classifier_is_the_same(tiny_model: Path, tmp_path: Path, first_
     np.testing.assert_allclose(np.exp(logs).sum(1), 1, atol=1e-4)
     changed = [text[:-60] + "nothing of what stood here before, and more of it" for text in others]
     assert np.allclose(model.log_probabilities(changed), logs, atol=1e-5) == first_alone
+
+
+@pytest.mark.parametrize("first_alone", [False, True])
+def test_the_memory_predicts_from_the_features_it_was_trained_on(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, first_alone: bool, few_steps: None
+) -> None:
+    trained_on: list[list[np.ndarray]] = []
+
+    def fit_and_keep(sequences: list[np.ndarray], *rest: object) -> SegmentMemory:
+        trained_on.append(sequences)
+        return fit_memory(sequences, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(segment_classifier, "fit_memory", fit_and_keep)
+    texts, labels = long_texts(24)
+    model, _ = fit_suitable(plain(tiny_model), texts, labels, Reading(SEGMENT, {"name": OVER_SEGMENTS[0]}, first_alone))
+    assert isinstance(model, SegmentClassifier)
+    assert model.memory is not None
+    assert {len(rows) == 1 for rows in trained_on[-1]} == {first_alone}
+    model.mixture = Mixture(1.0)
+    expected = model.memory.log_probabilities(trained_on[-1])
+    np.testing.assert_allclose(model.log_probabilities(texts), expected, atol=1e-4)
 
 
 def test_segments_are_the_text(tiny_model: Path) -> None:
