@@ -121,10 +121,14 @@ class FeatureClassifier(SavedModel):
     # ---- evidence
 
     def evidence(self, text: str) -> "Evidence":
-        """What the features of a text add to the score by which its class is ahead. A memory over segments is left out."""
+        """What the features of a text add to the score by which its class is ahead."""
         assert self.linear is not None, "the classifier is not fitted"
+        matrix = _joined([features.transform([text]) for features in self.features.values()])
+        return self.evidence_along(text, self.linear.direction(self.linear.margins(matrix)[0]))
+
+    def evidence_along(self, text: str, direction: Direction) -> "Evidence":
+        """What the features of a text add to the value of a linear function of them."""
         matrices = {name: _joined([features.transform([text])]) for name, features in self.features.items()}
-        direction = self.linear.direction(self.linear.margins(_joined(list(matrices.values())))[0])
         first, parts, terms = 0, {}, list[tuple[str, float]]()
         for name, matrix in matrices.items():
             added = matrix.multiply(direction.weights[first : first + matrix.shape[1]]).tocsr()

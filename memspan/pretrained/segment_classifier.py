@@ -22,11 +22,18 @@ from memspan.errors import UsageError
 from memspan.mechanisms import OVER_SEGMENTS
 from memspan.models.saved import AtMost
 from memspan.pretrained import hub
-from memspan.pretrained.feature_classifier import FeatureClassifier, FeatureClassifierConfig, Fitted, Report
+from memspan.pretrained.feature_classifier import (
+    Evidence,
+    FeatureClassifier,
+    FeatureClassifierConfig,
+    Fitted,
+    Report,
+)
 from memspan.pretrained.features.base import DenseFeatures, Floats, Progress
-from memspan.pretrained.linear import fold_indices, log_softmax, temperature_of
+from memspan.pretrained.linear import Direction, fold_indices, log_softmax, temperature_of
 from memspan.pretrained.segment_memory import SegmentMemory, fit_memory
 
+MEMORY = "memory over segments"
 MEAN, FIRST = "mean over segments", "first segment alone"
 SAMPLE = 200  # texts whose tokens are counted
 AUTO = "auto"  # as the name of a mechanism: the one that does best in a cross-validation
@@ -162,10 +169,38 @@ class SegmentClassifier(FeatureClassifier):
             return linear
         if not self.mixture.share:
             return self.mixture(linear, linear)
-        segments = self.segments(texts)
+        return self.mixture(linear, self._of_memory(texts))
+
+    def _of_memory(self, texts: Sequence[str]) -> Floats:
+        """The memory's log-probabilities, (N, known classes)."""
+        assert self.memory is not None, "the classifier is not fitted"
+        segments = self.segments(self._seen(texts))
         every = [segment for text in segments for segment in text]
         features = np.concatenate([inner.transform(every) for inner in self.inner.values()], 1)
-        return self.mixture(linear, self.memory.log_probabilities(_by_text(features, segments)))
+        return self.memory.log_probabilities(_by_text(features, segments))
+
+    def evidence(self, text: str) -> Evidence:
+        """As for every classifier over features; the memory is one more part."""
+        assert self.linear is not None, "the classifier is not fitted"
+        found, scale = self.linear.direction(self.known_log_probabilities([text])[0]), self.mixture.of_linear
+        direction = replace(found, weights=found.weights * scale, constant=found.constant * scale)
+        evidence = self.evidence_along(self._seen([text])[0], direction)
+        if self.memory is None or not self.mixture.share:
+            return evidence
+        added = float(self._added_by_memory([text], direction)[0])
+        return evidence._replace(score=evidence.score + added, parts={**evidence.parts, MEMORY: added})
+
+    def scores(self, texts: Sequence[str], evidence: Evidence) -> Floats:
+        scores = super().scores(self._seen(texts), evidence)
+        return scores + self._added_by_memory(texts, evidence.direction) if MEMORY in evidence.parts else scores
+
+    def _added_by_memory(self, texts: Sequence[str], direction: Direction) -> Floats:
+        """The memory's share of the log-odds of the class of a direction over the other, (N,)."""
+        assert self.linear is not None, "the classifier is not fitted"
+        logs = self._of_memory(texts) * (self.mixture.share / self.mixture.of_memory / self.mixture.temperature)
+        best, other = np.searchsorted(self.linear.classes, [direction.best, direction.other])
+        added: Floats = logs[:, best] - logs[:, other]
+        return added
 
     def without_memory(self, texts: Sequence[str]) -> list[int]:
         """The likeliest class of each text by the linear model alone: that of the mean over its segments."""
@@ -251,6 +286,11 @@ class Mixture(NamedTuple):
     share: float = 0.0
     of_memory: float = 1.0
     temperature: float = 1.0
+
+    @property
+    def of_linear(self) -> float:
+        """What a log-probability of the linear model adds to that of the mixture."""
+        return (1 - self.share) / self.temperature
 
     def __call__(self, linear: Floats, memory: Floats) -> Floats:
         """Both (N, C)."""

@@ -17,6 +17,7 @@ from memspan.pretrained.feature_classifier import FeatureClassifier, FeatureClas
 from memspan.pretrained.segment_classifier import (
     FIRST,
     MEAN,
+    MEMORY,
     Mixture,
     Reading,
     SegmentClassifier,
@@ -148,6 +149,20 @@ def test_the_memory_predicts_from_the_features_it_was_trained_on(
     model.mixture = Mixture(1.0)
     expected = model.memory.log_probabilities(trained_on[-1])
     np.testing.assert_allclose(model.log_probabilities(texts), expected, atol=1e-4)
+
+
+def test_the_parts_of_the_evidence_add_up_to_the_log_odds(tiny_model: Path, few_steps: None) -> None:
+    texts, labels = long_texts(24)
+    model, _ = fit_suitable(plain(tiny_model), texts, labels, Reading(SEGMENT, {"name": OVER_SEGMENTS[0]}))
+    assert isinstance(model, SegmentClassifier)
+    for mixture in (Mixture(0.75, 0.5, 0.7), Mixture(0.0, 1.0, 1.5)):
+        model.mixture = mixture
+        evidence = model.evidence(texts[0])
+        logs = np.sort(model.log_probabilities(texts[:3]), 1)
+        assert evidence.score == pytest.approx(float(logs[0, 1] - logs[0, 0]), abs=1e-3)
+        assert evidence.score == pytest.approx(sum(evidence.parts.values()) + evidence.constant, abs=1e-4)
+        assert (MEMORY in evidence.parts) == (mixture.share > 0)
+        np.testing.assert_allclose(np.abs(model.scores(texts[:3], evidence)), logs[:, 1] - logs[:, 0], atol=1e-3)
 
 
 def test_segments_are_the_text(tiny_model: Path) -> None:
