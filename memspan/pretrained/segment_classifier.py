@@ -198,6 +198,7 @@ class SegmentClassifier(FeatureClassifier):
         """The memory's share of the log-odds of the class of a direction over the other, (N,)."""
         assert self.linear is not None, "the classifier is not fitted"
         logs = self._of_memory(texts) * (self.mixture.share / self.mixture.of_memory / self.mixture.temperature)
+        assert direction.other is not None, "a memory has two classes or more"
         best, other = np.searchsorted(self.linear.classes, [direction.best, direction.other])
         added: Floats = logs[:, best] - logs[:, other]
         return added
