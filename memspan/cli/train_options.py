@@ -94,7 +94,8 @@ def with_recommender(options: Mapping[str, Any]) -> dict[str, Any]:
     return {"model": RECOMMENDER, "segments": RECOMMENDED_SEGMENTS, **options, "task_settings": [*kept, *given]}
 
 
-# Of a ranker of replies; chosen on a part of the training dialogues of MultiWOZ, CrossWOZ and KdConv, see LOG.md.
+_OF_A_RANKER = frozenset(["width", "window"])  # which a ranker of replies has, too
+# What a ranker of replies is trained with, unless it is said; chosen on a part of the training dialogues of MultiWOZ, CrossWOZ and KdConv, see LOG.md.
 _OF_REPLIES = {
     "model": PRETRAINED,
     "features": ["auto"],
@@ -117,7 +118,7 @@ def with_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
     if (
         task == "dialogue"
         and options.get("lora") is None
-        and ("features" in options or not _OF_SCRATCH & options.keys())
+        and ("features" in options or not (_OF_SCRATCH - _OF_A_RANKER) & options.keys())
     ):
         return _of_replies(options)
     if task == PRETRAINED_TASK and options.get("lora") and not (_OF_SCRATCH - _LENGTH) & options.keys():

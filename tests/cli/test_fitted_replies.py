@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from memspan.cli.train_options import with_pretrained
 from tests.commands import Run
 
 FEW = ("--features", "words", "--width", "32", "--dropout", "0.1", "--steps", "60", "--batch-size", "16")
@@ -82,3 +83,13 @@ def test_the_twin_stands_beside_the_ranker(run: Run, dialogues: Path, tiny_model
 def test_a_mechanism_that_sees_ahead_is_refused(run: Run, dialogues: Path, tiny_model: Path) -> None:
     refused = run(*train(dialogues, tiny_model, "--mechanism", "bidirectional"))
     assert "causal" in refused.sentence
+
+
+def test_the_twin_is_a_ranker_too() -> None:
+    """Without a kind of features, and whatever its window and its width."""
+    for twin in ({}, {"window": 1}, {"width": 64}, {"window": 1, "seconds": 9, "features": ["words"]}):
+        options = with_pretrained({"task": "dialogue", **twin})
+        assert options["model"] == "smollm2"
+        assert {**options, **twin} == options
+        assert ("steps" in options) == ("seconds" not in twin)
+    assert "model" not in with_pretrained({"task": "dialogue", "mechanism": "delta", "window": 1})
