@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -59,7 +60,6 @@ class LanguageModel:
         retriever: searches memories.
         decoder: generates token by token.
         answerer: the decoder as an answerer.
-        span_reader: says how likely words are as an answer.
         prompt_budget: how much retrieved text the model can use.
         fingerprint: of the memories made with this model.
     """
@@ -120,11 +120,15 @@ class LanguageModel:
         self.answerer = LocalAnswerer(tokenizer, self.decoder, name)
         parameters, on_cpu = self.causal_lm.num_parameters(), input_device(self.causal_lm).type == "cpu"
         self.prompt_budget = default_budget(self.decoder.window, parameters, on_cpu=on_cpu)
-        self.span_reader = SpanReader(self.causal_lm, tokenizer, sorted(self.decoder.stop), self.decoder.window)
         self.reader = TextReader(self.encoder, self.fingerprint, self.vectors)
         self.retriever = Retriever(
             self.causal_lm, tokenizer, self.encoder, self.fingerprint, self.decoder.window, self.vectors
         )
+
+    @cached_property
+    def span_reader(self) -> SpanReader:
+        """Says how likely words are as an answer."""
+        return SpanReader(self.causal_lm, self.tokenizer, sorted(self.decoder.stop), self.decoder.window)
 
     def new_memory(self, path: str | Path | None = None) -> Memory:
         """An empty memory in RAM; with a path, the memory in that folder, which is made if it does not exist."""
