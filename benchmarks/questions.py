@@ -42,19 +42,9 @@ def load(name: str, *, test: bool, paragraphs: int = 300, questions: int = 200) 
     return [paragraph["context"].strip() for paragraph in pool], questions_of_pool[:questions]
 
 
-def records(name: str, *, test: bool) -> list[dict[str, Any]]:
-    """All questions about the articles of one half, as records of the task question_answering."""
-    return [
-        {
-            "context": paragraph["context"].strip(),
-            "question": item["question"].strip(),
-            "answers": [answer["text"] for answer in item["answers"]],
-        }
-        for index, article in enumerate(_articles(name))
-        if index % 2 == test
-        for paragraph in article["paragraphs"]
-        for item in paragraph["qas"]
-    ]
+def half(name: str, *, test: bool) -> dict[str, Any]:
+    """The articles of one half, in the form of SQuAD."""
+    return {"data": [article for index, article in enumerate(_articles(name)) if index % 2 == test]}
 
 
 def _articles(name: str) -> list[dict[str, Any]]:

@@ -28,12 +28,18 @@ RUNS = ("csl", "squad", "qmsum", "cmrc")
 def options(name: str, folder: Path) -> list[str]:
     """The options of `memspan compare`; files of questions are written into `folder`."""
     if name in ("squad", "cmrc"):
-        paths = [folder / f"{name}-{half}.jsonl" for half in ("choosing", "test")]
+        paths = [folder / f"{name}-{half}.json" for half in ("choosing", "test")]
         for path, test in zip(paths, (False, True), strict=True):
-            lines = [json.dumps(record, ensure_ascii=False) for record in questions.records(name, test=test)]
-            path.write_text("\n".join(lines), "utf-8")
+            path.write_text(json.dumps(questions.half(name, test=test), ensure_ascii=False), "utf-8")
         heap = ["--documents", "300", "--limit", "200"]
-        return ["--task", "question_answering", "--data", str(paths[0]), *settings(f"test={paths[1]}"), *heap]
+        return [
+            "--task",
+            "question_answering",
+            "--data",
+            str(paths[0]),
+            *settings(f"test={paths[1]}", "format=squad"),
+            *heap,
+        ]
     if name == "qmsum":
         files = [report.needs(DATA / "qmsum" / f"ALL_{part}.jsonl") for part in ("val", "test")]
         rest = ["format=qmsum", "--documents", "35", "--limit", "300", "--seeds", "1"]
