@@ -77,6 +77,9 @@ def test_texts_of_no_label_are_rejected_without_training_on_any(run: Run, mails:
     assert metrics["out-of-scope recall"] > 0.9
     assert metrics["in-scope accuracy"] > 0.9
     assert run("predict", "out/best", "Quantum chromodynamics").out.strip() == "oos"
+    shown = run("predict", "out/best", "Quantum chromodynamics", "Please refund order 12.", "--json")
+    foreign_share, share = (pair["probability"] for pair in json.loads(shown.out)["predictions"])
+    assert 1 / 3 <= foreign_share < share  # that of the likeliest label
 
 
 def test_features_need_classes_and_a_pretrained_model(run: Run, mails: Path, tiny_model: Path) -> None:

@@ -70,6 +70,14 @@ def test_lines_and_rows_of_other_bytes(run: Run, trained: str, tmp_path: Path) -
     assert [line.split("\t")[1] for line in lines[1:]] == ["refunds", "", "greetings"]
 
 
+def test_a_row_of_another_length_is_named(run: Run, trained: str, tmp_path: Path) -> None:
+    source = tmp_path / "new.csv"
+    source.write_text("id,text\n1,Please refund order 12.\n2,Please, refund it.\n", "utf-8")
+    done = run("predict", trained, "--file", str(source), "--output", "rows.csv")
+    assert "row 3 has 3 cells, not 2" in done.err
+    assert [row["prediction"] for row in rows(Path("rows.csv"))] == ["refunds", ""]
+
+
 def test_a_table_is_printed_row_by_row(run: Run, trained: str, tmp_path: Path) -> None:
     source = tmp_path / "new.tsv"
     source.write_text("a\tb\nshort\tPlease refund order 12.\nx\tGreetings to all.\n", "utf-8")

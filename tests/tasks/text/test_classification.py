@@ -73,6 +73,19 @@ def test_labels_that_are_not_trained_on_are_not_held_out(tmp_path: Path) -> None
     assert 3 < len(labels) < 22
 
 
+def test_the_seed_of_the_split_holds_out_other_records(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", [f"text {number},{'ab'[number % 2]}" for number in range(40)])
+    held_out = [
+        {
+            record["text"]
+            for record in Classification(DataSource(path, split_seed=seed), vocabulary=300).held_out_records
+        }
+        for seed in (0, 0, 1)
+    ]
+    assert held_out[0] == held_out[1] != held_out[2]
+    assert len(held_out[2]) == 4
+
+
 def test_rows_of_a_batch_are_about_as_long(task: Classification) -> None:
     batch = task.batch(8, 100, torch.Generator().manual_seed(0))
     lengths = (batch.ids != task.tokenizer.pad).sum(1)
