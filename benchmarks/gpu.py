@@ -1,6 +1,6 @@
 """Reading and asking on an accelerator beside the plain model, and every mechanism beside torch's LSTM, as ratios in one run.
 
-    python -m benchmarks.gpu [--device cuda] [--model smollm2] [--tokens 100000] [--questions 8]
+    python -m benchmarks.gpu [--device cuda] [--model smollm2] [--tokens 100000] [--questions 8] [--parts mechanisms models]
 
 Without CUDA it runs on the CPU. Each part is written as soon as it is done.
 
@@ -15,7 +15,7 @@ Without CUDA it runs on the CPU. Each part is written as soon as it is done.
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from benchmarks.report import DATA, needs
 
 WINDOW, PROMPT, NEW = 2048, 1024, 64
 WIDTH, ROWS, LENGTH = 64, 16, 256
+PARTS = ("mechanisms", "models")
 QUESTIONS = (
     "Who is the captain of the ship Pharaon?",
     "Where was Edmond Dantes imprisoned?",
@@ -60,8 +61,8 @@ class Timer:
             torch.cuda.synchronize()
 
 
-def read_and_ask(options: argparse.Namespace, placement: Any, timer: Timer) -> dict[str, Any]:
-    """The ratios of one placement of the model."""
+def read_and_ask(options: argparse.Namespace, placement: Any, timer: Timer) -> Iterator[dict[str, Any]]:
+    """The ratios of one placement of the model, part by part."""
     import memspan
 
     lm = memspan.load_model(options.model, device=placement, encoder="none")
@@ -81,30 +82,35 @@ def read_and_ask(options: argparse.Namespace, placement: Any, timer: Timer) -> d
 
     lm.read(text[: 4 * WINDOW])  # all warm
     plain()
-    reading, windows = timer(lambda: lm.read(text), 3), timer(plain, 3)
-    memory = lm.read(text)
-    asked, generated = [], []
-    for question in QUESTIONS[: options.questions]:
-        answer = lm.ask(memory, question)
-        asked.append(timer(lambda question=question: lm.ask(memory, question)))
-        generated.append(timer(lambda answer=answer: generate(answer.prompt_tokens, answer.answer_tokens)))
-    prompt = min(PROMPT, len(ids))
-    generate(prompt, NEW)
-    without = timer(lambda: generate(prompt, NEW), 3)
-    with memspan.attached(lm.causal_lm, **options.memory):
-        generate(prompt, NEW)
-        attached = timer(lambda: generate(prompt, NEW), 3)
-    return {
+    memories: list[Any] = []
+    reading, windows = timer(lambda: memories.append(lm.read(text)), 2), timer(plain, 3)
+    yield {
         "placement": str(placement),
         "dtype": str(lm.causal_lm.dtype),
         "tokens": len(ids),
         "read tokens/s": len(ids) / reading,
         "plain windows tokens/s": len(ids) / windows,
         "read over plain windows": windows / reading,
+    }
+    memory = memories[0]
+    asked, generated = [], []
+    for question in QUESTIONS[: options.questions]:
+        answer = lm.ask(memory, question)
+        asked.append(timer(lambda question=question: lm.ask(memory, question)))
+        generated.append(timer(lambda answer=answer: generate(answer.prompt_tokens, answer.answer_tokens)))
+    yield {
         "questions": len(asked),
         "ask seconds": statistics.median(asked),
         "generate seconds": statistics.median(generated),
         "generate over ask": sum(generated) / sum(asked),
+    }
+    prompt = min(PROMPT, len(ids))
+    generate(prompt, NEW)
+    without = timer(lambda: generate(prompt, NEW), 3)
+    with memspan.attached(lm.causal_lm, **options.memory):
+        generate(prompt, NEW)
+        attached = timer(lambda: generate(prompt, NEW), 3)
+    yield {
         "attached generate tokens/s": NEW / attached,
         "attached over plain generate": without / attached,
     }
@@ -143,17 +149,23 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--tokens", type=int, default=100_000)
     parser.add_argument("--questions", type=int, default=len(QUESTIONS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     options.memory = {"sinks": 4, "window": PROMPT, "block": 128}
     timer, figures = Timer(options.device), {"device": options.device, "models": [], "mechanisms": []}
-    figures["mechanisms"] = mechanisms(options.device, timer)
-    report.table(figures["mechanisms"])
-    report.save("gpu", figures, seeds=[0])
+    if "mechanisms" in options.parts:
+        figures["mechanisms"] = mechanisms(options.device, timer)
+        report.table(figures["mechanisms"])
+        report.save("gpu", figures, seeds=[0])
+    if "models" not in options.parts:
+        return
     everything_here = {"": 0 if options.device == "cuda" else options.device}
     for placement in (options.device, everything_here):
-        figures["models"].append(read_and_ask(options, placement, timer))
-        report.table([{"what": key, "figure": value} for key, value in figures["models"][-1].items()])
-        report.save("gpu", figures, seeds=[0])
+        figures["models"].append({})
+        for part in read_and_ask(options, placement, timer):
+            figures["models"][-1] |= part
+            report.table([{"what": key, "figure": value} for key, value in part.items()])
+            report.save("gpu", figures, seeds=[0])
 
 
 if __name__ == "__main__":

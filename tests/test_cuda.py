@@ -80,10 +80,11 @@ def test_it_computes_what_the_cpu_computes(name: str) -> None:
         y.square().mean().backward()
         outputs[device] = y.detach().cpu()
     torch.testing.assert_close(outputs["cuda"], outputs["cpu"], rtol=1e-3, atol=1e-3)
+    largest = max(float(weight.grad.abs().max()) for weight in here.parameters() if weight.grad is not None)
     for one, other in zip(here.parameters(), there.parameters(), strict=True):
         assert (one.grad is None) == (other.grad is None)
-        if one.grad is not None and other.grad is not None:
-            torch.testing.assert_close(other.grad.cpu(), one.grad, rtol=1e-2, atol=1e-3 * float(one.grad.abs().max()))
+        if one.grad is not None and other.grad is not None:  # those far below the largest are rounding
+            torch.testing.assert_close(other.grad.cpu(), one.grad, rtol=1e-2, atol=1e-4 * largest)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if getattr(MECHANISMS[name], "causal", True)])

@@ -23,7 +23,9 @@ def test_it_measures_reading_and_asking(tiny_model: Path) -> None:
     options = argparse.Namespace(
         model=str(tiny_model), device="cpu", tokens=600, questions=1, memory={"sinks": 4, "window": 256, "block": 128}
     )
-    figures = gpu.read_and_ask(options, {"": "cpu"}, gpu.Timer("cpu"))
+    figures = {}
+    for part in gpu.read_and_ask(options, {"": "cpu"}, gpu.Timer("cpu")):
+        figures |= part
     assert figures["tokens"] == 600
     assert figures["questions"] == 1
     assert all(figures[name] > 0 for name in figures if " over " in name)
