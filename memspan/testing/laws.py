@@ -1,230 +1,33 @@
-"""The laws that every memory mechanism obeys, as functions for its test suite; they raise AssertionError for a violation.
-
-    from memspan.testing import check_laws
-
-    def test_my_mechanism():
-        check_laws("mine", lambda: Mine(32))
-
-Every mechanism registered in memspan is held to them. They are computed in float64, but for that on half precision, and need no
-test framework.
-
-A stream is a tuple of tensors that share their time dimension, the last but one: (q, k, v), each (B, heads, T, K), for
-a mechanism over keys and values; (x,), (B, T, D), for one over hidden states.
+"""Each law as a function of an example.
 
 Letters: B batch, T tokens of a stream, D model width, H heads, K head size, N keys, R rows.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TypeVar
+from collections.abc import Sequence
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
 from memspan import state as states
-from memspan.mechanisms import over_hidden_states, takes_valid
+from memspan.mechanisms import over_hidden_states
 from memspan.mechanisms.base import SHARE, KVMechanism, Mechanism
-from memspan.mechanisms.layers.attention import attend
 from memspan.state import pack, unpack
-
-QUERY_HEADS, HEADS, SIZE = 4, 2, 6  # of the streams for mechanisms over keys and values
-Stream = tuple[Tensor, ...]
-CUTS = (7, 1, 13, 30, 1, 1, 12)  # segment lengths with which `check_laws` reads a stream
-TOLERANCE = 1e-9
-HALF_TOLERANCE = 0.02  # of the norm of the outputs: bfloat16 rounds each number by up to 0.4 %
-SomeMechanism = TypeVar("SomeMechanism", bound=KVMechanism | Mechanism)
-
-
-@dataclass(frozen=True)
-class Example:
-    """A mechanism small enough that the laws reach its limits within a few dozen tokens.
-
-    Attributes:
-        bounded: makes it with a state that stops growing within 30 tokens of its grid.
-        unlimited: makes it so that nothing is forgotten; None for a mechanism over hidden states.
-        width: D of the hidden states that it reads.
-        device: where the laws are computed.
-    """
-
-    bounded: Callable[[], KVMechanism | Mechanism]
-    unlimited: Callable[[], KVMechanism] | None = None
-    width: int = 8
-    device: str = "cpu"
-
-    def make(self) -> KVMechanism | Mechanism:
-        """The bounded mechanism in float64; equal weights at every call."""
-        torch.manual_seed(0)
-        return _with_weights(self.bounded()).double().to(self.device)
-
-    def stream(self, mechanism: KVMechanism | Mechanism, rows: int, length: int, seed: int = 0) -> Stream:
-        """A random stream of the form that the mechanism reads, on the device."""
-        return tuple(x.to(self.device) for x in random_stream(mechanism, rows, length, seed, self.width))
-
-    @cached_property
-    def grid(self) -> int:
-        """The stream may be cut at multiples of it."""
-        mechanism = self.make()
-        return mechanism.grid if isinstance(mechanism, Mechanism) else 1
-
-    @cached_property
-    def causal(self) -> bool:
-        """Whether no token may see a later one."""
-        mechanism = self.make()
-        return mechanism.causal if isinstance(mechanism, Mechanism) else True
-
-    def on_grid(self, length: int) -> int:
-        """The smallest multiple of the grid that is at least `length` tokens."""
-        return -(-length // self.grid) * self.grid
-
-
-def check_laws(
-    name: str,
-    make: Callable[[], KVMechanism | Mechanism],
-    *,
-    width: int = 32,
-    bounded: bool = True,
-    unlimited: Callable[[], KVMechanism] | None = None,
-) -> None:
-    """Checks every law that applies to a mechanism.
-
-    Args:
-        name: the name of the mechanism in messages.
-        make: returns a new mechanism, small enough that its state stops growing within 320 tokens.
-        width: D of the hidden states that it reads; not used for a mechanism over keys and values.
-        bounded: false for a mechanism whose state grows with the stream.
-        unlimited: of a mechanism over keys and values, returns one that forgets nothing, which must equal plain attention.
-
-    Raises:
-        AssertionError: the mechanism violates a law, which the message names.
-    """
-    example = Example(make, unlimited, width)
-    cuts = [length * example.grid for length in CUTS]
-    laws: dict[str, Callable[[], None]] = {
-        "the whole stream equals the stream in segments": lambda: whole_equals_segments(example, cuts),
-        "the state carries information": lambda: state_carries_information(example),
-        "a state is a value": lambda: state_is_a_value(example, cuts),
-        "batch rows do not depend on one another": lambda: rows_are_strangers(example, cuts),
-        "gradients reach earlier segments": lambda: gradients_reach_earlier_segments(example),
-        "saving and loading the state changes nothing": lambda: saving_changes_nothing(example, cuts),
-        "internals describe the output of forward": lambda: internals_describe_forward(example),
-        "no tokens and no rows change nothing": lambda: nothing_changes_nothing(example),
-        "half precision changes little": lambda: half_precision_changes_little(example),
-    }
-    if example.causal:
-        laws["no token sees a later one"] = lambda: never_sees_ahead(example, cuts, sum(cuts) // 2)
-    if bounded:
-        segments = split(example.on_grid(640), example.on_grid(16))
-        laws["a bounded state stops growing"] = lambda: bounded_state_stops_growing(example, segments)
-    if unlimited is not None:
-        laws["without a limit it equals plain attention"] = lambda: unlimited_equals_plain_attention(example, cuts)
-    if isinstance(mechanism := example.make(), KVMechanism) or takes_valid(mechanism):
-        laws["padding does not count"] = lambda: padding_does_not_count(example, CUTS, _ragged())
-    for law, check in laws.items():
-        try:
-            check()
-        except AssertionError as error:
-            raise AssertionError(f"'{name}' violates a law: {law}. {error}") from error
-
-
-def _ragged() -> Tensor:
-    """(3, T) bool, false at padding: rows with padding at the start, in the middle and after the third token."""
-    valid = torch.ones(3, sum(CUTS), dtype=torch.bool)
-    valid[0, :9] = valid[1, 30:50] = valid[2, 3] = False
-    return valid
-
-
-def _with_weights(mechanism: SomeMechanism) -> SomeMechanism:
-    """The mechanism with the weights that it makes for the keys of the streams."""
-    if isinstance(mechanism, KVMechanism):
-        mechanism.make_weights(HEADS, SIZE)
-    return mechanism
-
-
-# ---- the driver
-
-
-def random_stream(
-    mechanism: KVMechanism | Mechanism, rows: int, length: int, seed: int = 0, width: int = Example.width
-) -> Stream:
-    """A random stream of the form that the mechanism reads."""
-    generator = torch.Generator().manual_seed(seed)
-    shapes: list[tuple[int, ...]] = [(rows, length, width)]
-    if isinstance(mechanism, KVMechanism):
-        shapes = [(rows, heads, length, SIZE) for heads in (QUERY_HEADS, HEADS, HEADS)]
-    return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
-
-
-def part(stream: Stream, start: int, stop: int) -> Stream:
-    """The tokens from `start` to `stop`."""
-    return tuple(x[..., start:stop, :] for x in stream)
-
-
-def rotate(x: Tensor, positions: Tensor) -> Tensor:
-    """The rotary embedding, from its definition: x (B, H, N, K) at positions (B or 1, N)."""
-    rates = 100.0 ** (-torch.arange(0, SIZE, 2, dtype=torch.float64, device=x.device) / SIZE)
-    angles = positions[:, None, :, None] * rates
-    real, imaginary = x[..., : SIZE // 2], x[..., SIZE // 2 :]
-    turned = [real * angles.cos() - imaginary * angles.sin(), real * angles.sin() + imaginary * angles.cos()]
-    return torch.cat(turned, -1).to(x.dtype)
-
-
-def read(
-    mechanism: KVMechanism | Mechanism,
-    stream: Stream,
-    cuts: Sequence[int],
-    state: states.State = None,
-    valid: Tensor | None = None,
-) -> tuple[Tensor, states.State]:
-    """The outputs of a stream that is read in segments of the lengths `cuts`, and the state after it."""
-    outputs, start = [], 0
-    for length in cuts:
-        segment, text = part(stream, start, start + length), None if valid is None else valid[:, start : start + length]
-        if isinstance(mechanism, KVMechanism):
-            output, state = _read_keys(mechanism, segment, state, text)
-        else:
-            output, state = mechanism(*segment, state, *(() if text is None else (text,)))
-        outputs.append(output)
-        start += length
-    assert start == stream[0].shape[-2]
-    return torch.cat(outputs, -2), state
-
-
-def _read_keys(
-    mechanism: KVMechanism, segment: Stream, state: states.State, valid: Tensor | None
-) -> tuple[Tensor, states.State]:
-    lengths = mechanism.split_lengths(segment[0].shape[2], state, valid)
-    assert sum(lengths) == segment[0].shape[2]
-    assert min(lengths) > 0
-    outputs, start = [], 0
-    for length in lengths:
-        q, k, v = part(segment, start, start + length)
-        recalled, state = mechanism.recall(q, k, v, state, None if valid is None else valid[:, start : start + length])
-        capacity = mechanism.capacity()
-        for positions in (recalled.key_positions, recalled.query_positions):
-            assert positions.min() >= 0
-            assert capacity is None or positions.max() < capacity
-        outputs.append(attend(q, recalled, rotate))
-        start += length
-    return torch.cat(outputs, 2), state
-
-
-def split(total: int, length: int) -> list[int]:
-    """`total` tokens in segments of `length`, the last one with the rest."""
-    return [min(length, total - start) for start in range(0, total, length)]
-
-
-def assert_same(state: states.State, expected: states.State) -> None:
-    """Two states hold the same tensors, up to rounding."""
-    left, right = states.tensors(state), states.tensors(expected)
-    assert len(left) == len(right)
-    for tensor, other in zip(left, right, strict=True):
-        torch.testing.assert_close(tensor, other, rtol=TOLERANCE, atol=TOLERANCE)
-
-
-# ---- the laws
+from memspan.testing.examples import (
+    HALF_TOLERANCE,
+    HEADS,
+    QUERY_HEADS,
+    SIZE,
+    TOLERANCE,
+    Example,
+    assert_same,
+    part,
+    random_stream,
+    read,
+    rotate,
+    with_weights,
+)
 
 
 def whole_equals_segments(example: Example, cuts: Sequence[int]) -> None:
@@ -329,7 +132,7 @@ def saving_changes_nothing(example: Example, cuts: Sequence[int]) -> None:
 def unlimited_equals_plain_attention(example: Example, cuts: Sequence[int]) -> None:
     """A KV mechanism that forgets nothing equals causal attention with rotary positions."""
     assert example.unlimited is not None
-    mechanism = _with_weights(example.unlimited()).to(example.device)
+    mechanism = with_weights(example.unlimited()).to(example.device)
     q, k, v = stream = example.stream(mechanism, 2, sum(cuts))
     positions = torch.arange(sum(cuts), device=q.device)[None]
     groups = QUERY_HEADS // HEADS
