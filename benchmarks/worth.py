@@ -11,7 +11,6 @@ parts.
 """
 
 import argparse
-import csv
 import gzip
 import json
 import os
@@ -19,6 +18,7 @@ import random
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -48,40 +48,39 @@ def _options(features: str, mechanism: str, *settings: str) -> tuple[str, ...]:
 
 def _calls(requests: int, words: int) -> tuple[str, ...]:
     train, test = (str(_calls_path(requests, words, part)) for part in CALLS)
-    return ("--data", train, *_options("words sentences", "attention", f"test={test}", "segment=32"))
+    return ("--data", train, *_options("words sentences", "attention", f"test={test}", "segment=32", FORMAT))
 
 
 def _calls_path(requests: int, words: int, part: str) -> Path:
-    return FOLDER / f"calls-{requests}-{words}-{part}.csv"
+    return FOLDER / f"calls-{requests}-{words}-{part}.zip"
 
 
+FORMAT = "format=labelled_folders"
 REVIEWS = ("--data", str(DATA / "nltk_sentiment" / "movie_reviews.zip"))
 MADE = {"calls-first": (3, 500), "calls-only": (1, 500), "calls-long": (3, 3000)}  # requests, and words of the meeting
 ROWS = {
     "calls-first": Row("calls of 500 words, the first of three requests", _calls(*MADE["calls-first"])),
     "calls-long": Row("calls of 3,000 words, the first of three requests", _calls(*MADE["calls-long"])),
     "calls-only": Row("calls of 500 words, the only request", _calls(*MADE["calls-only"])),
-    "reviews": Row("film reviews", (*REVIEWS, *_options("words states sentences", "gru", "format=labelled_folders"))),
+    "reviews": Row("film reviews", (*REVIEWS, *_options("words states sentences", "gru", FORMAT))),
 }
 
 
 def write_calls(requests: int, words: int) -> None:
-    """The calls as tables of texts and labels, the same at each call of this function."""
+    """The calls as archives with a folder for each label, the same at each call of this function."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     utterances = json.loads(report.needs(DATA / "clinc150" / "data_full.json").read_text("utf-8"))
     for part, count in CALLS.items():
         draw = random.Random(f"{part} {requests} {words}")
         meetings = _meetings(report.needs(DATA / "qmsum" / MEETINGS[part]))
         known = {intent: [text for text, label in utterances[part] if label == intent] for intent in INTENTS}
-        with _calls_path(requests, words, part).open("w", encoding="utf-8", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(["text", "label"])
-            for _ in range(count):
+        with zipfile.ZipFile(_calls_path(requests, words, part), "w", zipfile.ZIP_DEFLATED) as archive:
+            for number in range(count):
                 intents = draw.sample(INTENTS, requests)
                 turns = _stretch(draw.choice(meetings), words, draw)
                 for intent, at in zip(intents, _places(len(turns), requests, draw), strict=True):
                     turns.insert(at, f"{turns[at - 1].partition(':')[0]}: {draw.choice(known[intent])}")
-                rows.writerow(["\n".join(turns), intents[0]])
+                archive.writestr(f"{intents[0]}/{number:04}.txt", "\n".join(turns))
 
 
 def _meetings(path: Path) -> list[list[str]]:
