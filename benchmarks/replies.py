@@ -27,6 +27,7 @@ CORPORA = {
     ),
 }
 MODELS: dict[str, list[str]] = {"with a memory": [], "last turn alone": ["--window", "1"]}
+ALONE = "network alone"  # without the words that a reply shares with the conversation
 METRICS = ("R@10", "R@1", "MRR")
 
 
@@ -45,25 +46,26 @@ def trained(corpus: str, choosing: bool, options: list[str]) -> dict[str, Any]:
 
 
 def rows_of(corpus: str, runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """A row for each model, with the mean and the spread over the seeds, and for each baseline."""
+    """A row for each model and for its network without shared words, over the seeds, and one for each baseline."""
     rows = []
     for name, reports in runs.items():
-        row: dict[str, Any] = {"data": corpus, "model": name}
-        for metric in METRICS:
-            values = [found["metrics"][metric] for found in reports]
-            low = min(found["details"]["intervals"][metric][0] for found in reports)
-            high = max(found["details"]["intervals"][metric][1] for found in reports)
-            row |= {metric: sum(values) / len(values), f"{metric} interval": f"{low:.3f} to {high:.3f}"}
-            row[f"{metric} spread"] = max(values) - min(values)
-        rows.append(row)
-    for name, other in next(iter(runs.values()))[0]["details"]["baselines"].items():
-        row = {"data": corpus, "model": name}
-        for metric in METRICS:
-            low, high = other["intervals"][metric]
-            row |= {metric: other["metrics"][metric], f"{metric} interval": f"{low:.3f} to {high:.3f}"}
-            row[f"{metric} spread"] = 0.0
-        rows.append(row)
-    return rows
+        whole = [{"metrics": found["metrics"], "intervals": found["details"]["intervals"]} for found in reports]
+        alone = [found["details"]["baselines"][ALONE] for found in reports]
+        rows += [_row(corpus, name, whole), _row(corpus, f"{name}, {ALONE}", alone)]
+    others = next(iter(runs.values()))[0]["details"]["baselines"]
+    return rows + [_row(corpus, name, [other]) for name, other in others.items() if name != ALONE]
+
+
+def _row(corpus: str, name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The means, the widest intervals and the spreads of the metrics over the seeds."""
+    row: dict[str, Any] = {"data": corpus, "model": name}
+    for metric in METRICS:
+        values = [seed["metrics"][metric] for seed in found]
+        low = min(seed["intervals"][metric][0] for seed in found)
+        high = max(seed["intervals"][metric][1] for seed in found)
+        row |= {metric: sum(values) / len(values), f"{metric} interval": f"{low:.3f} to {high:.3f}"}
+        row[f"{metric} spread"] = max(values) - min(values)
+    return row
 
 
 def save(corpus: str, runs: dict[str, list[dict[str, Any]]], seeds: int, half: str) -> None:
