@@ -54,9 +54,9 @@ class Weights:
 # "words" and "words_and_meaning" count from a level that passages reach by chance. All are measured on passages that the
 # search puts first, with the vectors of the embedded encoder.
 WITH_MEANING = Weights({"words": 2.61, "words_and_meaning": 4.24, "meaning": 5.85}, -4.85)
-# The fitted logit times 1.5, and shifted so that `MIN_CONFIDENCE` refuses about as many of the questions that the memory
-# answers as it refuses of others that share words with their passage.
-WITH_NAMES = Weights({"names": 1.84, "words": 3.21, "meaning": 14.41}, -12.31)
+# The logit of `WITH_MEANING` and the share of the names as fitted, stretched and shifted so that the thresholds refuse about as
+# many of the questions that the memory answers as they refuse of others that share words with their passage.
+WITH_NAMES = Weights({"names": 2.71, "words": 3.99, "words_and_meaning": 6.49, "meaning": 8.95}, -10.9)
 WITHOUT_MEANING = Weights({"sentence": 4.42, "passage": 3.34, "heads": 0.63}, -6.35)
 WORDS_BY_CHANCE = 0.25
 BOTH_BY_CHANCE = 0.1
