@@ -214,6 +214,15 @@ def multihop() -> str:
     )
 
 
+def multihop_answers() -> str:
+    """Questions that need two passages: what is right beside the passages."""
+    figures = newest("multihop-hotpot")["answers"]
+    labels = {"memory": "memory", "oracle": "the right paragraphs alone"}
+    names = ("answer", "first quote", "quotes", "answer or quotes")
+    rows = [[label, *(_share(figures[source][name]) for name in names)] for source, label in labels.items()]
+    return markdown(("from", *names), rows)
+
+
 def _share(figure: Mapping[str, Any]) -> str:
     return _with_interval(figure["share"], (figure["low"], figure["high"]))
 
