@@ -121,7 +121,7 @@ def main() -> None:
     if not options.runs:
         sys.exit("Name the folders of one or more trained models.")
     text = needs(options.data / f"{options.part}.txt")
-    results = {str(run): measure(run, text, options.limit, options.segments) for run in options.runs}
+    results = {run.parent.name: measure(run, text, options.limit, options.segments) for run in options.runs}
     columns = {"nothing": "nothing", "another's": "other", "own": "own", "full text": "full", "closed": "closed"}
     columns["closed by another's"] = "closed by another text's"
     table(

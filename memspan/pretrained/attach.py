@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -9,6 +10,7 @@ from transformers import PreTrainedModel
 
 from memspan.errors import UnsupportedModel, UsageError, require_type
 from memspan.mechanisms import DEFAULT, KVMechanism, build_over_keys
+from memspan.pretrained import trained
 from memspan.pretrained.cache import MemoryCache
 from memspan.pretrained.families import FAMILIES
 from memspan.pretrained.hooks import Attachment
@@ -18,7 +20,11 @@ from memspan.pretrained.versions import installed_and_verified
 
 @contextmanager
 def attached(
-    model: nn.Module, mechanism: str | KVMechanism | Sequence[KVMechanism] = DEFAULT, **settings: Any
+    model: nn.Module,
+    mechanism: str | KVMechanism | Sequence[KVMechanism] = DEFAULT,
+    *,
+    weights: str | Path | None = None,
+    **settings: Any,
 ) -> Iterator[nn.Module]:
     """Gives a transformers causal LM (or a PEFT model around one) a memory inside the `with`; yields the same model.
 
@@ -34,15 +40,26 @@ def attached(
 
     Args:
         mechanism: a registered name with its `settings`, one mechanism for all layers, or one per layer.
+        weights: the folder of a trained model, whose mechanism has weights of its own; by default those that come with
+            memspan for this model, if there are any. They bring the settings that they were trained with.
 
     Raises:
         UnsupportedModel: the model's attention does not fit; the message states the reason.
-        UsageError: unknown mechanism, invalid settings, a window beyond the trained positions; the model has a memory
+        UsageError: no trained weights of the mechanism in `weights`, or those of another model; unknown mechanism, invalid settings, a window beyond the trained positions; the model has a memory
             attached already.
     """
     require_type("model", model, nn.Module, "a transformers model")
     attachment = Attachment(model, lambda: MemoryCache(chosen))
-    chosen = mechanisms_for(attachment.causal_lm, mechanism, settings)
+    known = None
+    if isinstance(mechanism, str):
+        known = trained.find(attachment.causal_lm, mechanism, settings, weights)
+    elif weights is not None:
+        raise UsageError("`weights` go with the name of a mechanism, not with one that is built already.")
+    chosen = mechanisms_for(
+        attachment.causal_lm, mechanism, settings if known is None else {**known.settings, **settings}
+    )
+    if known is not None:
+        trained.put_in(chosen, known)
     if attachment.causal_lm.config.model_type not in FAMILIES:
         _try_out(attachment.causal_lm)
     attachment.attach(to_this_thread=True)
