@@ -165,7 +165,9 @@ def main() -> None:
     report.needs(DATA)
     found: dict[str, Any] = {}
     for path in options.earlier:
-        found |= json.loads(path.read_text("utf-8"))["figures"]["runs"]
+        record = json.loads(path.read_text("utf-8"))
+        made = {name: record[name] for name in ("date", "commit", "machine")}
+        found |= {key: {**made, **run} for key, run in record["figures"]["runs"].items()}
     for key in options.only:
         for figures in measure(RUNS[key], options.seeds):
             found[key] = figures
