@@ -26,6 +26,7 @@ from memspan.assistant.answer_kinds import asked_kind, holds
 from memspan.assistant.quotes import Evidence
 from memspan.assistant.rare_words import FUNCTION_WORDS
 from memspan.assistant.retriever import RetrievedPassage
+from memspan.assistant.stretches import best_stretch, is_unspaced
 from memspan.data.plain_text import plain_ids, plain_tokens
 from memspan.data.scripts import CHARACTER_WORDS
 from memspan.memory.index.bm25 import words_of
@@ -323,7 +324,10 @@ class Choice:
 
 
 def choice(evidence: Evidence, reader: SpanReader) -> Choice:
-    """Where the answer to the question of `evidence` is looked for: the best `SENTENCES` of the best sentence's passage."""
+    """Where the answer to the question of `evidence` is looked for: the best `SENTENCES` of the best sentence's passage.
+
+    In scripts without spaces there is one candidate, the best stretch of the best sentence, see `memspan.assistant.stretches`.
+    """
     if not evidence.sentences:
         return Choice(None, [], [], [])
     scores = evidence.scores()
@@ -332,7 +336,11 @@ def choice(evidence: Evidence, reader: SpanReader) -> Choice:
     chosen = [index for index in order[:SENTENCES].tolist() if evidence.of[index] == number]
     sentences = [Sentence(evidence.texts[index], float(scores[index])) for index in chosen]
     passage = evidence.passages[number]
-    candidates = reader.candidates(evidence.question, passage.text, sentences)
+    if is_unspaced(sentences[0].text):
+        stretch = best_stretch(evidence.question, sentences[0].text)
+        candidates = [] if stretch is None else [Candidate(0, *stretch, 0.0, 0.0, 0.0, 1)]
+    else:
+        candidates = reader.candidates(evidence.question, passage.text, sentences)
     return Choice(passage, sentences, [evidence.sentences[index][1] for index in chosen], candidates)
 
 

@@ -37,7 +37,7 @@ class Spans(Extract):
         rows, values = [], []
         for case in cases[:FITTED_ON]:
             sentences, candidates = _candidates(case)
-            if not candidates:
+            if len(candidates) < 2:  # none, or the stretch of a script without spaces, which has weights of its own
                 continue
             features = spans.features(case.question, sentences, candidates)
             rows.append(np.stack([features[name] for name in NAMES], axis=1))
