@@ -244,6 +244,24 @@ def needles() -> str:
     return markdown(("tokens", "passages", "ranked first, of 8", "answered", "answered given the passage"), rows)
 
 
+def dialogues() -> str:
+    """The share of questions with a relevant turn within the first eight, of every ranking of the same passages."""
+    sets = {"qmsum-35": "QMSum, meetings", "multiwoz": "MultiWOZ", "crosswoz": "CrossWOZ, Chinese"}
+    rankers = {
+        "memspan": "memspan, not reranked",
+        "BM25": "BM25, no question words, passages",
+        "MiniLM": "MiniLM, passages",
+        "MiniLM + BM25": "MiniLM + BM25, passages",
+    }
+    rows = []
+    for name, label in sets.items():
+        figures = newest(f"dialogue-{name}")
+        found = {row["ranker"]: row["turn@8"] for row in figures["rankers"]}
+        windows = max(value for ranker, value in found.items() if ranker.endswith("windows"))
+        rows.append([label, str(figures["questions"]), *(found[ranker] for ranker in rankers.values()), windows])
+    return markdown(("data", "questions", *rankers, "best of the others over windows"), rows)
+
+
 def reading() -> str:
     """Reading speed, absolute and relative to the plain model in the same run."""
     labels = {
