@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from memspan.training.measure import Score
 
 READ_ON = "language_modelling"  # the task that a pretrained model is not asked about, but reads on
+TRANSLATED, PAIRS = "translation", 8  # the task whose memory is one of pairs of sentences, and how many are shown
 TRAINED_LIMIT, PRETRAINED_LIMIT = 200, 40  # held-out records of a comparison; a pretrained model is slow
 
 
@@ -291,7 +292,8 @@ def compare_memories(
     A pretrained model (--model) answers questions about long texts, from retrieved passages or
     from the end of the text alone; it is trained only if --lora sets a rank. For
     language_modelling it reads a text longer than its window (--budget) with a working memory,
-    and without one. With --extract it answers in words of the text, which is what
+    and without one; for translation, --shots similar known sentences with their translations are
+    its memory. With --extract it answers in words of the text, which is what
     question_answering and summarisation do unless a --model or a --mechanism is named;
     --answer-with then writes from these words. With --features, a ranker of replies stands
     beside its twin that sees the last turn of a dialogue alone, and a classifier whose
@@ -328,10 +330,16 @@ def compare_memories(
     else:
         from memspan.assistant.answerers import answerer_of
         from memspan.evaluation.memory_vs_window import compare_memory_with_window
+        from memspan.evaluation.translating import compare_translation
 
         records = limit or PRETRAINED_LIMIT
         answerer = None if answer_with is None else answerer_of(answer_with, print_info)
-        comparison = compare_memory_with_window(run, random_seeds, records, documents, budget, shots, note, answerer)
+        if run.task.name == TRANSLATED:
+            comparison = compare_translation(run, random_seeds, records, shots or PAIRS, note, answerer)
+        else:
+            comparison = compare_memory_with_window(
+                run, random_seeds, records, documents, budget, shots, note, answerer
+            )
     if as_json:
         print_json(comparison.to_dict())
     else:

@@ -89,8 +89,7 @@ def compare_reading(
 
 
 def _check(config: TrainConfig, tokens: int, length: int, window: int) -> None:
-    if kind_of(hub.config_of(config.model.name)) != PretrainedCausal.kind:
-        raise UsageError(f"'{config.model.name}' must be a causal language model to read on with a memory.")
+    check_causal(config.model.name)
     if window < 2 or window % 2 or length <= window:
         raise UsageError(
             f"The window must be an even number of tokens, and limit at least 1, got a window of {window}."
@@ -99,6 +98,14 @@ def _check(config: TrainConfig, tokens: int, length: int, window: int) -> None:
         raise UsageError(
             f"The held-out text has {tokens:,} tokens, but {length + 1:,} are to be read: give a longer text, hold out more "
             "of it (--task-settings valid=0.5), or lower --limit or --budget."
+        )
+
+
+def check_causal(name: str) -> None:
+    """Raises UsageError for a pretrained model that does not continue texts."""
+    if kind_of(hub.config_of(name)) != PretrainedCausal.kind:
+        raise UsageError(
+            f"'{name}' must be a causal language model to go on after a text: choose one, or train this one."
         )
 
 

@@ -84,6 +84,7 @@ __all__ = [
     "RecordTask",
     "Task",
     "TextTask",
+    "Translation",
     "build",
     "require",
     "settings_of",

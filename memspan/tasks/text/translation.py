@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from memspan.data.corpora import Record
 from memspan.data.scripts import words
@@ -18,6 +18,9 @@ QUERIES = 256  # sentences compared at once with all that were trained on
 class Translation(TextTask):
     """Columns: source, target. For the other direction: rename={source: target, target: source}.
 
+    A model from scratch is an exercise: it would need millions of pairs. `memspan.evaluation.translating` lets a pretrained
+    model translate with the most similar known pairs in its prompt.
+
     Sentences with the same source are held out together. The baseline is the translation of the most similar training
     sentence, by TF-IDF of words and pairs of words.
     """
@@ -25,6 +28,7 @@ class Translation(TextTask):
     columns, metric = ("source", "target"), "chrF"
     packages, baseline_packages = ("sacrebleu",), ("sklearn",)
     group_by = "source"
+    _vectors: tuple[Any, Any] | None = None  # what makes vectors of sentences, and those of the records trained on
     guide = Guide(
         columns="source, target",
         metrics="BLEU",
@@ -36,22 +40,32 @@ class Translation(TextTask):
     def example(self, record: Record) -> Example:
         return Example(str(record["source"]), str(record["target"]))
 
+    def with_records(self, records: Sequence[Record] | None = None, held_out: Sequence[Record] | None = None) -> Self:
+        changed = super().with_records(records, held_out)
+        return changed if records is None else changed.copy_with(_vectors=None)
+
     def compute_metrics(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
         scores = metrics.translation([str(record["target"]) for record in records], predictions)
         return {name: scores[name] for name in ("chrF", "BLEU")}
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
+        rest = self.held_out_records[:limit]
+        predictions = [str(records[0]["target"]) for records in self.similar([str(r["source"]) for r in rest], 1)]
+        return {"most similar sentence": self.compute_metrics(rest, predictions)[self.metric]}
+
+    def similar(self, sources: Sequence[str], count: int) -> list[list[Record]]:
+        """For each sentence the `count` records trained on whose sources are most similar, the most similar one first."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        rest = self.held_out_records[:limit]
-        vectors = TfidfVectorizer(tokenizer=words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
-        sources = vectors.fit_transform([str(record["source"]) for record in self.records])
-        queries = vectors.transform([str(record["source"]) for record in rest])
-        predictions = []
-        for start in range(0, len(rest), QUERIES):
-            nearest = (queries[start : start + QUERIES] @ sources.T).toarray().argmax(1)
-            predictions += [str(self.records[index]["target"]) for index in nearest]
-        return {"most similar sentence": self.compute_metrics(rest, predictions)[self.metric]}
+        if self._vectors is None:
+            vectors = TfidfVectorizer(tokenizer=words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
+            self._vectors = vectors, vectors.fit_transform([str(record["source"]) for record in self.records])
+        vectors, known = self._vectors
+        queries, found = vectors.transform(sources), list[list[Record]]()
+        for start in range(0, len(sources), QUERIES):
+            cosines = (queries[start : start + QUERIES] @ known.T).toarray()
+            found += [[self.records[index] for index in (-row).argsort(kind="stable")[:count]] for row in cosines]
+        return found
 
     @staticmethod
     def sample(count: int) -> list[dict[str, Any]]:
