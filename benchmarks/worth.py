@@ -130,6 +130,7 @@ def rows(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         lines.append(
             {
                 "texts": ROWS[name].name,
+                "seeds": len(results),
                 "metric": results[0]["metric"],
                 "memory": f"{results[0]['contenders'][0]['name']} {memory}",
                 "twin": twin,
