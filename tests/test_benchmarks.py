@@ -16,6 +16,7 @@ EXEMPT = {
     "abstention.py": "the area under the curve, and the curve that the weights of confidence in the product were fitted to",
     "autoencode.py": "the loss of a training loop over layers of the product, which have no command",
     "babi.py": "the training loop of a task that no command trains",
+    "gpu.py": "torch's LSTM, by whose speed that of every mechanism is given",
     "recall.py": "MiniLM of another library, which stands beside the product as a baseline",
     "speed.py": "torch's LSTM, by whose speed that of every mechanism is given",
     "stored.py": "the type of a model, in a signature",

@@ -12,7 +12,7 @@ from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.loading import load_model
 from memspan.assistant.streaming import StreamedText
 from memspan.data.corpora import Record
-from memspan.data.plain_text import Message
+from memspan.data.plain_text import Message, plain_ids
 from memspan.errors import UsageError
 from memspan.evaluation.ablation import Comparison, Contender
 from memspan.evaluation.long_text import check_causal
@@ -49,15 +49,7 @@ def compare_translation(
 
     Raises UsageError for a task without translations, a model that is not causal, or a number out of bounds.
     """
-    task = require(
-        build_task(config), Translation, "A translation memory is for translations: use the task translation."
-    )
-    require_installed("A translation memory needs", *task.baseline_packages)
-    if min(limit, pairs) < 1:
-        raise UsageError(f"limit and shots must be at least 1, got {limit} and {pairs}.")
-    if config.model.lora:
-        raise UsageError("A model that translates with a translation memory is not trained: leave out `lora`.")
-    check_causal(config.model.name)
+    task = _checked(config, limit, pairs)
     translator = Translator(config, task.answer_tokens, answerer)
     figures: dict[str, list[dict[str, float]]] = {MEMORY: [], RANDOM: []}
     seconds: dict[str, list[float]] = {MEMORY: [], RANDOM: []}
@@ -92,6 +84,20 @@ def compare_translation(
     return Comparison(config.task.name, task.metric, task.lower_is_better, contenders, baselines)
 
 
+def _checked(config: TrainConfig, limit: int, pairs: int) -> Translation:
+    """The task of the run. Raises UsageError where it cannot be compared."""
+    task = require(
+        build_task(config), Translation, "A translation memory is for translations: use the task translation."
+    )
+    require_installed("A translation memory needs", *task.baseline_packages)
+    if min(limit, pairs) < 1:
+        raise UsageError(f"limit and shots must be at least 1, got {limit} and {pairs}.")
+    if config.model.lora:
+        raise UsageError("A model that translates with a translation memory is not trained: leave out `lora`.")
+    check_causal(config.model.name)
+    return task
+
+
 class Translator:
     """A language model, or another answerer, that continues known pairs of sentences.
 
@@ -110,7 +116,7 @@ class Translator:
         """The translation of a sentence in the way of the known pairs, of which the first is shown last."""
         if self.answerer is not None:
             return "".join(self.answerer.answer(conversation(source, pairs), self.sampling)).strip()
-        ids = self.lm.tokenizer(prompt(source, pairs))["input_ids"]
+        ids = plain_ids(self.lm.tokenizer, prompt(source, pairs))
         answer = StreamedText(self.lm.tokenizer)
         for token in self.lm.decoder.generate(ids, self.sampling):
             answer.append(token)

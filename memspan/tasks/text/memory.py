@@ -123,7 +123,7 @@ class TextMemory(Task):
                 reading = excerpt.text[start : start + self.segment]
                 wanted = [*reading[1:], IGNORE_INDEX]
             else:
-                reading, wanted = self._asked(excerpt, with_following=number % 2 == 0)
+                reading, wanted = self._reading_and_answer(excerpt, with_following=number % 2 == 0)
             rest = excerpt.following[: self.segment - len(reading)]  # fills the segment up
             text = [pad] * self._prefix + excerpt.text  # which the model's own prefix takes the place of
             rows.append(text + reading + rest)
@@ -131,7 +131,7 @@ class TextMemory(Task):
         ids, wanted_ids = (torch.from_numpy(np.array(lists, np.int64)) for lists in (rows, targets))
         return Batch(ids, wanted_ids)
 
-    def _asked(self, excerpt: Excerpt, with_following: bool) -> tuple[list[int], list[int]]:
+    def _reading_and_answer(self, excerpt: Excerpt, with_following: bool) -> tuple[list[int], list[int]]:
         """What follows the text and questions, at most a segment, and their targets."""
         reading: list[int] = excerpt.following[:FOLLOWING] if with_following else []
         wanted = [*reading[1:], IGNORE_INDEX] if with_following else []
