@@ -418,6 +418,33 @@ def tasks() -> str:
     )
 
 
+def tasks_on_texts(language: str = "en") -> str:
+    """What one command reaches on public data, beside the best baseline without a neural network; `language` is en or zh."""
+    rows = []
+    for row in newest("classification")["rows"]:
+        shown = row["metric"] in ("macro F1", "in-scope accuracy") and not row["unseen"]
+        if shown and not row["data"].endswith("words alone"):
+            rows.append([row["data"], row["metric"], row["memspan"], row["best baseline"], row["baseline"]])
+    for corpus, data in (("multiwoz", "replies, MultiWOZ"), ("kdconv", "replies, KdConv (Chinese)")):
+        found = {row["model"]: row["R@10"] for row in newest(f"replies-{corpus}")["rows"]}
+        best = max((name for name in found if name.startswith("TF-IDF")), key=lambda name: found[name])
+        rows.append([data, "R@10", found["with a memory"], best, found[best]])
+    for data in ("squad", "csl", "qmsum"):
+        run = newest(f"tasks-pretrained-{data}")["runs"][data]
+        best = max(run["baselines"], key=lambda name: run["baselines"][name])
+        label = {"squad": "short answers, SQuAD", "csl": "titles, CSL (Chinese)", "qmsum": "meetings, QMSum"}[data]
+        rows.append([label, run["metric"], run["contenders"][0]["mean"], best, run["baselines"][best]])
+    details = newest("recommendation")["dates"]["0.2"]
+    others = {name: side["metrics"]["NDCG@10"] for name, side in details["details"]["baselines"].items()}
+    best = max((name for name in others if name != "last item alone"), key=lambda name: others[name])
+    rows.append(["next film, MovieLens", "NDCG@10", details["metrics"]["NDCG@10"], best, others[best]])
+    heads = {
+        "en": ("data", "metric", "memspan", "baseline", "its value"),
+        "zh": ("数据", "指标", "memspan", "基线", "基线的值"),
+    }[language]
+    return markdown(heads, [[*row[:2], f"{row[2]:.3f}", row[3], f"{row[4]:.3f}"] for row in rows])
+
+
 def classification() -> str:
     """What `memspan train --task classification` reaches, beside the best baseline."""
     rows = [
