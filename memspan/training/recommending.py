@@ -138,6 +138,7 @@ def _report(
             },
             "gain intervals": {name: interval(mine - gains[name], users) for name in others},
             "confused": [],
+            "sure": [],
             "wrong": [],
         },
     )
