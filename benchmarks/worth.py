@@ -63,6 +63,9 @@ ROWS = {
     "calls-long": Row("calls of 3,000 words, the first of three requests", _calls(*MADE["calls-long"])),
     "calls-only": Row("calls of 500 words, the only request", _calls(*MADE["calls-only"])),
     "reviews": Row("film reviews", (*REVIEWS, *_options("words states sentences", "gru", FORMAT))),
+    "reviews-sentences": Row(
+        "film reviews, no states of SmolLM2", (*REVIEWS, *_options("words sentences", "gru", FORMAT))
+    ),
 }
 
 
