@@ -445,6 +445,51 @@ def tasks_on_texts(language: str = "en") -> str:
     return markdown(heads, [[*row[:2], f"{row[2]:.3f}", row[3], f"{row[4]:.3f}"] for row in rows])
 
 
+def memory_on_texts() -> str:
+    """Tasks on public data with a pretrained model: with a memory, without, and the best plain baseline, 95 % intervals."""
+    rows = []
+    labels = {
+        "squad": ("question answering", "SQuAD, 120 questions about a heap of 300 paragraphs", "the last 640 tokens"),
+        "csl": ("summarisation", "CSL, titles of 1,000 Chinese abstracts", "the last 160 tokens"),
+        "qmsum": ("summarisation", "QMSum, questions about 35 meetings", "the last 640 tokens"),
+    }
+    for data, (task, label, seen) in labels.items():
+        run = newest(f"tasks-pretrained-{data}")["runs"][data]
+        memory, none = run["contenders"]
+        error = "standard error"
+        found = [
+            _with_three_digits(
+                side["mean"], [side["mean"] + sign * 1.96 * side["figures"][0][error] for sign in (-1, 1)]
+            )
+            for side in (memory, none)
+        ]
+        best = max(run["baselines"], key=lambda name: run["baselines"][name])
+        rows.append(
+            [task, label, run["metric"], found[0], f"{seen}: {found[1]}", f"{best}: {run['baselines'][best]:.3f}"]
+        )
+    for corpus, label in (("multiwoz", "MultiWOZ, three seeds"), ("kdconv", "KdConv (Chinese), three seeds")):
+        sides = {row["model"]: row for row in newest(f"replies-{corpus}")["rows"]}
+        shown = {
+            name: f"{side['R@10']:.3f} [{side['R@10 interval'].replace(' to ', ', ')}]" for name, side in sides.items()
+        }
+        best = max((name for name in sides if name.startswith("TF-IDF")), key=lambda name: sides[name]["R@10"])
+        twin = "last turn alone"
+        rows.append(
+            ["dialogue", label, "R@10", shown["with a memory"], f"{twin}: {shown[twin]}", f"{best}: {shown[best]}"]
+        )
+    for share, run in newest("recommendation")["dates"].items():
+        sides = {"": run["metrics"]} | {name: one["metrics"] for name, one in run["details"]["baselines"].items()}
+        spans = {"": run["details"]["intervals"]} | {
+            name: one["intervals"] for name, one in run["details"]["baselines"].items()
+        }
+        shown = {name: _with_three_digits(side["NDCG@10"], spans[name]["NDCG@10"]) for name, side in sides.items()}
+        twin = "last item alone"
+        best = max((name for name in sides if name and name != twin), key=lambda name: sides[name]["NDCG@10"])
+        label = f"MovieLens, newest {float(share):.0%} held out"
+        rows.append(["recommendation", label, "NDCG@10", shown[""], f"{twin}: {shown[twin]}", f"{best}: {shown[best]}"])
+    return markdown(("task", "data", "metric", "with a memory", "without", "best plain baseline"), rows)
+
+
 def classification() -> str:
     """What `memspan train --task classification` reaches, beside the best baseline."""
     rows = [
