@@ -26,11 +26,11 @@ class Leaky(Mechanism):
 
     def forward(self, x, state=None):
         levels, value = [], self.into(x)
-        level = torch.zeros_like(value[:, 0]) if state is None else state["level"]
+        level = x.new_zeros(len(x), 1, x.shape[2]) if state is None else state["level"]
         for index in range(x.shape[1]):
-            level = self.leak * level + value[:, index]
+            level = self.leak * level + value[:, index : index + 1]
             levels.append(level)
-        return self.out(torch.stack(levels, 1)), {"level": level}
+        return self.out(torch.cat([value[:, :0], *levels], 1)), {"level": level}
 
 
 class Ahead(Leaky):

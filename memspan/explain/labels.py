@@ -16,7 +16,7 @@ from memspan.explain.page import Bar, Cell, Page, ShadedSpan, ShadedText, Table
 from memspan.pretrained.feature_classifier import FeatureClassifier
 from memspan.tasks import Labelled, require
 from memspan.tasks.metrics import sentences
-from memspan.training.build import read_run
+from memspan.training.build import CONFIG, read_run
 
 STRONGEST = 15  # terms that are shown
 MOST_SPANS = 60  # that are left out one at a time
@@ -89,7 +89,7 @@ class LabelExplanation:
 
 def is_over_features(checkpoint: Path) -> bool:
     """Whether the model in a folder is a classifier over features."""
-    return bool((read_run(checkpoint).get("model") or {}).get("features"))
+    return (checkpoint / CONFIG).is_file() and bool((read_run(checkpoint).get("model") or {}).get("features"))
 
 
 def explain_label(checkpoint: str | Path, text: str) -> LabelExplanation:

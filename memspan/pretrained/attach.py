@@ -108,15 +108,25 @@ def mechanisms_for(
 
 def _make_weights(model: PreTrainedModel, config: Any, mechanisms: Sequence[KVMechanism]) -> None:
     """Makes the weights of the mechanisms, each on the device of its layer."""
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    attentions = [module for module in model.modules() if hasattr(module, "layer_idx")]
-    devices = {module.layer_idx: weight.device for module in attentions for weight in module.parameters()}
+    attentions = {module.layer_idx: module for module in model.modules() if hasattr(module, "layer_idx")}
     for layer, mechanism in enumerate(mechanisms):
-        mechanism.make_weights(heads, size)
-        device = devices.get(layer, model.device)
+        attention = attentions.get(layer)
+        mechanism.make_weights(*_key_shape(config, attention))
+        weight = None if attention is None else next(attention.parameters(), None)
+        device = model.device if weight is None else weight.device
         if device.type != "meta":  # where accelerate moves weights in for each call
             mechanism.to(device)
+
+
+def _key_shape(config: Any, attention: nn.Module | None) -> tuple[int, int]:
+    """The number of key heads of a layer and their size, which may differ from layer to layer."""
+    size = getattr(attention, "head_dim", None)
+    project = getattr(attention, "k_proj", None)
+    if size is None:
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if isinstance(project, nn.Linear):
+        return project.out_features // size, size
+    return getattr(config, "num_key_value_heads", None) or config.num_attention_heads, size
 
 
 def _try_out(causal_lm: PreTrainedModel) -> None:

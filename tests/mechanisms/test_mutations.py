@@ -406,7 +406,7 @@ def what_leaves_is_pooled_for_every_row(patch: Patch) -> None:
 
 def delta_reference(_: laws.Example) -> None:
     test_delta.test_outputs_memory_and_gradients_equal_the_recurrence.hypothesis.inner_test(
-        "delta", 4, 4, 1.0, CUTS, 0.0
+        "delta", 4, 4, 1.0, CUTS, 0.0, 1.0
     )
 
 
