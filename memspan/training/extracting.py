@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from memspan.assistant.extracts.model import ExtractiveModel
-from memspan.models.folders import replaced
 from memspan.plugins import require_installed
 from memspan.tasks import Task, TextTask, require
-from memspan.training.build import CONFIG, build_extractive, build_task
+from memspan.training.build import build_extractive, build_task
 from memspan.training.config import TrainConfig
 from memspan.training.loop import checkpoint_of
 from memspan.training.measure import Score
-from memspan.training.report import BEST, LAST, Report
+from memspan.training.report import Report, save_fitted
 
 MEASURED = 100  # held-out records that a report measures on
 SHOWN = 200  # characters of a text in a report
@@ -64,13 +63,7 @@ def fit_extract(config: TrainConfig, task: Task | None = None, resume: bool = Fa
             "worst": [_shown(texts, records[index], predictions[index], by_record[index]) for index in worst],
         },
     )
-    if report.folder is not None:
-        for name in (BEST, LAST):
-            with replaced(report.folder / name) as folder:
-                model.save_pretrained(folder)
-                config.save(folder / CONFIG)
-                texts.save(folder)
-        report.save(report.folder)
+    save_fitted(report, texts)
     return report
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from memspan.models.folders import replaced
 from memspan.plugins import require_installed
 from memspan.pretrained.feature_classifier import FeatureClassifier
 from memspan.pretrained.feature_regressor import FeatureRegressor
@@ -20,11 +19,11 @@ from memspan.pretrained.reply_ranker import ReplyRanker
 from memspan.pretrained.segment_classifier import Reading, SegmentClassifier, fit_suitable
 from memspan.tasks import Classification, Labelled, Task, require, task_class
 from memspan.tasks.text.dialogue import Dialogue
-from memspan.training.build import CONFIG, build_model, build_task, sources_of
+from memspan.training.build import build_model, build_task, sources_of
 from memspan.training.config import RECOMMENDER, TrainConfig
 from memspan.training.loop import checkpoint_of
 from memspan.training.measure import Score
-from memspan.training.report import BEST, LAST, Report
+from memspan.training.report import Report, save_fitted
 from memspan.training.summary import summary
 
 Progress = Callable[[str, int, int], None]  # what is computed, how many texts are done, and all of them
@@ -74,8 +73,7 @@ def fit(
         classification = require(labelled, Classification, _NO_CLASSES.format(config.task.name))
         model, details = _fit_labels(model, classification, reading(config, classification, first_alone), on_progress)
     report = _report(config, labelled, model, details, time.process_time() - began)
-    if report.folder is not None:
-        _save(report, labelled)
+    save_fitted(report, labelled)
     return report
 
 
@@ -163,13 +161,3 @@ def _report(
         model=model.eval(),
         details={**summary(task, predictions), "features": list(config.model.features), **details},
     )
-
-
-def _save(report: Report, task: Labelled) -> None:
-    assert report.folder is not None
-    for name in (BEST, LAST):
-        with replaced(report.folder / name) as folder:
-            report.model.save_pretrained(folder)
-            report.config.save(folder / CONFIG)
-            task.save(folder)
-    report.save(report.folder)

@@ -13,16 +13,15 @@ from torch.nn.functional import normalize
 
 from memspan.data.corpora import Record
 from memspan.errors import UsageError
-from memspan.models.folders import replaced
 from memspan.models.next_item import Events
 from memspan.models.recommender import MOST_ITEMS, Recommender, RecommenderConfig
 from memspan.plugins import require_installed
 from memspan.tasks import Recommendation, Task, require
-from memspan.training.build import CONFIG, build_model, build_task
+from memspan.training.build import build_model, build_task
 from memspan.training.config import TrainConfig
 from memspan.training.loop import checkpoint_of
 from memspan.training.measure import measure
-from memspan.training.report import BEST, LAST, Report
+from memspan.training.report import Report, save_fitted
 
 Progress = Callable[[str, int, int], None]  # what is computed, how much of it is done, and all of it
 
@@ -72,13 +71,7 @@ def fit_recommender(
     alone.fit(events, texts, None if on_progress is None else lambda _, done, total: on_progress(ALONE, done, total))
     report = _report(config, built, model.eval(), alone.eval(), seconds)
     report.details["settings"] = {**settings, "weights": model.weights.tolist()}
-    if report.folder is not None:
-        for name in (BEST, LAST):
-            with replaced(report.folder / name) as folder:
-                model.save_pretrained(folder)
-                config.save(folder / CONFIG)
-                built.save(folder)
-        report.save(report.folder)
+    save_fitted(report, built)
     return report
 
 

@@ -17,17 +17,16 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.optim import AdamW
 from transformers import get_cosine_schedule_with_warmup
 
-from memspan.models.folders import replaced
 from memspan.plugins import require_installed
 from memspan.pretrained.reply_ranker import EVIDENCE, ReplyRanker, Turns
 from memspan.state import detach, nbytes
 from memspan.tasks import Task, require
 from memspan.tasks.text.dialogue import Dialogue, Question, ranking_intervals, ranking_metrics
-from memspan.training.build import CONFIG, build_model, build_task
+from memspan.training.build import build_model, build_task
 from memspan.training.config import TrainConfig
 from memspan.training.loop import checkpoint_of
 from memspan.training.measure import Score
-from memspan.training.report import BEST, LAST, Report
+from memspan.training.report import Report, save_fitted
 
 VALIDATION = 10  # one in so many training dialogues is kept to weigh the evidence on
 MOST_QUESTIONS = 2000  # of them
@@ -68,8 +67,7 @@ def fit_replies(
     model.learn_replies(turns, [turn for record in dialogue.records for turn in record["turns"][1::2]])
     seconds = time.process_time() - began
     report = _report(config, dialogue, model, steps, seconds, history, on_progress)
-    if report.folder is not None:
-        _save(report, dialogue)
+    save_fitted(report, dialogue)
     return report
 
 
@@ -270,13 +268,3 @@ def _wrong(questions: Sequence[Question], scores: Tensor, ranks: Sequence[int]) 
         for number in worst
         if ranks[number] > 1
     ]
-
-
-def _save(report: Report, task: Dialogue) -> None:
-    assert report.folder is not None
-    for name in (BEST, LAST):
-        with replaced(report.folder / name) as folder:
-            report.model.save_pretrained(folder)
-            report.config.save(folder / CONFIG)
-            task.save(folder)
-    report.save(report.folder)

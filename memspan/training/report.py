@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from memspan.errors import MemspanError, UsageError
+from memspan.models.folders import replaced
 from memspan.models.saved import SavedModel, open_model
+from memspan.tasks import Task
+from memspan.training.build import CONFIG
 from memspan.training.config import TrainConfig
 from memspan.training.figures import can_draw, new_figure
 from memspan.training.measure import Score
@@ -97,6 +100,18 @@ class Report:
             return cls(**values, folder=folder, model=open_model(folder / LAST).eval())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{folder} holds no report of a run that can be read: {error}.") from error
+
+
+def save_fitted(report: Report, task: Task) -> None:
+    """Writes the model of a run that was fitted at once as its best and its latest, with the report, if it has a folder."""
+    if report.folder is None:
+        return
+    for name in (BEST, LAST):
+        with replaced(report.folder / name) as folder:
+            report.model.save_pretrained(folder)
+            report.config.save(folder / CONFIG)
+            task.save(folder)
+    report.save(report.folder)
 
 
 def plot(report: Report, path: Path) -> None:
