@@ -28,6 +28,7 @@ ROOMS = [
     "training",
     "evaluation",
     "explain",
+    "apps",
     "cli",
     "__main__",
 ]
