@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from memspan.errors import UsageError
 from memspan.mechanisms.base import Gate, Internals, Mechanism, Recalled, TraceInput
 from memspan.mechanisms.layers.attention import attend, rotary
-from memspan.mechanisms.layers.ragged import layout_of
+from memspan.mechanisms.layers.ragged import Layout, without_padding
 from memspan.mechanisms.layers.recurrent import Carried, by_segment, check_sizes, run
 from memspan.mechanisms.layers.transformer_layer import TransformerLayer
 from memspan.mechanisms.layers.window import take
@@ -103,13 +103,10 @@ class Bidirectional(Mechanism):
         return {"hidden": size}
 
     def forward(self, x: Tensor, state: State = None, valid: Tensor | None = None) -> tuple[Tensor, State]:
-        if not x.numel():
-            return x, state
-        if valid is None:
-            return self._read(x, state)[:2]
-        layout = layout_of(valid)
-        y, state, _ = self._read(layout.take(x), state, layout.lengths)
-        return layout.put_back(y), state
+        def read(text: Tensor, before: State, layout: Layout | None) -> tuple[Tensor, State]:
+            return self._read(text, before, None if layout is None else layout.lengths)[:2]
+
+        return without_padding(read, x, state, valid)
 
     def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, Internals]:
         """Also the hidden states of every layer, (B, S, layers, *): "forward" and "backward", or a transformer's "both"."""

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from memspan.errors import UsageError
 from memspan.mechanisms.base import SHARE, AttentionWeights, Gate, Internals, Mechanism, TraceInput
-from memspan.mechanisms.layers.ragged import Layout, layout_of
+from memspan.mechanisms.layers.ragged import Layout, without_padding
 from memspan.mechanisms.layers.recurrent import by_segment, check_sizes, run
 from memspan.state import State
 
@@ -63,13 +63,7 @@ class Hierarchical(Mechanism):
         return {"memory": size}
 
     def forward(self, x: Tensor, state: State = None, valid: Tensor | None = None) -> tuple[Tensor, State]:
-        if not x.numel():
-            return x, state
-        if valid is None:
-            return self._read(x, state)[:2]
-        layout = layout_of(valid)
-        y, state, _, _ = self._read(layout.take(x), state, layout)
-        return layout.put_back(y), state
+        return without_padding(lambda *text: self._read(*text)[:2], x, state, valid)
 
     def forward_with_internals(self, x: Tensor, state: State = None) -> tuple[Tensor, State, Internals]:
         """Also the weights of words (B, S) and segments (B, S, M), and of the first segments both multiplied, as attention."""

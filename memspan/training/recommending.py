@@ -1,6 +1,5 @@
 """Training of recommenders that are fitted at once: on the histories of a task, and the vectors of its items' texts."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,8 +15,10 @@ from memspan.errors import UsageError
 from memspan.models.next_item import Events
 from memspan.models.recommender import MOST_ITEMS, Recommender, RecommenderConfig
 from memspan.plugins import require_installed
+from memspan.pretrained import encoders
+from memspan.pretrained.features import Sources
 from memspan.tasks import Recommendation, Task, require
-from memspan.training.build import build_model, build_task
+from memspan.training.build import build_model, build_task, sources_of
 from memspan.training.config import TrainConfig
 from memspan.training.loop import checkpoint_of
 from memspan.training.measure import measure
@@ -62,7 +63,7 @@ def fit_recommender(
         [built.item_numbers(history) for history in histories],
         [[event.time for event in history] for history in histories],
     )
-    texts = _text_vectors(built, on_progress)
+    texts = _text_vectors(built, sources_of(config), on_progress)
     if texts is not None:
         model.config = replace(model.config, text_size=texts.shape[1])
     settings = model.fit(events, texts, on_progress)
@@ -75,16 +76,15 @@ def fit_recommender(
     return report
 
 
-def _text_vectors(task: Recommendation, on_progress: Progress | None) -> Tensor | None:
+def _text_vectors(task: Recommendation, sources: Sources, on_progress: Progress | None) -> Tensor | None:
     """The vector of each item's title and genres, float32 (N, E) of length one; None without texts or an encoder."""
     texts = [f"{item.title} {item.genres}".strip() for item in task.catalogue.items]
-    if not any(texts) or os.environ.get("MEMSPAN_ENCODER") == "none":
+    if not any(texts) or sources.encoder == encoders.NONE:
         return None
-    from memspan.pretrained.features import Sources
     from memspan.pretrained.features.sentences import Sentences
 
     progress = None if on_progress is None else lambda done, total: on_progress("titles", done, total)
-    vectors = torch.from_numpy(Sentences(Sources("smollm2")).vectors(texts, progress))
+    vectors = torch.from_numpy(Sentences(sources).vectors(texts, progress))
     return normalize(vectors - vectors.mean(0), dim=1)
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from memspan.models.saved import open_model
 from tests.commands import Run
+from tests.tiny import save_tiny_encoder
 
 
 @pytest.fixture
@@ -53,3 +55,14 @@ def test_other_models_and_other_tasks_are_as_they_were(run: Run, views: Path) ->
     refused = run("train", "--task", "translation", "--model", "recommender")
     assert refused.code != 0
     assert "A recommender needs histories of items: use the task recommendation" in refused.err
+
+
+def test_titles_are_read_by_the_encoder_of_the_environment(
+    run: Run, views: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header, *rows = views.read_text("utf-8").splitlines()
+    titled = [f"{row},{row.split(',')[1]} the great" for row in rows]
+    views.write_text("\n".join([f"{header},title", *titled]) + "\n", "utf-8")
+    monkeypatch.setenv("MEMSPAN_ENCODER", str(save_tiny_encoder(tmp_path / "encoder", size=24)))
+    assert run("train", "--task", "recommendation", "--data", str(views), "--output", "out").code == 0
+    assert open_model("out/best").config.text_size == 24

@@ -3,10 +3,13 @@
 Letters: B batch, S tokens of the segment, W columns, as many as the longest text, D model width.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from memspan.state import State
 
 
 class Layout(NamedTuple):
@@ -57,3 +60,23 @@ def layout_of(valid: Tensor, before: Tensor | None = None) -> Layout:
     source = columns.new_zeros(rows, width + 1).scatter_(1, index, columns)[:, :width]
     text = valid.new_zeros(rows, width + 1).scatter_(1, index, valid)[:, :width]
     return Layout(source, text, index.clamp_max(max(0, width - 1)), valid)
+
+
+def without_padding(
+    read: Callable[[Tensor, State, Layout | None], tuple[Tensor, State]], x: Tensor, state: State, valid: Tensor | None
+) -> tuple[Tensor, State]:
+    """`read(x, state, layout)` of the text in x (B, S, D) alone: y (B, S, D), zero at padding, and the state after it.
+
+    A segment without tokens, or a batch without rows, is not read: x and state stay as they are.
+
+    Args:
+        read: gets hidden states (B, W, D) with their layout, or x itself and None where `valid` is None.
+        valid: (B, S) bool, true for text.
+    """
+    if not x.numel():
+        return x, state
+    if valid is None:
+        return read(x, state, None)
+    layout = layout_of(valid)
+    y, state = read(layout.take(x), state, layout)
+    return layout.put_back(y), state
