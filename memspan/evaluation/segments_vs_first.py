@@ -79,7 +79,7 @@ def _of_seed(config: TrainConfig, seed: int) -> TrainConfig:
 
 
 def _limited(task: Classification, limit: int | None) -> Classification:
-    return task if limit is None else task.with_records(held_out=task.held_out_records[:limit])
+    return task if limit is None else task.with_records(held_out=task.some_held_out(limit))
 
 
 def _without_memory(task: Classification, model: SegmentClassifier) -> dict[str, list[str]]:

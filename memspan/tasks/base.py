@@ -97,7 +97,7 @@ class Task(ABC):
         raise UsageError("`augment` changes texts, and this task has none: choose a task on texts, or leave it out.")
 
     def score(self, model: nn.Module, segments: int, limit: int | None = 200, batch_size: int = 32) -> dict[str, float]:
-        """The task's own metrics on the first `limit` held-out records; none by default."""
+        """The task's own metrics on at most `limit` held-out records; none by default."""
         return {}
 
     def extract_of(self) -> tuple[str, int]:

@@ -1,12 +1,15 @@
 """Where the records of a task come from: files, the Hugging Face hub, a public corpus, or a generated sample."""
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from memspan.data.corpora import Record
 from memspan.data.datasets import TABLE, TextDataset, read
 from memspan.errors import UsageError
+
+Item = TypeVar("Item")
 
 SAMPLE = 600  # records of the generated sample that stands in where no files are named
 
@@ -27,8 +30,8 @@ class DataSource:
         test_format: format of `test`, if it differs.
         rename: columns with other names, {theirs: ours}.
         held_out: fraction of the records that is held out where `test` is empty.
-        split_seed: random seed of the choice of those records.
-        limit: maximum number of records to train on, and of held-out records.
+        split_seed: random seed of the choice of those records, and of those that `limit` keeps.
+        limit: maximum number of records to train on, and of held-out records; they are drawn with `split_seed`.
 
     Raises UsageError for a value out of range, or options on reading files where no file is named.
     """
@@ -75,9 +78,11 @@ class DataSource:
         return records, read(tests, columns, self.test_format or self.format, self.rename, guess) if tests else None
 
 
-def first(records: Sequence[Record], limit: int | None) -> Sequence[Record]:
-    """The first `limit` records, or all."""
-    return records if limit is None or len(records) <= limit else [records[index] for index in range(limit)]
+def drawn(records: Sequence[Item], limit: int | None, seed: int = 0) -> Sequence[Item]:
+    """At most `limit` of the records, drawn at random and always the same, in their order: files are often sorted by label."""
+    if limit is None or len(records) <= limit:
+        return records
+    return [records[index] for index in sorted(random.Random(seed).sample(range(len(records)), limit))]
 
 
 GENERATED = DataSource()  # no files: the sample that memspan generates

@@ -138,8 +138,8 @@ class RecordTask(Task):
     # ---- what follows from it
 
     def score(self, model: nn.Module, segments: int, limit: int | None = 200, batch_size: int = 32) -> dict[str, float]:
-        """The metrics of the model's predictions for the first `limit` held-out records."""
-        records = self.held_out_records[:limit]
+        """The metrics of the model's predictions for `limit` held-out records, see `some_held_out`."""
+        records = self.some_held_out(limit)
         was_training = model.training
         model.eval()
         try:
@@ -157,6 +157,10 @@ class RecordTask(Task):
     ) -> list[Prediction]:
         """As `predict`, with probabilities where the task has them."""
         return [Prediction(text) for text in self.predict(model, texts, segments, question)]
+
+    def some_held_out(self, limit: int | None) -> list[Record]:
+        """The held-out records that are measured on where there are more than `limit`: by default the first ones."""
+        return self.held_out_records[:limit]
 
     def held_out(self) -> Self:
         return self.copy_with(records=self.held_out_records)

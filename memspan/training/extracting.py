@@ -2,7 +2,6 @@
 
 import random
 import time
-from pathlib import Path
 from typing import Any
 
 from memspan.assistant.extracts.model import ExtractiveModel
@@ -11,8 +10,7 @@ from memspan.tasks import Task, TextTask, require
 from memspan.training.build import build_extractive, build_task
 from memspan.training.config import TrainConfig
 from memspan.training.loop import checkpoint_of
-from memspan.training.measure import Score
-from memspan.training.report import Report, save_fitted
+from memspan.training.report import HeldOut, Report, report_fitted, save_fitted
 
 MEASURED = 100  # held-out records that a report measures on
 SHOWN = 200  # characters of a text in a report
@@ -42,27 +40,15 @@ def fit_extract(config: TrainConfig, task: Task | None = None, resume: bool = Fa
     ]
     worst = sorted(range(len(records)), key=lambda index: by_record[index])[:MOST_WRONG]
     value = measured[texts.metric]
-    report = Report(
-        config=config,
-        stopped="fitted",
-        step=0,
-        tokens=0,
-        seconds=time.process_time() - began,
-        score=Score(config.task.segments, 0, value, 1 - value, 0.0, len(records), 0, 0.0),
-        metrics=measured,
-        best_step=0,
-        best_loss=1 - value,
-        history=[],
-        folder=None if config.run.output is None else Path(config.run.output),
-        model=model.eval(),
-        details={
-            "texts": {"trained on": len(texts.records), "held out": len(records)},
-            "metric": texts.metric,
-            "baselines": texts.with_records(held_out=records).baselines(),
-            "extract": {"kind": model.config.extract, "words": model.config.length},
-            "worst": [_shown(texts, records[index], predictions[index], by_record[index]) for index in worst],
-        },
-    )
+    held_out = HeldOut(measured, value, 1 - value, len(records))
+    details = {
+        "texts": {"trained on": len(texts.records), "held out": len(records)},
+        "metric": texts.metric,
+        "baselines": texts.with_records(held_out=records).baselines(),
+        "extract": {"kind": model.config.extract, "words": model.config.length},
+        "worst": [_shown(texts, records[index], predictions[index], by_record[index]) for index in worst],
+    }
+    report = report_fitted(config, model, held_out, time.process_time() - began, details)
     save_fitted(report, texts)
     return report
 

@@ -1,10 +1,8 @@
 """Training of classifiers that are fitted at once: frozen features, and a linear model over them."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +20,7 @@ from memspan.tasks.text.dialogue import Dialogue
 from memspan.training.build import build_model, build_task, sources_of
 from memspan.training.config import RECOMMENDER, TrainConfig
 from memspan.training.loop import checkpoint_of
-from memspan.training.measure import Score
-from memspan.training.report import Report, save_fitted
+from memspan.training.report import HeldOut, Report, report_fitted, save_fitted
 from memspan.training.summary import summary
 
 Progress = Callable[[str, int, int], None]  # what is computed, how many texts are done, and all of them
@@ -134,30 +131,8 @@ def _report(
     scores = torch.from_numpy(model.log_probabilities(texts))
     predictions = task.decoded(scores)
     seconds += time.process_time() - began
-    loss = task.loss(scores, targets)
     wrong = len(task.mistakes(task.held_out_records, predictions))
-    score = Score(
-        segments=config.task.segments,
-        distance=0,
-        accuracy=1 - wrong / len(texts),
-        loss=loss,
-        bits=loss / math.log(2),
-        targets=len(texts),
-        state_bytes=0,
-        tokens_per_second=0.0,
-    )
-    return Report(
-        config=config,
-        stopped="fitted",
-        step=0,
-        tokens=0,
-        seconds=seconds,
-        score=score,
-        metrics=task.compute_metrics(task.held_out_records, [prediction.text for prediction in predictions]),
-        best_step=0,
-        best_loss=loss,
-        history=[],
-        folder=None if config.run.output is None else Path(config.run.output),
-        model=model.eval(),
-        details={**summary(task, predictions), "features": list(config.model.features), **details},
-    )
+    metrics = task.compute_metrics(task.held_out_records, [prediction.text for prediction in predictions])
+    held_out = HeldOut(metrics, 1 - wrong / len(texts), task.loss(scores, targets), len(texts))
+    details = {**summary(task, predictions), "features": list(config.model.features), **details}
+    return report_fitted(config, model, held_out, seconds, details)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from memspan.training.build import build_model, build_task, sources_of
 from memspan.training.config import TrainConfig
 from memspan.training.loop import checkpoint_of
 from memspan.training.measure import measure
-from memspan.training.report import Report, save_fitted
+from memspan.training.report import HeldOut, Report, report_fitted, save_fitted
 
 Progress = Callable[[str, int, int], None]  # what is computed, how much of it is done, and all of it
 
@@ -102,39 +101,28 @@ def _report(
     score = measure(
         model, task, segments, options.eval_batch_size or config.optimisation.batch_size, options.eval_batches
     )
-    return Report(
-        config=config,
-        stopped="fitted",
-        step=0,
-        tokens=0,
-        seconds=seconds,
-        score=score,
-        metrics=task.compute_metrics(records, predictions),
-        best_step=0,
-        best_loss=score.loss,
-        history=[],
-        folder=None if options.output is None else Path(options.output),
-        model=model,
-        details={
-            "noun": "event",
-            "texts": {"trained on": sum(map(len, task.training_histories())), "held out": len(records)},
-            "users": {"trained on": len(task.records), "held out": len(set(users))},
-            "items": len(task.catalogue.items),
-            "metric": task.metric,
-            "intervals": {task.metric: interval(mine, users)},
-            "baselines": {
-                name: {
-                    "metrics": task.compute_metrics(records, values),
-                    "intervals": {task.metric: interval(gains[name], users)},
-                }
-                for name, values in others.items()
-            },
-            "gain intervals": {name: interval(mine - gains[name], users) for name in others},
-            "confused": [],
-            "sure": [],
-            "wrong": [],
+    metrics = task.compute_metrics(records, predictions)
+    held_out = HeldOut(metrics, score.accuracy, score.loss, len(records), score.state_bytes)
+    details = {
+        "noun": "event",
+        "texts": {"trained on": sum(map(len, task.training_histories())), "held out": len(records)},
+        "users": {"trained on": len(task.records), "held out": len(set(users))},
+        "items": len(task.catalogue.items),
+        "metric": task.metric,
+        "intervals": {task.metric: interval(mine, users)},
+        "baselines": {
+            name: {
+                "metrics": task.compute_metrics(records, values),
+                "intervals": {task.metric: interval(gains[name], users)},
+            }
+            for name, values in others.items()
         },
-    )
+        "gain intervals": {name: interval(mine - gains[name], users) for name in others},
+        "confused": [],
+        "sure": [],
+        "wrong": [],
+    }
+    return report_fitted(config, model, held_out, seconds, details)
 
 
 def _gains(task: Recommendation, records: Sequence[Record], predictions: Sequence[str]) -> np.ndarray:

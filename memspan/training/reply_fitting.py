@@ -3,11 +3,9 @@
 Letters: B conversations, D width.
 """
 
-import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,8 +23,7 @@ from memspan.tasks.text.dialogue import Dialogue, Question, ranking_intervals, r
 from memspan.training.build import build_model, build_task
 from memspan.training.config import TrainConfig
 from memspan.training.loop import checkpoint_of
-from memspan.training.measure import Score
-from memspan.training.report import Report, save_fitted
+from memspan.training.report import HeldOut, Report, report_fitted, save_fitted
 
 VALIDATION = 10  # one in so many training dialogues is kept to weigh the evidence on
 MOST_QUESTIONS = 2000  # of them
@@ -201,45 +198,22 @@ def _report(
     metrics = ranking_metrics(ranks)
     ways = {"network alone": _ranks(evidence[..., 0])}
     others = {**task.baseline_ranks(questions), **ways}
-    score = Score(
-        segments=config.task.segments,
-        distance=0,
-        accuracy=metrics["R@1"],
-        loss=loss,
-        bits=loss / math.log(2),
-        targets=len(questions),
-        state_bytes=_state_bytes(model),
-        tokens_per_second=0.0,
-        metrics=metrics,
-    )
-    return Report(
-        config=config,
-        stopped="steps" if steps == config.optimisation.steps else "seconds",
-        step=steps,
-        tokens=0,
-        seconds=seconds,
-        score=score,
-        metrics=metrics,
-        best_step=steps,
-        best_loss=loss,
-        history=history,
-        folder=None if config.run.output is None else Path(config.run.output),
-        model=model,
-        details={
-            "dialogues": {"trained on": len(task.records), "held out": len(task.held_out_records)},
-            "questions": len(questions),
-            "candidates": max(len(question.candidates) for question in questions),
-            "metric": task.metric,
-            "intervals": ranking_intervals(questions, ranks),
-            "baselines": {
-                name: {"metrics": ranking_metrics(found), "intervals": ranking_intervals(questions, found)}
-                for name, found in others.items()
-            },
-            "features": list(config.model.features),
-            "settings": {"weights": dict(zip(EVIDENCE, model.weights.tolist(), strict=True))},
-            "wrong": _wrong(questions, scores, ranks),
+    held_out = HeldOut(metrics, metrics["R@1"], loss, len(questions), _state_bytes(model))
+    details = {
+        "dialogues": {"trained on": len(task.records), "held out": len(task.held_out_records)},
+        "questions": len(questions),
+        "candidates": max(len(question.candidates) for question in questions),
+        "metric": task.metric,
+        "intervals": ranking_intervals(questions, ranks),
+        "baselines": {
+            name: {"metrics": ranking_metrics(found), "intervals": ranking_intervals(questions, found)}
+            for name, found in others.items()
         },
-    )
+        "features": list(config.model.features),
+        "settings": {"weights": dict(zip(EVIDENCE, model.weights.tolist(), strict=True))},
+        "wrong": _wrong(questions, scores, ranks),
+    }
+    return report_fitted(config, model, held_out, seconds, details, steps, history)
 
 
 def _ranks(scores: Tensor) -> list[int]:

@@ -1,9 +1,11 @@
 """The progress and the outcome of a training run."""
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from memspan.errors import MemspanError, UsageError
 from memspan.models.folders import replaced
@@ -46,7 +48,7 @@ class Report:
 
     Attributes:
         config: of the run.
-        stopped: why it ended: "steps", "seconds", "patience" or "target_accuracy".
+        stopped: why it ended: "steps", "seconds", "patience" or "target_accuracy"; "fitted" without steps.
         step: number of optimizer steps.
         tokens: read in training.
         seconds: of CPU time.
@@ -55,7 +57,7 @@ class Report:
         best_step, best_loss: of the lowest held-out loss.
         history: one record for every measurement.
         folder: the output; its `last` and `best` can be opened by `open_model`. None without one.
-        details: what else a classifier over features reports: baselines, confused labels, wrong predictions, settings.
+        details: what else a model that is fitted at once reports: baselines, intervals, wrong predictions, settings.
         model: the final model; with `fsdp`, whole in the main process only.
     """
 
@@ -100,6 +102,69 @@ class Report:
             return cls(**values, folder=folder, model=open_model(folder / LAST).eval())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{folder} holds no report of a run that can be read: {error}.") from error
+
+
+class HeldOut(NamedTuple):
+    """What a model that was fitted at once does on held-out records.
+
+    Attributes:
+        metrics: the task's own.
+        accuracy: the share of right answers, or the metric that counts.
+        loss: of a record, on average.
+        records: how many answers were measured.
+        state_bytes: bytes of what the model remembers of a record.
+    """
+
+    metrics: Mapping[str, float]
+    accuracy: float
+    loss: float
+    records: int
+    state_bytes: int = 0
+
+
+def report_fitted(
+    config: TrainConfig,
+    model: SavedModel,
+    held_out: HeldOut,
+    seconds: float,
+    details: Mapping[str, Any],
+    steps: int = 0,
+    history: Sequence[dict[str, float]] = (),
+) -> Report:
+    """The report of a run whose model was fitted at once.
+
+    Args:
+        seconds: of CPU time.
+        details: see `Report`.
+        steps, history: of an optimizer, where a part of the model was learned by one.
+    """
+    score = Score(
+        segments=config.task.segments,
+        distance=0,
+        accuracy=held_out.accuracy,
+        loss=held_out.loss,
+        bits=held_out.loss / math.log(2),
+        targets=held_out.records,
+        state_bytes=held_out.state_bytes,
+        tokens_per_second=0.0,
+        metrics=dict(held_out.metrics),
+    )
+    by_steps = "steps" if steps == config.optimisation.steps else "seconds"
+    return Report(
+        config=config,
+        stopped=by_steps if steps else "fitted",
+        step=steps,
+        tokens=0,
+        seconds=seconds,
+        score=score,
+        metrics=dict(held_out.metrics),
+        best_step=steps,
+        best_loss=held_out.loss,
+        history=list(history),
+        folder=None if config.run.output is None else Path(config.run.output),
+        model=model.eval(),
+        details=dict(details),
+    )
 
 
 def save_fitted(report: Report, task: Task) -> None:

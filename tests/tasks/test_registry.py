@@ -20,7 +20,7 @@ from memspan.tasks import (
     task_class,
     task_names,
 )
-from memspan.tasks.data_source import first
+from memspan.tasks.data_source import drawn
 from memspan.tasks.samples import word_lists
 from memspan.tasks.synthetic.recall import Recall
 from memspan.tasks.text.classification import Classification
@@ -112,13 +112,40 @@ def test_files_held_out_and_their_format(tmp_path: Path) -> None:
     train.write_text("text,label\n" + "".join(f"train {n},{'ab'[n % 2]}\n" for n in range(30)), "utf-8")
     rows = [{"body": f"test {n}", "kind": "ab"[n % 2]} for n in range(12)]
     test.write_text("\n".join(map(json.dumps, rows)), "utf-8")
-    task = build(
-        "classification", data=str(train), test=[str(test)], rename={"body": "text", "kind": "label"}, limit=10
-    )
-    assert [record["text"] for record in task.records] == [f"train {n}" for n in range(10)]  # type: ignore[attr-defined]
+    settings = {"data": str(train), "test": [str(test)], "rename": {"body": "text", "kind": "label"}}
+    task = build("classification", **settings)
+    assert [record["text"] for record in task.records] == [f"train {n}" for n in range(30)]  # type: ignore[attr-defined]
     held_out = task.held_out().records  # type: ignore[attr-defined]
-    assert [record["text"] for record in held_out] == [f"test {n}" for n in range(10)]
-    assert first(range(3), 5) == range(3)  # type: ignore[arg-type,comparison-overlap]
+    assert [record["text"] for record in held_out] == [f"test {n}" for n in range(12)]
+    few = build("classification", **settings, limit=10)
+    assert len(few.records) == len(few.held_out().records) == 10  # type: ignore[attr-defined]
+    assert drawn(range(3), 5) == range(3)
+
+
+@pytest.mark.parametrize("with_test", [False, True])
+def test_a_limit_draws_from_the_whole_of_sorted_files_and_always_the_same(tmp_path: Path, with_test: bool) -> None:
+    """Files that hold all texts of a label before those of the next one, as folders of labels do."""
+    path = tmp_path / "sorted.csv"
+    path.write_text("text,label\n" + "".join(f"text {n},label {n // 50}\n" for n in range(200)), "utf-8")
+    settings = {"data": str(path), "held_out": 0.4, "limit": 24, "vocabulary": 300}
+    settings |= {"test": str(path)} if with_test else {}
+    tasks = [build("classification", split_seed=seed, **settings) for seed in (0, 0, 1)]
+    first, again, other = (task.records for task in tasks)  # type: ignore[attr-defined]
+    assert first == again != other
+    for records in (first, tasks[0].held_out().records):  # type: ignore[attr-defined]
+        assert len(records) == 24
+        assert len({record["label"] for record in records}) == 4
+        assert records == sorted(records, key=lambda record: int(record["text"].split()[1]))
+
+
+def test_a_part_of_the_held_out_records_is_drawn_from_all_labels(tmp_path: Path) -> None:
+    path = tmp_path / "sorted.csv"
+    path.write_text("text,label\n" + "".join(f"text {n},label {n // 50}\n" for n in range(200)), "utf-8")
+    task = Classification(DataSource(str(path), str(path)), vocabulary=300)
+    part = task.some_held_out(24)
+    assert part == task.some_held_out(24)
+    assert {record["label"] for record in part} == {f"label {n}" for n in range(4)}
+    assert task.some_held_out(None) == task.held_out_records
 
 
 def test_test_files_of_another_format(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from memspan.data.rows import described, is_empty, unusable
 from memspan.errors import UsageError
 from memspan.models.generate import Sampling, continue_text
 from memspan.tasks.base import IGNORE_INDEX, Batch
-from memspan.tasks.data_source import GENERATED, DataSource, first
+from memspan.tasks.data_source import GENERATED, DataSource, drawn
 from memspan.tasks.records import Example, RecordTask
 
 POOL = 16  # batches drawn at once and sorted by length, so that the examples of one batch are about as long
@@ -93,13 +93,14 @@ class TextTask(RecordTask):
         """The test files where there are any; otherwise a random part of the records, groups held out together."""
         records, tests = source.read(self.columns, self.sample, self.guess)
         if tests is not None:
-            return first(records, source.limit), first(tests, source.limit)
+            return drawn(records, source.limit, source.split_seed), drawn(tests, source.limit, source.split_seed)
         if self.group_by is None:
             train, rest = split_indices(len(records), source.held_out, source.split_seed)
         else:
             groups = [str(record[self.group_by]) for record in records]
             train, rest = split_indices_by_group(groups, source.held_out, source.split_seed)
-        return [records[index] for index in train[: source.limit]], [records[index] for index in rest[: source.limit]]
+        train, rest = (list(drawn(side, source.limit, source.split_seed)) for side in (train, rest))
+        return [records[index] for index in train], [records[index] for index in rest]
 
     def usable(self, records: Sequence[Record]) -> list[Record]:
         """The records without empty columns."""

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from memspan.data.corpora import Record
+from memspan.tasks.data_source import drawn
 from memspan.tasks.records import Example, Prediction
 from memspan.tasks.text.base import LEARN_FROM, TextTask
 
@@ -83,9 +84,13 @@ class Labelled(TextTask):
         return self.decoded(logits[:, -1, self.tokenizer.size :].float())
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
-        rest = self.held_out_records[:limit]
+        rest = self.some_held_out(limit)
         predicted = self.baseline_predictions(rest)
         return {name: self.compute_metrics(rest, labels)[self.metric] for name, labels in predicted.items()}
+
+    def some_held_out(self, limit: int | None) -> list[Record]:
+        """Drawn at random, always the same: the first ones may all have one label."""
+        return list(drawn(self.held_out_records, limit))
 
     def texts(self, records: Sequence[Record]) -> Iterable[str]:
         return (str(record["text"]) for record in records[:LEARN_FROM])

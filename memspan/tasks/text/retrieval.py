@@ -14,7 +14,7 @@ from memspan.data.scripts import words
 from memspan.errors import UsageError
 from memspan.pretrained.text_vectors import best_scale
 from memspan.tasks.base import IGNORE_INDEX, Batch
-from memspan.tasks.data_source import GENERATED, DataSource, first
+from memspan.tasks.data_source import GENERATED, DataSource, drawn
 from memspan.tasks.records import Example, RecordTask
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text.base import LEARN_FROM
@@ -57,7 +57,7 @@ class PassageRetrieval(RecordTask):
         """The test files where there are any; otherwise a random part of the passages with all their questions."""
         records, tests = source.read(self.columns, self.sample)
         if tests is not None:
-            return first(records, source.limit), first(tests, source.limit)
+            return drawn(records, source.limit, source.split_seed), drawn(tests, source.limit, source.split_seed)
         train, rest = split_indices_by_group(
             [str(record["passage"]) for record in records], source.held_out, source.split_seed
         )
