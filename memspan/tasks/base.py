@@ -63,7 +63,7 @@ class Task(ABC):
     working_memory: Mapping[str, Any] | None = None
     fitted_by: ClassVar[str | None] = None
     answer_last: ClassVar[bool] = True
-    metric: ClassVar[str] = "accuracy"
+    metric: str = "accuracy"
     lower_is_better: ClassVar[bool] = False
     guide: ClassVar[Guide | None] = None
     packages: ClassVar[tuple[str, ...]] = ()

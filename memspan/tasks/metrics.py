@@ -30,18 +30,23 @@ class _Words:
         return words(text)
 
 
-def classification(gold: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    """Accuracy, and the mean F1 of the labels that are in `gold` or `predictions`."""
+def classification(gold: Sequence[str], predictions: Sequence[str], no_label: str | None = None) -> dict[str, float]:
+    """Accuracy, and the mean F1 of the labels that are in `gold` or `predictions`.
+
+    Args:
+        no_label: a prediction that is none of the labels, so that it has no F1; it is never right.
+    """
     from sklearn.metrics import accuracy_score, f1_score
 
+    labels = sorted({*gold, *predictions} - {no_label})
     return {
         "accuracy": float(accuracy_score(gold, predictions)),
-        "macro F1": float(f1_score(gold, predictions, average="macro", zero_division=0.0)),
+        "macro F1": float(f1_score(gold, predictions, labels=labels, average="macro", zero_division=0.0)),
     }
 
 
 def classification_intervals(
-    gold: Sequence[str], predictions: Sequence[str], draws: int = 2000
+    gold: Sequence[str], predictions: Sequence[str], no_label: str | None = None, draws: int = 2000
 ) -> dict[str, tuple[float, float]]:
     """The 95 % intervals of what `classification` returns, by a bootstrap over the texts."""
     import numpy as np
@@ -52,7 +57,7 @@ def classification_intervals(
     # Texts with the same right and predicted label are alike, so only their numbers are drawn.
     drawn = np.random.default_rng(0).multinomial(len(gold), counts / len(gold), size=draws)  # (draws, pairs)
     right = pairs[0] == pairs[1]
-    labels = np.eye(len(names))
+    labels = np.eye(len(names))[:, names != no_label]
     total = drawn @ (labels[pairs[0]] + labels[pairs[1]])  # (draws, labels)
     f1 = np.divide(2 * drawn[:, right] @ labels[pairs[0, right]], total, out=np.zeros(total.shape), where=total > 0)
     values = {

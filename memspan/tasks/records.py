@@ -55,7 +55,7 @@ class RecordTask(Task):
     """
 
     columns: ClassVar[tuple[str, ...]]
-    metric: ClassVar[str]
+    metric: str
     extra_ids: int = 0
 
     def __init__(

@@ -74,6 +74,8 @@ def test_texts_of_no_label_are_rejected_without_training_on_any(run: Run, mails:
         *("--task-settings", "reject=0.05", "--task-settings", "held_out=0.4", "--json"),
     )
     metrics = json.loads(done.out)["metrics"]
+    assert metrics["in-scope macro F1"] > 0.9
+    assert metrics["in-scope rejected"] < 0.1
     assert metrics["out-of-scope recall"] > 0.9
     assert metrics["in-scope accuracy"] > 0.9
     assert run("predict", "out/best", "Quantum chromodynamics").out.strip() == "oos"

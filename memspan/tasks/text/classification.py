@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ class Classification(Labelled):
     Args:
         reject: share of the training texts, 0 to 1, that a classifier over features may take for texts of none of the labels;
             it then predicts "oos" (out of scope) for what it is less sure of than of all others. Records with the label "oos"
-            are not trained on. 0 trains on them as on any other.
+            are not trained on, and macro F1 is that of the texts in scope, where "oos" is no label. 0 trains on them as on any
+            other.
         balance: whether rare labels weigh as much as frequent ones in a classifier over features; None for what has the better
             macro F1 in a cross-validation on the training texts.
 
@@ -49,7 +51,7 @@ class Classification(Labelled):
     fitted_by = "feature_classifier"
     guide = Guide(
         columns="text, label",
-        metrics="accuracy; out-of-scope recall where there is a label `oos`",
+        metrics="accuracy; out-of-scope recall where there is a label `oos`; the share rejected in scope with `reject`",
         on_sample="--mechanism delta --seconds 30",
         on_files="--mechanism delta --data train.csv --task-settings test=test.csv "
         "--task-settings 'rename={utterance: text, intent: label}' --task-settings segment=8 --segments 4 --seconds 30 "
@@ -74,6 +76,8 @@ class Classification(Labelled):
         if not 0 <= reject < 1:
             raise UsageError(f"reject must be at least 0 and below 1, got reject={reject}.")
         self.reject, self.balance = reject, balance
+        if reject:
+            self.metric = f"in-scope {self.metric}"
         super().__init__(source, segment, vocabulary, tokenizer, answer_tokens, all_tokens, saved)
 
     def split(self, source: DataSource) -> tuple[Sequence[Record], Sequence[Record]]:
@@ -129,13 +133,16 @@ class Classification(Labelled):
     def compute_metrics(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
         gold = [str(record["label"]) for record in records]
         scores = metrics.classification(gold, predictions)
-        if OUT_OF_SCOPE in self.labels:
-            pairs = list(zip(gold, predictions, strict=True))
-            outside = [prediction for label, prediction in pairs if label == OUT_OF_SCOPE]
-            inside = [label == prediction for label, prediction in pairs if label != OUT_OF_SCOPE]
-            if outside:
-                scores["out-of-scope recall"] = outside.count(OUT_OF_SCOPE) / len(outside)
-            scores["in-scope accuracy"] = sum(inside) / max(1, len(inside))
+        if OUT_OF_SCOPE not in self.labels:
+            return scores
+        inside, outside = _by_scope(gold, predictions)
+        if self.reject:
+            del scores["macro F1"]  # what is rejected would count as one more label
+            scores[self.metric] = metrics.classification(*inside, OUT_OF_SCOPE)["macro F1"] if inside[0] else 0.0
+            scores["in-scope rejected"] = inside[1].count(OUT_OF_SCOPE) / max(1, len(inside[1]))
+        if outside:
+            scores["out-of-scope recall"] = outside.count(OUT_OF_SCOPE) / len(outside)
+        scores["in-scope accuracy"] = sum(map(eq, *inside)) / max(1, len(inside[0]))
         return scores
 
     def intervals(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, tuple[float, float]]:
@@ -145,8 +152,13 @@ class Classification(Labelled):
         gold = [str(record["label"]) for record in records]
         found = metrics.classification_intervals(gold, predictions)
         shares = self.compute_metrics(records, predictions)
-        outside = gold.count(OUT_OF_SCOPE)
-        for name, count in (("out-of-scope recall", outside), ("in-scope accuracy", len(gold) - outside)):
+        inside, outside = _by_scope(gold, predictions)
+        if self.reject:
+            del found["macro F1"]
+            if inside[0]:
+                found[self.metric] = metrics.classification_intervals(*inside, OUT_OF_SCOPE)["macro F1"]
+        counts = dict.fromkeys(("in-scope accuracy", "in-scope rejected"), len(inside[0]))
+        for name, count in {**counts, "out-of-scope recall": len(outside)}.items():
             if name in shares and count:
                 low, high = binomtest(round(shares[name] * count), count).proportion_ci(method="wilson")
                 found[name] = (float(low), float(high))
@@ -198,6 +210,14 @@ class Classification(Labelled):
         """Letters to a hotel: the first sentence tells the label, small talk of any length follows."""
         draw, lists = random.Random(0), word_lists("classification")
         return [_letter(draw, lists) for _ in range(count)]
+
+
+def _by_scope(gold: Sequence[str], predictions: Sequence[str]) -> tuple[tuple[list[str], list[str]], list[str]]:
+    """Right labels and predictions of the texts in scope, and the predictions for those out of scope."""
+    pairs = list(zip(gold, predictions, strict=True))
+    inside = [pair for pair in pairs if pair[0] != OUT_OF_SCOPE]
+    outside = [prediction for label, prediction in pairs if label == OUT_OF_SCOPE]
+    return ([label for label, _ in inside], [prediction for _, prediction in inside]), outside
 
 
 def _letter(draw: random.Random, lists: dict[str, Any]) -> dict[str, Any]:

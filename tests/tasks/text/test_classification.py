@@ -144,6 +144,28 @@ def test_outside_of_all_labels_is_counted_apart(tmp_path: Path) -> None:
     assert (scores["in-scope accuracy"], scores["out-of-scope recall"]) == (0.5, 0.0)
 
 
+def test_what_is_rejected_is_no_label_of_its_own(tmp_path: Path) -> None:
+    """A rejection costs the recall of the right label, and nothing more; a method that rejects nothing is measured alike."""
+    path = table(tmp_path / "a.csv", ["buy it,buy", "sell it,sell", "how is the weather,oos"] * 20)
+    task = Classification(DataSource(path), vocabulary=300, reject=0.05)
+    assert task.metric == "in-scope macro F1"
+    records = [{"text": "", "label": label} for label in ("buy", "buy", "sell", "sell", "oos", "oos")]
+    scores = task.compute_metrics(records, ["buy", "oos", "sell", "sell", "oos", "buy"])
+    assert scores == {
+        "accuracy": pytest.approx(4 / 6),
+        "in-scope macro F1": pytest.approx((2 / 3 + 1) / 2),
+        "in-scope rejected": 0.25,
+        "in-scope accuracy": 0.75,
+        "out-of-scope recall": 0.5,
+    }
+    never = task.compute_metrics(records, ["buy", "buy", "sell", "sell", "sell", "buy"])
+    assert (never["in-scope macro F1"], never["in-scope rejected"], never["out-of-scope recall"]) == (1, 0, 0)
+    intervals = task.intervals(records * 10, ["buy", "oos", "sell", "sell", "oos", "buy"] * 10)
+    assert intervals.keys() == scores.keys()
+    assert all(low <= scores[name] <= high for name, (low, high) in intervals.items())
+    assert task.baselines().keys() == {"TF-IDF + linear", "most frequent label"}
+
+
 def test_mistakes(tmp_path: Path) -> None:
     good = table(tmp_path / "good.csv", ["one,a", "two,b"] * 10)
     with pytest.raises(UsageError, match="one label 'a'"):
