@@ -13,6 +13,10 @@ class MemspanError(Exception):
     exit_code = 1
 
 
+class MemspanWarning(UserWarning):
+    """What a user should know, although the request can be carried out: one sentence. The command line prints it."""
+
+
 class UsageError(MemspanError):
     """The request itself cannot be carried out as it stands (a missing file, an unknown name, a wrong value)."""
 

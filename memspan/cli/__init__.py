@@ -13,7 +13,7 @@ import typer
 
 from memspan import __version__
 from memspan.cli.commands import INTERRUPTED, Interrupted, app
-from memspan.cli.output import print_error
+from memspan.cli.output import print_error, warnings_as_remarks
 from memspan.errors import MemspanError
 
 __all__ = ["ORDER", "app", "command_files", "main", "run"]
@@ -44,7 +44,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code, as `main` does; an error is printed, not raised."""
     invocation = _Invocation()
     try:
-        code = app(list(arguments), prog_name="memspan", standalone_mode=False, obj=invocation)
+        with warnings_as_remarks():
+            code = app(list(arguments), prog_name="memspan", standalone_mode=False, obj=invocation)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except _ClickError as error:

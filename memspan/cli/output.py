@@ -4,8 +4,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from memspan.errors import MemspanWarning
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,6 +83,23 @@ def print_json(value: dict[str, Any]) -> None:
 def print_info(text: str) -> None:
     """Print a remark to standard error."""
     make_console(stderr=True).print(printable(text), style="dim")
+
+
+@contextmanager
+def warnings_as_remarks() -> Iterator[None]:
+    """Within, the warnings of memspan are remarks on standard error, each once; all others are shown as Python shows them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", MemspanWarning)
+        show = warnings.showwarning
+
+        def show_remark(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, MemspanWarning):
+                print_info(str(message))
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = show_remark
+        yield
 
 
 def print_waiting(holder: "Holder | None") -> None:

@@ -1,7 +1,6 @@
 """`memspan train`, `tune` and `average`: training runs, searches over their settings, and means of their models."""
 
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -152,17 +151,12 @@ def _fit_extract(run: TrainConfig, resume: bool, as_json: bool) -> None:
 
 
 def _read(run: TrainConfig, resume: bool = False) -> "Task":
-    """The task of a run with its data; what is guessed about them, and which rows are not used, is printed."""
-    from memspan.data.columns import GuessedColumns
+    """The task of a run with its data; which rows are not used is printed."""
     from memspan.training.build import build_task
     from memspan.training.loop import checkpoint_of
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", GuessedColumns)
-        checkpoint_of(run, resume)  # before the data are read
-        task = build_task(run)
-    for guessed in dict.fromkeys(str(warning.message) for warning in caught if warning.category is GuessedColumns):
-        print_info(guessed)
+    checkpoint_of(run, resume)  # before the data are read
+    task = build_task(run)
     for sentence in getattr(task, "left_out", []):
         print_info(sentence)
     return task

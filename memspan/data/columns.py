@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memspan.data.corpora import Record
+from memspan.errors import MemspanWarning
 
 ROWS = 1000  # that are looked at
 _LABELS = ("label", "class", "category", "intent", "sentiment", "topic", "target", "tag", "标签", "类别", "分类")
@@ -11,7 +12,7 @@ _NUMBERS = ("score", "rating", "stars", "grade", "price", "value", "target", "�
 _TEXTS = ("text", "sentence", "utterance", "message", "body", "content", "review", "question", "文本", "内容", "句子")
 
 
-class GuessedColumns(UserWarning):
+class GuessedColumns(MemspanWarning):
     """The columns of a table were guessed."""
 
 
@@ -26,12 +27,12 @@ def text_and_label(records: Sequence[Record]) -> dict[str, str]:
     names = list(rows[0])
     rows = [row for row in rows if any(value is not None for value in row.values())]  # those that could be read
     values: Mapping[str, list[Any]] = {name: [row[name] for row in rows] for name in names}
-    different = {name: len({str(value) for value in values[name]}) for name in names}
+    different = {name: len({str(value) for value in values[name] if value is not None}) for name in names}
     labels = [name for name in names if 2 <= different[name] <= max(2, len(rows) // 2)]
-    texts = [name for name in names if all(isinstance(value, str) for value in values[name])]
+    texts = [name for name in names if _are_texts(values[name])]
     label = _named(labels, "label", _LABELS) or min(labels, key=lambda name: different[name], default=None)
     texts = [name for name in texts if name != label]
-    lengths = {name: sum(map(len, values[name])) for name in texts}
+    lengths = {name: sum(len(value or "") for value in values[name]) for name in texts}
     text = _named(texts, "text", _TEXTS) or max(texts, key=lambda name: lengths[name], default=None)
     if text is None or label is None:
         return {}
@@ -52,6 +53,19 @@ def text_and_number(records: Sequence[Record]) -> dict[str, str]:
     return {theirs: ours for theirs, ours in ((text, "text"), (label, "label")) if theirs != ours}
 
 
+def names_are_values(records: Sequence[Record], rename: Mapping[str, str]) -> bool:
+    """Whether the name of the column that is the label stands among its values, as in a table without a row of names."""
+    column = next((theirs for theirs, ours in rename.items() if ours == "label"), None)
+    rows = (records[index] for index in range(min(ROWS, len(records))))
+    return column is not None and any(row[column] == column for row in rows)
+
+
+def _are_texts(values: Sequence[Any]) -> bool:
+    """Whether these are texts, of which some may be absent."""
+    present = [value for value in values if value is not None]
+    return bool(present) and all(isinstance(value, str) for value in present)
+
+
 def _is_number(value: Any) -> bool:
     try:
         float(value)
@@ -64,8 +78,8 @@ def text_column(records: Sequence[Record]) -> str | None:
     """The column that holds the text, as `text_and_label` finds it; None where no column holds texts."""
     rows = [records[index] for index in range(min(ROWS, len(records)))]
     names = dict.fromkeys(name for row in rows for name in row)
-    texts = [name for name in names if all(isinstance(row.get(name, ""), str) for row in rows)]
-    lengths = {name: sum(len(row.get(name, "")) for row in rows) for name in texts}
+    texts = [name for name in names if _are_texts([row.get(name) for row in rows])]
+    lengths = {name: sum(len(row.get(name) or "") for row in rows) for name in texts}
     return _named(texts, "text", _TEXTS) or max(texts, key=lambda name: lengths[name], default=None)
 
 

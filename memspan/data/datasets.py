@@ -17,16 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memspan.data.columns import GuessedColumns
+from memspan.data.columns import GuessedColumns, names_are_values
 from memspan.data.corpora import CORPORA, Record
+from memspan.data.formats.csv import DELIMITERS, SAMPLE, delimiter_of
 from memspan.data.formats.parsing import MAX_COLUMNS, MAX_NESTED, MAX_PAGE
 from memspan.data.rows import SUFFIXES, first_number, read_rows
 from memspan.errors import UsageError
 from memspan.plugins import require_installed
 
 TABLES = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+SPREADSHEETS = (".xlsx", ".xls", ".ods")
 TABLE = "table"
-MOST_BROKEN = 0.1  # share of rows that are no UTF-8: with more of them the file is in another encoding
+MOST_BROKEN = 0.1  # share of rows that cannot be read: with more of them the file is in another encoding, or no table
+PACKED = b"PK\x03\x04"  # the first bytes of a spreadsheet
 
 
 class TextDataset(Sequence[Record]):
@@ -102,6 +105,11 @@ def read(
         rows, problems = _tables([Path(path) for path in paths])
         if guess is not None and not rename and len(rows) and not set(columns) <= set(rows[0]):
             rename = guess(rows)
+            if names_are_values(rows, rename):
+                raise UsageError(
+                    f"{name} must begin with the names of its columns, got a row of values: put a line like "
+                    f"{','.join(columns)} before it."
+                )
             if rename:
                 shown = ", ".join(f"{ours} is '{theirs}'" for theirs, ours in rename.items())
                 warnings.warn(
@@ -147,15 +155,17 @@ def _tables(paths: Sequence[Path]) -> tuple[Sequence[Record], dict[int, str]]:
         raise UsageError(f"{absent} is a folder: name the files in it, or the `format` of a corpus that is a folder.")
     if absent is not None:
         raise UsageError(f"There is no file {absent}.")
+    if any(path.suffix.lower() in SPREADSHEETS for path in paths):
+        raise UsageError(f"{paths[0]} is a spreadsheet: save its sheet as csv (UTF-8), and give that file.")
     if len(kinds) != 1 or None in kinds:
         raise UsageError(
             f"Tables must be files of the same kind ({', '.join(TABLES)}), got {', '.join(str(path) for path in paths)}: "
             "name any other format by `format`."
         )
     kind = next(iter(kinds))
-    options: dict[str, Any] = {"sep": "\t"} if paths[0].suffix.lower() == ".tsv" else {}
-    if kind == "csv":
-        options["keep_default_na"] = False  # an empty cell is an empty text
+    options: dict[str, Any] = {}
+    if kind == "csv":  # an empty cell is an empty text
+        options = {"sep": _delimiter(paths[0]), "keep_default_na": False}
     verbosity = datasets.utils.logging.get_verbosity()
     datasets.utils.logging.set_verbosity(logging.CRITICAL)  # it logs an error beside raising it
     try:
@@ -168,17 +178,25 @@ def _tables(paths: Sequence[Path]) -> tuple[Sequence[Record], dict[int, str]]:
         cause = error.__cause__ or error
         if "corresponds to no data" in str(cause):
             raise UsageError(f"There is no record in {paths[0]}.") from error
+        if len(paths) == 1 and (readable := _readable(paths[0])) is not None:
+            return readable
         if isinstance(cause, UnicodeDecodeError):
-            if len(paths) == 1 and (readable := _readable(paths[0])) is not None:
-                return readable
             raise UsageError(f"{_not_utf8(paths)} is not UTF-8 text: save it as UTF-8.") from error
         raise UsageError(f"{paths[0]} must be a readable table, got: {str(cause).splitlines()[0]}") from error
     finally:
         datasets.utils.logging.set_verbosity(verbosity)
 
 
+def _delimiter(path: Path) -> str:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        return delimiter_of(path, file.read(SAMPLE))
+
+
 def _readable(path: Path) -> tuple[Sequence[Record], dict[int, str]] | None:
-    """The rows of a table of which some hold other bytes than UTF-8, as texts; None where it is in another encoding."""
+    """The rows of a table of which a few cannot be read, as texts; None where those are many.
+
+    A row may hold other bytes than UTF-8, or another number of cells than the head.
+    """
     if path.suffix.lower() not in SUFFIXES:
         return None
     rows = read_rows(path)
@@ -196,7 +214,10 @@ def _check_table(path: Path) -> None:
         raise UsageError(f"{path} must have at most {MAX_NESTED} values within one another, got more: flatten it.")
     if suffix in (".csv", ".tsv"):
         with path.open("rb") as file:
-            columns = 1 + file.readline(MAX_PAGE).count(b"\t" if suffix == ".tsv" else b",")
+            head = file.readline(MAX_PAGE)
+        if head.startswith(PACKED):
+            raise UsageError(f"{path} must be a text file, got a spreadsheet: save it as csv (UTF-8) in its program.")
+        columns = 1 + max(head.count(mark) for mark in DELIMITERS.encode())
         if columns > MAX_COLUMNS:
             raise UsageError(f"{path} must have at most {MAX_COLUMNS:,} columns, got {columns:,}: leave out some.")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from memspan.data.corpora import Record
+from memspan.data.formats.csv import SAMPLE, delimiter_of
 from memspan.errors import UsageError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
@@ -50,7 +51,7 @@ def read_rows(path: Path) -> list[Row]:
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     readers = {".csv": _table, ".tsv": _table, ".jsonl": _objects, ".txt": _lines}
     try:
-        rows = list(readers[kind](text, "\t" if kind == ".tsv" else ","))
+        rows = list(readers[kind](text, delimiter_of(path, text[:SAMPLE])))
     except csv.Error as error:
         raise UsageError(f"{path} must be a readable table, got: {error}.") from error
     if not rows:
@@ -58,10 +59,10 @@ def read_rows(path: Path) -> list[Row]:
     return [Row(row.number, {}, "is not UTF-8 text") if _is_broken(row.values) else row for row in rows]
 
 
-def _table(text: str, separator: str) -> Iterator[Row]:
+def _table(text: str, delimiter: str) -> Iterator[Row]:
     limit = csv.field_size_limit(LONGEST_CELL)
     try:
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=False)
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=False)
         names = next(lines, [])
         for number, cells in enumerate(lines, 2):
             if not cells:
@@ -74,7 +75,7 @@ def _table(text: str, separator: str) -> Iterator[Row]:
         csv.field_size_limit(limit)
 
 
-def _objects(text: str, separator: str) -> Iterator[Row]:
+def _objects(text: str, delimiter: str) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -85,7 +86,7 @@ def _objects(text: str, separator: str) -> Iterator[Row]:
         yield Row(number, values) if isinstance(values, dict) else Row(number, {}, "is no JSON object")
 
 
-def _lines(text: str, separator: str) -> Iterator[Row]:
+def _lines(text: str, delimiter: str) -> Iterator[Row]:
     return (Row(number, {TEXT: line.strip()}) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
@@ -118,5 +119,5 @@ def is_empty(value: Any) -> bool:
 def described(problems: Mapping[int, str], total: int, name: str) -> str:
     """A sentence that counts rows that are not used and names the first of them."""
     named = "; ".join(f"row {number} {problem}" for number, problem in list(problems.items())[:SHOWN])
-    more = "; ..." if len(problems) > SHOWN else ""
-    return f"{len(problems):,} of {total:,} rows of {name} are not used: {named}{more}."
+    end = "; and so on." if len(problems) > SHOWN else "."
+    return f"{len(problems):,} of {total:,} rows of {name} are not used: {named}{end}"

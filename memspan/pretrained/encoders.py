@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from memspan.errors import MemspanError, UsageError, require_type
+from memspan.errors import MemspanError, MemspanWarning, UsageError, require_type
 from memspan.models.folders import verify, write_checksums
 from memspan.pretrained import hub
 from memspan.pretrained.own_encoder import TrainedVectors, is_trained_here
@@ -23,7 +23,7 @@ AUTO, NONE = "auto", "none"  # instead of a name: the embedded encoder if it can
 VARIABLE = "MEMSPAN_ENCODER"  # of the environment: what AUTO stands for
 
 
-class NoEncoder(UserWarning):
+class NoEncoder(MemspanWarning):
     """The sentence encoder that would be used if it were at hand cannot be had."""
 
 

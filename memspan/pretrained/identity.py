@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import nn
 
+from memspan.errors import MemspanWarning
 from memspan.models.folders import sha256_of
 from memspan.pretrained.model_folder import CONFIG
 from memspan.pretrained.placement import with_numbers
@@ -26,7 +27,7 @@ from memspan.pretrained.placement import with_numbers
 _NOT_OF_THE_MODEL = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
 
 
-class ChangedModel(UserWarning):
+class ChangedModel(MemspanWarning):
     """Files of a model folder are not those that were loaded before."""
 
 

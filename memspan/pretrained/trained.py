@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from memspan.errors import UsageError
+from memspan.errors import MemspanWarning, UsageError
 from memspan.mechanisms import KVMechanism
 from memspan.models.saved import CONFIG, WEIGHTS, check_finite
 
@@ -24,7 +24,7 @@ PREFIX = "mechanisms."  # of the weights in the folder of a run
 TOLERANCE = 2e-2  # by which a base in another precision may differ
 
 
-class Untrained(UserWarning):
+class Untrained(MemspanWarning):
     """A working memory with weights is used on a model for which there are no trained ones."""
 
 

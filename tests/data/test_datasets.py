@@ -9,8 +9,10 @@ import datasets
 import pytest
 import torch
 
+from memspan.data.columns import GuessedColumns, text_and_label, text_column
 from memspan.data.corpora import CORPORA
 from memspan.data.datasets import TextDataset, pad, read, split_indices, split_indices_by_group
+from memspan.data.rows import read_rows
 from memspan.errors import UsageError
 from tests.paths import DATA
 
@@ -43,6 +45,54 @@ def test_several_files_follow_one_another_and_columns_are_renamed(tmp_path: Path
     records = read(paths, COLUMNS, rename={"utterance": "text", "intent": "label"})
     assert [record["text"] for record in records] == ["a one", "a two", "b one", "b two"]
     assert records[1:3] == [{"text": "a two", "label": "y"}, {"text": "b one", "label": "x"}]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_the_delimiter_of_a_csv_is_found(tmp_path: Path, delimiter: str, encoding: str) -> None:
+    """Texts may hold commas, in every row alike."""
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "".join(delimiter.join(row) + "\n" for row in (COLUMNS, ("yes, sir", "x"), ("no, sir", "y"))), encoding
+    )
+    assert list(read([path], COLUMNS)) == [{"text": "yes, sir", "label": "x"}, {"text": "no, sir", "label": "y"}]
+    assert [row.values for row in read_rows(path)] == list(read([path], COLUMNS))
+
+
+def test_a_few_rows_of_another_length_are_left_out_and_numbered(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "good,x\n" * 6 + "one, two,x\n" + "bad,y\n" * 6)
+    records = read([path], COLUMNS)
+    assert records.problems == {8: "has 3 cells, not 2"}
+    assert [record["text"] for record in records] == ["good"] * 6 + [None] + ["bad"] * 6
+    path.write_text("text,label\n" + "good,x\n" + "one, two,x\n" * 3)
+    with pytest.raises(UsageError, match="must be a readable table"):
+        read([path], COLUMNS)
+
+
+def test_columns_are_guessed_where_some_cells_are_absent(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"id": n, "body": "a letter", "kind": "xy"[n % 2]} for n in range(8)]
+    del rows[3]["body"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.warns(GuessedColumns, match="text is 'body', label is 'kind'"):
+        records = read([path], COLUMNS, guess=text_and_label)
+    assert [record["text"] for record in records].count(None) == 1
+    assert text_column(rows) == "body"
+
+
+def test_a_table_without_names_of_columns_is_no_table(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("".join(f"letter {n},{'xy'[n % 2]}\n" for n in range(8)))
+    with pytest.raises(UsageError, match=r"must begin with the names of its columns.*text,label"):
+        read([path], COLUMNS, guess=text_and_label)
+
+
+def test_a_spreadsheet_is_named_as_one(tmp_path: Path) -> None:
+    for name in ("a.xlsx", "a.csv"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04\x14\x00")
+        with pytest.raises(UsageError, match=r"spreadsheet: save .*csv \(UTF-8\)"):
+            read([tmp_path / name], COLUMNS)
 
 
 def test_mistakes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from pathlib import Path
 
 from memspan.data.formats.base import FileSource, Format
 from memspan.data.formats.decoding import decoded, lines_of
@@ -10,8 +11,8 @@ from memspan.data.formats.tables import Row, rows_as_text
 from memspan.data.marks import Mark
 
 MAX_ROW = 1_000_000  # characters of a row, which may go over many lines
-_SAMPLE = 64 * 1024  # characters by which the delimiter is guessed
-_DELIMITERS = ",;\t|"
+SAMPLE = 64 * 1024  # characters by which the delimiter is guessed
+DELIMITERS = ",;\t|"
 
 
 def read_csv(source: FileSource) -> Iterator[str | Mark]:
@@ -27,8 +28,7 @@ def _rows(source: FileSource) -> Iterator[Row]:
     """The rows with the numbers of their first lines."""
     portions = decoded(source, cure="write the table with shorter rows")
     beginning = next(portions, "")
-    sample = beginning[:_SAMPLE]
-    delimiter = "\t" if source.path.suffix.lower() == ".tsv" else _delimiter(sample)
+    delimiter = delimiter_of(source.path, beginning[:SAMPLE])
     length = 0  # of the lines of the row that is being read
 
     def lines() -> Iterator[str]:
@@ -52,16 +52,25 @@ def _rows(source: FileSource) -> Iterator[Row]:
         number, length = reader.line_num + 1, 0
 
 
-def _delimiter(sample: str) -> str:
-    """The delimiter that occurs in most lines of the sample equally often, and then the one that occurs most."""
-    lines = [line.split('"')[::2] for line in sample.split("\n")[:50] if line.strip()]  # without what is quoted
+def delimiter_of(path: Path, sample: str) -> str:
+    """What stands between the cells of a table: a tab in a tsv, else what divides most rows into as many cells as the first.
+
+    Args:
+        sample: the beginning of the file; its last line may be incomplete.
+    """
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    lines = sample.splitlines(keepends=True)
+    rows = lines[:-1] if len(lines) > 1 and len(sample) >= SAMPLE else lines
 
     def evidence(delimiter: str) -> tuple[int, int]:
-        counts = [sum(part.count(delimiter) for part in parts) for parts in lines]
-        usual = max(set(counts) - {0}, key=counts.count, default=0)
-        return (counts.count(usual) if usual else 0, usual)
+        try:
+            sizes = [len(cells) for cells in csv.reader(rows, delimiter=delimiter) if cells]
+        except csv.Error:
+            return 0, 0
+        return (sizes.count(sizes[0]), sizes[0]) if sizes and sizes[0] > 1 else (0, 0)
 
-    return max(_DELIMITERS, key=evidence)
+    return max(DELIMITERS, key=evidence)
 
 
 CSV = Format("csv", (".csv", ".tsv"), read_csv, packed=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from memspan.errors import ForeignMemory
+from memspan.errors import ForeignMemory, MemspanWarning
 from memspan.memory.context import context_of
 from memspan.memory.index.fusion import WEIGHTS
 from memspan.memory.store.encoded_text import EncodedText
@@ -20,7 +20,7 @@ from memspan.pretrained.text_encoder import TextEncoder
 LARGEST = 127  # of the numbers of a stored vector
 
 
-class MissingEncoder(UserWarning):
+class MissingEncoder(MemspanWarning):
     """A memory holds vectors of a sentence encoder that is not loaded."""
 
 
