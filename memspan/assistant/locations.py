@@ -36,16 +36,14 @@ def locate(view: View, number: int, start: int, marks: Marks) -> Location:
     passage = view.passage(number)
     if isinstance(line, int):
         line += passage.text.count("\n", 0, max(0, start - passage.start))
-    elif page is None and _has_lines(view, passage.source):
+    elif page is None and view.sources[passage.source].kind == "document" and has_lines(passage.source):
         line = line_of(view, passage.source, start)
     else:
         line = None
     return Location(chapter if isinstance(chapter, str) else None, page if isinstance(page, int) else None, line)
 
 
-def _has_lines(view: View, source: str) -> bool:
-    """Whether the text of a source has the lines of a file: it is a document, and its name has no suffix of a format that
-    is converted to text."""
+def has_lines(document: str) -> bool:
+    """Whether the text of a document of this name has the lines of its file: no suffix of a format that is converted to text."""
     others = [suffix for format in FORMATS if not format.verbatim for suffix in format.suffixes]
-    name = source.partition("#")[0].casefold()
-    return view.sources[source].kind == "document" and not name.endswith(tuple(others)) and "://" not in name
+    return not document.partition("#")[0].casefold().endswith(tuple(others)) and "://" not in document

@@ -31,7 +31,7 @@ def export_memory(
 
     memory = load_memory(folder)
     passages = 0
-    with _written(file) as out:
+    with written(file) as out:
         for record in exported(memory):
             out.write(json.dumps(record, ensure_ascii=False) + "\n")
             passages += 1
@@ -71,7 +71,7 @@ def import_memory(
 
 
 @contextmanager
-def _written(file: str) -> Iterator[IO[str]]:
+def written(file: str) -> Iterator[IO[str]]:
     """Standard output, or a new file that has its name only once it is whole. Raises UsageError if it cannot be written."""
     if file == "-":
         yield sys.stdout

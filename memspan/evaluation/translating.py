@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from memspan.assistant.answerers.base import Answerer
+from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.loading import load_model
 from memspan.assistant.streaming import StreamedText
 from memspan.data.corpora import Record
@@ -116,13 +117,18 @@ class Translator:
         """The translation of a sentence in the way of the known pairs, of which the first is shown last."""
         if self.answerer is not None:
             return "".join(self.answerer.answer(conversation(source, pairs), self.sampling)).strip()
-        ids = plain_ids(self.lm.tokenizer, prompt(source, pairs))
-        answer = StreamedText(self.lm.tokenizer)
-        for token in self.lm.decoder.generate(ids, self.sampling):
-            answer.append(token)
-            if AFTER_TARGET in answer.text:  # the next pair would begin
-                break
-        return answer.text.partition(AFTER_TARGET)[0].strip()
+        return continued(self.lm, source, pairs, self.sampling)
+
+
+def continued(lm: LanguageModel, source: str, pairs: Sequence[Record], sampling: Sampling) -> str:
+    """What a language model writes behind the known pairs and a sentence, to the end of the line."""
+    ids = plain_ids(lm.tokenizer, prompt(source, pairs))
+    answer = StreamedText(lm.tokenizer)
+    for token in lm.decoder.generate(ids, sampling):
+        answer.append(token)
+        if AFTER_TARGET in answer.text:  # the next pair would begin
+            break
+    return answer.text.partition(AFTER_TARGET)[0].strip()
 
 
 def prompt(source: str, pairs: Sequence[Record]) -> str:
@@ -131,7 +137,7 @@ def prompt(source: str, pairs: Sequence[Record]) -> str:
     return "".join([*lines, _line(source), AFTER_SOURCE.rstrip()])
 
 
-def conversation(source: str, pairs: Sequence[Record]) -> list[Message]:
+def conversation(source: str, pairs: Sequence[Record], instruction: str = INSTRUCTION) -> list[Message]:
     """The pairs as turns of a conversation, and the sentence as its last."""
     turns: list[Message] = []
     for pair in reversed(pairs):
@@ -140,7 +146,7 @@ def conversation(source: str, pairs: Sequence[Record]) -> list[Message]:
             {"role": "assistant", "content": _line(pair["target"])},
         ]
     turns.append({"role": "user", "content": _line(source)})
-    turns[0] = {"role": "user", "content": INSTRUCTION + turns[0]["content"]}
+    turns[0] = {"role": "user", "content": instruction + turns[0]["content"]}
     return turns
 
 

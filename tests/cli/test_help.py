@@ -19,6 +19,7 @@ from tests.commands import Run
 COMMANDS = (
     *("read", "ask", "search", "history", "chat", "inspect", "fork", "forget", "merge", "export", "import", "models"),
     *("train", "tune", "average", "eval", "predict", "compare", "trace", "explain"),
+    *("summarise", "translate"),
 )
 
 

@@ -125,43 +125,68 @@ class SentencedText:
         mean = self.vectors.mean(0) if count else self.vectors.sum(0)
         central = self.vectors @ (mean / max(1e-9, float(np.linalg.norm(mean))))
         asked_words = self._index.scores(without_question_words(question)).astype(np.float64)
-        asked_words /= max(1e-9, float(asked_words.max(initial=0.0)))
         vector = self.encoder.question(question) if self.encoder is not None and question else None
         meaning = np.zeros(count) if vector is None else (self.vectors @ vector).astype(np.float64)
-        near, far = AROUND
-        features = [
-            asked_words,
-            meaning,
-            _shifted(asked_words, 1),
-            _shifted(meaning, 1),
-            _shifted(asked_words, -1),
-            _shifted(meaning, -1),
-            _around(meaning, near),
-            _around(asked_words, near),
-            _around(meaning, far),
-            np.ones(count),
-            central,
-            np.minimum(lengths, LONG) / LONG,
-            np.minimum(lengths, SHORT) / SHORT,
-            np.arange(count) / max(1, count),
-            meaning * np.minimum(lengths, LONG) / LONG,
-        ]
-        return np.stack(features, axis=1)
+        return features_of(asked_words, meaning, central, lengths)
 
     def best(self, scores: Floats, length: int) -> list[int]:
         """The numbers of the sentences to take, best first, of about `length` words together."""
-        taken: list[int] = []
-        total, left = 0, np.ones(len(scores), np.bool_)
-        like = np.zeros(len(scores))
-        while total < length and left.any():
-            number = int(np.argmax(np.where(left, scores - REDUNDANCY * like, -np.inf)))
-            longer = total + len(self.words[number])
-            if taken and longer - length > length - total:  # nearer to the length without it
-                break
-            taken.append(number)
-            total, left[number] = longer, False
-            like = np.maximum(like, self.vectors @ self.vectors[number])
-        return taken
+        return best_of(scores, [len(of) for of in self.words], self.vectors, length)
+
+
+def features_of(asked_words: Floats, meaning: Floats, central: Floats, lengths: Floats) -> Floats:
+    """The features of the sentences of a text, (N, D), from what is known of each, (N,).
+
+    Args:
+        asked_words: BM25 scores for the words of the question; zeros without one.
+        meaning: cosines with the question.
+        central: cosines with the mean of all sentences.
+        lengths: in words.
+    """
+    count = len(lengths)
+    asked_words = asked_words / max(1e-9, float(asked_words.max(initial=0.0)))
+    near, far = AROUND
+    features = [
+        asked_words,
+        meaning,
+        _shifted(asked_words, 1),
+        _shifted(meaning, 1),
+        _shifted(asked_words, -1),
+        _shifted(meaning, -1),
+        _around(meaning, near),
+        _around(asked_words, near),
+        _around(meaning, far),
+        np.ones(count),
+        central,
+        np.minimum(lengths, LONG) / LONG,
+        np.minimum(lengths, SHORT) / SHORT,
+        np.arange(count) / max(1, count),
+        meaning * np.minimum(lengths, LONG) / LONG,
+    ]
+    return np.stack(features, axis=1)
+
+
+def best_of(
+    scores: Floats, lengths: Sequence[int], vectors: NDArray[np.float32], length: int, redundancy: float = REDUNDANCY
+) -> list[int]:
+    """The numbers of the sentences to take, best first, of about `length` words together.
+
+    Args:
+        scores, lengths, vectors: of the sentences, (N,), (N,) and (N, E).
+        redundancy: what a sentence loses that is the same as one already taken.
+    """
+    taken: list[int] = []
+    total, left = 0, np.ones(len(scores), np.bool_)
+    like = np.zeros(len(scores))
+    while total < length and left.any():
+        number = int(np.argmax(np.where(left, scores - redundancy * like, -np.inf)))
+        longer = total + lengths[number]
+        if taken and longer - length > length - total:  # nearer to the length without it
+            break
+        taken.append(number)
+        total, left[number] = longer, False
+        like = np.maximum(like, vectors @ vectors[number])
+    return taken
 
 
 def _likeness(features: Floats) -> Floats:

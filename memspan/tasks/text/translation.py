@@ -15,6 +15,26 @@ from memspan.tasks.text.base import TextTask
 QUERIES = 256  # sentences compared at once with all that were trained on
 
 
+class TranslationMemory:
+    """Known sentences with their translations, found by TF-IDF of words and pairs of words."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        """`records` have the columns source and target; there is at least one. Needs scikit-learn."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        self.records = records
+        self._vectors = TfidfVectorizer(tokenizer=words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
+        self._known: Any = self._vectors.fit_transform([str(record["source"]) for record in records])
+
+    def similar(self, sources: Sequence[str], count: int) -> list[list[Record]]:
+        """For each sentence the `count` records whose sources are most similar, the most similar one first."""
+        queries, found = self._vectors.transform(sources), list[list[Record]]()
+        for start in range(0, len(sources), QUERIES):
+            cosines = (queries[start : start + QUERIES] @ self._known.T).toarray()
+            found += [[self.records[index] for index in (-row).argsort(kind="stable")[:count]] for row in cosines]
+        return found
+
+
 class Translation(TextTask):
     """Columns: source, target. For the other direction: rename={source: target, target: source}.
 
@@ -28,7 +48,7 @@ class Translation(TextTask):
     columns, metric = ("source", "target"), "chrF"
     packages, baseline_packages = ("sacrebleu",), ("sklearn",)
     group_by = "source"
-    _vectors: tuple[Any, Any] | None = None  # what makes vectors of sentences, and those of the records trained on
+    _memory: TranslationMemory | None = None  # of the records trained on
     guide = Guide(
         columns="source, target",
         metrics="BLEU",
@@ -42,7 +62,7 @@ class Translation(TextTask):
 
     def with_records(self, records: Sequence[Record] | None = None, held_out: Sequence[Record] | None = None) -> Self:
         changed = super().with_records(records, held_out)
-        return changed if records is None else changed.copy_with(_vectors=None)
+        return changed if records is None else changed.copy_with(_memory=None)
 
     def compute_metrics(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
         scores = metrics.translation([str(record["target"]) for record in records], predictions)
@@ -55,17 +75,9 @@ class Translation(TextTask):
 
     def similar(self, sources: Sequence[str], count: int) -> list[list[Record]]:
         """For each sentence the `count` records trained on whose sources are most similar, the most similar one first."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        if self._vectors is None:
-            vectors = TfidfVectorizer(tokenizer=words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
-            self._vectors = vectors, vectors.fit_transform([str(record["source"]) for record in self.records])
-        vectors, known = self._vectors
-        queries, found = vectors.transform(sources), list[list[Record]]()
-        for start in range(0, len(sources), QUERIES):
-            cosines = (queries[start : start + QUERIES] @ known.T).toarray()
-            found += [[self.records[index] for index in (-row).argsort(kind="stable")[:count]] for row in cosines]
-        return found
+        if self._memory is None:
+            self._memory = TranslationMemory(self.records)
+        return self._memory.similar(sources, count)
 
     @staticmethod
     def sample(count: int) -> list[dict[str, Any]]:
