@@ -1,9 +1,13 @@
 """The texts that the trained memory is made from, and what it is worth on texts that it was not trained on.
 
     python -m benchmarks.trained_memory --prepare FOLDER      # train.txt, choosing.txt and test.txt
-    python -m benchmarks.trained_memory --data FOLDER RUN...  # the table of RUN/best on test.txt
+    python -m benchmarks.trained_memory --data FOLDER RUN...  # the tables of RUN/best on test.txt
+    python -m benchmarks.trained_memory --data FOLDER         # those of the weights that come with memspan
+    python -m benchmarks.trained_memory --streaming           # the loss of 4,096 tokens of a book behind 4,096 others
+    python -m benchmarks.trained_memory --answers             # SQuAD's questions with passages as text and condensed
 
-Books, meetings and articles are held out whole: no book, meeting or article is in two of the files.
+Books, meetings and articles are held out whole: no book, meeting or article is in two of the files. The first table gives
+losses in nats per token, the second the facts of which every token of the value is the likeliest.
 """
 
 import argparse
@@ -11,13 +15,16 @@ import gzip
 import json
 import re
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks.report import DATA, needs, save, table
+from benchmarks.report import DATA, interval, needs, save, table
 
 BOOKS = {
     "train": ("pg11", "pg1184", "pg1342", "pg145", "pg1661", "pg2600_war_and_peace", "pg2701", "pg730"),
@@ -27,6 +34,14 @@ BOOKS = {
 MEETINGS = {"train": "ALL_train_from_per_meeting_json.jsonl.gz", "choosing": "ALL_val.jsonl", "test": "ALL_test.jsonl"}
 STORIES = {"train": "v1-3_train.jsonl", "choosing": "v1-3_dev.jsonl", "test": "v1-3_test.jsonl"}
 ARTICLES = {"choosing": "valid.txt", "test": "test.txt"}
+SEGMENT = 256  # tokens of the segments that the shipped weights were trained with
+STRETCH, PART, KEYS = 8192, 512, 1024  # tokens of a stretch of a book, of a forward pass, and keys kept in a layer
+HEAP = 100  # paragraphs
+READINGS: dict[str, dict[str, int]] = {
+    "2 passages as text": {"passages": 2},
+    "2 as text, 6 condensed": {"passages": 2, "condensed": 6},
+    "8 as text": {"passages": 8},
+}
 MOST_HELD_OUT = 400_000  # characters of each kind of text but books
 
 
@@ -94,34 +109,37 @@ def written(line: str) -> str:
     return re.sub(r"([(\[$]) ", r"\1", line).strip("= ") if line.startswith("=") else re.sub(r"([(\[$]) ", r"\1", line)
 
 
-def measure(run: Path, text: Path, limit: int, segments: int) -> dict[str, float]:
-    """The figures of `TextMemory.score` for the model of a run."""
-    from memspan.models.saved import open_model
+def measure(model: Any, text: Path, limit: int, segments: int) -> dict[str, float]:
+    """The figures of `TextMemory.score` for a model with a trained memory."""
     from memspan.tasks import build
 
-    model = open_model(run)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = {"segment": model.config.settings["window"], "tokenizer": model.config.base}
     task = build("memory", data=[str(text)], held_out=[str(text)], **settings)
     return task.score(model.to(device), segments, limit)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prepare", type=Path, metavar="FOLDER")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", default=Path("data"))
-    parser.add_argument("--part", choices=("choosing", "test"), default="test")
-    parser.add_argument("--limit", type=int, default=400, help="number of texts")
-    parser.add_argument("--segments", type=int, default=2)
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
-    options = parser.parse_args()
-    if options.prepare is not None:
-        prepare(options.prepare)
-        return
-    if not options.runs:
-        sys.exit("Name the folders of one or more trained models.")
-    text = needs(options.data / f"{options.part}.txt")
-    results = {run.parent.name: measure(run, text, options.limit, options.segments) for run in options.runs}
+def shipped(name: str) -> Any:
+    """A model with the memory that comes with memspan for it, and a window of one segment, as it was trained."""
+    from memspan.data.tokenizer import Tokenizer
+    from memspan.mechanisms import trained_memory
+    from memspan.pretrained import hub, trained
+    from memspan.pretrained.adapt import adapt
+
+    memory = trained_memory(SEGMENT)
+    mechanism = memory.pop("name")
+    base = hub.load(name).model
+    known = trained.shipped(base, mechanism, {})
+    if known is None:
+        sys.exit(f"No trained memory of {name} comes with memspan.")
+    size = Tokenizer.of_pretrained(hub.tokenizer_of(name)).size
+    model = adapt(name, size, None, "bf16", mechanism, {**known.settings, **memory})
+    trained.put_in(list(model.mechanisms), known)
+    return model
+
+
+def tables(results: dict[str, dict[str, float]], limit: int) -> None:
+    """Prints the losses, and the facts that were answered exactly."""
     columns = {"nothing": "nothing", "another's": "other", "own": "own", "full text": "full", "closed": "closed"}
     columns["closed by another's"] = "closed by another text's"
     table(
@@ -131,8 +149,140 @@ def main() -> None:
             for reading in ("text", "following", "facts")
         ]
     )
-    figures = {"part": options.part, "texts": options.limit, "segments": options.segments, "runs": results}
-    save("trained_memory", figures, seeds=[2**31])
+    table(
+        [
+            {
+                "run": run,
+                **{head: exactly(metrics[f"facts right {columns[head]}"], limit) for head in list(columns)[:4]},
+            }
+            for run, metrics in results.items()
+        ]
+    )
+
+
+def exactly(share: float, limit: int) -> str:
+    """A share of `limit` facts, with its 95 % interval."""
+    low, high = interval(round(share * limit), limit)
+    return f"{share:.2f} [{low:.2f}, {high:.2f}]"
+
+
+@torch.no_grad()
+def streaming(name: str) -> None:
+    """The loss of the second half of 8,192 tokens of books, with memories that keep 1,024 keys in every layer, and with all."""
+    import memspan
+    from memspan.mechanisms import DEFAULT, trained_memory
+
+    lm = memspan.load_model(name, dtype="bfloat16")
+    rows = []
+    for book_name in BOOKS["test"]:
+        ids = lm.tokenizer(book(book_name), return_tensors="pt")["input_ids"]
+        rows += [ids[:, start : start + STRETCH] for start in (len(ids[0]) // 4, 3 * len(ids[0]) // 4)]
+    latents = trained_memory(KEYS)["name"]
+    memories: dict[str, tuple[str, dict[str, Any]]] = {
+        "all 8,192": (DEFAULT, {"sinks": 0, "window": None}),
+        f"{KEYS} recent": (DEFAULT, {"sinks": 4, "window": KEYS, "block": 128}),
+        f"{KEYS // 2} recent, {KEYS // 2 - 4} slots": (latents, {"window": KEYS // 2, "slots": KEYS // 2 - 4}),
+        f"{3 * KEYS // 4} recent, {KEYS // 4 - 4} slots": (latents, {"window": 3 * KEYS // 4, "slots": KEYS // 4 - 4}),
+    }
+    found = []
+    for label, (mechanism, settings) in memories.items():
+        with memspan.attached(lm.model, mechanism, **settings) as model:
+            losses = [second_half(model, row) for row in rows]
+        found.append({"keys": label, "loss": sum(losses) / len(losses), "of each stretch": losses})
+        print(found[-1], flush=True)
+    table([{"keys": row["keys"], "loss": row["loss"]} for row in found])
+    save("trained_memory-streaming", {"model": name, "tokens of a stretch": STRETCH, "rows": found}, seeds=[])
+
+
+def answers(name: str, test: bool, count: int) -> None:
+    """The questions that are answered with the right words, by how the passages of a heap of paragraphs are read."""
+    import memspan
+    from benchmarks import questions
+
+    lm = memspan.load_model(name, dtype="bfloat16")
+    paragraphs, asked = questions.load("squad", test=test, paragraphs=HEAP, questions=count)
+    memory = lm.new_memory()
+    for number, paragraph in enumerate(paragraphs):
+        lm.read(paragraph, memory, source=str(number))
+    sampling = memspan.Sampling(max_new_tokens=24)
+    found: dict[str, dict[str, list[bool] | float]] = {}
+    for label, settings in READINGS.items():
+        begun, right, at_hand = time.process_time(), [], []
+        for question in asked:
+            answer = lm.ask(memory, question.question, sampling=sampling, rerank=0, **settings)
+            right.append(questions.contained(answer.text, question.answers))
+            texts = " ".join(passage.text for passage in (*answer.passages, *answer.condensed))
+            at_hand.append(questions.contained(texts, question.answers))
+        seconds = (time.process_time() - begun) / count
+        found[label] = {"right": right, "at hand": at_hand, "CPU seconds a question": seconds}
+        print(label, sum(right), sum(at_hand), f"{seconds:.1f} s", flush=True)
+    first = next(iter(found.values()))["right"]
+    rows = []
+    for label, row in found.items():
+        low, high = interval(sum(row["right"]), count)
+        pairs = list(zip(row["right"], first, strict=True))
+        rows.append(
+            {
+                "read": label,
+                "right": f"{sum(row['right'])} of {count} [{low:.2f}, {high:.2f}]",
+                "right words at hand": sum(row["at hand"]),
+                "won": sum(now and not before for now, before in pairs),
+                "lost": sum(before and not now for now, before in pairs),
+                "CPU s": row["CPU seconds a question"],
+            }
+        )
+    table(rows)
+    figures = {"model": name, "half": "test" if test else "choosing", "paragraphs": HEAP, "rows": found}
+    save("trained_memory-answers", figures, seeds=[questions.seed_of(test)])
+
+
+def second_half(model: Any, ids: torch.Tensor) -> float:
+    """The loss of the second half of `ids` (1, S), nats per token."""
+    past, losses = None, []
+    for start in range(0, ids.shape[1], PART):
+        part = ids[:, start : start + PART]
+        output = model(part, labels=part, past_key_values=past, use_cache=True)
+        past = output.past_key_values
+        if start >= ids.shape[1] // 2:
+            losses.append(output.loss.item())
+    return sum(losses) / len(losses)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prepare", type=Path, metavar="FOLDER")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", default=Path("data"))
+    parser.add_argument("--part", choices=("choosing", "test"), default="test")
+    parser.add_argument("--limit", type=int, default=400, help="number of texts")
+    parser.add_argument(
+        "--segments", type=int, nargs="+", default=[2], help="of the streams: one more than the text has"
+    )
+    parser.add_argument("--model", default="smollm2", help="the base of the weights that come with memspan")
+    parser.add_argument("--streaming", action="store_true")
+    parser.add_argument("--answers", action="store_true")
+    parser.add_argument("--questions", type=int, default=60, help="of SQuAD")
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
+    options = parser.parse_args()
+    if options.prepare is not None:
+        prepare(options.prepare)
+        return
+    if options.streaming:
+        streaming(options.model)
+        return
+    if options.answers:
+        answers(options.model, options.part == "test", options.questions)
+        return
+    from memspan.models.saved import open_model
+
+    text = needs(options.data / f"{options.part}.txt")
+    results = {}
+    for segments in options.segments:
+        models = {run.parent.name: partial(open_model, run) for run in options.runs}
+        for name, model in (models or {"shipped": partial(shipped, options.model)}).items():
+            results[f"{name}, {segments}"] = measure(model(), text, options.limit, segments)
+            tables(results, options.limit)
+    figures = {"part": options.part, "texts": options.limit, "runs, segments": results}
+    save("trained_memory" if options.runs else "trained_memory-shipped", figures, seeds=[2**31])
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from examples.logbook.generate import make_logbook
+from memspan.pretrained.adapt import adapt
 
 VOCABULARY = 2000
 WINDOW = 2048
@@ -84,4 +86,15 @@ def save_tiny_encoder(folder: Path, seed: int = 0, size: int = 32) -> Path:
     (folder / "1_Pooling").mkdir()
     pooling = {"word_embedding_dimension": size, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling), "utf-8")
+    return folder
+
+
+def save_trained_memory(base: str, folder: Path, **settings: Any) -> Path:
+    """Write a causal model with a working memory that has weights of its own, random ones, to `folder`, as a run does."""
+    torch.manual_seed(0)
+    model = adapt(base, len(AutoTokenizer.from_pretrained(base)), mechanism="gist", settings=settings)
+    with torch.no_grad():
+        for weight in model.learned().values():
+            weight += torch.randn_like(weight)
+    model.save_pretrained(folder)
     return folder

@@ -17,6 +17,7 @@ class Answer:
 
     Attributes:
         passages: read in the prompt, best first; of a question that was not answered those that were found.
+        condensed: further passages that the model read before the prompt in condensed form, best first.
         memory_tokens: tokens of the whole memory.
         seconds: of "recall", the search, of "answer", the generation, and of "quote", the choice of the sentence.
         quotes: the sentences of passages that the answer rests on: one, or two from different passages where the search had
@@ -40,6 +41,7 @@ class Answer:
     confidence: float = 0.0
     is_answered: bool = True
     carried_by: tuple[Carried, ...] = ()
+    condensed: tuple[RetrievedPassage, ...] = ()
 
     @property
     def is_supported(self) -> bool:
@@ -68,6 +70,7 @@ class Answer:
             "numbers": list(self.numbers),
             "carried_by": [asdict(text) for text in self.carried_by],
             "passages": [asdict(passage) for passage in self.passages],
+            "condensed": [asdict(passage) for passage in self.condensed],
             "memory_tokens": self.memory_tokens,
             "prompt_tokens": self.prompt_tokens,
             "answer_tokens": self.answer_tokens,

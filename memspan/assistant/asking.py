@@ -3,12 +3,14 @@
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import NoneType
 from typing import Any
 
 from memspan.assistant.answer import Answer
 from memspan.assistant.answerers.base import Answerer, PromptTooLong, Usage, answer_parts, window_of
 from memspan.assistant.citations import citations, resolved_parts
+from memspan.assistant.condensed import answerer_behind, further
 from memspan.assistant.confidence import SILENCE, confidence, require_confidence
 from memspan.assistant.prompt_budget import PromptBudget, default_budget
 from memspan.assistant.prompt_choice import Prompt, Room, budget_within, choose, within_budget
@@ -19,6 +21,7 @@ from memspan.data.plain_text import plain_ids
 from memspan.errors import require_type, require_whole
 from memspan.memory import Filter, View
 from memspan.models.generate import Sampling
+from memspan.pretrained.condenser import Condenser
 
 LEAST_FOUND = 8  # passages that are searched for, also where fewer enter the prompt: the first may be copies
 
@@ -35,15 +38,18 @@ class Question:
     rerank: int = RERANKED
     filter: Filter | None = None
     min_confidence: float = 0.0
+    condensed: int = 0
+    memory_weights: str | Path | None = None
 
     def __post_init__(self) -> None:
         require_type("question", self.text, str, "a string")
-        for name, least in (("budget", 0), ("passages", 1), ("around", 0), ("rerank", 0)):
+        for name, least in (("budget", 0), ("passages", 1), ("around", 0), ("rerank", 0), ("condensed", 0)):
             value = getattr(self, name)
-            if value is not None or name in ("around", "rerank"):
+            if value is not None or name not in ("budget", "passages"):
                 require_whole(name, value, least=least)
         require_type("sampling", self.sampling, Sampling, "a Sampling")
         require_type("filter", self.filter, (Filter, NoneType), "a memspan.Filter")
+        require_type("memory_weights", self.memory_weights, (str, Path, NoneType), "a folder")
         require_confidence("min_confidence", self.min_confidence)
 
 
@@ -54,6 +60,7 @@ def answering(
     tokenizer: Any,
     answerer: Answerer,
     budget: PromptBudget | None = None,
+    condenser: Condenser | None = None,
 ) -> Generator[str, None, Answer]:
     """Yields the answer in parts while it is written; returns it with the passages that it rests on.
 
@@ -61,6 +68,7 @@ def answering(
 
     Args:
         budget: what the model behind the answerer can use, if `tokenizer` is its own; None for another model.
+        condenser: reads the passages that the question wants condensed; None for none.
 
     Raises UsageError if the question or the budget does not fit into the window.
     """
@@ -69,20 +77,20 @@ def answering(
         yield SILENCE
         return Answer(SILENCE, (), 0, 0, 0, is_answered=False)
     retriever.check_length(question.text)
-    window = window_of(answerer)
-    room = Room(tokenizer, window, question.sampling.max_new_tokens, is_estimate=budget is None)
-    usable = (default_budget(window) if budget is None else budget).limited(question.budget, question.passages)
+    room = Room(tokenizer, window_of(answerer), question.sampling.max_new_tokens, is_estimate=budget is None)
+    usable = (default_budget(room.window) if budget is None else budget).limited(question.budget, question.passages)
     usable = budget_within(room, question.text, usable, question.budget)
-    found = recall(view, question, retriever, usable)
-    evidence = Evidence(view, question.text, found, retriever)
-    support = confidence(evidence)
+    found, rest = recall(view, question, retriever, usable)
+    support = confidence(evidence := Evidence(view, question.text, found, retriever))
     searched = time.perf_counter()
     if support < question.min_confidence:
         yield SILENCE
         near = within_budget(found, usable.tokens, usable.passages, usable.max_score_gap)
-        seconds = {"recall": searched - begun, "answer": 0.0, "quote": 0.0}
-        return Answer(SILENCE, tuple(near), view.tokens, 0, 0, seconds, confidence=support, is_answered=False)
+        took = {"recall": searched - begun, "answer": 0.0, "quote": 0.0}
+        return Answer(SILENCE, tuple(near), view.tokens, 0, 0, took, confidence=support, is_answered=False)
     prompt = choose(room, question.text, found, usable)
+    condensed = further(room, prompt, [*found, *rest], question.condensed)
+    answerer = answerer_behind(condenser, condensed, tokenizer, answerer)
     try:
         text, usage = yield from write(answerer, prompt, question.sampling, tokenizer)
     except PromptTooLong as error:  # counted with another tokenizer, or an unknown window
@@ -92,7 +100,6 @@ def answering(
     written = time.perf_counter()
     quotes = evidence.quotes(text)
     seconds = {"recall": searched - begun, "answer": written - searched, "quote": time.perf_counter() - written}
-    marks = citations(text, prompt.numbers)
     return Answer(
         text,
         prompt.passages,
@@ -101,17 +108,22 @@ def answering(
         usage.answer_tokens,
         seconds,
         quotes=quotes,
-        citations=marks,
+        citations=citations(text, prompt.numbers),
         numbers=prompt.numbers,
         confidence=support,
+        condensed=condensed,
     )
 
 
-def recall(view: View, question: Question, retriever: Retriever, budget: PromptBudget) -> list[RetrievedPassage]:
-    """The passages that bear on the question, best first, as many as may enter the prompt."""
+def recall(
+    view: View, question: Question, retriever: Retriever, budget: PromptBudget
+) -> tuple[list[RetrievedPassage], list[RetrievedPassage]]:
+    """The passages that bear on the question, best first: those that may enter the prompt, and others to condense."""
     top = max(LEAST_FOUND, budget.passages)
-    found = retriever.search(view, question.text, top=top, rerank=question.rerank, filter=question.filter)
-    return surrounded(view, found, question.around)
+    found = retriever.search(
+        view, question.text, top=top + question.condensed, rerank=question.rerank, filter=question.filter
+    )
+    return surrounded(view, found[:top], question.around), found[top:]
 
 
 def write(

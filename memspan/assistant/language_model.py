@@ -37,6 +37,7 @@ from memspan.memory.index.encoder import KeyEncoder
 from memspan.memory.index.passage_vectors import VectorEncoder
 from memspan.memory.tags import tag
 from memspan.models.generate import Sampling
+from memspan.pretrained.condenser import Condenser
 from memspan.pretrained.decoding import CompiledDecoder, Decoder
 from memspan.pretrained.heads import HeadReader
 from memspan.pretrained.identity import tokenizer_fingerprint, weights_sample
@@ -129,6 +130,11 @@ class LanguageModel:
     def span_reader(self) -> SpanReader:
         """Says how likely words are as an answer."""
         return SpanReader(self.causal_lm, self.tokenizer, sorted(self.decoder.stop), self.decoder.window)
+
+    @cached_property
+    def condenser(self) -> Condenser:
+        """Reads passages by the trained memory that comes with memspan. Raises UsageError for a model that has none."""
+        return self._condenser(None)
 
     def new_memory(self, path: str | Path | None = None) -> Memory:
         """An empty memory in RAM; with a path, the memory in that folder, which is made if it does not exist."""
@@ -249,6 +255,8 @@ class LanguageModel:
         sampling: Sampling | None = None,
         filter: Filter | None = None,
         min_confidence: float = 0.0,
+        condensed: int = 0,
+        memory_weights: str | Path | None = None,
         answerer: Answerer | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
@@ -262,18 +270,23 @@ class LanguageModel:
             min_confidence: from 0 to 1. Where the memory supports an answer less, none is written: its text is `SILENCE`, "The
                 memory says nothing about this.", and `Answer.is_answered` is false. 0 answers in any case; see
                 `memspan.assistant.confidence` for what the number means, and for `MIN_CONFIDENCE`, which the command line uses.
+            condensed: further passages that the model reads before the prompt, condensed by its trained memory to a key and
+                a value for several tokens; 0 for none. They answer less than passages in the prompt, see
+                docs/trained-memory.md.
+            memory_weights: of that memory, the folder of a run of `memspan train --task memory`; None for those that come
+                with memspan.
             answerer: what writes the answer; None for the model itself.
             on_text: called with the new text of the answer while it is generated.
 
         Raises:
             UsageError: the memory is empty and `min_confidence` is 0, or the question or the budget does not fit into the
-                window.
+                window; passages are to be condensed, and the model has no trained memory or another answers.
             NoMatch: no passage passes the filter.
         """
         require_type("on_text", on_text, (Callable, NoneType), "a function of a text")  # type: ignore[arg-type]
         sampling = Sampling() if sampling is None else sampling
-        question_ = Question(question, sampling, budget, passages, around, rerank, filter, min_confidence)
-        stream = self._stream(memory, question_, answerer)
+        how = (sampling, budget, passages, around, rerank, filter, min_confidence, condensed, memory_weights)
+        stream = self._stream(memory, Question(question, *how), answerer)
         for part in stream:
             if on_text is not None:
                 on_text(part)
@@ -328,8 +341,17 @@ class LanguageModel:
         if len(view) == 0 and question.min_confidence == 0:
             raise UsageError("This memory is empty; read something into it first.")
         usable = self.prompt_budget if answerer is None or answerer is self.answerer else None
-        writer = answerer or self.answerer
-        return AnswerStream(asking.answering(view, question, self.retriever, self.tokenizer, writer, usable))
+        condenser = None
+        if question.condensed:
+            if usable is None:
+                raise UsageError("Condensed passages are read by the language model itself: let nothing else answer.")
+            weights = question.memory_weights  # of a folder that may change meanwhile
+            condenser = self.condenser if weights is None else self._condenser(weights)
+        how = (self.retriever, self.tokenizer, answerer or self.answerer, usable, condenser)
+        return AnswerStream(asking.answering(view, question, *how))
+
+    def _condenser(self, memory_weights: str | Path | None) -> Condenser:
+        return Condenser(self.causal_lm, self._stop_tokens(), memory_weights, self.name)
 
     def carried_by(self, question: str, answer: Answer) -> tuple[Carried, ...]:
         """Which texts of its prompt carried an answer to `question`: those without which it is least likely first.

@@ -8,14 +8,16 @@ import typer
 from memspan.cli import warm
 from memspan.cli.answering import Answering, answers
 from memspan.cli.commands import command
-from memspan.cli.evidence import print_carried, print_passages, print_quote
+from memspan.cli.evidence import print_carried, print_condensed, print_passages, print_quote
 from memspan.cli.filters import ALSO, Filters, takes_filters
 from memspan.cli.options import (
     AROUND,
     AS_JSON,
     BUDGET,
+    CONDENSED,
     MAX_NEW_TOKENS,
     MEMORY,
+    MEMORY_WEIGHTS,
     MIN_CONFIDENCE,
     MODEL,
     NO_RERANK,
@@ -54,6 +56,8 @@ def ask(
     budget: BUDGET = None,
     passages: PASSAGES = None,
     around: AROUND = 0,
+    condensed: CONDENSED = 0,
+    memory_weights: MEMORY_WEIGHTS = None,
     no_rerank: NO_RERANK = False,
     min_confidence: MIN_CONFIDENCE = None,
     answer_anyway: Annotated[
@@ -90,6 +94,7 @@ def ask(
 
     least = confidence.MIN_CONFIDENCE if min_confidence is None else min_confidence
     options: dict[str, Any] = {"budget": budget, "passages": passages, "around": around}
+    options |= {"condensed": condensed, "memory_weights": memory_weights}
     options["min_confidence"] = 0.0 if answer_anyway else least
     if no_rerank:
         options["rerank"] = 0
@@ -119,6 +124,7 @@ def _print_answer(question: str, answer: "Answer", memory: "Contents") -> None:
         print_quote(quote)
         print_line("")
     print_passages(answer.passages, memory, answer.numbers, question)
+    print_condensed(answer.condensed, memory)
     print_carried(answer.carried_by)
 
 

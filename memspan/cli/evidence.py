@@ -42,6 +42,18 @@ def print_passages(
         print_line(f"    {' '.join(printable(text).split())}")
 
 
+def print_condensed(passages: "Sequence[RetrievedPassage]", memory: "Contents") -> None:
+    """Print where the passages stand that were read in condensed form; nothing without any."""
+    from memspan.assistant.locations import locate
+
+    view = memory.view()
+    where = (
+        reference(passage.source, locate(view, passage.number, passage.start, passage.marks)) for passage in passages
+    )
+    if listed := "; ".join(where):
+        print_line(f"read condensed: {listed}", style="dim")
+
+
 def print_carried(texts: "Sequence[Carried]") -> None:
     """Print how much likelier the answer is with each text than without it, the most first; nothing without texts."""
     if texts:

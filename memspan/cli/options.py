@@ -79,6 +79,23 @@ PASSAGES = Annotated[
         help="Maximum passages in the prompt (default: what the model can use: 8, or as many as the budget holds).",
     ),
 ]
+CONDENSED = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Further passages that the language model reads before the prompt, condensed by its trained memory: a key and a "
+        "value for 8 tokens instead of one for each. They cost time, and text in the prompt answers more.",
+    ),
+]
+MEMORY_WEIGHTS = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN",
+        help="Weights of the trained memory for --condensed: `best` of a run of `memspan train --task memory` (default: those "
+        "that come with memspan for the model).",
+    ),
+]
 AROUND = Annotated[
     int, typer.Option(min=0, metavar="N", help="Passages before and after each retrieved one to take with it.")
 ]

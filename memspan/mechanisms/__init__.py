@@ -75,6 +75,7 @@ __all__ = [
     "TraceInput",
     "build",
     "build_over_keys",
+    "condensing",
     "keep_everything",
     "mechanism_class",
     "mechanism_names",
@@ -184,6 +185,12 @@ def working_memory(positions: int) -> KVMechanism:
 def trained_memory(window: int) -> dict[str, Any]:
     """The settings of the mechanism with weights that compresses every block of `window` tokens but the current one."""
     return {"name": "gist", "window": window, "block": window}
+
+
+def condensing(tokens: int) -> dict[str, Any]:
+    """The settings of that mechanism with which nothing leaves the window until `KVMechanism.condensed` is called, and all
+    of `tokens` tokens are kept then."""
+    return {"name": trained_memory(1)["name"], "window": None, "slots": tokens}
 
 
 def window_only(window: int) -> dict[str, Any]:

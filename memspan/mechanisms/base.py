@@ -165,6 +165,13 @@ class KVMechanism(Resizable, nn.Module, ABC):
         loaded or moved. A second call with the same shape changes nothing.
         """
 
+    def condensed(self, state: State) -> State:
+        """The state in which everything read so far has the form of what has left the window.
+
+        A mechanism without such a form returns the state as it is.
+        """
+        return state
+
     def columns_before(self, length: int, state: State = None) -> Tensor | None:
         """How many empty columns (B,) to leave before the text of each row, so that few parts suffice for rows of which
         earlier segments held different numbers of tokens; None: none."""

@@ -83,15 +83,9 @@ class Gist(windows.Windowed):
             empty, index = k.new_zeros(rows, heads, 0, size), torch.zeros(rows, 0, dtype=torch.int64)
             state = {"index": index, "slots": {"k": empty, "v": empty}, "slot_index": index.clone()}
             state["left"] = torch.zeros(rows, dtype=torch.int64)
-        slots = state["slots"]
         rule = _SlotRule(self.rule, self.rate, self.kept)
         change = _slot_update_once(rule, update, state["index"], state["slot_index"], state["left"], k.device)
-        if change.leaving is not None and change.columns is not None:
-            new = self._pooled(*(windows.take(state[kind], change.leaving) for kind in ("k", "v")))
-            slots = {
-                kind: windows.take(torch.cat([slots[kind], added], 2), change.columns)
-                for kind, added in zip(("k", "v"), new, strict=True)
-            }
+        slots = self._slots_after(state, change.leaving, change.columns)
         recalled = Recalled(
             torch.cat([slots["k"], after["k"]], 2),
             torch.cat([slots["v"], after["v"]], 2),
@@ -104,6 +98,33 @@ class Gist(windows.Windowed):
             "slots": slots,
             "slot_index": change.slot_index.clone(),
             "left": change.left.clone(),
+        }
+
+    def condensed(self, state: State) -> State:
+        """Every whole group of tokens becomes a slot, and the sinks stay too; so do the tokens behind the last whole group."""
+        if state is None:
+            return None
+        index, slot_index, left = (state[name].cpu() for name in ("index", "slot_index", "left"))
+        done = torch.maximum(left, state["seen"].cpu() // self.rate * self.rate)[:, None]
+        rule = _SlotRule(self.rule, self.rate, self.kept)
+        leaving, columns, slot_index = _leaving(rule, index, slot_index, left[:, None], done)
+        device = state["k"].device
+        slots = self._slots_after(state, *(x if x is None else x.to(device) for x in (leaving, columns)))
+        stays = (index >= 0) & ((index < self.sinks) | (index >= done))
+        kept = _first(stays)
+        tokens = {kind: windows.take(state[kind], kept.to(device)) for kind in ("k", "v")}
+        index = torch.where(stays.gather(1, kept), index.gather(1, kept), -1)
+        return {**state, **tokens, "index": index, "slots": slots, "slot_index": slot_index, "left": done.flatten()}
+
+    def _slots_after(self, state: State, leaving: Tensor | None, columns: Tensor | None) -> dict[str, Tensor]:
+        """The slots once the tokens in the columns `leaving` of the state have become slots, of which `columns` stay."""
+        slots: dict[str, Tensor] = state["slots"]
+        if leaving is None or columns is None:
+            return slots
+        new = self._pooled(*(windows.take(state[kind], leaving) for kind in ("k", "v")))
+        return {
+            kind: windows.take(torch.cat([slots[kind], added], 2), columns)
+            for kind, added in zip(("k", "v"), new, strict=True)
         }
 
     def _pooled(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,15 +210,7 @@ def _slot_update(
         index, slot_index = index[:count], slot_index[:count]
         first, _ = windows.window_start(update.seen[:count], *rule.window)
         done = torch.maximum(left[:count, None], first)  # (R, 1)
-        leaves = (index >= left[:count, None]) & (index < done)
-        leaving = columns = None
-        if bool(leaves.any()):
-            leaving = _first(leaves)
-            groups = torch.where(leaves.gather(1, leaving), index.gather(1, leaving), -1)[:, ::rate] // rate
-            slot_index = torch.cat([slot_index, groups], 1)
-            stays = (slot_index >= 0) & (slot_index >= done // rate - rule.slots)
-            columns = _first(stays)
-            slot_index = torch.where(stays.gather(1, columns), slot_index.gather(1, columns), -1)
+        leaving, columns, slot_index = _leaving(rule, index, slot_index, left[:count, None], done)
         shift = (done // rate - rule.slots).clamp_min(0) * rate
         key, query = update.key_index.cpu(), update.query_index.cpu()
         mask = None
@@ -215,6 +228,21 @@ def _slot_update(
             slot_index.repeat(rows // count, 1),
             done.flatten().repeat(rows // count),
         )
+
+
+def _leaving(
+    rule: _SlotRule, index: Tensor, slot_index: Tensor, left: Tensor, done: Tensor
+) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """`leaving`, `columns` and `slot_index` of a `_SlotUpdate` once tokens `left` to `done`, (R, 1) each, have left."""
+    leaves = (index >= left) & (index < done)
+    if not bool(leaves.any()):
+        return None, None, slot_index
+    leaving = _first(leaves)
+    groups = torch.where(leaves.gather(1, leaving), index.gather(1, leaving), -1)[:, :: rule.rate] // rule.rate
+    slot_index = torch.cat([slot_index, groups], 1)
+    stays = (slot_index >= 0) & (slot_index >= done // rule.rate - rule.slots)
+    columns = _first(stays)
+    return leaving, columns, torch.where(stays.gather(1, columns), slot_index.gather(1, columns), -1)
 
 
 # Tensors are compared by identity: layers whose states share their counts compute the update only once.

@@ -122,21 +122,29 @@ def find(
         if trained.mechanism != mechanism:
             raise UsageError(f"The weights in {weights} are those of '{trained.mechanism}', not of '{mechanism}'.")
         return trained
-    known = [path for path in _shipped_files() if _header(path)["mechanism"] == mechanism]
-    for path in known:
-        header = _header(path)
-        shape = {name: header["settings"].get(name) for name in header["shaping"]}
-        trained = _read(path)
-        if fits(model, trained) and all(settings.get(name, value) == value for name, value in shape.items()):
-            return trained
-    if known:
+    known = shipped(model, mechanism, settings)
+    if known is None and _shipped_files_of(mechanism):
         warnings.warn(
             f"memspan has no trained weights of '{mechanism}' for this model and these settings, so that older tokens are "
             "kept as their mean. `memspan train --task memory --model NAME` makes them, and `weights=FOLDER` uses them.",
             Untrained,
             stacklevel=4,
         )
+    return known
+
+
+def shipped(model: nn.Module, mechanism: str, settings: Mapping[str, Any]) -> Trained | None:
+    """The weights of a mechanism that come with memspan for this model and these settings; None if there are none."""
+    for path in _shipped_files_of(mechanism):
+        header, trained = _header(path), _read(path)
+        shape = {name: header["settings"].get(name) for name in header["shaping"]}
+        if fits(model, trained) and all(settings.get(name, value) == value for name, value in shape.items()):
+            return trained
     return None
+
+
+def _shipped_files_of(mechanism: str) -> list[Path]:
+    return [path for path in _shipped_files() if _header(path)["mechanism"] == mechanism]
 
 
 def _fingerprint(model: nn.Module) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 
 from memspan import load_memory
 from tests.commands import Run
+from tests.tiny import save_trained_memory
 
 
 def test_json(run: Run, library: Path, tiny_model: Path) -> None:
@@ -124,3 +125,24 @@ def test_which_text_carried_the_answer(run: Run, library: Path) -> None:
     carried = json.loads(run("ask", *question, "--json").out)["carried_by"]
     assert [text["number"] for text in carried]
     assert f"carried by [{carried[0]['number']}] {carried[0]['gain']:+.2f}" in run("ask", *question).out
+
+
+def test_passages_in_condensed_form(run: Run, library: Path, tiny_model: Path, tmp_path: Path) -> None:
+    weights = save_trained_memory(str(tiny_model), tmp_path / "run", rate=4, window=64, block=64, code=4, hidden=4)
+    question = [
+        "library",
+        "Where does the zinc trunk stand?",
+        "--answer-anyway",
+        "--max-new-tokens",
+        "4",
+        "--passages",
+        "1",
+    ]
+    options = ["--condensed", "2", "--memory-weights", str(weights)]
+    printed = run("ask", *question, *options)
+    assert printed.code == 0
+    assert printed.out.splitlines()[-1].startswith("read condensed: log.txt, line ")
+    assert len(json.loads(run("ask", *question, *options, "--json").out)["condensed"]) == 2
+    refused = run("ask", *question, "--condensed", "2")
+    assert refused.code == 2
+    assert "has no trained memory to read condensed passages with: `memspan train --task memory" in refused.err

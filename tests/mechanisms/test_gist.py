@@ -135,6 +135,44 @@ def test_a_smaller_window_compresses_what_leaves_it() -> None:
     assert torch.equal(state["slot_index"], expected_state["slot_index"])
 
 
+def test_what_is_condensed_is_what_would_have_left_the_window() -> None:
+    """After whole groups, reading on equals a window that all of them leave at the next token; rows may differ in length."""
+    stream = random_stream(made((2, 12, 1, 16, 16)), 2, 21)
+    blocks, whole = made((2, 12, 1, 16, 16)), made((2, 12, 1, None, 4))
+    expected, expected_state = read(blocks, stream, [16, 5])
+    _, state = read(whole, tuple(x[:, :, :16] for x in stream), [16])
+    state = whole.condensed(state)
+    following = tuple(x[:, :, 16:] for x in stream)
+    output, after = read(whole, following, [5], state)
+    torch.testing.assert_close(output, expected[:, :, 16:], rtol=1e-9, atol=1e-9)
+    assert torch.equal(after["slot_index"], expected_state["slot_index"])
+    for row, length in enumerate((16, 11)):  # a row that has read less, behind padding, is what it is alone
+        valid = torch.arange(16)[None] >= torch.tensor([[0], [5]])
+        _, both = whole.recall(*(x[:, :, :16] for x in stream), None, valid)
+        both = whole.condensed(both)
+        _, alone = whole.recall(*(x[row : row + 1, :, 16 - length : 16] for x in stream), None)
+        alone = whole.condensed(alone)
+        shown = both["slot_index"][row] >= 0
+        assert both["slot_index"][row][shown].tolist() == alone["slot_index"][0].tolist()
+        torch.testing.assert_close(both["slots"]["k"][row][:, shown], alone["slots"]["k"][0])
+        assert both["index"][row][both["index"][row] >= 0].tolist() == alone["index"][0].tolist()
+
+
+def test_what_is_behind_the_last_group_stays_until_the_group_is_whole() -> None:
+    mechanism = made((4, 2, 1, None, 4))
+    stream = random_stream(mechanism, 1, 16)
+    assert mechanism.condensed(None) is None
+    _, state = read(mechanism, tuple(x[:, :, :7] for x in stream), [7])
+    state = mechanism.condensed(state)
+    assert (state["slot_index"].tolist(), state["index"].tolist()) == ([[0]], [[0, 4, 5, 6]])
+    again = mechanism.condensed(state)
+    assert torch.equal(again["slots"]["k"], state["slots"]["k"])
+    _, state = read(mechanism, tuple(x[:, :, 7:] for x in stream), [9], state)
+    state = mechanism.condensed(state)
+    assert (state["slot_index"].tolist(), state["index"].tolist()) == ([[2, 3]], [[0]])  # the oldest slots are dropped
+    assert state["k"].shape[2] == 1
+
+
 def test_it_keeps_a_slot_for_every_group_of_tokens_and_drops_the_oldest() -> None:
     _, state = read(made((2, 3, 0, 4, 4)), random_stream(EXAMPLE.make(), 2, 17), [17])
     assert state["slot_index"].tolist() == [[5, 6, 7]] * 2  # 16 tokens have left, in 8 groups

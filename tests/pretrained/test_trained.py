@@ -13,6 +13,7 @@ from memspan.mechanisms import build_over_keys
 from memspan.pretrained import hub, trained
 from memspan.pretrained.adapt import adapt
 from memspan.pretrained.attach import attached
+from tests.tiny import save_trained_memory
 
 SETTINGS: dict[str, Any] = {"rate": 2, "slots": 16, "window": 16, "block": 8, "code": 4, "hidden": 4}
 IDS = torch.randint(3, 400, (1, 60), generator=torch.Generator().manual_seed(0))
@@ -21,14 +22,7 @@ IDS = torch.randint(3, 400, (1, 60), generator=torch.Generator().manual_seed(0))
 @pytest.fixture(scope="module")
 def run(bases: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model whose memory has random weights."""
-    torch.manual_seed(0)
-    model = adapt(bases["causal"], 400, mechanism="gist", settings=SETTINGS)
-    with torch.no_grad():
-        for weight in model.learned().values():
-            weight += torch.randn_like(weight)
-    folder = tmp_path_factory.mktemp("run")
-    model.save_pretrained(folder)
-    return folder
+    return save_trained_memory(bases["causal"], tmp_path_factory.mktemp("run"), **SETTINGS)
 
 
 def base_of(bases: dict[str, str]) -> LlamaForCausalLM:

@@ -14,13 +14,22 @@ from memspan.pretrained.decoding import Decoder, Prefix
 class LocalAnswerer:
     """Answers with the decoder of a language model, in the chat template of its tokenizer."""
 
-    def __init__(self, tokenizer: Any, decoder: Decoder, name: str, *, keeps_prefix: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        decoder: Decoder,
+        name: str,
+        *,
+        keeps_prefix: bool = False,
+        behind: Prefix | None = None,
+    ) -> None:
         """
         Args:
             keeps_prefix: keep the contents of the window, so that the next prompt is read only from where it differs.
+            behind: what was read before the next prompt; for one answer.
         """
         self._tokenizer, self._decoder, self._keeps_prefix = tokenizer, decoder, keeps_prefix
-        self._prefix: Prefix | None = None
+        self._prefix, self._before = behind, () if behind is None else behind.ids
         self.name = name
 
     @property
@@ -30,13 +39,14 @@ class LocalAnswerer:
     def answer(self, messages: Sequence[Message], sampling: Sampling) -> Generator[str, None, Usage]:
         """The answer in parts of whole characters; returns the tokens of prompt and answer.
 
-        What repeats the text before it is held back until something else follows; where the model repeats it without end,
+        What was read before the prompt does not count. What repeats the text before it is held back until something else follows; where the model repeats it without end,
         it is dropped.
         """
         ids = prompts.prompt_ids(self._tokenizer, messages)
+        before, self._before = self._before, ()
         prefix, self._prefix = self._prefix, None  # decoding uses it up
         answer = StreamedText(self._tokenizer)
-        decoding = self._decoder.generate(ids, sampling, prefix)
+        decoding = self._decoder.generate([*before, *ids], sampling, prefix)
         while True:
             try:
                 answer.append(next(decoding))

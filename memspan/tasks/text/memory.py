@@ -57,7 +57,8 @@ class TextMemory(Task):
     A pretrained model is trained on it with a working memory that has weights of its own, in which one segment stays as it
     is and all before it is compressed (`working_memory`). `score` measures all three readings with the memory of the text,
     with that of another text, with none, and with the full text in the window, in nats per token; `closed` is the share of
-    the distance from nothing to the full text that the memory of the text closes. Names, values, attributes and forms of
+    the distance from nothing to the full text that the memory of the text closes; `right` is the share of the facts of which
+    every token of the value is the likeliest. Names, values, attributes and forms of
     sentences that are measured on do not occur in training.
 
     Args:
@@ -192,7 +193,7 @@ class TextMemory(Task):
         """The loss of each reading with each memory, on held-out texts with two facts, of which the first is asked for."""
         generator, task = torch.Generator().manual_seed(2**31), self.held_out()
         device = next(model.parameters()).device
-        sums = {(reading, memory): torch.zeros(2, device=device) for reading in READINGS for memory in MEMORIES}
+        sums = {(reading, memory): torch.zeros(4, device=device) for reading in READINGS for memory in MEMORIES}
         was_training = model.training
         model.eval()
         try:
@@ -203,11 +204,14 @@ class TextMemory(Task):
                 for memory, state, within in _memories(model, text):
                     with within:
                         for name, (ids, targets) in readings.items():
-                            sums[name, memory] += _loss(model, ids, targets, state)
+                            sums[name, memory] += _counts(model, ids, targets, state)
         finally:
             model.train(was_training)
-        losses = {pair: (total / count).item() for pair, (total, count) in sums.items()}
+        losses = {pair: (total / tokens).item() for pair, (total, tokens, _, _) in sums.items()}
         metrics = {f"{reading} {memory}": losses[reading, memory] for reading, memory in losses}
+        for memory in MEMORIES:
+            _, _, right, rows = sums["facts", memory].tolist()
+            metrics[f"facts right {memory}"] = right / rows
         for reading in READINGS:
             nothing, full = losses[reading, "nothing"], losses[reading, "full"]
             for memory, name in (("own", "closed"), ("other", "closed by another text's")):
@@ -298,9 +302,11 @@ def _memories(model: nn.Module, text: Tensor) -> Iterator[tuple[str, State, Abst
     yield "full", full, without_limit()
 
 
-def _loss(model: nn.Module, ids: Tensor, targets: Tensor, state: State) -> Tensor:
-    """The summed cross-entropy of the targets, and their number: (2,)."""
+def _counts(model: nn.Module, ids: Tensor, targets: Tensor, state: State) -> Tensor:
+    """Summed over a batch (B, T): the cross-entropy of the targets, the targets, the rows of which all are the likeliest
+    tokens, and the rows: (4,)."""
     logits, _ = model(ids, state, ids.shape[1])
     wanted = targets != IGNORE_INDEX
     loss = cross_entropy(logits[wanted].float(), targets[wanted], reduction="sum")
-    return torch.stack([loss, wanted.sum()])
+    right = ((logits.argmax(2) == targets) | ~wanted).all(1).sum()
+    return torch.stack([loss, wanted.sum(), right, loss.new_tensor(len(ids))])
