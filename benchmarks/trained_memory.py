@@ -37,7 +37,7 @@ ARTICLES = {"choosing": "valid.txt", "test": "test.txt"}
 SEGMENT = 256  # tokens of the segments that the shipped weights were trained with
 STRETCH, PART, KEYS = 8192, 512, 1024  # tokens of a stretch of a book, of a forward pass, and keys kept in a layer
 HEAP = 100  # paragraphs
-READINGS: dict[str, dict[str, int]] = {
+PASSAGES: dict[str, dict[str, int]] = {
     "2 passages as text": {"passages": 2},
     "2 as text, 6 condensed": {"passages": 2, "condensed": 6},
     "8 as text": {"passages": 8},
@@ -205,35 +205,33 @@ def answers(name: str, test: bool, count: int) -> None:
     for number, paragraph in enumerate(paragraphs):
         lm.read(paragraph, memory, source=str(number))
     sampling = memspan.Sampling(max_new_tokens=24)
-    found: dict[str, dict[str, list[bool] | float]] = {}
-    for label, settings in READINGS.items():
-        begun, right, at_hand = time.process_time(), [], []
-        for question in asked:
+    found: dict[str, list[dict[str, Any]]] = {label: [] for label in PASSAGES}
+    for number, question in enumerate(asked, start=1):
+        for label, settings in PASSAGES.items():
+            begun = time.process_time()
             answer = lm.ask(memory, question.question, sampling=sampling, rerank=0, **settings)
-            right.append(questions.contained(answer.text, question.answers))
+            seconds = time.process_time() - begun
             texts = " ".join(passage.text for passage in (*answer.passages, *answer.condensed))
-            at_hand.append(questions.contained(texts, question.answers))
-        seconds = (time.process_time() - begun) / count
-        found[label] = {"right": right, "at hand": at_hand, "CPU seconds a question": seconds}
-        print(label, sum(right), sum(at_hand), f"{seconds:.1f} s", flush=True)
-    first = next(iter(found.values()))["right"]
-    rows = []
-    for label, row in found.items():
-        low, high = interval(sum(row["right"]), count)
-        pairs = list(zip(row["right"], first, strict=True))
-        rows.append(
-            {
-                "read": label,
-                "right": f"{sum(row['right'])} of {count} [{low:.2f}, {high:.2f}]",
-                "right words at hand": sum(row["at hand"]),
-                "won": sum(now and not before for now, before in pairs),
-                "lost": sum(before and not now for now, before in pairs),
-                "CPU s": row["CPU seconds a question"],
-            }
-        )
-    table(rows)
-    figures = {"model": name, "half": "test" if test else "choosing", "paragraphs": HEAP, "rows": found}
+            right, at_hand = (questions.contained(text, question.answers) for text in (answer.text, texts))
+            found[label].append({"answer": answer.text, "right": right, "at hand": at_hand, "CPU seconds": seconds})
+        if number % 10 == 0 or number == count:
+            print(f"{number} questions", flush=True)
+            table([as_row(label, rows, next(iter(found.values()))) for label, rows in found.items()])
+    figures = {"model": name, "half": "test" if test else "choosing", "paragraphs": HEAP, "read": found}
     save("trained_memory-answers", figures, seeds=[questions.seed_of(test)])
+
+
+def as_row(label: str, rows: list[dict[str, Any]], first: list[dict[str, Any]]) -> dict[str, Any]:
+    """The counts of a way to read, beside those of the first way."""
+    pairs = [(now["right"], before["right"]) for now, before in zip(rows, first, strict=True)]
+    return {
+        "read": label,
+        "right": exactly(sum(now for now, _ in pairs) / len(rows), len(rows)),
+        "right words at hand": sum(row["at hand"] for row in rows),
+        "won": sum(now and not before for now, before in pairs),
+        "lost": sum(before and not now for now, before in pairs),
+        "CPU s": sum(row["CPU seconds"] for row in rows) / len(rows),
+    }
 
 
 def second_half(model: Any, ids: torch.Tensor) -> float:
