@@ -290,7 +290,8 @@ def compare_memories(
     Without memory, every layer sees only its current window. --state-bytes compares all memories instead.
 
     A pretrained model (--model) answers questions about long texts, from retrieved passages or
-    from the end of the text alone; it is trained only if --lora sets a rank. For
+    from the end of the text alone; it is trained only if --lora sets a rank. With a --mechanism it
+    reads the whole text itself, with that memory attached. For
     language_modelling it reads a text longer than its window (--budget) with a working memory,
     and without one; for translation, --shots similar known sentences with their translations are
     its memory. With --extract it answers in words of the text, which is what
@@ -329,6 +330,7 @@ def compare_memories(
         comparison = compare_reading(run, random_seeds, limit, budget, note)
     else:
         from memspan.assistant.answerers import answerer_of
+        from memspan.evaluation.attached_memory import compare_attached
         from memspan.evaluation.memory_vs_window import compare_memory_with_window
         from memspan.evaluation.translating import compare_translation
 
@@ -336,6 +338,10 @@ def compare_memories(
         answerer = None if answer_with is None else answerer_of(answer_with, print_info)
         if run.task.name == TRANSLATED:
             comparison = compare_translation(run, random_seeds, records, shots or PAIRS, note, answerer)
+        elif run.model.mechanism is not None:
+            if shots or answerer is not None:
+                raise UsageError("A mechanism is read by the model itself: leave out --shots and --answer-with.")
+            comparison = compare_attached(run, random_seeds, records, documents, budget, note)
         else:
             comparison = compare_memory_with_window(
                 run, random_seeds, records, documents, budget, shots, note, answerer

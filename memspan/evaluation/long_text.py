@@ -60,7 +60,7 @@ def compare_reading(
     remembering = build_model(config, task).eval().to(device)
     bare = build_model(config.replace(mechanism=None, mechanism_settings={}), task).eval().to(device)
     ways: dict[str, Callable[[Tensor], Reading]] = {
-        _name(config): lambda ids: _carried(remembering, ids, task.segment),
+        mechanism_in_words(config): lambda ids: _carried(remembering, ids, task.segment),
         NONE: lambda ids: _windows(bare, ids, window, window),
         SLIDING: lambda ids: _windows(bare, ids, window, window // 2),
     }
@@ -109,7 +109,7 @@ def check_causal(name: str) -> None:
         )
 
 
-def _name(config: TrainConfig) -> str:
+def mechanism_in_words(config: TrainConfig) -> str:
     """The mechanism and its settings in words."""
     settings = ", ".join(f"{name} {value}" for name, value in config.model.mechanism_settings.items())
     return (config.model.mechanism or "default working memory") + (f" ({settings})" if settings else "")

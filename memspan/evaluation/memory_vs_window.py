@@ -108,7 +108,7 @@ def compare_memory_with_window(
             f"limit, documents and budget must be at least 1 and shots at least 0, got {limit}, {documents}, {budget} and "
             f"{shots}."
         )
-    task = _task_about_documents(build_task(config))
+    task = task_about_documents(build_task(config))
     require_installed(f"The baseline of the task '{config.task.name}' needs", *task.baseline_packages)
     _check_causal(config.model.name)
     prompted = _model(config, task, budget, shots, answerer)
@@ -119,7 +119,7 @@ def compare_memory_with_window(
     several = False
     for seed in seeds:
         prompted.begin(seed)
-        document_sets = _draw(task, documents, limit, random.Random(seed))
+        document_sets = draw_documents(task, documents, limit, random.Random(seed))
         several = any(len(document_set.documents) > 1 for document_set in document_sets)
         records += [record for document_set in document_sets for record in document_set.records]
         for name, view in views.items():
@@ -154,7 +154,7 @@ def _contender(
     return Contender(name, figures, summary["mean"], summary["spread"], weights, nbytes, seconds)
 
 
-def _task_about_documents(task: Task) -> TextTask:
+def task_about_documents(task: Task) -> TextTask:
     """Raises UsageError for a task without questions about documents that are answered in words."""
     name = type(task).__name__
     documents = require(
@@ -174,7 +174,7 @@ def _check_causal(name: str) -> None:
         )
 
 
-def _draw(task: TextTask, documents: int, limit: int, draw: random.Random) -> list[DocumentSet]:
+def draw_documents(task: TextTask, documents: int, limit: int, draw: random.Random) -> list[DocumentSet]:
     """Documents and at most `limit` questions about them; documents without a question are left out."""
     document_sets = task.document_sets(documents, draw)
     pairs = [(index, record) for index, drawn in enumerate(document_sets) for record in drawn.records]

@@ -19,6 +19,7 @@ from memspan.tasks.synthetic.copying import Copying
 from memspan.tasks.synthetic.induction import Induction
 from memspan.tasks.synthetic.later_text import LaterText
 from memspan.tasks.synthetic.listops import ListOps
+from memspan.tasks.synthetic.long_context import LongContext
 from memspan.tasks.synthetic.mqar import MQAR
 from memspan.tasks.synthetic.overwrites import Overwrites
 from memspan.tasks.synthetic.parity import Parity
@@ -50,6 +51,7 @@ TASKS: dict[str, type[Task]] = {
     "later_text": LaterText,
     "memory": TextMemory,
     "listops": ListOps,
+    "long_context": LongContext,
     "mqar": MQAR,
     "overwrites": Overwrites,
     "parity": Parity,

@@ -52,16 +52,8 @@ class QuestionAnswering(TextTask):
         return metrics.answers([_answers(record) for record in records], predictions)
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
         rest = self.held_out_records[:limit]
-        vectors = TfidfVectorizer(tokenizer=words, token_pattern=None)
-        vectors.fit([str(record["context"]) for record in self.records])
-        nearest = []
-        for record in rest:
-            sentences = metrics.sentences(str(record["context"]))
-            similarity = vectors.transform(sentences) @ vectors.transform([str(record["question"])]).T
-            nearest.append(sentences[int(similarity.toarray().argmax())])
+        nearest = nearest_sentences([str(record["context"]) for record in self.records], rest)
         return {"nearest sentence": self.compute_metrics(rest, nearest)[self.metric]}
 
     def document_sets(self, documents: int, draw: random.Random) -> list[DocumentSet]:
@@ -74,6 +66,20 @@ class QuestionAnswering(TextTask):
         """Who left which thing where: a context states three such facts, and the question is about one of them."""
         draw, lists = random.Random(0), word_lists("question_answering")
         return [_facts_and_question(draw, lists) for _ in range(count)]
+
+
+def nearest_sentences(texts: Sequence[str], records: Sequence[Record]) -> list[str]:
+    """For each record the sentence of its context that is nearest to its question by TF-IDF, weighed as in `texts`."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectors = TfidfVectorizer(tokenizer=words, token_pattern=None)
+    vectors.fit(texts)
+    nearest = []
+    for record in records:
+        sentences = metrics.sentences(str(record["context"]))
+        similarity = vectors.transform(sentences) @ vectors.transform([str(record["question"])]).T
+        nearest.append(sentences[int(similarity.toarray().argmax())])
+    return nearest
 
 
 def _answers(record: Record) -> list[str]:
