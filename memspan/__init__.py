@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from memspan.memory import Filter, Memory, View, load_memory
     from memspan.memory.index.rankers import Encoders, Ranker, ranker_classes
     from memspan.models.generate import Sampling
+    from memspan.plugins import register
     from memspan.pretrained.attach import attached
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __all__ = [
     "load_memory",
     "load_model",
     "ranker_classes",
+    "register",
 ]
 
 _HOMES = {
@@ -55,6 +57,7 @@ _HOMES = {
     "memspan.models.generate": ("Sampling",),
     "memspan.memory": ("Filter", "Memory", "View", "load_memory"),
     "memspan.memory.index.rankers": ("Encoders", "Ranker", "ranker_classes"),
+    "memspan.plugins": ("register",),
     "memspan.pretrained.attach": ("attached",),
 }
 

@@ -3,6 +3,7 @@
 The command line prints the sentence and leaves with `exit_code`: 2 when the request was wrong, 1 when it failed.
 """
 
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
@@ -21,6 +22,19 @@ class UsageError(MemspanError):
     """The request itself cannot be carried out as it stands (a missing file, an unknown name, a wrong value)."""
 
     exit_code = 2
+
+
+class UnknownName(UsageError):
+    """A name that neither memspan nor a plugin has registered.
+
+    Attributes:
+        noun: what the name is one of, such as "mechanism".
+        name: the name.
+    """
+
+    def __init__(self, noun: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"There is no {noun} '{name}'. Known: {', '.join(known)}.")
+        self.noun, self.name = noun, name
 
 
 class UnreadableSource(UsageError):

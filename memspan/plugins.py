@@ -1,10 +1,14 @@
-"""What may be installed or not: extensions that other packages register as entry points, and the libraries of the extras.
+"""What may be there or not: extensions, and the libraries of the extras.
 
-Extensions are found by name, and imported only when they are used.
+Extensions are registered by other packages, as entry points, which are found by name and imported only when they are used; or
+by `register`, which a Python file of the user calls. Such a file runs only where its path is given to `load_files`.
 """
 
+import sys
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 from memspan.errors import UsageError
@@ -29,6 +33,11 @@ OPTIONAL = {
     "xllamacpp": ("xllamacpp", "memspan[gguf]"),
     "wandb": ("Weights & Biases", "wandb"),
 }
+
+
+_RESERVED: dict[str, Mapping[str, Any]] = {}  # by group, the registry of what comes with memspan
+_REGISTERED: dict[tuple[str, str], Any] = {}  # what was registered as a name of a group
+_FILES: dict[Path, list[str]] = {}  # the names that each file has registered
 
 
 def is_installed(module: str) -> bool:
@@ -58,17 +67,85 @@ def not_installed(demand: str, module: str) -> UsageError:
     return UsageError(f"{demand} {package}: pip install {quoted}.")
 
 
+def reserve(group: str, registry: Mapping[str, Any]) -> None:
+    """Keeps the names of a registry from being registered anew."""
+    _RESERVED[group] = registry
+
+
+def register(name: str, cls: Any) -> None:
+    """Makes a mechanism or a task known under a name, to this process alone, as an installed package would.
+
+    Args:
+        name: letters, digits and underscores; registering a name again replaces what it stood for.
+        cls: a subclass of `memspan.mechanisms.Mechanism` or `KVMechanism`, or of `memspan.tasks.Task`.
+
+    Raises UsageError for any other class, and for a name of memspan's own.
+    """
+    group = getattr(cls, "plugin_group", None)
+    if not isinstance(cls, type) or group is None:
+        raise UsageError(f"What is registered must be a class of a mechanism or a task, got {cls!r}.")
+    if not isinstance(name, str) or not name.isidentifier():
+        raise UsageError(f"The name of a plugin must be of letters, digits and underscores, got {name!r}.")
+    if name in _RESERVED.get(group, ()):
+        raise UsageError(f"'{name}' is a name of memspan's own: register the class under another one.")
+    _REGISTERED[group, name] = cls
+
+
+def load_files(paths: Iterable[str | Path]) -> None:
+    """Runs Python files, each of which calls `register`. A file that was run before is not run again.
+
+    Raises UsageError for a missing file, one that fails, and one that registers nothing; nothing of it is then registered.
+    """
+    for path in paths:
+        resolved = Path(path).resolve()
+        if resolved not in _FILES:
+            _FILES[resolved] = _run(resolved, str(path))
+
+
+def file_names() -> list[str]:
+    """The names of the files that were loaded."""
+    return [path.name for path in _FILES]
+
+
+def _run(path: Path, shown: str) -> list[str]:
+    """The names that the file registers."""
+    if path.suffix != ".py" or not path.is_file():
+        raise UsageError(f"A plugin must be a Python file, like mine.py, got {shown}.")
+    module_name, before = f"memspan_plugin_{len(_FILES)}_{path.stem}", dict(_REGISTERED)
+    spec = spec_from_file_location(module_name, path)
+    assert spec is not None  # as for any file with this suffix
+    assert spec.loader is not None
+    module = sys.modules[module_name] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        names = [name for (group, name), cls in _REGISTERED.items() if before.get((group, name)) is not cls]
+        if not names:
+            raise UsageError(f"The plugin {shown} registers nothing: call memspan.register(name, class) in it.")
+        return names
+    except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
+        _REGISTERED.clear()
+        _REGISTERED.update(before)
+        if isinstance(error, UsageError):
+            raise
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UsageError(f"The plugin {shown} must run, got {type(error).__name__}: {reason}.") from error
+
+
 def plugin_names(group: str) -> list[str]:
-    """The names registered under an entry-point `group` such as "memspan.mechanisms", sorted; imports nothing."""
-    return sorted({entry.name for entry in entry_points(group=group)})
+    """The names registered under a `group` such as "memspan.mechanisms", sorted; imports nothing."""
+    registered = {name for registered_group, name in _REGISTERED if registered_group == group}
+    return sorted(registered | {entry.name for entry in entry_points(group=group)})
 
 
 def load_plugin(group: str, name: str) -> Any | None:
-    """The object that an installed package registered as `name` in `group`; None if there is no such entry.
+    """The object that was registered as `name` in `group`, here or by an installed package; None if there is none.
 
     Raises UsageError, in one sentence that names the plugin and its package, if two packages register the name or if the
     object fails to import.
     """
+    if (group, name) in _REGISTERED:
+        return _REGISTERED[group, name]
     entries = list(entry_points(group=group, name=name))
     if not entries:
         return None

@@ -9,11 +9,12 @@ import typer
 
 from memspan.cli.commands import command
 from memspan.cli.fitted_replies import rank_replies
-from memspan.cli.options import AS_JSON, CHECKPOINT, CONFIG, ENSEMBLE, parse_numbers, read_text
+from memspan.cli.options import AS_JSON, CHECKPOINT, CONFIG, ENSEMBLE, PLUGIN, parse_numbers, read_text
 from memspan.cli.output import count, format_bytes, number_table, print_info, print_json, print_line, print_table
 from memspan.cli.state_budget import compare_mechanisms
 from memspan.cli.train_options import configures, run_config, with_extract, with_pretrained
 from memspan.errors import UsageError
+from memspan.plugins import load_files
 from memspan.training.config import SCRATCH
 from memspan.training.options import parse_settings
 
@@ -51,6 +52,7 @@ def evaluate_model(
         Path | None, typer.Option(metavar="FILE", help="Picture of accuracy over distance to write: png, svg or pdf.")
     ] = None,
     ensemble: ENSEMBLE = None,
+    plugin: PLUGIN = None,
     as_json: AS_JSON = False,
 ) -> None:
     """Evaluate a trained model: accuracy and loss by distance, and the size of its state.
@@ -58,6 +60,7 @@ def evaluate_model(
     Example: memspan eval runs/delta/best --task recall --segments 5,16,64,256
     """
     lengths = parse_numbers(segments, int, "--segments")
+    load_files(plugin or [])
     from memspan.evaluation import evaluate
     from memspan.training.figures import check_can_draw
 
@@ -146,6 +149,7 @@ def predict_texts(
         int | None, typer.Option(min=1, metavar="N", help="Number of replies to print, best first; dialogue.")
     ] = None,
     ensemble: ENSEMBLE = None,
+    plugin: PLUGIN = None,
     as_json: AS_JSON = False,
 ) -> None:
     """Run a trained model on new texts and print its label, answer, reply, summary or translation.
@@ -156,6 +160,7 @@ def predict_texts(
 
     Example: memspan predict runs/mails/best --file new.csv --output labelled.csv
     """
+    load_files(plugin or [])
     from memspan.evaluation.predict import predict_with_probabilities
 
     def predict(inputs: Sequence[str]) -> "list[Prediction]":
@@ -283,6 +288,7 @@ def compare_memories(
             help="Pretrained model: what writes the answers from the same text, as for `memspan ask`.",
         ),
     ] = None,
+    plugin: PLUGIN = None,
     as_json: AS_JSON = False,
 ) -> None:
     """Compare a model with a memory and the same model without one, at equal time and number of parameters.
@@ -303,6 +309,7 @@ def compare_memories(
 
     Example: memspan compare --task classification --mechanism delta --seconds 30
     """
+    load_files(plugin or [])
     unsaid = config is None and "model" not in overrides
     chosen = with_pretrained(overrides) if "features" in overrides else with_extract(overrides) if unsaid else overrides
     run = run_config(config, chosen)

@@ -9,6 +9,7 @@ from memspan.cli.commands import command
 from memspan.cli.options import (
     AS_JSON,
     MODEL,
+    PLUGIN,
     Loading,
     load_language_model,
     loads_model,
@@ -19,6 +20,7 @@ from memspan.cli.options import (
 )
 from memspan.cli.output import format_bytes, print_json, print_line, print_table, printable
 from memspan.errors import UsageError
+from memspan.plugins import load_files
 from memspan.training.options import parse_settings
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def show_steps(
     picture: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Picture of the steps to write: png or svg.")
     ] = None,
+    plugin: PLUGIN = None,
     as_json: AS_JSON = False,
 ) -> None:
     """Show step by step the internal values of a memory mechanism: gates, cells, scores, weights, outputs.
@@ -62,6 +65,7 @@ def show_steps(
     Example: memspan trace lstm --input 1,0,1,0,1 --plot lstm.svg
     """
     _check_subject(mechanism, model, text, mechanism_settings)
+    load_files(plugin or [])
     from memspan.explain import trace
 
     if picture is not None:
@@ -119,6 +123,7 @@ def explain_answer(
         ),
     ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="HTML page to write, with the text shaded.")] = None,
+    plugin: PLUGIN = None,
     as_json: AS_JSON = False,
     model: MODEL = None,
 ) -> None:
@@ -134,6 +139,7 @@ def explain_answer(
         )
     if (text is None) == (file is None):
         raise UsageError("Give one text to explain: on the command line, or with --file.")
+    load_files(plugin or [])
     content = read_text(file) if file is not None else str(text).encode("utf-8", "replace").decode()
     from memspan import explain
     from memspan.memory.store.folder import Folder

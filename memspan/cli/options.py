@@ -44,6 +44,8 @@ CHECKPOINT = Annotated[
 CONFIG = Annotated[
     Path | None, typer.Argument(metavar="CONFIG", help="YAML file of the run; the options below override its fields.")
 ]
+PLUGIN_HELP = "Python file that registers mechanisms or tasks of your own; it is run."
+PLUGIN = Annotated[list[str] | None, typer.Option("--plugin", metavar="FILE", help=PLUGIN_HELP)]
 MIN_CONFIDENCE = Annotated[
     float | None,
     typer.Option(

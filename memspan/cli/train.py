@@ -9,7 +9,7 @@ import typer
 from memspan.cli.commands import command
 from memspan.cli.fitted import print_extractive, print_fitted
 from memspan.cli.fitted_replies import print_replies
-from memspan.cli.options import AS_JSON, CONFIG, read_text
+from memspan.cli.options import AS_JSON, CONFIG, PLUGIN, PLUGIN_HELP, read_text
 from memspan.cli.output import (
     count,
     number_table,
@@ -21,6 +21,7 @@ from memspan.cli.output import (
 )
 from memspan.cli.train_options import PRETRAINED_TASK, configures, run_config, with_pretrained, with_recommender
 from memspan.errors import UsageError
+from memspan.plugins import load_files
 from memspan.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ def train_model(
             rich_help_panel="Model",
         ),
     ] = False,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option("--plugin", metavar="FILE", help=PLUGIN_HELP, rich_help_panel="Model"),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report as one JSON object.", rich_help_panel="Run")
     ] = False,
@@ -91,6 +96,11 @@ def train_model(
     """
     if ray is not None and unlabelled is not None:
         raise UsageError("--unlabelled runs in one process: leave out --ray.")
+    if ray is not None and plugin:
+        raise UsageError(
+            "The processes that Ray starts load no --plugin: leave out --ray, or start them with torchrun."
+        )
+    load_files(plugin or [])
     chosen = overrides if config is not None or resume or from_scratch else with_recommender(with_pretrained(overrides))
     run = run_config(config, chosen, resume)
     if run.is_fitted:
@@ -252,6 +262,7 @@ def tune_settings(
         ),
     ],
     trials: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of runs.")] = 20,
+    plugin: PLUGIN = None,
     output: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Folder of trials.json and best.yaml (default: `output` of the file)."),
@@ -264,6 +275,7 @@ def tune_settings(
 
     Example: memspan tune run.yaml --trials 30 --search learning_rate=1e-4:1e-2:log --search depth=1:4
     """
+    load_files(plugin or [])
     from memspan.training.search import BEST, Trial, parse_search, tune
 
     run = TrainConfig.load(config) if output is None else TrainConfig.load(config, output=output)
@@ -296,6 +308,7 @@ def average_models(
         list[Path], typer.Argument(metavar="CHECKPOINT...", help="Folders of two or more trained models.")
     ],
     into: Annotated[Path, typer.Option("--into", metavar="DIR", help="Folder of the averaged model; it is created.")],
+    plugin: PLUGIN = None,
 ) -> None:
     """Average the weights of several models that were trained from the same initial weights.
 
@@ -303,6 +316,7 @@ def average_models(
 
     Example: memspan average runs/a/best runs/b/best --into runs/mean
     """
+    load_files(plugin or [])
     from memspan.models.ensemble import average
 
     average(checkpoints, into)

@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
@@ -71,9 +71,7 @@ def compare_attached(
         UsageError: a task without questions about texts, a model that is not causal, a number out of bounds.
     """
     if min(limit, documents, budget) < 1:
-        raise UsageError(
-            f"limit, documents and budget must be at least 1, got {limit}, {documents} and {budget}."
-        )
+        raise UsageError(f"limit, documents and budget must be at least 1, got {limit}, {documents} and {budget}.")
     task = task_about_documents(build_task(config))
     require_installed(f"The baseline of the task '{config.task.name}' needs", *task.baseline_packages)
     check_causal(config.model.name)
@@ -85,14 +83,14 @@ def compare_attached(
         if reader is None or config.model.lora:
             reader = AttachedReader(config.replace(seed=seed), task)
         drawn = draw_documents(task, documents, limit, random.Random(seed))
-        records += [record for document_set in drawn for record in document_set.records]
+        of_seed = [record for document_set in drawn for record in document_set.records]
+        records += of_seed
         for name, view in views.items():
             begun = time.process_time()
             answers, size = reader.answers(drawn, view)
             if answers is None:
                 continue
-            asked = [record for document_set in drawn for record in document_set.records]
-            figures[name].append(task.compute_metrics(asked, answers))
+            figures[name].append(task.compute_metrics(of_seed, answers))
             seconds[name].append(time.process_time() - begun)
             sizes[name] = max(sizes[name], size)
             if note is not None:
@@ -164,7 +162,8 @@ class AttachedReader:
 
     def _continued(self, rows: Sequence[list[int]]) -> tuple[list[str], int]:
         """The answers to prompts (N,), whose common beginning is read once, and the bytes of the largest state."""
-        common = min(len(commonprefix(list(rows))), min(map(len, rows)) - 1) // self._cut * self._cut
+        alike = sum(1 for _ in takewhile(lambda ids: len(set(ids)) == 1, zip(*rows, strict=False)))
+        common = min(alike, min(map(len, rows)) - 1) // self._cut * self._cut
         state = self._read(rows[0][:common], None)
         answers, size = [], 0
         for row in rows:

@@ -9,7 +9,7 @@ from torch import nn
 from memspan.errors import UsageError
 from memspan.models.ensemble import open_models
 from memspan.models.folders import read_whole
-from memspan.models.saved import check_holds
+from memspan.models.saved import check_holds, naming_plugins
 from memspan.pretrained.reply_ranker import ReplyRanker
 from memspan.tasks import Prediction, RecordTask, build, require
 from memspan.tasks.text.dialogue import turns_of
@@ -78,7 +78,8 @@ def reopen(
 
     Raises UsageError for a model that was trained for another task than `task`, or for one without predictions for texts.
     """
-    return read_whole(Path(checkpoint), lambda version: _reopen(version, task, others))
+    with naming_plugins(Path(checkpoint)):
+        return read_whole(Path(checkpoint), lambda version: _reopen(version, task, others))
 
 
 def _reopen(

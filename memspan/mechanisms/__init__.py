@@ -4,10 +4,11 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from memspan.errors import UsageError
+from memspan.errors import UnknownName, UsageError
 from memspan.mechanisms.attention import Attention
 from memspan.mechanisms.autoencoder import Autoencoder
 from memspan.mechanisms.base import (
+    PLUGIN_GROUP,
     AttentionWeights,
     Gate,
     Internals,
@@ -30,7 +31,7 @@ from memspan.mechanisms.retrieval import Retrieval
 from memspan.mechanisms.rnn import RNN
 from memspan.mechanisms.segment import Segment
 from memspan.mechanisms.sink_window import SinkWindow
-from memspan.plugins import load_plugin, plugin_names
+from memspan.plugins import load_plugin, plugin_names, reserve
 
 MECHANISMS: dict[str, type[KVMechanism] | type[Mechanism]] = {
     "attention": Attention,
@@ -51,7 +52,8 @@ MECHANISMS: dict[str, type[KVMechanism] | type[Mechanism]] = {
     "sink_window": SinkWindow,
 }
 
-GROUP = "memspan.mechanisms"  # the entry points under which other packages register theirs
+GROUP = PLUGIN_GROUP
+reserve(GROUP, MECHANISMS)
 
 ALIASES = {"transformer": "attention"}
 
@@ -104,7 +106,7 @@ def mechanism_class(name: str) -> type[KVMechanism] | type[Mechanism]:
         return MECHANISMS[name]
     plugin = load_plugin(GROUP, name)
     if plugin is None:
-        raise UsageError(f"There is no mechanism '{name}'. Known: {', '.join(mechanism_names())}.")
+        raise UnknownName("mechanism", name, mechanism_names())
     if not (isinstance(plugin, type) and issubclass(plugin, KVMechanism | Mechanism)):
         raise UsageError(
             f"The plugin '{name}' of {GROUP} must be a subclass of Mechanism or KVMechanism, got {plugin!r}."

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from memspan.state import State
 
+PLUGIN_GROUP = "memspan.mechanisms"  # the entry points under which other packages register theirs
 Bounds = tuple[float, float]
 SHARE: Bounds = (0.0, 1.0)  # the bounds of a sigmoid or a softmax: a share of something
 SIGNED_UNIT: Bounds = (-1.0, 1.0)  # the bounds of a tanh
@@ -95,11 +96,13 @@ class Mechanism(Resizable, nn.Module, ABC):
     """The rule `(x, state) -> (y, state)` over hidden states. The first argument of every constructor is the width D.
 
     Attributes:
+        plugin_group: where `memspan.register` puts a class of this kind.
         causal: no token sees a later one; only such a mechanism can model language from left to right.
         trace_input: how `memspan trace` feeds it.
         grid: a stream may be cut at multiples of `grid` tokens without changing the output.
     """
 
+    plugin_group: ClassVar[str] = PLUGIN_GROUP
     causal: ClassVar[bool] = True
     trace_input: ClassVar[TraceInput] = TraceInput()
     grid: int = 1
@@ -147,6 +150,8 @@ class Recalled(NamedTuple):
 
 class KVMechanism(Resizable, nn.Module, ABC):
     """The rule that turns the keys and values of a segment, and the state, into those its queries attend to."""
+
+    plugin_group: ClassVar[str] = PLUGIN_GROUP
 
     @abstractmethod
     def recall(

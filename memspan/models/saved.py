@@ -6,7 +6,8 @@ larger than the weights that are there for it.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -18,11 +19,12 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from memspan.errors import MemspanError, UsageError
-from memspan.models.folders import read_json, read_whole, verify, write_checksums
-from memspan.plugins import load_plugin, plugin_names
+from memspan.errors import MemspanError, UnknownName, UsageError
+from memspan.models.folders import find, read_json, read_whole, verify, write_checksums
+from memspan.plugins import file_names, load_plugin, plugin_names
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PLUGINS = "plugins"  # the names of the plugin files that were loaded when the model was saved, in config.json
 
 # Kind -> "module:class", imported when such a model is opened.
 KINDS = {
@@ -71,6 +73,8 @@ class SavedModel(nn.Module):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             config = {"model": self.kind, **asdict(self.config)}
+            if file_names():
+                config[PLUGINS] = file_names()
             (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
             self.save_weights(folder / WEIGHTS)
             write_checksums(folder)
@@ -98,7 +102,8 @@ class SavedModel(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
         """The model that `save_pretrained` wrote. Raises UsageError for a folder without a model of this kind."""
-        return read_whole(Path(folder), cls._read)
+        with naming_plugins(Path(folder)):
+            return read_whole(Path(folder), cls._read)
 
     @classmethod
     def _read(cls, folder: Path) -> Self:
@@ -146,7 +151,29 @@ def open_model(folder: str | Path) -> SavedModel:
             raise UsageError(f"{version / CONFIG}: {error}") from error
         return cls.open(version, config)
 
-    return read_whole(Path(folder), read)
+    with naming_plugins(Path(folder)):
+        return read_whole(Path(folder), read)
+
+
+@contextmanager
+def naming_plugins(folder: Path) -> Iterator[None]:
+    """Within, UsageError for a mechanism or a task that is not known names the plugin file that the model in `folder` needs.
+
+    The file itself is never run from here: what a folder names is not trusted.
+    """
+    try:
+        yield
+    except UnknownName as error:
+        version = find(folder)
+        with suppress(OSError, ValueError):
+            files = None if version is None else read_json(version / CONFIG).get(PLUGINS)
+            if isinstance(files, list) and files:
+                names = " or ".join(str(name)[:_LONGEST_LINE] for name in files)
+                raise UsageError(
+                    f"{folder} was made with the {error.noun} '{error.name}' of the plugin {names}: name that file with "
+                    "--plugin, or load it by memspan.plugins.load_files."
+                ) from error
+        raise
 
 
 def model_class(kind: str) -> type[SavedModel]:
@@ -237,4 +264,5 @@ def _read_config(folder: Path) -> tuple[str, dict[str, Any]]:
     if not isinstance(config, dict):
         raise UsageError(f"{folder / CONFIG} does not describe a model.")
     kind = str(config.pop("model", None))
+    config.pop(PLUGINS, None)
     return _RENAMED.get(kind, kind), config

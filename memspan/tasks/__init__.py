@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from memspan.errors import UsageError
-from memspan.plugins import load_plugin, plugin_names
-from memspan.tasks.base import IGNORE_INDEX, Batch, Guide, Task
+from memspan.errors import UnknownName, UsageError
+from memspan.plugins import load_plugin, plugin_names, reserve
+from memspan.tasks.base import IGNORE_INDEX, PLUGIN_GROUP, Batch, Guide, Task
 from memspan.tasks.data_source import DataSource
 from memspan.tasks.records import Example, Prediction, RecordTask
 from memspan.tasks.synthetic.babi_book import BabiBook
@@ -67,7 +67,8 @@ TASKS: dict[str, type[Task]] = {
     "recommendation": Recommendation,
 }
 
-PLUGINS = "memspan.tasks"  # the entry-point group of other packages
+PLUGINS = PLUGIN_GROUP
+reserve(PLUGINS, TASKS)
 
 __all__ = [
     "IGNORE_INDEX",
@@ -108,7 +109,7 @@ def task_class(name: str) -> type[Task]:
         return TASKS[name]
     plugin = load_plugin(PLUGINS, name)
     if plugin is None:
-        raise UsageError(f"There is no task '{name}'. Known: {', '.join(task_names())}.")
+        raise UnknownName("task", name, task_names())
     if not (isinstance(plugin, type) and issubclass(plugin, Task)):
         raise UsageError(f"The plugin '{name}' of {PLUGINS} must be a subclass of memspan.tasks.Task, got {plugin!r}.")
     return plugin

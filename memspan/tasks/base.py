@@ -25,6 +25,9 @@ class Batch(NamedTuple):
     fresh: bool = True  # the streams begin here; false where they continue those of the batch before
 
 
+PLUGIN_GROUP = "memspan.tasks"  # the entry points under which other packages register theirs
+
+
 class Guide(NamedTuple):
     """What the documentation shows of a task: docs/tasks.md is generated from it."""
 
@@ -39,6 +42,7 @@ class Task(ABC):
     """Streams of `segments` segments of `segment` tokens, generated from a seed.
 
     Attributes:
+        plugin_group: where `memspan.register` puts a class of this kind.
         causal: the task can be solved from left to right.
         is_text: the streams are tokens of a language, so that a pretrained model can read them.
         learned_by: the kind of pretrained model that alone can be trained on it; None for any model.
@@ -57,6 +61,7 @@ class Task(ABC):
         bytes_per_token: mean bytes of a target token, where bits are counted per byte; otherwise 1.
     """
 
+    plugin_group: ClassVar[str] = PLUGIN_GROUP
     causal: ClassVar[bool] = True
     is_text: ClassVar[bool] = False
     learned_by: ClassVar[str | None] = None

@@ -12,7 +12,7 @@ from memspan.data.tokenizer import FILE as TOKENIZER
 from memspan.errors import UsageError
 from memspan.mechanisms import OVER_TURNS, window_only
 from memspan.models.folders import beside_weights, read_whole, verify
-from memspan.models.saved import SavedModel, check_holds, model_class, open_model
+from memspan.models.saved import SavedModel, check_holds, model_class, naming_plugins, open_model
 from memspan.models.scratch import ScratchConfig, ScratchModel, grid
 from memspan.plugins import require_installed
 from memspan.tasks import Labelled, Task, build, task_class
@@ -259,7 +259,8 @@ def count_parameters(config: TrainConfig, task: Task) -> int:
 
 def task_of_checkpoint(checkpoint: Path, name: str | None = None, settings: dict[str, Any] | None = None) -> Task:
     """The task that the model in `checkpoint` was trained for, or the one called `name`; `settings` replace single ones."""
-    return read_whole(checkpoint, lambda version: _task_of(version, name, settings))
+    with naming_plugins(checkpoint):
+        return read_whole(checkpoint, lambda version: _task_of(version, name, settings))
 
 
 def _task_of(checkpoint: Path, name: str | None, settings: dict[str, Any] | None) -> Task:

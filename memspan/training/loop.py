@@ -25,7 +25,7 @@ from accelerate.state import AcceleratorState
 
 from memspan.errors import Diverged, UsageError
 from memspan.models.folders import check_output, find, replaced, undone
-from memspan.models.saved import WEIGHTS
+from memspan.models.saved import WEIGHTS, naming_plugins
 from memspan.plugins import require_installed
 from memspan.tasks import Task
 from memspan.training.build import task_of_checkpoint
@@ -81,7 +81,8 @@ def train(
     rng = torch.random.fork_rng([] if accelerator.device.type == "cpu" else None, device_type="cuda")
     output = config.run.output
     with rng, nullcontext() if output is None or not processes.main else undone(Path(output), MADE, unless=LAST):
-        run = Run(config, accelerator, task, weights)
+        with nullcontext() if checkpoint is None else naming_plugins(checkpoint):
+            run = Run(config, accelerator, task, weights)
         if checkpoint is not None:
             load_checkpoint(run, checkpoint)
         try:

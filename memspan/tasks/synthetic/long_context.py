@@ -42,6 +42,7 @@ class LongContext(TextTask):
         needles: number of hidden sentences, or chains of them.
         texts: number of texts to train on, and of those held out.
         segment: tokens of a segment.
+        vocabulary: size of the byte-pair encoding that is learned from the texts.
         tokenizer: name of a pretrained model whose tokenizer is used.
         saved: folder that `save` wrote.
 
@@ -62,6 +63,7 @@ class LongContext(TextTask):
         "--task-settings words=3000 --documents 4 --seeds 1",
     )
 
+    # The parameters are the settings of the task.
     def __init__(
         self,
         source: DataSource = GENERATED,
@@ -70,6 +72,7 @@ class LongContext(TextTask):
         needles: int = 4,
         texts: int = 40,
         segment: int = 128,
+        vocabulary: int = 4096,
         tokenizer: str | None = None,
         saved: str | None = None,
     ) -> None:
@@ -81,7 +84,7 @@ class LongContext(TextTask):
                 f"got words={words}, texts={texts}, needles={needles}."
             )
         self.kind, self.words, self.needles, self.text_count = kind, words, needles, texts
-        super().__init__(source, segment, tokenizer=tokenizer, saved=saved)
+        super().__init__(source, segment, vocabulary, tokenizer, saved=saved)
 
     def split(self, source: DataSource) -> tuple[Sequence[Record], Sequence[Record]]:
         haystack = Haystack.of(_text(source.data))

@@ -85,8 +85,8 @@ def multi_query(count: int, draw: random.Random, held_out: bool) -> Needles:
     """Several keys with a value each; one question is for the values of all."""
     keys, codes = _keys(count, draw), _codes(count, draw)
     sentences = [f"The access code of the {key} is {code}." for key, code in zip(keys, codes, strict=True)]
-    asked = [f"the {key}" for key in draw.sample(keys, count)]
-    listed = asked[0] if count == 1 else f"{', '.join(asked[:-1])} and {asked[-1]}"
+    wanted = [f"the {key}" for key in draw.sample(keys, count)]
+    listed = wanted[0] if count == 1 else f"{', '.join(wanted[:-1])} and {wanted[-1]}"
     return Needles(sentences, [(f"What are the access codes of {listed}?", codes)])
 
 
@@ -112,12 +112,12 @@ def variable_tracking(count: int, draw: random.Random, held_out: bool) -> Needle
 
 def latent(count: int, draw: random.Random, held_out: bool) -> Needles:
     """People with a fact each; a question shares no word with the fact that answers it."""
-    return Needles(*_people(count, draw, held_out, asked=1))
+    return Needles(*_people(count, draw, held_out, words_of=1))
 
 
 def literal(count: int, draw: random.Random, held_out: bool) -> Needles:
     """The same facts, which the questions repeat: what the same model finds by the words."""
-    return Needles(*_people(count, draw, held_out, asked=0))
+    return Needles(*_people(count, draw, held_out, words_of=0))
 
 
 KINDS = {
@@ -161,13 +161,13 @@ def _codes(count: int, draw: random.Random) -> list[str]:
     return [str(code) for code in draw.sample(range(10_000, 100_000), count)]
 
 
-def _people(count: int, draw: random.Random, held_out: bool, asked: int) -> tuple[list[str], list[tuple[str, Any]]]:
-    """Facts about different people and the questions for them; half of the facts are never trained on."""
+def _people(count: int, draw: random.Random, held_out: bool, words_of: int) -> tuple[list[str], list[tuple[str, Any]]]:
+    """Facts about different people, and questions in the words of the fact (0) or in others (1); half of the facts are held out."""
     lists = word_lists("long_context")
     facts = draw.sample(lists["associations"][held_out::2], count)
     people = draw.sample(lists["people"], count)
     pairs = list(zip(people, facts, strict=True))
     return (
         [f"{person} {fact[0]}." for person, fact in pairs],
-        [(f"Who {fact[asked]}?", [person]) for person, fact in pairs],
+        [(f"Who {fact[words_of]}?", [person]) for person, fact in pairs],
     )

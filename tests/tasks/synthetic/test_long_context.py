@@ -75,7 +75,10 @@ def test_the_most_frequent_words_are_certain(words: int) -> None:
 def test_a_latent_question_shares_no_word_with_its_fact() -> None:
     associations = word_lists("long_context")["associations"]
     for fact, question in associations:
-        stems = [{word[:4] for word in re.findall(r"[a-z]+", text.lower()) if word not in GRAMMAR} for text in (fact, question)]
+        stems = [
+            {word[:4] for word in re.findall(r"[a-z]+", text.lower()) if word not in GRAMMAR}
+            for text in (fact, question)
+        ]
         assert not stems[0] & stems[1], (fact, question)
     assert len({question for _, question in associations}) == len(associations)
     latent, literal = make("latent"), make("literal")
