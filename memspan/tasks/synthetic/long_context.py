@@ -9,7 +9,7 @@ from memspan.data.corpora import Record
 from memspan.data.scripts import words as words_of
 from memspan.errors import UsageError
 from memspan.tasks.base import Guide
-from memspan.tasks.data_source import GENERATED, DataSource, first
+from memspan.tasks.data_source import GENERATED, DataSource
 from memspan.tasks.records import Example
 from memspan.tasks.synthetic.needles import KINDS, MOST, Haystack, frequent_words
 from memspan.tasks.text.base import TextTask
@@ -91,7 +91,7 @@ class LongContext(TextTask):
         parts = (haystack, Haystack.of(_text(source.test))) if source.test else haystack.parts(1 - source.held_out)
         pairs = enumerate(parts)
         train, rest = ([*self._records(part, bool(number), source.split_seed)] for number, part in pairs)
-        return first(train, source.limit), first(rest, source.limit)
+        return train[: source.limit], rest[: source.limit]
 
     def _records(self, haystack: Haystack, held_out: bool, seed: int) -> Iterable[Record]:
         draw = random.Random(2 * seed + held_out)
