@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from memspan.assistant.loading import load_model
     from memspan.assistant.progress import ReadProgress
     from memspan.assistant.retriever import RetrievedPassage
+    from memspan.data.redaction import Redaction
     from memspan.memory import Filter, Memory, View, load_memory
     from memspan.memory.index.rankers import Encoders, Ranker, ranker_classes
     from memspan.models.generate import Sampling
@@ -35,6 +36,7 @@ __all__ = [
     "Memory",
     "Ranker",
     "ReadProgress",
+    "Redaction",
     "RetrievedPassage",
     "Sampling",
     "View",
@@ -54,6 +56,7 @@ _HOMES = {
     "memspan.assistant.loading": ("load_model",),
     "memspan.assistant.progress": ("ReadProgress",),
     "memspan.assistant.retriever": ("RetrievedPassage",),
+    "memspan.data.redaction": ("Redaction",),
     "memspan.models.generate": ("Sampling",),
     "memspan.memory": ("Filter", "Memory", "View", "load_memory"),
     "memspan.memory.index.rankers": ("Encoders", "Ranker", "ranker_classes"),

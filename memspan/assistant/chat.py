@@ -14,6 +14,7 @@ from memspan.assistant.prompt_choice import in_reading_order, within_budget
 from memspan.assistant.prompts import chat_message
 from memspan.assistant.retriever import RetrievedPassage
 from memspan.data.plain_text import Message, plain_ids
+from memspan.data.redaction import REDACTED, Redaction
 from memspan.errors import NoMatch, UsageError
 from memspan.memory import Contents, Filter, Memory, View
 from memspan.models.generate import Sampling
@@ -70,6 +71,7 @@ class Chat:
         answerer: Answerer | None = None,
         filter: Filter | None = None,
         min_confidence: float = MIN_CONFIDENCE,
+        redaction: Redaction | None = None,
     ) -> None:
         """
         Args:
@@ -82,13 +84,14 @@ class Chat:
             filter: the passages that may be recalled; None for all. The most recent exchanges are in the prompt in any case.
             min_confidence: of a passage in a prompt, from 0 to 1: how far it supports an answer to the message, see
                 `memspan.assistant.confidence`. 0 recalls something for every message.
+            redaction: what is taken out of an exchange before it is kept; the model sees the message as it is.
         """
         require_confidence("min_confidence", min_confidence)
         self.lm, self.memory, self.system = lm, memory, system
         own = lm.prompt_budget if answerer is None else default_budget(window_of(answerer))
         self.budget = own.limited(budget, passages)
         self.sampling = Sampling() if sampling is None else sampling
-        self.filter, self.min_confidence = filter, min_confidence
+        self.filter, self.min_confidence, self.redaction = filter, min_confidence, redaction
         self.message = ""
         self.recalled: tuple[RetrievedPassage, ...] = ()
         self.answerer = answerer or LocalAnswerer(lm.tokenizer, lm.decoder, lm.name, keeps_prefix=True)
@@ -221,9 +224,10 @@ class Chat:
             yield from self.answerer.answer(self.messages(text, window), self.sampling)
 
     def _remember(self, user: str, assistant: str) -> None:
-        exchange = Exchange(self._free_name(), user, assistant.strip())
+        redact, meta = self.redaction or str, {} if self.redaction is None else {REDACTED: self.redaction.name}
+        exchange = Exchange(self._free_name(), redact(user), redact(assistant.strip()))
         turns = [["user", exchange.user], ["assistant", exchange.assistant]]
-        self.lm.remember(self.memory, exchange.text, source=exchange.source, kind=KIND, turns=turns)
+        self.lm.remember(self.memory, exchange.text, source=exchange.source, kind=KIND, turns=turns, **meta)
 
     def _free_name(self) -> str:
         """`chat/` and the time, numbered if it is taken: a clock may be set back."""

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from memspan.assistant.progress import ReadingMeter, ReadProgress
-from memspan.assistant.revision import between, joined, portions, revision
+from memspan.assistant.revision import between, joined, revision
 from memspan.data.chunking import in_chunks
 from memspan.data.documents import Document
 from memspan.data.headings import with_headings
-from memspan.data.marks import Chunk, Value, in_force, marks_of_passages
+from memspan.data.marks import Chunk, Value, in_force, marks_of_passages, portions
+from memspan.data.redaction import redacted_kinds
 from memspan.errors import ChangedSource, DamagedMemory, UsageError, require_type
 from memspan.memory import EncodedText, Fingerprint, Memory, SourceRecord
 from memspan.memory.index.encoder import CONTEXT, Encoding, KeyEncoder
@@ -47,6 +48,7 @@ class TextReader:
         state = text.state() if isinstance(text, Document) else None
         if not check and _is_unchanged(record, state):
             return
+        _check_redaction(name, record, text)
         read = 0 if record is None else record.characters
         unread = _unread(_chunks(text), name, record)
         try:
@@ -110,7 +112,8 @@ class TextReader:
             marks, _ = marks_of_passages(chunk, kept.passages[:, 2:].tolist(), {})
             texts.append(replace(kept, **mark_fields(marks)))
         kept_meta = {key: value for key, value in record.meta.items() if key != FILE}
-        texts[-1] = replace(texts[-1], complete=True, meta={**kept_meta, **_file_meta(text, state)})
+        given = text.meta if isinstance(text, Document) else {}
+        texts[-1] = replace(texts[-1], complete=True, meta={**kept_meta, **given, **_file_meta(text, state)})
         memory.replace([name], texts)
 
     def remember(self, memory: Memory, text: str, *, source: str, kind: str, meta: dict[str, Any]) -> None:
@@ -123,6 +126,15 @@ class TextReader:
 
     def _append(self, memory: Memory, text: EncodedText) -> None:
         memory.append([self.vectors.added_to(text, memory.fingerprint)])
+
+
+def _check_redaction(name: str, record: SourceRecord | None, text: object) -> None:
+    """Raises UsageError if the text of a source came without some kinds of secrets, and these would come in now."""
+    missing = set(redacted_kinds({} if record is None else record.meta))
+    missing -= set(redacted_kinds(text.meta if isinstance(text, Document) else {}))
+    if missing:
+        kinds = ",".join(sorted(missing))
+        raise UsageError(f"'{name}' was read with --redact {kinds}: give that again, or forget the source first.")
 
 
 def _is_unchanged(record: SourceRecord | None, state: str | None) -> bool:

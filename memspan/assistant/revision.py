@@ -1,9 +1,9 @@
 """Revisions of a source: which of its passages stay when its text is replaced, and which part is read anew."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from memspan.data.marks import Chunk, Mark
+from memspan.data.marks import Chunk
 from memspan.memory import Contents, Passage
 
 
@@ -73,14 +73,3 @@ def between(text: Chunk, start: int, end: int) -> Chunk:
     """The characters from `start` to `end` with their marks, and at the first one what holds there."""
     rest = text.behind(start, {})
     return Chunk(rest[: end - start], [(offset, mark) for offset, mark in rest.marks if offset < end - start])
-
-
-def portions(text: Chunk) -> Iterator[str | Mark]:
-    """The text in stretches, each behind the marks that hold from its first character on."""
-    start = 0
-    for offset, mark in text.marks:
-        if offset > start:
-            yield text[start:offset]
-            start = offset
-        yield mark
-    yield text[start:]

@@ -19,6 +19,7 @@ from memspan.cli.options import (
     MODEL,
     NEW_OR_OLD_MEMORY,
     PASSAGES,
+    REDACT,
     Loading,
     load_language_model,
     loads_model,
@@ -32,6 +33,7 @@ from memspan.cli.output import (
     print_part,
     print_waiting,
 )
+from memspan.data.redaction import parse_kinds
 from memspan.errors import AnswererFailed, UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def chat(
     passages: PASSAGES = None,
     min_confidence: MIN_CONFIDENCE = None,
     max_new_tokens: MAX_NEW_TOKENS = 256,
+    redact: REDACT = None,
     model: MODEL = None,
 ) -> None:
     """Chat with a model that keeps every exchange in a memory and retrieves it when it is relevant.
@@ -64,13 +67,14 @@ def chat(
     Example: memspan chat --memory diary.mem
     """
     sampling, answerer = answering.sampling(max_new_tokens), answering.answerer()
-    filter = filters.filter()
+    filter, redaction = filters.filter(), None if redact is None else parse_kinds(redact)
     lm = load_language_model(model, loading, folder)
     memory = lm.new_memory(folder)
     memory.lock_seconds, memory.on_wait = None, print_waiting
     from memspan.assistant.chat import Chat
 
     options: dict[str, Any] = {"budget": budget, "passages": passages, "filter": filter, "answerer": answerer}
+    options["redaction"] = redaction
     if min_confidence is not None:
         options["min_confidence"] = min_confidence
     conversation = Chat(lm, memory, system=system, sampling=sampling, **options)

@@ -11,7 +11,7 @@ import typer
 
 from memspan.cli.commands import command, stops_in_order
 from memspan.cli.filters import TAGS, parse_tags
-from memspan.cli.options import AS_JSON, MODEL, NEW_OR_OLD_MEMORY, Loading, load_language_model, loads_model
+from memspan.cli.options import AS_JSON, MODEL, NEW_OR_OLD_MEMORY, REDACT, Loading, load_language_model, loads_model
 from memspan.cli.output import (
     count,
     format_bytes,
@@ -23,6 +23,7 @@ from memspan.cli.output import (
 )
 from memspan.cli.renewal import OF_THE_MEMORY, Renewal, forget_gone, gone, renews, show_gone, watch
 from memspan.data.formats import format_names
+from memspan.data.redaction import parse_kinds
 from memspan.errors import MemspanError, UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def read(
             "--main-text", help="Of web pages only what trafilatura takes for the main text (default: what is visible)."
         ),
     ] = False,
+    redact: REDACT = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -83,10 +85,15 @@ def read(
     """
     _check_name(name, paths)
     renewal.check(paths)
+    opening = {
+        "encoding": encoding,
+        "main_text": main_text,
+        "redaction": None if redact is None else parse_kinds(redact),
+    }
     options = {"check": check, "update": renewal.update, "where": parse_tags(where or ())}
 
     def documents_now(report: _Report) -> "list[tuple[str, Document]]":
-        documents = [(name or document.source, document) for document in _documents(paths, encoding, main_text, report)]
+        documents = [(name or document.source, document) for document in _documents(paths, opening, report)]
         renewal.check_present(paths, [source for source, _ in documents], into)
         return documents
 
@@ -191,8 +198,8 @@ def _check_name(name: str | None, paths: Sequence[str]) -> None:
         raise UsageError("--as must be a name, got an empty one.")
 
 
-def _documents(paths: Sequence[str], encoding: str | None, main_text: bool, report: _Report) -> "Iterator[Document]":
-    """The documents at the paths; errors of unreadable ones go to the report.
+def _documents(paths: Sequence[str], opening: dict[str, Any], report: _Report) -> "Iterator[Document]":
+    """The documents at the paths, opened by `open_documents(**opening)`; errors of unreadable ones go to the report.
 
     Raises UsageError at once for a path that does not exist.
     """
@@ -200,12 +207,12 @@ def _documents(paths: Sequence[str], encoding: str | None, main_text: bool, repo
     from memspan.errors import UnreadableSource
 
     with suppress(UnreadableSource):  # reported when the loop below reaches it
-        open_documents(paths, encoding=encoding, main_text=main_text)  # checks that all paths exist
+        open_documents(paths, **opening)  # checks that all paths exist
 
     def opened() -> "Iterator[Document]":
         for path in paths:
             try:
-                yield from open_documents([path], encoding=encoding, main_text=main_text, on_skip=report.skip)
+                yield from open_documents([path], **opening, on_skip=report.skip)
             except UnreadableSource as error:
                 report.failed.append(error)
 

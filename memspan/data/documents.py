@@ -16,7 +16,7 @@ import tempfile
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,8 +30,9 @@ from memspan.data.formats.html import HTML
 from memspan.data.formats.main_text import extractor
 from memspan.data.formats.parsing import bounded
 from memspan.data.formats.text import TEXT
-from memspan.data.marks import Chunk, Mark
+from memspan.data.marks import Chunk, Mark, portions
 from memspan.data.piped import PipedSource
+from memspan.data.redaction import REDACTED, Redaction
 from memspan.errors import UnreadableSource, UsageError
 
 MAIN_TEXT = "#main-text"  # behind the name of a web page of which only the main text is read
@@ -84,6 +85,7 @@ def open_documents(
     *,
     encoding: str | None = None,
     main_text: bool = False,
+    redaction: Redaction | None = None,
     on_skip: Callable[[Skipped], object] | None = None,
 ) -> Iterator[Document]:
     """The documents at `paths`, in order: files, folders (recursive, sorted by name), "-" for standard input.
@@ -91,7 +93,8 @@ def open_documents(
     All paths are looked up at once; each document is opened when its turn comes, and it is yielded only after some text
     was read from it. Members of a folder that are hidden, binary or otherwise unreadable are passed over and reported
     to `on_skip`. Without `encoding`, text is UTF-8, or UTF-16 or UTF-32 with a byte order mark. With `main_text` a web
-    page gives only what trafilatura takes for its main text, or its visible text if it finds none.
+    page gives only what trafilatura takes for its main text, or its visible text if it finds none. With `redaction` the texts come
+    without the secrets that it finds.
 
     Raises UsageError for a missing path, an unknown encoding, or `main_text` without trafilatura; UnreadableSource for a document that is empty, binary,
     damaged, encrypted or in another encoding. Damage further down is found, and raised, while reading the chunks.
@@ -109,7 +112,21 @@ def open_documents(
     for path in paths:
         _check_path(path)
     make = partial(_file_source, encoding=encoding, main_text=main_text)
-    return _documents(paths, make, on_skip or (lambda skipped: None))
+    documents = _documents(paths, make, on_skip or (lambda skipped: None))
+    return documents if redaction is None else (redacted(document, redaction) for document in documents)
+
+
+def redacted(document: Document, redaction: Redaction) -> Document:
+    """A document without the secrets that `redaction` finds in its text and in the marks of its text. Its name stays."""
+
+    def chunks() -> Iterator[Chunk]:
+        return in_chunks(redaction.portions(part for chunk in document.marked_chunks() for part in portions(chunk)))
+
+    def state() -> str | None:
+        known = document.state()
+        return None if known is None else hashlib.sha256(f"{known} {redaction.name}".encode()).hexdigest()[:32]
+
+    return replace(document, chunks=chunks, state=state, meta={**document.meta, REDACTED: redaction.name})
 
 
 def _check_path(path: str | Path) -> None:

@@ -67,6 +67,17 @@ class Chunk(str):
         return Chunk(self[start:], [*held, *((offset - start, mark) for offset, mark in self.marks if offset >= start)])
 
 
+def portions(text: Chunk) -> Iterator[str | Mark]:
+    """The text in stretches, each behind the marks that hold from its first character on."""
+    start = 0
+    for offset, mark in text.marks:
+        if offset > start:
+            yield text[start:offset]
+            start = offset
+        yield mark
+    yield text[start:]
+
+
 def in_force(marks: Iterable[Mark], before: Mapping[str, Value] | None = None) -> dict[str, Value]:
     """What holds after `marks`, by kind, where `before` held ahead of them."""
     holding = dict(before or {})

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from memspan import LanguageModel, Memory
-from memspan.assistant.revision import between, joined, portions, revision
+from memspan.assistant.revision import between, joined, revision
 from memspan.data.chunking import in_chunks
 from memspan.data.documents import open_documents
-from memspan.data.marks import Chunk, Mark
+from memspan.data.marks import Chunk, Mark, portions
 from memspan.errors import ChangedSource, UsageError
 from memspan.memory.index import encoder
 from tests.tiny import logbook
