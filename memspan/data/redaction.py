@@ -57,7 +57,7 @@ def _is_iban(number: str) -> bool:
 
 def _is_resident_id(number: str) -> bool:
     """GB 11643: a weighted sum of the first 17 digits gives the last one."""
-    weighted = sum(int(digit) * pow(2, 17 - place, 11) for place, digit in enumerate(number[:17]))
+    weighted = sum(int(digit) * pow(2, 17 - position, 11) for position, digit in enumerate(number[:17]))
     return number[17].upper() == "10X98765432"[weighted % 11]
 
 
