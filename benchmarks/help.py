@@ -15,13 +15,21 @@ def commands() -> str:
     from memspan.cli import app
 
     runner = CliRunner()
-    names = ["", *typer.main.get_command(app).commands]  # type: ignore[attr-defined]
     parts = []
-    for name in names:
-        result = runner.invoke(app, [*([name] if name else []), "--help"], prog_name="memspan", terminal_width=100)
+    for name in ["", *_names(typer.main.get_command(app))]:
+        result = runner.invoke(app, [*name.split(), "--help"], prog_name="memspan", terminal_width=100)
         text = "\n".join(line.rstrip() for line in result.output.strip().splitlines())
         parts.append(f"## memspan {name}".rstrip() + f"\n\n```text\n{text}\n```\n")
     return "\n".join(parts)
+
+
+def _names(group: Any) -> list[str]:
+    """The commands of a group, each followed by those of its own, as they are typed."""
+    names = []
+    for name, command in group.commands.items():
+        own = _names(command) if hasattr(command, "commands") else []
+        names += [name, *(f"{name} {other}" for other in own)]
+    return names
 
 
 def formats() -> str:

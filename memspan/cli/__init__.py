@@ -18,7 +18,10 @@ from memspan.errors import MemspanError
 
 __all__ = ["ORDER", "app", "command_files", "main", "run"]
 
-ORDER = ("read", "ask", "history", "chat", "memories", "transfer", "models", "train", "evaluate", "explain", "desk")
+ORDER = (
+    *("read", "ask", "history", "chat", "memories", "transfer", "models", "train", "evaluate", "explain"),
+    *("desk", "monitor"),
+)
 """The files of commands in the order of the help; a file that is not named here comes last."""
 
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, of click or of typer's own copy of it

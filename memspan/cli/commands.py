@@ -112,9 +112,16 @@ app = typer.Typer(
 )
 
 
-def command(name: str | None = None) -> Callable[[CommandFunction], CommandFunction]:
-    """A decorator that adds a function to the application, by default under its own name."""
-    return app.command(name, cls=Command)
+def command(name: str | None = None, of: typer.Typer = app) -> Callable[[CommandFunction], CommandFunction]:
+    """A decorator that adds a function to the application, or to a group of commands, by default under its own name."""
+    return of.command(name, cls=Command)
+
+
+def group(name: str, about: str) -> typer.Typer:
+    """A group of commands, which are called as `memspan NAME COMMAND`; `about` is its help, with an example as the last line."""
+    commands = typer.Typer(cls=Group, no_args_is_help=True, pretty_exceptions_enable=False)
+    app.add_typer(commands, name=name, help=about, context_settings={"help_option_names": ["-h", "--help"]})
+    return commands
 
 
 def with_parameters(

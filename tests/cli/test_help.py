@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -20,6 +21,11 @@ COMMANDS = (
     *("read", "ask", "search", "history", "chat", "inspect", "fork", "forget", "merge", "export", "import", "models"),
     *("train", "tune", "average", "eval", "predict", "compare", "trace", "explain"),
     *("summarise", "translate"),
+    "monitor",
+)
+IN_GROUPS = (
+    *("monitor sample", "monitor train", "monitor init", "monitor run", "monitor report", "monitor replay"),
+    "monitor forget",
 )
 
 
@@ -53,12 +59,21 @@ def test_help_is_quick_and_loads_no_model(library: Path) -> None:
         assert time.perf_counter() - start < 5, "a second on an idle machine; this one may be busy"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_of_a_group_stand_in_the_order_in_which_they_are_needed(run: Run) -> None:
+    for group in dict.fromkeys(name.split()[0] for name in IN_GROUPS):
+        listed = re.findall(r"^│ ([a-z]+) ", run(group, "--help").out, re.MULTILINE)
+        assert [f"{group} {name}" for name in listed] == [name for name in IN_GROUPS if name.split()[0] == group]
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *IN_GROUPS])
 def test_every_command_has_an_example_and_a_help_for_every_option(run: Run, name: str) -> None:
-    text = run(name, "--help").out
+    text = run(*name.split(), "--help").out
     assert f"Example: memspan {name} " in text
     assert "<bool>" not in text  # a switch takes no value
-    for parameter in typer.main.get_command(cli.app).commands[name].params:  # type: ignore[attr-defined]
+    command: Any = typer.main.get_command(cli.app)
+    for word in name.split():
+        command = command.commands[word]
+    for parameter in command.params:
         assert parameter.help, parameter.name
         assert parameter.help.endswith((".", ")")), parameter.name
 
