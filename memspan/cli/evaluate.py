@@ -12,7 +12,7 @@ from memspan.cli.fitted_replies import rank_replies
 from memspan.cli.options import AS_JSON, CHECKPOINT, CONFIG, ENSEMBLE, PLUGIN, parse_numbers, read_text
 from memspan.cli.output import count, format_bytes, number_table, print_info, print_json, print_line, print_table
 from memspan.cli.state_budget import compare_mechanisms
-from memspan.cli.train_options import configures, run_config, with_extract, with_pretrained
+from memspan.cli.train_options import configures, default_run, run_config, with_default_run
 from memspan.errors import UsageError
 from memspan.plugins import load_files
 from memspan.training.config import SCRATCH
@@ -310,9 +310,11 @@ def compare_memories(
     Example: memspan compare --task classification --mechanism delta --seconds 30
     """
     load_files(plugin or [])
-    unsaid = config is None and "model" not in overrides
-    chosen = with_pretrained(overrides) if "features" in overrides else with_extract(overrides) if unsaid else overrides
-    run = run_config(config, chosen)
+    default = None if state_bytes is not None else default_run(overrides)
+    is_taken = default is not None and (
+        "features" in overrides or ("extract" in default.options and config is None and "model" not in overrides)
+    )
+    run = run_config(config, with_default_run(overrides, default if is_taken else None))
     note = None if as_json else print_info
     random_seeds = range(run.run.seed, run.run.seed + seeds)
     if state_bytes is not None:

@@ -19,7 +19,7 @@ from memspan.cli.output import (
     print_table,
     progress_bar,
 )
-from memspan.cli.train_options import PRETRAINED_TASK, configures, run_config, with_pretrained, with_recommender
+from memspan.cli.train_options import configures, default_run, run_config, with_default_run
 from memspan.errors import UsageError
 from memspan.plugins import load_files
 from memspan.training.config import TrainConfig
@@ -101,16 +101,15 @@ def train_model(
             "The processes that Ray starts load no --plugin: leave out --ray, or start them with torchrun."
         )
     load_files(plugin or [])
-    chosen = overrides if config is not None or resume or from_scratch else with_recommender(with_pretrained(overrides))
-    run = run_config(config, chosen, resume)
+    default = None if config is not None or resume or from_scratch else default_run(overrides)
+    run = run_config(config, with_default_run(overrides, default), resume)
     if run.is_fitted:
         _fit(run, resume, as_json)
         return
     if run.model.extract:
         _fit_extract(run, resume, as_json)
         return
-    plain = config is None and not resume and unlabelled is None and ray is None
-    if plain and run.task.name == PRETRAINED_TASK and run.model.lora:
+    if default is not None and default.is_sized and unlabelled is None and ray is None:
         _adapt(run, overrides, as_json)
         return
     report = _train(run, resume, None if unlabelled is None else _lines(unlabelled), confidence, ray)

@@ -3,14 +3,17 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
 
 from memspan.cli.commands import CommandFunction, with_parameters
 from memspan.models.folders import beside_weights, find, verify
-from memspan.training.config import RECOMMENDER, Option, TrainConfig, all_options, merged, nested
+from memspan.training.config import Option, TrainConfig, all_options, merged, nested
 from memspan.training.options import default_of, parse_settings, read_yaml
+
+if TYPE_CHECKING:
+    from memspan.tasks.default_runs import DefaultRun
 
 START = ("task", "mechanism", "steps", "seconds", "output")  # the first panel of the help, in this order
 PANELS = {"continual": "After another run"}  # of other sections, their own name
@@ -53,96 +56,29 @@ def _parameter(option: Option) -> inspect.Parameter:
     )
 
 
-# Options that say how a model from scratch is made or trained: with one of them no pretrained model is chosen.
-_OF_SCRATCH = frozenset(
-    [
-        "mechanism",
-        "mechanism_settings",
-        "width",
-        "depth",
-        "window",
-        "layers",
-        "steps",
-        "seconds",
-        "init_from",
-        "curriculum",
-        "augment",
-    ]
-)
-_OF_A_MEMORY = frozenset(["mechanism", "mechanism_settings"])  # which may also read the features of segments
-_LENGTH = frozenset(["steps", "seconds"])
-PRETRAINED_TASK, PRETRAINED = "classification", "smollm2"
-FITTED_TASKS = (PRETRAINED_TASK, "regression", "tagging")
-EXTRACTED_TASKS = ("question_answering", "summarisation")
-LONGEST = (128, 256)  # tokens of a segment, and segments, of a text that features are computed of
+def default_run(options: Mapping[str, Any]) -> "DefaultRun | None":
+    """How the task of these options is learned where they choose no model. Raises UsageError for an unknown task."""
+    from memspan.tasks import task_class
+
+    if "task" not in options:
+        return None
+    settings = (setting.partition("=")[0] for setting in options.get("task_settings", []))
+    return task_class(options["task"]).default_run({*options, *settings})
 
 
-# What a recommender is trained on, unless it is said: events before a date, of items that are not all too rare.
-RECOMMENDED_TASK, RECOMMENDED_SETTINGS = "recommendation", ("split=time", "held_out=0.2", "min_item_events=5")
-RECOMMENDED_SEGMENTS = 8  # of 32 events: older ones have no weight left
-
-
-def with_recommender(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run, with those of a recommender that is fitted at once where nothing says otherwise."""
-    if options.get("task") != RECOMMENDED_TASK or (_OF_SCRATCH | {"model"}) & options.keys():
+def with_default_run(options: Mapping[str, Any], run: "DefaultRun | None") -> dict[str, Any]:
+    """The options of a run with those of a default run beside them, if there is one."""
+    if run is None:
         return dict(options)
-    given = [*options.get("task_settings", [])]
+    from memspan.pretrained import hub
+    from memspan.tasks.default_runs import LENGTH
+
+    says_how_long = bool(LENGTH & options.keys())
+    chosen = {name: value for name, value in run.options.items() if not (name in LENGTH and says_how_long)}
+    given = list(options.get("task_settings", []))
     names = {setting.partition("=")[0] for setting in given}
-    dated = "data" in options and not {"split", "test"} & names
-    settings = [*RECOMMENDED_SETTINGS] if dated else []
-    kept = [setting for setting in settings if setting.partition("=")[0] not in names]
-    return {"model": RECOMMENDER, "segments": RECOMMENDED_SEGMENTS, **options, "task_settings": [*kept, *given]}
-
-
-_OF_A_RANKER = frozenset(["width", "window"])  # which a ranker of replies has, too
-# What a ranker of replies is trained with, unless it is said; chosen on a part of the training dialogues of MultiWOZ, CrossWOZ and KdConv, see LOG.md.
-_OF_REPLIES = {
-    "model": PRETRAINED,
-    "features": ["auto"],
-    "width": 256,
-    "dropout": 0.5,
-    "steps": 400,
-    "weight_decay": 0.05,
-}
-
-
-def with_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run, with those of a pretrained model where nothing says otherwise.
-
-    That is a classifier over features, one with low-rank adapters where their rank is given, a ranker of replies over features,
-    or an extractive model for tasks whose answers can be words of their texts.
-    """
-    task = options.get("task")
-    if task in EXTRACTED_TASKS:
-        return with_extract(options)
-    if (
-        task == "dialogue"
-        and options.get("lora") is None
-        and ("features" in options or not (_OF_SCRATCH - _OF_A_RANKER) & options.keys())
-    ):
-        return _of_replies(options)
-    if task == PRETRAINED_TASK and options.get("lora") and not (_OF_SCRATCH - _LENGTH) & options.keys():
-        return {"model": PRETRAINED, "precision": "bf16", **options}
-    of_scratch = _OF_SCRATCH - _OF_A_MEMORY if "features" in options else _OF_SCRATCH
-    if task not in FITTED_TASKS or options.get("lora") is not None or of_scratch & options.keys():
-        return dict(options)
-    given = options.get("task_settings", [])
-    segment = [] if any(setting.startswith("segment=") for setting in given) else [f"segment={LONGEST[0]}"]
-    chosen = {"model": PRETRAINED, "features": ["auto"], "segments": LONGEST[1], "precision": "bf16"}
-    return {**chosen, **options, "task_settings": [*segment, *given]}
-
-
-def _of_replies(options: Mapping[str, Any]) -> dict[str, Any]:
-    chosen = {name: value for name, value in _OF_REPLIES.items() if name != "steps" or "seconds" not in options}
-    return {**chosen, **options}
-
-
-def with_extract(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run, with those of an extractive model where the task suits and nothing says otherwise."""
-    otherwise = options.get("lora") is not None or "features" in options or _OF_SCRATCH & options.keys()
-    if options.get("task") not in EXTRACTED_TASKS or otherwise:
-        return dict(options)
-    return {"model": PRETRAINED, "extract": True, "precision": "bf16", **options}
+    settings = [f"{name}={value}" for name, value in run.settings.items() if name not in names]
+    return {"model": hub.DEFAULT, **chosen, **options, **({"task_settings": [*settings, *given]} if settings else {})}
 
 
 def run_config(config: Path | None, overrides: Mapping[str, Any], resume: bool = False) -> TrainConfig:

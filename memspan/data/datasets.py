@@ -199,7 +199,10 @@ def _readable(path: Path) -> tuple[Sequence[Record], dict[int, str]] | None:
     """
     if path.suffix.lower() not in SUFFIXES:
         return None
-    rows = read_rows(path)
+    try:
+        rows = read_rows(path)
+    except UsageError:
+        return None
     problems = {row.number: row.problem for row in rows if row.problem is not None}
     if len(problems) > MOST_BROKEN * len(rows):
         return None

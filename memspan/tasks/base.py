@@ -5,7 +5,7 @@ Letters: B batch, T tokens, V vocabulary.
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from memspan.errors import UsageError
+from memspan.tasks.default_runs import DefaultRun
 
 IGNORE_INDEX = -100  # the target of a token that has none; cross_entropy's own `ignore_index`
 
@@ -49,6 +50,7 @@ class Task(ABC):
         working_memory: the mechanism, under "name", and its settings that a pretrained causal model is given for the task
             where none is chosen; None for the default.
         fitted_by: the kind of model that is fitted on `features` of its texts; None where there is none.
+        default_runs: how it is learned where nobody says how: the first that suits what a user gives.
         answer_last: the answer stands behind the input, so that an encoder-decoder can write it.
         metric: name of the metric that counts: a figure of `training.measure.Score`, or one that `score` returns.
         lower_is_better: whether a lower value of `metric` is better.
@@ -67,6 +69,7 @@ class Task(ABC):
     learned_by: ClassVar[str | None] = None
     working_memory: Mapping[str, Any] | None = None
     fitted_by: ClassVar[str | None] = None
+    default_runs: ClassVar[Sequence[DefaultRun]] = ()
     answer_last: ClassVar[bool] = True
     metric: str = "accuracy"
     lower_is_better: ClassVar[bool] = False
@@ -78,6 +81,11 @@ class Task(ABC):
     classes: int = 0
     padding: int | None = None
     bytes_per_token: float = 1.0
+
+    @classmethod
+    def default_run(cls, given: Collection[str]) -> DefaultRun | None:
+        """The default run that suits these options and settings; None where they choose the model, or there is no default."""
+        return next((run for run in cls.default_runs if run.suits(given)), None)
 
     @abstractmethod
     def batch(self, batch_size: int, segments: int, generator: torch.Generator) -> Batch:

@@ -51,7 +51,7 @@ def test_an_answer_is_words_of_the_text(run: Run, towns: Path, tiny_model: Path)
 def test_comparison_without_a_model_named_extracts(
     run: Run, towns: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memspan.cli.train_options.PRETRAINED", str(tiny_model))
+    monkeypatch.setattr("memspan.pretrained.hub.DEFAULT", str(tiny_model))
     options = ["--task", "question_answering", "--data", str(towns), "--task-settings", "held_out=0.5", "--seeds", "1"]
     done = run("compare", *options, "--precision", "fp32", "--documents", "5", "--budget", "30", "--json")
     assert done.code == 0, done

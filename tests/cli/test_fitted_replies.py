@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from memspan.cli.train_options import with_pretrained
+from memspan.cli.train_options import default_run, with_default_run
 from tests.commands import Run
 
 FEW = ("--features", "words", "--width", "32", "--dropout", "0.1", "--steps", "60", "--batch-size", "16")
@@ -88,8 +88,9 @@ def test_a_mechanism_that_sees_ahead_is_refused(run: Run, dialogues: Path, tiny_
 def test_the_twin_is_a_ranker_too() -> None:
     """Without a kind of features, and whatever its window and its width."""
     for twin in ({}, {"window": 1}, {"width": 64}, {"window": 1, "seconds": 9, "features": ["words"]}):
-        options = with_pretrained({"task": "dialogue", **twin})
+        given = {"task": "dialogue", **twin}
+        options = with_default_run(given, default_run(given))
         assert options["model"] == "smollm2"
         assert {**options, **twin} == options
         assert ("steps" in options) == ("seconds" not in twin)
-    assert "model" not in with_pretrained({"task": "dialogue", "mechanism": "delta", "window": 1})
+    assert default_run({"task": "dialogue", "mechanism": "delta", "window": 1}) is None

@@ -19,6 +19,7 @@ from memspan.errors import UsageError
 from memspan.tasks import metrics
 from memspan.tasks.base import Guide
 from memspan.tasks.data_source import GENERATED, DataSource
+from memspan.tasks.default_runs import LENGTH, OF_SCRATCH, DefaultRun
 from memspan.tasks.records import Example, Prediction, damaged, load_json, save_json
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text.base import LEARN_FROM
@@ -27,6 +28,9 @@ from memspan.tasks.text.labelled import Labelled
 LABELS = "labels.json"
 MOST_CONFUSED = 10  # pairs of labels that a report shows
 LOWEST = -30.0  # log-probability
+WITH_ADAPTERS = DefaultRun(
+    {"precision": "bf16"}, needs=frozenset({"lora"}), unless=OF_SCRATCH - LENGTH - {"augment"}, is_sized=True
+)
 OUT_OF_SCOPE = "oos"  # the label of texts that fit no other, as in CLINC150
 
 
@@ -49,6 +53,7 @@ class Classification(Labelled):
 
     metric = "macro F1"
     fitted_by = "feature_classifier"
+    default_runs = (*Labelled.default_runs, WITH_ADAPTERS)
     guide = Guide(
         columns="text, label",
         metrics="accuracy; out-of-scope recall where there is a label `oos`; the share rejected in scope with `reject`",

@@ -2,16 +2,25 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from memspan.data.corpora import Record
+from memspan.pretrained.features import AUTO
 from memspan.tasks.data_source import drawn
+from memspan.tasks.default_runs import OF_A_MEMORY, OF_SCRATCH, DefaultRun
 from memspan.tasks.records import Example, Prediction
 from memspan.tasks.text.base import LEARN_FROM, TextTask
 
 Intervals = Mapping[str, tuple[float, float]]
+
+# A classifier over features reads up to 256 segments of 128 tokens.
+ON_FEATURES = DefaultRun(
+    {"features": [AUTO], "segments": 256, "precision": "bf16"}, {"segment": 128}, unless=OF_SCRATCH | {"lora"}
+)
+# Where features are named, a mechanism may read those of segments.
+ON_NAMED_FEATURES = ON_FEATURES._replace(needs=frozenset({"features"}), unless=ON_FEATURES.unless - OF_A_MEMORY)
 
 
 class Labelled(TextTask):
@@ -23,6 +32,7 @@ class Labelled(TextTask):
 
     columns = ("text", "label")
     packages, baseline_packages = ("sklearn",), ("sklearn",)
+    default_runs: ClassVar[Sequence[DefaultRun]] = (ON_FEATURES, ON_NAMED_FEATURES)
     whole_segments = True
     balance: bool | None = None
 

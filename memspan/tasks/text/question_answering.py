@@ -9,6 +9,7 @@ from memspan.data.scripts import words
 from memspan.errors import UsageError
 from memspan.tasks import metrics
 from memspan.tasks.base import Guide
+from memspan.tasks.default_runs import EXTRACTED
 from memspan.tasks.records import Example
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text.base import DocumentSet, TextTask
@@ -25,6 +26,7 @@ class QuestionAnswering(TextTask):
     """
 
     columns, metric = ("context", "question", "answers"), "F1"
+    default_runs = (EXTRACTED,)
     packages, baseline_packages = ("torchmetrics",), ("sklearn",)
     group_by = "context"
     guide = Guide(

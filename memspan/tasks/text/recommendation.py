@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from memspan.data.corpora import Record
 from memspan.data.datasets import TABLE, pad
 from memspan.errors import UsageError
+from memspan.models.recommender import Recommender
 from memspan.tasks import metrics
 from memspan.tasks.base import IGNORE_INDEX, Batch, Guide
 from memspan.tasks.data_source import GENERATED, DataSource
+from memspan.tasks.default_runs import OF_SCRATCH, DefaultRun
 from memspan.tasks.records import Example, RecordTask, damaged, load_json, save_json
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text import item_rankers
@@ -32,6 +34,14 @@ EVENT_COLUMNS = ("title", "genres", "rating")  # optional columns
 RECOMMENDED = 10  # items of a recommendation
 LAST, TIME = "last", "time"  # the ways to hold out
 MOVIELENS = ("ratings.csv", "movies.csv")  # files of a folder in the format movielens
+# A recommender that is fitted at once, on segments of 32 events: older ones than 8 segments have no weight left.
+FITTED = DefaultRun({"model": Recommender.kind, "segments": 8}, unless=OF_SCRATCH | {"model"})
+# It learns from events before a date, of items that are not all too rare.
+FITTED_BEFORE_A_DATE = FITTED._replace(
+    settings={"split": TIME, "held_out": 0.2, "min_item_events": 5},
+    needs=frozenset({"data"}),
+    unless=FITTED.unless | {"split", "test"},
+)
 _NAMES = {"user": ("user",), "item": ("item", "movie", "film", "book", "product"), "time": ("time", "date")}
 
 
@@ -74,6 +84,7 @@ class Recommendation(RecordTask):
 
     columns, metric = ("user", "item", "time"), f"NDCG@{RECOMMENDED}"
     packages, baseline_packages = ("torchmetrics",), ("implicit", "scipy", "threadpoolctl")
+    default_runs = (FITTED_BEFORE_A_DATE, FITTED)
     guide = Guide(
         columns="user, item, time; or also rating, title, genres",
         metrics=f"Recall@{RECOMMENDED}",

@@ -9,6 +9,7 @@ from memspan.data.corpora import Record
 from memspan.data.scripts import words
 from memspan.tasks import metrics
 from memspan.tasks.base import Guide
+from memspan.tasks.default_runs import EXTRACTED
 from memspan.tasks.records import Example
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text.base import TextTask
@@ -24,6 +25,7 @@ class Summarisation(TextTask):
     """
 
     columns, metric = ("text", "summary"), "ROUGE-L"
+    default_runs = (EXTRACTED,)
     packages = ("rouge_score",)
     answer_tokens = 64
     instruction = "Answer from the text above, in one paragraph: {question}"
