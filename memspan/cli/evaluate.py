@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memspan.cli.commands import command
+from memspan.cli.fitted import evaluate_fitted
 from memspan.cli.fitted_replies import rank_replies
 from memspan.cli.options import AS_JSON, CHECKPOINT, CONFIG, ENSEMBLE, PLUGIN, parse_numbers, read_text
 from memspan.cli.output import count, format_bytes, number_table, print_info, print_json, print_line, print_table
@@ -32,6 +33,10 @@ TRAINED_LIMIT, PRETRAINED_LIMIT = 200, 40  # held-out records of a comparison; a
 @command("eval")
 def evaluate_model(
     checkpoint: CHECKPOINT,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help="Files to measure on (default: what was held out of the training data)."),
+    ] = None,
     task: Annotated[
         str | None, typer.Option(metavar="NAME", help="Task to evaluate (default: the one the model was trained for).")
     ] = None,
@@ -57,20 +62,31 @@ def evaluate_model(
 ) -> None:
     """Evaluate a trained model: accuracy and loss by distance, and the size of its state.
 
+    A model that was fitted at once, on features or to answer with words of a text, reads no streams:
+    its metrics stand with their 95 % intervals, and the labels that it confuses.
+
+    Example: memspan eval runs/mails --data new.csv
+
     Example: memspan eval runs/delta/best --task recall --segments 5,16,64,256
     """
     lengths = parse_numbers(segments, int, "--segments")
     load_files(plugin or [])
     from memspan.evaluation import evaluate
+    from memspan.evaluation.fitted import is_fitted
     from memspan.training.figures import check_can_draw
 
+    if is_fitted(checkpoint):
+        if plot is not None:
+            raise UsageError(f"{checkpoint} was fitted at once and reads no streams of any length: leave out --plot.")
+        evaluate_fitted(checkpoint, data or [], parse_settings(task_settings or []), task, ensemble or [], as_json)
+        return
     if plot is not None:
         check_can_draw()
     seeded = {} if seed is None else {"seed": seed}
     scores = evaluate.evaluate(
         checkpoint,
         task,
-        parse_settings(task_settings or []),
+        {**evaluate.measured_on(checkpoint, data or [], task), **parse_settings(task_settings or [])},
         lengths,
         batch_size=batch_size,
         batches=batches,

@@ -1,10 +1,14 @@
-"""What `memspan train` prints of a model that was fitted at once: a classifier over features, or an extractive one."""
+"""What `memspan train` and `memspan eval` print of a model that was fitted at once: a classifier over features, or an
+extractive one."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from memspan.cli.output import count, number_table, print_line, print_table
+from memspan.cli.output import count, number_table, print_info, print_json, print_line, print_table
 
 if TYPE_CHECKING:
+    from memspan.tasks import Measured
     from memspan.training.report import Report
 
 
@@ -33,13 +37,7 @@ def print_fitted(report: "Report") -> None:
             f"{read['share of the memory']:.0%} of the log-probability from the memory. Macro F1 in the cross-validation: {ways}."
         )
     _print_gains(report)
-    if report.details["confused"]:
-        confused = number_table(("right label", "predicted", "texts"), labels=2)
-        for right, predicted, number in report.details["confused"]:
-            confused.add_row(right, predicted, f"{number:,}")
-        print_line("")
-        print_line("Most often confused:")
-        print_table(confused)
+    _print_confused(report.details["confused"])
     if report.details["sure"]:
         sure = number_table(("--min-probability", "texts with a label", "of these right"))
         for threshold, share, right in report.details["sure"]:
@@ -55,6 +53,49 @@ def print_fitted(report: "Report") -> None:
             share = f" ({wrong['probability']:.0%})" if is_sure else ""
             print_line(f"  {wrong['prediction'] or 'none'}{share}, right is {wrong['label']}: {wrong['text']}")
     _print_use(report, '"..."')
+
+
+# What `eval` is given.
+def evaluate_fitted(
+    checkpoint: Path,
+    data: Sequence[str],
+    settings: dict[str, Any],
+    task: str | None,
+    others: Sequence[Path],
+    as_json: bool,
+) -> None:
+    """Measure a model that was fitted at once, and print its metrics."""
+    from memspan.evaluation import fitted
+
+    measured, left_out = fitted.evaluate_fitted(checkpoint, data, settings, task, others)
+    for sentence in left_out:
+        print_info(sentence)
+    if as_json:
+        print_json({"checkpoint": str(checkpoint), **measured._asdict()})
+    else:
+        _print_measured(measured, f"of {', '.join(data)}" if data else "held out")
+
+
+def _print_measured(measured: "Measured", name: str) -> None:
+    """Print the metrics of a model on records, with their intervals, and the labels that are confused."""
+    print_line(f"Measured on {count(measured.records, 'record')} {name}.")
+    table = number_table(("metric", "this model", "95 % interval"), labels=1)
+    for metric, value in measured.metrics.items():
+        low_and_high = measured.intervals.get(metric)
+        table.add_row(metric, f"{value:.4f}", "" if low_and_high is None else "{:.3f} to {:.3f}".format(*low_and_high))
+    print_table(table)
+    _print_confused(measured.confused)
+
+
+def _print_confused(confused: Sequence[tuple[str, str, int]]) -> None:
+    if not confused:
+        return
+    table = number_table(("right label", "predicted", "texts"), labels=2)
+    for right, predicted, number in confused:
+        table.add_row(right, predicted, f"{number:,}")
+    print_line("")
+    print_line("Most often confused:")
+    print_table(table)
 
 
 def print_extractive(report: "Report") -> None:

@@ -40,7 +40,12 @@ WAIT = Annotated[
 ]
 NEW_OR_OLD_MEMORY = "Folder of the memory; created if it does not exist."
 CHECKPOINT = Annotated[
-    Path, typer.Argument(metavar="CHECKPOINT", help="Folder of a trained model: `best` or `last` of a run.")
+    Path,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="Folder of a trained model: `best` or `last` of a run; of a run, its best.",
+        callback=lambda folder: _best_of_run(folder),
+    ),
 ]
 CONFIG = Annotated[
     Path | None, typer.Argument(metavar="CONFIG", help="YAML file of the run; the options below override its fields.")
@@ -167,6 +172,12 @@ class Loading:
 
 
 loads_model = adds_options(Loading, "loading")
+
+
+def _best_of_run(folder: Path) -> Path:
+    """The best model of a run where `folder` is the output folder of one."""
+    best = folder / "best"
+    return best if best.is_dir() and not (folder / "config.json").is_file() else folder
 
 
 def print_warning(warning: Warning) -> None:

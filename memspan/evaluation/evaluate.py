@@ -8,8 +8,8 @@ from typing import Any
 from memspan.errors import UsageError
 from memspan.models.ensemble import open_models
 from memspan.models.folders import read_whole
-from memspan.tasks import Task
-from memspan.training.build import task_of_checkpoint
+from memspan.tasks import Task, settings_of
+from memspan.training.build import read_run, task_of_checkpoint, trained_task
 from memspan.training.figures import new_figure
 from memspan.training.measure import SEED, Score, measure
 
@@ -57,6 +57,22 @@ def evaluate(
         replace(measure(model, evaluated, length, batch_size, batches, seed), metrics=evaluated.score(model, length))
         for length in segments
     ]
+
+
+def measured_on(checkpoint: str | Path, files: Sequence[str | Path], task: str | None = None) -> dict[str, Any]:
+    """The settings with which the task of a model, or the one called `task`, measures on these files; none without files.
+
+    Raises UsageError for a task that reads no held-out files.
+    """
+    if not files:
+        return {}
+    name = task or trained_task(read_run(Path(checkpoint))) or ""
+    if "test" not in settings_of(name):
+        raise UsageError(
+            f"The task '{name}' has no files of held-out records: give its own settings instead of --data."
+        )
+    paths = [str(path) for path in files]
+    return {"data": paths, "test": paths}
 
 
 def to_dict(scores: Sequence[Score]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from memspan.errors import UnknownName, UsageError
 from memspan.plugins import load_plugin, plugin_names, reserve
 from memspan.tasks.base import IGNORE_INDEX, PLUGIN_GROUP, Batch, Guide, Task
 from memspan.tasks.data_source import DataSource
-from memspan.tasks.records import Example, Prediction, RecordTask
+from memspan.tasks.records import Example, Measured, Prediction, RecordTask
 from memspan.tasks.synthetic.babi_book import BabiBook
 from memspan.tasks.synthetic.capacity import Capacity
 from memspan.tasks.synthetic.copying import Copying
@@ -82,6 +82,7 @@ __all__ = [
     "Guide",
     "Labelled",
     "LanguageModelling",
+    "Measured",
     "Prediction",
     "Recommendation",
     "RecordTask",

@@ -67,6 +67,15 @@ def classification_intervals(
     return {name: percentiles(value) for name, value in values.items()}
 
 
+def mean_intervals(values: Mapping[str, Sequence[float]], draws: int = 2000) -> dict[str, tuple[float, float]]:
+    """The 95 % intervals of the means of values that belong to the same records, by a bootstrap over the records."""
+    import numpy as np
+
+    count = len(next(iter(values.values())))
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=draws) / count
+    return {name: percentiles(drawn @ np.asarray(numbers, float)) for name, numbers in values.items()}
+
+
 def percentiles(values: Any) -> tuple[float, float]:
     """The middle 95 % of values."""
     import numpy as np

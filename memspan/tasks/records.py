@@ -2,7 +2,7 @@
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -14,7 +14,7 @@ from memspan.errors import MemspanError, UsageError
 from memspan.models.folders import CHECKSUMS, beside_weights, find, read_json, verify
 from memspan.pretrained import hub
 from memspan.tasks.base import Task
-from memspan.tasks.data_source import DataSource
+from memspan.tasks.data_source import DataSource, drawn
 
 
 class Example(NamedTuple):
@@ -30,6 +30,25 @@ class Prediction(NamedTuple):
 
     text: str
     probability: float | None = None
+
+
+Intervals = Mapping[str, tuple[float, float]]
+
+
+class Measured(NamedTuple):
+    """What a model does on records.
+
+    Attributes:
+        records: how many answers were measured.
+        metrics: by name.
+        intervals: the 95 % intervals of those that have one.
+        confused: a right label, the predicted one and how often, most frequent first, where answers are single labels.
+    """
+
+    records: int
+    metrics: Mapping[str, float]
+    intervals: Intervals
+    confused: Sequence[tuple[str, str, int]] = ()
 
 
 class RecordTask(Task):
@@ -104,6 +123,11 @@ class RecordTask(Task):
     def sample(count: int) -> list[dict[str, Any]]:
         """Generated records, the same at every call, so that every command runs without data."""
 
+    @staticmethod
+    def guess(records: Sequence[Record]) -> Mapping[str, str]:
+        """The columns to rename, {theirs: ours}, in a table that has not those of the task; by default none."""
+        return {}
+
     @abstractmethod
     def split(self, source: DataSource) -> tuple[Sequence[Record], Sequence[Record]]:
         """The records of `source` to train on, and the held-out ones."""
@@ -135,7 +159,31 @@ class RecordTask(Task):
     def compute_metrics(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
         """The metrics of these predictions for these records."""
 
+    def intervals(self, records: Sequence[Record], predictions: Sequence[str]) -> Intervals:
+        """The 95 % intervals of the metrics of these predictions; of none by default."""
+        return {}
+
     # ---- what follows from it
+
+    def measured(self, model: nn.Module, segments: int) -> Measured:
+        """What the model does on all held-out records, read as for a prediction."""
+        records = self.held_out_records
+        predictions = self.generate(model, [self.example(record) for record in records], segments)
+        found, intervals = self.compute_metrics(records, predictions), self.intervals(records, predictions)
+        return Measured(len(records), found, intervals, self.confused(records, predictions))
+
+    def confused(self, records: Sequence[Record], predictions: Sequence[str]) -> list[tuple[str, str, int]]:
+        """A right label, the predicted one and how often, most frequent first; none where answers are no single labels."""
+        return []
+
+    def with_held_out(self, source: DataSource) -> Self:
+        """The task as it was learned, with the records of a source held out. Raises UsageError where none can be used."""
+        found = source.read(self.columns, self.sample, self.guess)[0]
+        records = self.usable(found)
+        if not records:
+            raise UsageError(f"{found.name} must hold records with {' and '.join(self.columns)}, got none.")
+        task = self.with_records(held_out=drawn(records, source.limit, source.split_seed))
+        return task.copy_with(left_out=task.problems(source) if len(records) < len(found) else [])
 
     def score(self, model: nn.Module, segments: int, limit: int | None = 200, batch_size: int = 32) -> dict[str, float]:
         """The metrics of the model's predictions for `limit` held-out records, see `some_held_out`."""

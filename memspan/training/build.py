@@ -278,7 +278,8 @@ def _task_of(checkpoint: Path, name: str | None, settings: dict[str, Any] | None
     config = config_of(checkpoint, values)
     if learns(config.task.name):
         check_holds(checkpoint, TOKENIZER)
-    return build_task(config.replace(task_settings={**config.task.settings, **(settings or {}), **learned}))
+    changes = {**config.task.settings, **(settings or {}), **learned}
+    return build_task(config.replace(data=changes.pop("data", config.task.data), task_settings=changes))
 
 
 def read_run(checkpoint: Path) -> dict[str, Any]:

@@ -42,9 +42,13 @@ def test_an_answer_is_words_of_the_text(run: Run, towns: Path, tiny_model: Path)
     predicted = run("predict", "out/best", context, "--question", "How many men built the market?")
     assert predicted.code == 0, predicted
     assert predicted.out.strip() in context
-    evaluated = run("eval", "out/best")
-    assert evaluated.code == 2
-    assert "predicts no tokens" in evaluated.err
+    measured = json.loads(run("eval", "out", "--json").out)
+    saved = json.loads(Path("out/report.json").read_text("utf-8"))
+    assert measured["records"] == saved["details"]["texts"]["held out"] == 3
+    assert measured["metrics"] == saved["metrics"]
+    low, high = measured["intervals"]["F1"]
+    assert low <= measured["metrics"]["F1"] <= high
+    assert "Measured on 10 records of towns.jsonl." in run("eval", "out/best", "--data", "towns.jsonl").out
     assert open_model("out/best").config.extract == "spans"
 
 

@@ -50,6 +50,31 @@ def test_a_table_is_enough(run: Run, mails: Path, tiny_model: Path) -> None:
     assert report["details"]["texts"] == {"trained on": 81, "held out": 9}
 
 
+def test_a_classifier_is_measured_on_a_file_of_its_own(run: Run, mails: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Of other columns, with a row that cannot be used and a label that the model does not know."""
+    assert run(*train(run, "--data", str(mails), "--model", str(tiny_model), "--output", "out")).code == 0
+    saved = json.loads(Path("out/report.json").read_text("utf-8"))
+    held_out = json.loads(run("eval", "out", "--json").out)
+    assert held_out["metrics"] == pytest.approx(saved["metrics"])
+    assert held_out["intervals"] == saved["details"]["intervals"]
+    mails.unlink()  # what was trained on may be gone
+    rows = [f"{MAILS[intent][0].format(number)};{intent}" for number in range(8) for intent in MAILS]
+    (tmp_path / "new.csv").write_text(
+        "\n".join(["body;kind", *rows, ";orders", "Where is order 9?;questions"]), "utf-8"
+    )
+    done = run("eval", "out/best", "--data", "new.csv")
+    assert done.code == 0, done
+    assert "text is 'body', label is 'kind'" in done.err
+    assert "1 of 26 rows of new.csv are not used: row 26 has no text." in done.err
+    assert "Measured on 25 records of new.csv." in done.out
+    assert "macro F1" in done.out
+    assert "questions    orders" in done.out
+    few = run("eval", "out", "--data", "new.csv", "--task-settings", "limit=5", "--json")
+    assert json.loads(few.out)["records"] == 5
+    assert "leave out --plot" in run("eval", "out", "--plot", "a.png").sentence
+    assert "got held_out" in run("eval", "out", "--data", "new.csv", "--task-settings", "held_out=.5").sentence
+
+
 def test_wrong_predictions_are_shown(run: Run, mails: Path, tiny_model: Path) -> None:
     rows = mails.read_text("utf-8").splitlines()
     confusing = [f"{90 + number},Please refund order {number}.,greetings" for number in range(12)]

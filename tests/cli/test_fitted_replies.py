@@ -67,7 +67,10 @@ def test_a_saved_ranker_ranks_known_replies_and_given_ones(
     (tmp_path / "none.txt").write_text("\n", "utf-8")
     assert "give candidates" in run("predict", "out/best", "Hello.", "--candidates", "none.txt").sentence
     assert "at least one turn" in run("predict", "out/best", " ", "--top", "2").sentence
-    assert "chooses among replies" in run("eval", "out/best").sentence
+    measured = json.loads(run("eval", "out/best", "--json").out)
+    saved = json.loads(Path("out/report.json").read_text("utf-8"))
+    assert measured["metrics"] == pytest.approx(saved["metrics"])
+    assert measured["intervals"] == saved["details"]["intervals"]
 
 
 def test_the_twin_stands_beside_the_ranker(run: Run, dialogues: Path, tiny_model: Path) -> None:

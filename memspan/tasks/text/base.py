@@ -4,7 +4,7 @@ Letters: B batch, T tokens, V vocabulary.
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import ClassVar, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
@@ -83,11 +83,6 @@ class TextTask(RecordTask):
         super().__init__(source, segment, vocabulary, tokenizer, saved)
 
     # ---- records
-
-    @staticmethod
-    def guess(records: Sequence[Record]) -> Mapping[str, str]:
-        """The columns to rename, {theirs: ours}, in a table that has not those of the task; by default none."""
-        return {}
 
     def split(self, source: DataSource) -> tuple[Sequence[Record], Sequence[Record]]:
         """The test files where there are any; otherwise a random part of the records, groups held out together."""

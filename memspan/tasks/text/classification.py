@@ -20,7 +20,7 @@ from memspan.tasks import metrics
 from memspan.tasks.base import Guide
 from memspan.tasks.data_source import GENERATED, DataSource
 from memspan.tasks.default_runs import LENGTH, OF_SCRATCH, DefaultRun
-from memspan.tasks.records import Example, Prediction, damaged, load_json, save_json
+from memspan.tasks.records import Example, Intervals, Prediction, damaged, load_json, save_json
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text.base import LEARN_FROM
 from memspan.tasks.text.labelled import Labelled
@@ -150,7 +150,7 @@ class Classification(Labelled):
         scores["in-scope accuracy"] = sum(map(eq, *inside)) / max(1, len(inside[0]))
         return scores
 
-    def intervals(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, tuple[float, float]]:
+    def intervals(self, records: Sequence[Record], predictions: Sequence[str]) -> Intervals:
         """The 95 % intervals of the metrics of these predictions."""
         from scipy.stats import binomtest
 
@@ -192,9 +192,9 @@ class Classification(Labelled):
         right = scores.log_softmax(1)[torch.arange(len(targets)), torch.from_numpy(targets)]
         return float(-right.clamp(min=LOWEST).mean())
 
-    def confused(self, records: Sequence[Record], predictions: Sequence[str]) -> list[list[Any]]:
+    def confused(self, records: Sequence[Record], predictions: Sequence[str]) -> list[tuple[str, str, int]]:
         pairs = Counter(zip((str(record["label"]) for record in records), predictions, strict=True))
-        wrong = [[right, found, count] for (right, found), count in pairs.most_common() if right != found]
+        wrong = [(right, found, count) for (right, found), count in pairs.most_common() if right != found]
         return wrong[:MOST_CONFUSED]
 
     def class_names(self) -> Sequence[str]:

@@ -23,7 +23,7 @@ from memspan.state import State, select
 from memspan.tasks import metrics
 from memspan.tasks.base import IGNORE_INDEX, Batch, Guide
 from memspan.tasks.default_runs import OF_SCRATCH, DefaultRun
-from memspan.tasks.records import Example
+from memspan.tasks.records import Example, Measured
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text.base import LEARN_FROM, TextTask
 
@@ -160,6 +160,20 @@ class Dialogue(TextTask):
         if all(len(question.candidates) < 2 for question in questions):
             raise UsageError("Ranking replies needs at least two dialogues held out: give more data.")
         return questions
+
+    def measured(self, model: nn.Module, segments: int) -> Measured:
+        """Every reply among others by a ranker of replies; a model that writes them is measured as for a prediction."""
+        if not isinstance(model, ReplyRanker):
+            return super().measured(model, segments)
+        questions = self.all_questions()
+        texts = [text for question in questions for text in (*question.context, *question.candidates)]
+        contexts, candidates = (
+            [question.context for question in questions],
+            [question.candidates for question in questions],
+        )
+        scores = (evidence @ model.weights for evidence in model.evidence(model.turns(texts), contexts, candidates))
+        ranks = [1 + int((values[1:] >= values[0]).sum()) for values in scores]
+        return Measured(len(questions), ranking_metrics(ranks), ranking_intervals(questions, ranks))
 
     def score(self, model: nn.Module, segments: int, limit: int | None = 200, batch_size: int = 32) -> dict[str, float]:
         """R@1 and R@10, the perplexity of the right replies, and BLEU of generated replies to the first few dialogues."""

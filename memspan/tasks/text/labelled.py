@@ -1,7 +1,7 @@
 """Tasks whose answer is no text but one of few things that are known beforehand: a label, several, a number."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -10,10 +10,8 @@ from memspan.data.corpora import Record
 from memspan.pretrained.features import AUTO
 from memspan.tasks.data_source import drawn
 from memspan.tasks.default_runs import OF_A_MEMORY, OF_SCRATCH, DefaultRun
-from memspan.tasks.records import Example, Prediction
+from memspan.tasks.records import Example, Intervals, Prediction
 from memspan.tasks.text.base import LEARN_FROM, TextTask
-
-Intervals = Mapping[str, tuple[float, float]]
 
 # A classifier over features reads up to 256 segments of 128 tokens.
 ON_FEATURES = DefaultRun(
@@ -61,10 +59,6 @@ class Labelled(TextTask):
     @abstractmethod
     def loss(self, scores: Tensor, targets: Any) -> float:
         """What training lowers, by logits (N, classes) and targets."""
-
-    def confused(self, records: Sequence[Record], predictions: Sequence[str]) -> list[list[Any]]:
-        """A right label, the predicted one and how often, most frequent first; none where answers are no single labels."""
-        return []
 
     def class_names(self) -> Sequence[str]:
         """What the classes stand for."""

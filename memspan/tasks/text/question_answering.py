@@ -10,7 +10,7 @@ from memspan.errors import UsageError
 from memspan.tasks import metrics
 from memspan.tasks.base import Guide
 from memspan.tasks.default_runs import EXTRACTED
-from memspan.tasks.records import Example
+from memspan.tasks.records import Example, Intervals
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text.base import DocumentSet, TextTask
 
@@ -52,6 +52,11 @@ class QuestionAnswering(TextTask):
 
     def compute_metrics(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
         return metrics.answers([_answers(record) for record in records], predictions)
+
+    def intervals(self, records: Sequence[Record], predictions: Sequence[str]) -> Intervals:
+        pairs = zip(records, predictions, strict=True)
+        single = [self.compute_metrics([record], [prediction]) for record, prediction in pairs]
+        return metrics.mean_intervals({name: [values[name] for values in single] for name in single[0]})
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
         rest = self.held_out_records[:limit]

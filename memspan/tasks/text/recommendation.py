@@ -37,11 +37,8 @@ MOVIELENS = ("ratings.csv", "movies.csv")  # files of a folder in the format mov
 # A recommender that is fitted at once, on segments of 32 events: older ones than 8 segments have no weight left.
 FITTED = DefaultRun({"model": Recommender.kind, "segments": 8}, unless=OF_SCRATCH | {"model"})
 # It learns from events before a date, of items that are not all too rare.
-FITTED_BEFORE_A_DATE = FITTED._replace(
-    settings={"split": TIME, "held_out": 0.2, "min_item_events": 5},
-    needs=frozenset({"data"}),
-    unless=FITTED.unless | {"split", "test"},
-)
+_BEFORE = {"split": TIME, "held_out": 0.2, "min_item_events": 5}
+FITTED_BEFORE_A_DATE = DefaultRun(FITTED.options, _BEFORE, frozenset({"data"}), FITTED.unless | {"split", "test"})
 _NAMES = {"user": ("user",), "item": ("item", "movie", "film", "book", "product"), "time": ("time", "date")}
 
 

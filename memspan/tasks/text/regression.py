@@ -16,9 +16,9 @@ from memspan.data.scripts import words
 from memspan.errors import UsageError
 from memspan.tasks import metrics
 from memspan.tasks.data_source import DataSource
-from memspan.tasks.records import Prediction
+from memspan.tasks.records import Intervals, Prediction
 from memspan.tasks.samples import word_lists
-from memspan.tasks.text.labelled import Intervals, Labelled
+from memspan.tasks.text.labelled import Labelled
 
 
 class Regression(Labelled):

@@ -10,7 +10,7 @@ from memspan.data.scripts import words
 from memspan.tasks import metrics
 from memspan.tasks.base import Guide
 from memspan.tasks.default_runs import EXTRACTED
-from memspan.tasks.records import Example
+from memspan.tasks.records import Example, Intervals
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text.base import TextTask
 
@@ -60,6 +60,11 @@ class Summarisation(TextTask):
         gold = [self.targets(record) for record in records]
         scores = metrics.rouge(gold, predictions)
         return {name: scores[name] for name in ("ROUGE-L", "ROUGE-1", "ROUGE-2")}
+
+    def intervals(self, records: Sequence[Record], predictions: Sequence[str]) -> Intervals:
+        pairs = zip(records, predictions, strict=True)
+        single = [self.compute_metrics([record], [prediction]) for record, prediction in pairs]
+        return metrics.mean_intervals({name: [values[name] for values in single] for name in single[0]})
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
         rest = self.held_out_records[:limit]

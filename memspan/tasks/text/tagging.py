@@ -17,9 +17,9 @@ from memspan.data.scripts import words
 from memspan.errors import UsageError
 from memspan.tasks import metrics
 from memspan.tasks.data_source import GENERATED, DataSource
-from memspan.tasks.records import Prediction, damaged, load_json, save_json
+from memspan.tasks.records import Intervals, Prediction, damaged, load_json, save_json
 from memspan.tasks.samples import word_lists
-from memspan.tasks.text.labelled import Intervals, Labelled
+from memspan.tasks.text.labelled import Labelled
 
 LABELS = "labels.json"
 SEPARATORS = ";|,"
