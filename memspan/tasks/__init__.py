@@ -152,9 +152,16 @@ def require(task: Task, kind: type[SomeTask], reason: str) -> SomeTask:
 
 
 def _parameters(cls: type[Task]) -> dict[str, Any]:
-    """The parameters of a constructor and their types."""
-    types = get_type_hints(cls.__init__)
-    return {parameter: types[parameter] for parameter in inspect.signature(cls).parameters}
+    """The parameters of a constructor and their types; what it takes as `**settings` are those of its base class."""
+    found: dict[str, Any] = {}
+    for base in (base for base in cls.__mro__[:-1] if "__init__" in vars(base)):  # the last is `object`
+        _, *parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        types = get_type_hints(vars(base)["__init__"])
+        named = [parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+        found = {name: types[name] for name in named} | found
+        if len(named) == len(parameters):
+            break
+    return found
 
 
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

@@ -15,7 +15,7 @@ from memspan.models.folders import beside_weights, read_whole, verify
 from memspan.models.saved import SavedModel, check_holds, model_class, naming_plugins, open_model
 from memspan.models.scratch import ScratchConfig, ScratchModel, grid
 from memspan.plugins import require_installed
-from memspan.tasks import Labelled, Task, build, task_class
+from memspan.tasks import Labelled, Task, build, settings_of, task_class
 from memspan.training.config import RECOMMENDER, SCRATCH, TrainConfig
 from memspan.training.options import read_yaml
 
@@ -296,7 +296,7 @@ def trained_task(sections: Mapping[str, Any]) -> str | None:
 
 def learns(task: str) -> bool:
     """Whether a task learns from its data what tokens mean."""
-    return "saved" in inspect.signature(task_class(task)).parameters
+    return "saved" in settings_of(task)
 
 
 def config_of(checkpoint: Path, sections: Mapping[str, Any]) -> TrainConfig:

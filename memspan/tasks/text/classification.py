@@ -46,6 +46,7 @@ class Classification(Labelled):
             other.
         balance: whether rare labels weigh as much as frequent ones in a classifier over features; None for what has the better
             macro F1 in a cross-validation on the training texts.
+        settings: of every `TextTask`.
 
     The baselines are a linear model over TF-IDF of words and pairs of words, one over TF-IDF of characters where the texts
     are in a script without spaces, and the most frequent label.
@@ -65,25 +66,20 @@ class Classification(Labelled):
 
     guess = staticmethod(text_and_label)
 
-    # The parameters are the settings of the task.
     def __init__(
         self,
         source: DataSource = GENERATED,
-        segment: int = 64,
-        vocabulary: int = 4096,
-        tokenizer: str | None = None,
-        answer_tokens: int | None = None,
-        all_tokens: bool = False,
-        saved: str | None = None,
+        *,
         reject: float = 0.0,
         balance: bool | None = None,
+        **settings: Any,
     ) -> None:
         if not 0 <= reject < 1:
             raise UsageError(f"reject must be at least 0 and below 1, got reject={reject}.")
         self.reject, self.balance = reject, balance
         if reject:
             self.metric = f"in-scope {self.metric}"
-        super().__init__(source, segment, vocabulary, tokenizer, answer_tokens, all_tokens, saved)
+        super().__init__(source, **settings)
 
     def split(self, source: DataSource) -> tuple[Sequence[Record], Sequence[Record]]:
         """As for every task on texts, but a label that is not trained on is not held out of the same files."""

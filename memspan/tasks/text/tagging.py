@@ -35,6 +35,7 @@ class Tagging(Labelled):
         separator: of labels in a cell; None for the first of ; | , that occurs between labels.
         balance: whether rare labels weigh as much as texts without them; None for what has the better macro F1 in a
             cross-validation on the training texts.
+        settings: of every `TextTask`.
 
     The baselines are linear models over TF-IDF of words and pairs of words, and the most frequent labels of a text.
     """
@@ -43,21 +44,16 @@ class Tagging(Labelled):
     learned_by = fitted_by = "feature_tagger"
     guess = staticmethod(text_and_label)
 
-    # The parameters are the settings of the task.
     def __init__(
         self,
         source: DataSource = GENERATED,
-        segment: int = 64,
-        vocabulary: int = 4096,
-        tokenizer: str | None = None,
-        answer_tokens: int | None = None,
-        all_tokens: bool = False,
-        saved: str | None = None,
+        *,
         separator: str | None = None,
         balance: bool | None = None,
+        **settings: Any,
     ) -> None:
         self.separator, self.balance = separator, balance
-        super().__init__(source, segment, vocabulary, tokenizer, answer_tokens, all_tokens, saved)
+        super().__init__(source, **settings)
 
     def prepare(self, saved: str | None) -> None:
         if self.separator is None:
