@@ -17,7 +17,7 @@ from memspan.state import unpack
 from memspan.training.config import TrainConfig
 from memspan.training.distributed import Processes
 from memspan.training.loop import train
-from tests.training.test_loop import Stopped, reading, stopped_at, tiny
+from tests.training.test_loop import Stopped, reading, stopped_at, tiny, written
 
 
 class Third:
@@ -65,37 +65,50 @@ def processes_of(output: Path) -> int:
     return len(unpack(load_file(output / "last" / "training.safetensors"), form)["random"])
 
 
+PROGRAM = """
+import sys, torch
+from memspan.cli import run
+torch.set_num_threads(1)
+runs = [arguments for whole, rest in zip(sys.argv[1::2], sys.argv[2::2]) for arguments in ([whole], ["--resume", "--output", rest])]
+sys.exit(max(run(["train", *arguments, "--json"]) for arguments in runs))
+"""
+
+
+@pytest.fixture(scope="module")
+def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, list[TrainConfig]]:
+    """Without and with `fsdp`: a whole run, and the end of one that a single process began."""
+    folder = tmp_path_factory.mktemp("two")
+    configs = {
+        False: reading(written(folder / "text.txt"), batch_size=4, dropout=0.0, steps=16),
+        True: tiny(segments=3, bptt_segments=1, adversarial="fgm", ema_decay=0.9, steps=8, eval_every=5, fsdp=True),
+    }
+    runs: dict[bool, list[TrainConfig]] = {}
+    for divided, config in configs.items():
+        runs[divided] = [config.replace(output=str(folder / f"{name} {divided}")) for name in ("whole", "rest")]
+        with pytest.raises(Stopped):
+            train(runs[divided][1], stopped_at(5))
+        runs[divided][0].save(folder / f"{divided}.yaml")
+    (folder / "program.py").write_text(PROGRAM, "utf-8")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = [
+        text for divided in runs for text in (str(folder / f"{divided}.yaml"), str(runs[divided][1].run.output))
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [*launch, str(folder / "program.py"), *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, env=environment, timeout=600)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.count(b'"stopped"') == 4  # one process speaks
+    return runs
+
+
 @pytest.mark.parametrize("divided", [False, True])
-def test_two_processes_are_as_one(tmp_path: Path, divided: bool) -> None:
-    """A whole run, and the end of one that a single process began: streams go on, and so do their states.
+def test_two_processes_are_as_one(in_two_processes: dict[bool, list[TrainConfig]], divided: bool) -> None:
+    """Streams go on, and so do their states.
 
     With `fsdp`, pieces in which nothing is asked, a perturbed pass for each and averaged weights besides.
     """
-    text = tmp_path / "text.txt"
-    text.write_bytes(bytes((7 * place * place + place // 3) % 251 for place in range(6000)))
-    config = reading(text, batch_size=4, dropout=0.0, steps=16)
-    if divided:
-        config = tiny(segments=3, bptt_segments=1, adversarial="fgm", ema_decay=0.9, steps=8, eval_every=5, fsdp=True)
-    alone = train(config).to_dict()
-    whole, rest = (config.replace(output=str(tmp_path / name)) for name in ("whole", "rest"))
-    with pytest.raises(Stopped):
-        train(rest, stopped_at(5))
-    whole.save(tmp_path / "whole.yaml")
-    program = (
-        "import sys, torch\n"
-        "from memspan.cli import run\n"
-        "torch.set_num_threads(1)\n"
-        "asked = [sys.argv[1], '--json'], ['--resume', '--output', sys.argv[2], '--json']\n"
-        "sys.exit(max(run(['train', *one]) for one in asked))\n"
-    )
-    (tmp_path / "program.py").write_text(program, "utf-8")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    arguments = [str(tmp_path / "program.py"), str(tmp_path / "whole.yaml"), str(tmp_path / "rest")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([*launch, *arguments], check=False, capture_output=True, env=environment, timeout=600)
-    assert done.returncode == 0, done.stderr.decode()
-    assert done.stdout.count(b'"stopped"') == 2  # one process speaks
-    for output in (whole, rest):
+    alone = train(in_two_processes[divided][0].replace(output=None, fsdp=False)).to_dict()
+    for output in in_two_processes[divided]:
         assert output.run.output is not None
         told = json.loads((Path(output.run.output) / "report.json").read_text("utf-8"))
         assert losses(told) == pytest.approx(losses(alone), abs=1e-4)

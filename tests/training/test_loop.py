@@ -35,9 +35,18 @@ from memspan.training.run import Run
 
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
+    return written(tmp_path / "text.txt")
+
+
+def written(path: Path) -> Path:
     path.write_bytes(bytes((7 * place * place + place // 3) % 251 for place in range(6000)))
     return path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The run `reading` without an interruption."""
+    return train(reading(written(tmp_path_factory.mktemp("whole") / "text.txt")))
 
 
 def tiny(**changes: Any) -> TrainConfig:
@@ -254,8 +263,7 @@ def stopped_at(step: int) -> Any:
     return on_progress
 
 
-def test_a_stopped_run_goes_on_exactly(text: Path, tmp_path: Path) -> None:
-    whole = train(reading(text))
+def test_a_stopped_run_goes_on_exactly(text: Path, whole: Report, tmp_path: Path) -> None:
     config = reading(text, output=str(tmp_path / "run"))
     for step in (7, 20, 28):
         with pytest.raises(Stopped):
@@ -272,7 +280,7 @@ def test_a_stopped_run_goes_on_exactly(text: Path, tmp_path: Path) -> None:
     assert_same_weights(weights(again), weights(report))
 
 
-def test_a_killed_run_goes_on_exactly(text: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_exactly(text: Path, whole: Report, tmp_path: Path) -> None:
     config = reading(text, output=str(tmp_path / "run"))
     config.save(tmp_path / "run.yaml")
     program = (
@@ -288,7 +296,7 @@ def test_a_killed_run_goes_on_exactly(text: Path, tmp_path: Path) -> None:
     at = json.loads((tmp_path / "run" / "last" / "training.json").read_text("utf-8"))["progress"]
     assert at["step"] == 28  # two steps are lost, and done again
     assert at["position"] > 0
-    assert_same_weights(weights(train(config, resume=True)), weights(train(reading(text))))
+    assert_same_weights(weights(train(config, resume=True)), weights(whole))
 
 
 def test_random_streams_go_on_where_they_were(tmp_path: Path) -> None:
@@ -300,13 +308,13 @@ def test_random_streams_go_on_where_they_were(tmp_path: Path) -> None:
     assert_same_weights(weights(train(config, resume=True)), weights(whole))
 
 
-def test_a_checkpoint_that_was_just_being_replaced(text: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_was_just_being_replaced(text: Path, whole: Report, tmp_path: Path) -> None:
     config = reading(text, output=str(tmp_path / "run"))
     with pytest.raises(Stopped):
         train(config, stopped_at(14))
     (tmp_path / "run" / "last").rename(tmp_path / "run" / ".last.old")
     (tmp_path / "run" / ".last.new").mkdir()
-    assert_same_weights(weights(train(config, resume=True)), weights(train(reading(text))))
+    assert_same_weights(weights(train(config, resume=True)), weights(whole))
     assert sorted(path.name for path in (tmp_path / "run").iterdir() if path.is_dir()) == ["best", "last"]
 
 
