@@ -20,7 +20,7 @@ __all__ = ["ORDER", "app", "command_files", "main", "run"]
 
 ORDER = (
     *("read", "ask", "history", "chat", "memories", "transfer", "models", "train", "evaluate", "explain"),
-    *("desk", "monitor"),
+    *("desk", "monitor", "support"),
 )
 """The files of commands in the order of the help; a file that is not named here comes last."""
 

@@ -22,10 +22,13 @@ COMMANDS = (
     *("train", "tune", "average", "eval", "predict", "compare", "trace", "explain"),
     *("summarise", "translate"),
     "monitor",
+    "support",
 )
 IN_GROUPS = (
     *("monitor sample", "monitor train", "monitor init", "monitor run", "monitor report", "monitor replay"),
     "monitor forget",
+    *("support sample", "support build", "support reply", "support chat", "support queue", "support answer"),
+    *("support forget", "support eval"),
 )
 
 
