@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def print_import(imported: "Imported", path: Path) -> None:
+    """Print which columns were taken, and the rows that are not used."""
     print_info(imported.columns_in_words())
     if imported.problems:
         print_info(imported.problems_in_words(str(path)))
@@ -24,6 +25,7 @@ def print_import(imported: "Imported", path: Path) -> None:
 
 # The parameters are what a build returns.
 def print_built(folder: Path, imported: "Imported", read: "Read", built: "Built", as_json: bool) -> None:
+    """Print what a support folder holds, and what it will not reply."""
     for problem in (*read.failed, *read.skipped):
         print_info(f"not read: {problem}")
     private = [exchange.row for exchange in built.private]
@@ -49,6 +51,7 @@ def print_built(folder: Path, imported: "Imported", read: "Read", built: "Built"
         "classifiers": {
             name: {
                 "features": classifier.features,
+                "unfamiliar words count": classifier.familiar is not None,
                 "threshold": classifier.threshold,
                 "choices": [asdict(choice) for choice in classifier.choices],
             }
@@ -64,8 +67,9 @@ def print_built(folder: Path, imported: "Imported", read: "Read", built: "Built"
     )
     for name, classifier in ({} if intents is None else intents.classifiers).items():
         print_line(
-            f"Messages in the language '{name}': features {', '.join(classifier.features)}; one whose likeliest intent has a "
-            f"confidence below {classifier.threshold:.2f} fits none."
+            f"Messages in the language '{name}': features {', '.join(classifier.features)}; unfamiliar words "
+            f"{'do not count' if classifier.familiar is None else 'count'}; one whose likeliest intent has a confidence below "
+            f"{classifier.threshold:.2f} fits none."
         )
 
 

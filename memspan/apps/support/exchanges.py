@@ -13,14 +13,13 @@ from memspan.errors import UsageError
 
 # The names by which a column is guessed, in the order in which columns are looked for. An exact name comes before a part of one.
 NAMES = {
-    "reply": ("reply", "answer", "response", "resolution", "agent", "回复", "答复", "回答", "答案"),
+    "reply": ("reply", "answer", "response", "resolution", "回复", "答复", "回答", "答案"),
     "intent": ("intent", "label", "category", "topic", "意图", "标签", "类别"),
     "source": ("source", "document", "来源", "文档"),
+    "message": ("message", "question", "utterance", "text", "query", "request", "body", "问题", "咨询", "消息", "内容"),
     "customer": ("customer", "user", "client", "contact", "sender", "account", "客户", "顾客", "用户"),
     "time": ("time", "date", "created", "when", "时间", "日期"),
-    "message": ("message", "question", "utterance", "text", "query", "request", "body", "问题", "咨询", "消息", "内容"),
 }
-COLUMNS = tuple(NAMES)
 
 
 @dataclass(frozen=True)

@@ -107,5 +107,5 @@ def test_templates_have_known_placeholders(tmp_path: Path) -> None:
     assert (template.intent, template.reply) == ("cancel", "Order {number} is off.")
     with pytest.raises(UsageError, match=r"Row 2 .* has the placeholder \{name\}"):
         read_templates(written(tmp_path, "intent,reply\ncancel,Dear {name}\n"))
-    with pytest.raises(UsageError, match="Row 3 .* must have an intent and a reply"):
+    with pytest.raises(UsageError, match=r"Row 3 .* must have an intent and a reply"):
         read_templates(written(tmp_path, "intent,reply\na,b\nc,\n"))

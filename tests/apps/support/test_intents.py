@@ -85,12 +85,24 @@ def test_numbers_do_not_matter() -> None:
     assert learned.guess("where is order 77777").confidence == learned.guess("where is order 10001").confidence
 
 
+def test_unfamiliar_words_count_where_that_helps(intents: Intents) -> None:
+    classifier = intents.classifiers["en"]
+    worth = {choice.by_words: choice for choice in classifier.choices}
+    assert (worth[True].refused or 0) > (worth[False].refused or 0)
+    assert classifier.familiar is not None
+    assert {"hotel", "a hotel"} <= classifier.familiar
+    near, strange = intents.guesses(["book a hotel in York", "book a hotel, zyxwv qwertz"])
+    assert near.intent == strange.intent == "hotel"
+    assert strange.confidence < near.confidence / 1.5
+
+
 def test_saving_changes_nothing(intents: Intents, tmp_path: Path) -> None:
     intents.save(tmp_path)
     loaded = Intents.load(tmp_path, ["en", "zh"])
     texts = ["book a hotel", "股票今天跌停", "cinema"]
     assert loaded.guesses(texts) == intents.guesses(texts)
     assert loaded.labels == intents.labels
+    assert loaded.classifiers["zh"].familiar == intents.classifiers["zh"].familiar
     assert loaded.classifiers["zh"].choices == intents.classifiers["zh"].choices
 
 

@@ -90,7 +90,8 @@ def test_what_a_reply_needs_is_asked_for_and_the_next_message_goes_on_after_a_re
 def test_the_knowledge_is_quoted_with_its_source(shop: Path, lm: memspan.LanguageModel) -> None:
     reply = desk(shop, lm).reply("How many years of warranty do handles of ash wood have?", "ada")
     assert reply.kind == "knowledge"
-    assert reply.text == "Handles of ash wood have a warranty of ten years, blades of five. [1]"
+    assert reply.text.startswith("Handles of ash wood have a warranty of ten years, blades of five. ")
+    assert reply.text.endswith(" [1]")
     assert reply.sources[0]["source"].endswith("warranty.md")
     assert (reply.support or 0) >= 0.25
     chinese = desk(shop, lm).reply("磨一把修枝剪多少钱？", "lin")

@@ -105,12 +105,12 @@ for number in range(10**6):
 
 
 def test_what_was_confirmed_is_kept_once_after_a_kill(store: Store) -> None:
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(store.path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    confirmed = [int(process.stdout.readline()) for _ in range(20)]
-    process.send_signal(signal.SIGKILL)
-    confirmed += [int(line) for line in process.stdout.read().split("\n")[:-1]]
-    process.wait()
+    command = [sys.executable, "-c", WRITER, str(store.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        confirmed = [int(process.stdout.readline()) for _ in range(20)]
+        process.send_signal(signal.SIGKILL)
+        confirmed += [int(line) for line in process.stdout.read().split("\n")[:-1]]
     kept = [turn["message"] for turn in store.turns("ada", last=10**6)]
     assert kept[: len(confirmed)] == [f"message {number}" for number in confirmed]
     assert len(kept) <= len(confirmed) + 1  # one may have been kept without being confirmed
