@@ -24,7 +24,7 @@ from memspan.models.generate import Sampling
 TEMPLATE, PAST, KNOWLEDGE, QUESTION, HAND_OVER = "template", "past answer", "knowledge", "question", "hand-over"
 CANDIDATES = 8  # past answers that are looked at, best first
 LONGEST = 1000  # characters of a message that are searched with
-SURE = 0.9  # confidence in an intent from which the knowledge is not looked at
+SURE = 0.9  # confidence in an intent that neither the knowledge nor the intent before it can outweigh
 SAME_QUESTION = 0.6  # confidence from which a person's answer is given again where no intent is known
 
 
@@ -164,8 +164,10 @@ class Desk:
     def _guess(self, message: str, state: Customer, kinds: set[str]) -> Guess | None:
         """What a message is taken for; one that only says what was asked for goes on with the intent that waits for it."""
         guess = None if self.folder.intents is None else self.folder.intents.guess(message)
-        if guess is None or state.pending is None or not kinds or (guess.is_known and guess.intent != state.pending):
+        if guess is None or state.pending is None or not kinds:
             return guess
+        if guess.is_known and guess.intent != state.pending and guess.confidence >= SURE:
+            return guess  # something else
         return Guess(state.pending, guess.confidence, threshold=0.0)  # whatever the confidence
 
     def _by_intent(self, message: str, guess: Guess, values: Mapping[str, str]) -> Reply | None:
