@@ -17,7 +17,7 @@ def test_the_whole_path(run: Run) -> None:
     assert built.code == 0, built
     assert "message is 'message'" in built.err
     assert "1 of 111 rows of data/dialogues.csv are not used: row 112 has no message." in built.err
-    assert "shop holds 9 documents, 42 past answers and 7 intents." in built.out
+    assert "shop holds 9 documents, 39 past answers and 7 intents." in built.out
     person = run("support", "reply", "shop", "I want to talk to a person.", "--customer", "ada", "--json")
     assert json.loads(person.out)["hand_over"] == 1
     waiting = json.loads(run("support", "queue", "shop", "--json").out)["queue"]
