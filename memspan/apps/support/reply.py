@@ -151,7 +151,7 @@ class Desk:
             )
             return self._looked_up(message, state, guess, values, reason)
         if guess.threshold > 0 and guess.confidence < SURE:
-            answer = self._asked(message)
+            answer = self._from_documents(message)
             if answer is not None and answer.is_answered and answer.confidence > guess.confidence:
                 return self._from_knowledge(answer, guess)
         if guess.intent in self.folder.to_person:
@@ -212,7 +212,7 @@ class Desk:
         again = self._again(message, guess, values)
         if again is not None:
             return again
-        answer = self._asked(message)
+        answer = self._from_documents(message)
         if answer is not None and answer.is_answered:
             return self._from_knowledge(answer, guess)
         support = 0.0 if answer is None else answer.confidence
@@ -247,7 +247,7 @@ class Desk:
             if number in answers and (support is None or support >= least):
                 yield number, answers[number], support
 
-    def _asked(self, message: str) -> Answer | None:
+    def _from_documents(self, message: str) -> Answer | None:
         """The answer of the knowledge; None where there is none."""
         memory = self.folder.knowledge(self.lm)
         if len(memory) == 0:
