@@ -18,8 +18,9 @@ Wilson for shares, bootstrap over questions for AUROC. Passages are not reranked
 count.
 
 `--fit` fits the weights of `memspan.assistant.confidence` anew on the halves for choosing: the sets count by `SHARES`, and
-what is printed can be put there; those of `WITH_NAMES` are stretched and shifted there. It also prints the thresholds, found
-on five folds.
+what is printed can be put there. `WITH_NAMES` is fitted on all questions, where one without unknown names lacks none;
+`WITH_MEANING` has the same weights, and a constant by which `SUPPORTED` refuses one in twenty of SQuAD's that have an answer.
+It also prints the shares found on five folds.
 """
 
 import argparse
@@ -42,14 +43,14 @@ PEOPLE, READ_OF = 60, 36  # invented, and those of whom something is read
 FALSE_REFUSALS = 0.05
 PASSAGES, NEEDLES, SEED = 160, 80, 77  # of the invented corpus; other seeds than those of the calibration of heads
 RESAMPLED, FOLDS = 1000, 5
-# What a set counts for in the fit. Questions in other words can hardly be told apart; they keep the model from relying on
-# words alone.
+# What a set counts for in the fit. Questions in other words than their passage can hardly be told apart: `IN_OTHER_WORDS`,
+# which is set and not fitted, keeps them from being refused.
 SHARES = {
-    "WITH_MEANING": {"squad": 1.0, "natural": 0.1, "invented": 0.3},
-    "WITH_NAMES": {"squad": 1.0, "natural": 0.3, "invented": 1.0, "people": 1.0},
+    "WITH_NAMES": {"squad": 1.0, "invented": 1.0, "people": 1.0},
     "WITHOUT_MEANING": {"squad": 1.0, "cmrc": 1.0, "invented": 0.3},
 }
-MISSED = 0.1  # of the questions in other words whose passage is found: refused at MIN_CONFIDENCE
+MODELS = ("WITH_MEANING", "WITH_NAMES", "WITHOUT_MEANING")
+ROUNDS = 3  # of a fit, in which the passage is chosen that a question is judged by
 
 Floats = NDArray[np.float64]
 
@@ -63,7 +64,7 @@ class Case:
         is_held: whether the memory holds the answer.
         is_found: whether the first passage holds the paragraph with the answer.
         kind: one of `KINDS` of questions without an answer, else "".
-        rows: the features of each passage that was judged, (P, F).
+        values: the features of each passage that was judged by name, (P,) each.
     """
 
     number: int
@@ -71,8 +72,13 @@ class Case:
     is_found: bool
     kind: str
     model: str
-    rows: Floats
+    values: dict[str, Floats]
     confidence: float
+
+    def rows(self, names: Sequence[str]) -> Floats:
+        """These features of each passage, (P, F); a question without unknown names lacks none."""
+        passages = len(next(iter(self.values.values())))
+        return np.stack([self.values.get(name, np.ones(passages)) for name in names], axis=1)
 
 
 def measure(lm: Any, set_: str, test: bool, most: int) -> list[Case]:
@@ -136,11 +142,10 @@ def case(
     found = lm.search(view, question, top=4, rerank=0)
     evidence = Evidence(view, question, found, lm.retriever)
     model, values = confidence.features(evidence)
-    rows = np.stack([values[name] for name in model.weights], axis=1)
-    name = next(name for name in SHARES if model is getattr(confidence, name))
+    name = next(name for name in MODELS if model is getattr(confidence, name))
     text = found[0].text.strip()
     is_found = is_held and paragraph is not None and (text in paragraph or paragraph in text)
-    return Case(number, is_held, is_found, kind, name, rows, confidence.confidence(evidence))
+    return Case(number, is_held, is_found, kind, name, values, confidence.confidence(evidence))
 
 
 def auroc(scores: Floats, held: NDArray[np.bool_]) -> float:
@@ -192,47 +197,56 @@ def figures(cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def fit(cases: dict[str, list[Case]], name: str) -> None:
-    """Prints the weights of a model, and the thresholds, found on questions that the weights were not fitted on."""
-    chosen = {set_: [case for case in cases[set_] if case.model == name] for set_ in SHARES[name] if cases.get(set_)}
+    """Prints the weights of a model, and shares found on questions that the weights were not fitted on."""
+    is_without = name == "WITHOUT_MEANING"
+    chosen = {
+        set_: [case for case in cases.get(set_, ()) if (case.model == "WITHOUT_MEANING") == is_without]
+        for set_ in SHARES[name]
+    }
     chosen = {set_: rows for set_, rows in chosen.items() if len({case.is_held for case in rows}) == 2}
     if not chosen:
         return
-    model = getattr(confidence, name)
+    names = list(getattr(confidence, name).weights)
     weights, constant = _fitted(chosen, name, None)
-    print(f"{name} = Weights({dict(zip(model.weights, weights.round(2).tolist(), strict=True))}, {constant:.2f})")
+    print(f"{name} = Weights({dict(zip(names, weights.round(2).tolist(), strict=True))}, {constant:.2f})")
     for set_, rows in chosen.items():
-        scores, held = np.zeros(len(rows)), np.array([case.is_held for case in rows])
-        found = np.array([case.is_found for case in rows])
+        logits, held = np.zeros(len(rows)), np.array([case.is_held for case in rows])
         folds = np.array([_fold(case) for case in rows])
         for fold in range(FOLDS):
-            weights, constant = _fitted(chosen, name, fold)
+            of_fold, of_fold_constant = _fitted(chosen, name, fold)
             for index in np.flatnonzero(folds == fold):
-                scores[index] = (rows[index].rows @ weights + constant).max()
-        shares = 1 / (1 + np.exp(-scores))
-        threshold = np.quantile(shares[held], FALSE_REFUSALS)
-        line = f"  {set_}: AUROC {auroc(scores, held):.3f}; {np.mean(shares[~held] < threshold):.3f} refused at one in twenty"
-        line += f", which is {threshold:.3f}"
-        if set_ == "natural":
-            line += f"; {MISSED} of those found are below {np.quantile(shares[held & found], MISSED):.3f}"
-        print(line)
+                logits[index] = (rows[index].rows(names) @ of_fold + of_fold_constant).max()
+        threshold = np.quantile(logits[held], FALSE_REFUSALS)
+        refused = np.mean(logits[~held] < threshold)
+        print(
+            f"  {set_}: AUROC {auroc(logits, held):.3f}; {refused:.3f} refused at one in twenty, a logit of {threshold:.2f}"
+        )
+        if set_ == "squad" and not is_without:
+            supported = np.log(confidence.SUPPORTED / (1 - confidence.SUPPORTED))
+            raised = constant + weights[names.index("names")] + supported - threshold
+            print(f"  WITH_MEANING: the same without the names, {raised:.2f}")
 
 
 def _fitted(chosen: dict[str, list[Case]], name: str, without: int | None) -> tuple[Floats, float]:
     """The weights of the features and the constant, from the questions outside one fold.
 
-    A case is described by the largest value of each feature among its passages.
+    A case is described by the passage for which most speaks, at first by the largest value of each feature.
     """
     from sklearn.linear_model import LogisticRegression
 
+    names = list(getattr(confidence, name).weights)
     kept = {set_: [case for case in rows if _fold(case) != without] for set_, rows in chosen.items()}
-    features = np.array([case.rows.max(axis=0) for rows in kept.values() for case in rows])
+    passages = [case.rows(names) for rows in kept.values() for case in rows]
     held = np.array([case.is_held for rows in kept.values() for case in rows])
     counts = [SHARES[name][set_] / len(rows) for set_, rows in kept.items() for _ in rows]
-    mean, spread = features.mean(axis=0), features.std(axis=0)
     # The penalty is that of 1000 cases: next to none, but that weights stay finite where a set can be told apart.
     sample_weight = 1000 * np.array(counts) / sum(counts)
-    found = LogisticRegression(C=1.0).fit((features - mean) / spread, held, sample_weight)
-    weights: Floats = found.coef_[0] / spread
+    features = np.array([rows.max(axis=0) for rows in passages])
+    for _ in range(ROUNDS):
+        mean, spread = features.mean(axis=0), features.std(axis=0) + 1e-9
+        found = LogisticRegression(C=1.0).fit((features - mean) / spread, held, sample_weight)
+        weights: Floats = found.coef_[0] / spread
+        features = np.array([rows[np.argmax(rows @ weights)] for rows in passages])
     return weights, float(found.intercept_[0] - weights @ mean)
 
 

@@ -6,14 +6,17 @@ those with the same features, where half of all questions are answerable: it say
 bears on the question, not whether the answer is right.
 
 What it was fitted on, see LOG.md: questions about a heap of paragraphs of which one half was taken away, so that the rest
-is about the same subjects; invented facts; and, with a small weight, questions in other words than their passages. With
-the vectors of a sentence encoder the features are words and meaning. Without them, in memories that hold none and in
-scripts that the encoder does not know, they are words and the attention of the retrieval heads, and a question in other
+is about the same subjects, and invented facts. With a sentence encoder the features are words that the passage holds, and
+how near the words of the question are to those of a sentence in meaning. Without one, in memories that hold no vectors and
+in scripts that the encoder does not know, they are words and the attention of the retrieval heads, and a question in other
 words than its passage has a low confidence.
 
+Questions in other words than their passage look like near misses to every feature, but that the sentence is about the same.
+Where it is, the confidence is between the threshold below which nothing is answered and the one below which an answer is
+doubtful, whatever the words say.
+
 A question with a name that the encoder does not know, such as that of a person, is about whoever has that name: it cannot
-be in other words than its passage throughout. A model of its own expects the name in the passage, and beside it a sentence
-that is nearer in meaning: what else the memory tells of that person, and the same of another person, is near already.
+be in other words than its passage throughout, and expects the name in the passage.
 
 Letters: N sentences, P passages that were found.
 """
@@ -25,6 +28,7 @@ from numbers import Real
 import numpy as np
 from numpy.typing import NDArray
 
+from memspan.assistant.likeness import Likeness
 from memspan.assistant.quotes import Evidence
 from memspan.assistant.retriever import RetrievedPassage, Retriever
 from memspan.errors import UsageError, require_type
@@ -32,8 +36,8 @@ from memspan.memory import View
 from memspan.memory.index.head_scores import head_scores
 
 SILENCE = "The memory says nothing about this."
-# Below it nothing that was found bears on the question. Of the questions in other words than their passage about one in ten
-# are below it where that passage was found, more where they name somebody otherwise, and one or two in a hundred of others.
+# Below it nothing that was found bears on the question. Of the questions in other words than their passage about one in six
+# are below it where that passage was found, most of them because they name somebody otherwise, and hardly any of others.
 MIN_CONFIDENCE = 0.07
 SUPPORTED = 0.25  # one in twenty of the questions that share words with their passage are below it
 UNKNOWN_COVERAGE = 0.5  # for a question of question words alone
@@ -51,15 +55,15 @@ class Weights:
     constant: float
 
 
-# "words" and "words_and_meaning" count from a level that passages reach by chance. All are measured on passages that the
-# search puts first, with the vectors of the embedded encoder.
-WITH_MEANING = Weights({"words": 2.61, "words_and_meaning": 4.24, "meaning": 5.85}, -4.85)
-# The logit of `WITH_MEANING` and the share of the names as fitted, stretched and shifted so that the thresholds refuse about as
-# many of the questions that the memory answers as they refuse of others that share words with their passage.
-WITH_NAMES = Weights({"names": 2.71, "words": 3.99, "words_and_meaning": 6.49, "meaning": 8.95}, -10.9)
+# All are measured on passages that the search puts first, with the embedded encoder.
+WITH_NAMES = Weights({"names": 5.56, "words": 2.05, "likeness": 14.9, "word_likeness": 8.8}, -21.16)
+# The same for a question without unknown names, raised so that `SUPPORTED` refuses one in twenty of those that share words
+# with their passage.
+WITH_MEANING = Weights({"words": 2.05, "likeness": 14.9, "word_likeness": 8.8}, -14.7)
+IN_OTHER_WORDS = Weights({"meaning": 16.0}, -8.59)  # above MIN_CONFIDENCE from a cosine of .375 on
+MOST_IN_OTHER_WORDS = 0.1  # the confidence for that alone, at most
 WITHOUT_MEANING = Weights({"sentence": 4.42, "passage": 3.34, "heads": 0.63}, -6.35)
-WORDS_BY_CHANCE = 0.25
-BOTH_BY_CHANCE = 0.1
+WORDS_BY_CHANCE = 0.25  # the share of a question's words that passages hold by chance: "words" counts from there on
 
 
 def confidences(evidence: Evidence) -> Floats:
@@ -67,6 +71,14 @@ def confidences(evidence: Evidence) -> Floats:
     if not evidence.passages:
         return np.zeros(0)
     model, values = features(evidence)
+    shares = _shares(model, values)
+    if model is WITH_MEANING:
+        shares = np.maximum(shares, np.minimum(MOST_IN_OTHER_WORDS, _shares(IN_OTHER_WORDS, values)))
+    return shares
+
+
+def _shares(model: Weights, values: dict[str, Floats]) -> Floats:
+    """What a logistic model says of each passage, (P,)."""
     logits = model.constant + np.sum([weight * values[name] for name, weight in model.weights.items()], axis=0)
     shares: Floats = 1 / (1 + np.exp(-logits))
     return shares
@@ -74,13 +86,12 @@ def confidences(evidence: Evidence) -> Floats:
 
 def features(evidence: Evidence) -> tuple[Weights, dict[str, Floats]]:
     """The model that judges these passages, and its features by name, (P,) each; there is at least one passage."""
-    meaning = evidence.sentence_meaning
-    if meaning is None:
+    meaning, likeness = evidence.sentence_meaning, evidence.likeness
+    if meaning is None or likeness is None:
         return WITHOUT_MEANING, _without_meaning(evidence)
+    values = _with_meaning(evidence, meaning, likeness)
     names = evidence.name_coverage
-    if names is None:
-        return WITH_MEANING, _with_meaning(evidence, meaning)
-    return WITH_NAMES, _with_meaning(evidence, meaning) | {"names": names}
+    return (WITH_MEANING, values) if names is None else (WITH_NAMES, values | {"names": names})
 
 
 def confidence(evidence: Evidence) -> float:
@@ -104,12 +115,14 @@ def require_confidence(name: str, value: float) -> None:
         raise UsageError(f"`{name}` must be from 0 to 1, got {value}.")
 
 
-def _with_meaning(evidence: Evidence, meaning: NDArray[np.float32]) -> dict[str, Floats]:
-    """The features of `WITH_MEANING`, and of `WITH_NAMES` but the names, (P,) each; `meaning` is the cosine of each sentence and the question, (N,)."""
-    passages, sentences = _coverage(evidence)
+def _with_meaning(evidence: Evidence, meaning: NDArray[np.float32], likeness: Likeness) -> dict[str, Floats]:
+    """The features of `WITH_MEANING` and `IN_OTHER_WORDS`, (P,) each; `meaning` is the cosine of each sentence, (N,)."""
+    passages, _ = _coverage(evidence)
+    words = evidence.word_likeness
     return {
         "words": np.maximum(0, passages - WORDS_BY_CHANCE),
-        "words_and_meaning": np.maximum(0, _best(evidence, sentences * meaning) - BOTH_BY_CHANCE),
+        "likeness": _best(evidence, likeness.to_tokens()),
+        "word_likeness": np.full(len(passages), UNKNOWN_COVERAGE) if words is None else _best(evidence, words),
         "meaning": _best(evidence, meaning),
     }
 

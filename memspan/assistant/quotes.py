@@ -17,18 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspan.assistant.answer_kinds import asked_kind, holds, names
+from memspan.assistant.likeness import Likeness
 from memspan.assistant.locations import Location, locate
 from memspan.assistant.prompt_budget import MAX_SCORE_GAP
 from memspan.assistant.rare_words import RareWords
 from memspan.assistant.retriever import RetrievedPassage, Retriever
 from memspan.assistant.second_round import second_query
+from memspan.assistant.spellings import holds_name
 from memspan.data.chunking import sentence_spans
 from memspan.data.plain_text import plain_tokens
 from memspan.memory import View
 from memspan.memory.context import with_context
 from memspan.memory.index.bm25 import words_of
 from memspan.pretrained.encoders import EMBEDDED
-from memspan.pretrained.text_encoder import TextEncoder
+from memspan.pretrained.text_encoder import ReadText, TextEncoder
 
 PASSAGES = 4  # the best, whose sentences are candidates
 WEIGHTS = {
@@ -139,7 +141,29 @@ class Evidence:
         """
         encoder = self._encoder
         question = None if encoder is None else encoder.question(self.question)
-        return None if encoder is None or question is None else encoder.passages(self.texts) @ question
+        if encoder is None or question is None:
+            return None
+        vectors = [sentence.vector for sentence in self._read]
+        return np.stack(vectors) @ question if vectors else np.zeros(0, np.float32)
+
+    @cached_property
+    def likeness(self) -> Likeness | None:
+        """How near the words of the question are to those of each sentence; None where `sentence_meaning` is None."""
+        if self._encoder is None or self.sentence_meaning is None:
+            return None
+        return Likeness.of(self.question, self._encoder.read([self.question])[0], self._read)
+
+    @cached_property
+    def word_likeness(self) -> Floats | None:
+        """The mean of `likeness` over the words of the question, weighed by how rare they are, for each sentence, (N,)."""
+        if self.likeness is None or not self._words.weights.sum() > 0:
+            return None
+        return self._words.share(self.likeness.to_words(self._words.words))
+
+    @cached_property
+    def _read(self) -> list[ReadText]:
+        """The sentences as the sentence encoder reads them; there is one."""
+        return [] if self._encoder is None else self._encoder.read(self.texts)
 
     @property
     def _encoder(self) -> TextEncoder | None:
@@ -152,14 +176,18 @@ class Evidence:
         """The share of the question's unknown names that each passage holds, in its text or in what holds of it, (P,).
 
         They are names that the sentence encoder does not know: only a text that holds them can be about them. None without
-        any. What is written in capitals alone does not count: it stands for words.
+        any. What is written in capitals alone does not count: it stands for words. Another spelling of a name counts as it.
         """
         encoder = self._encoder
         if encoder is None:
             return None
         words = (word for name in names(self.question) if not name.isupper() for word in words_of(name))
         unknown = RareWords.of(self.view, " ".join(word for word in words if len(word) > 1 and not encoder.knows(word)))
-        return unknown.coverage([with_context(passage) for passage in self.passages]) if unknown.weights.sum() else None
+        if not unknown.weights.sum() > 0:
+            return None
+        texts = [with_context(passage) for passage in self.passages]
+        respelled = [[holds_name(text, name) for text in texts] for name in unknown.words]
+        return unknown.share(unknown.held(texts) | np.array(respelled, np.bool_))
 
     @cached_property
     def _attention(self) -> list[NDArray[np.float32]]:

@@ -66,8 +66,8 @@ class RareWords:
         rows = [index.scores(word) > 0 for word in self.words]
         return np.stack(rows) if rows else np.zeros((0, len(texts)), np.bool_)
 
-    def share(self, held: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """The `coverage` of texts that hold these words, (W, N) -> (N,)."""
+    def share(self, held: NDArray[np.bool_] | NDArray[np.float64]) -> NDArray[np.float64]:
+        """The `coverage` of texts that hold these words, or each to some degree from 0 to 1, (W, N) -> (N,)."""
         total = self.weights.sum()
         shares: NDArray[np.float64] = self.weights @ held / total if total > 0 else np.zeros(held.shape[1])
         return shares

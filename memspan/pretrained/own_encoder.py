@@ -18,7 +18,7 @@ from memspan.errors import UsageError
 from memspan.models.folders import find, read_json, read_whole, sha256_of, verify
 from memspan.models.saved import CONFIG, WEIGHTS, check_finite, check_holds
 from memspan.pretrained.identity import tokenizer_fingerprint
-from memspan.pretrained.text_encoder import ReadingModel
+from memspan.pretrained.text_encoder import ReadingModel, ReadText
 from memspan.pretrained.text_vectors import PretrainedVectors, Projection, VectorsConfig, mean_states
 
 _MODEL = "model"  # the field of config.json by which a model of memspan is told from others
@@ -97,6 +97,10 @@ class OwnEncoder:
     def passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of passages, float32 (N, E), of length one; zeros for a text without a token."""
         return self._vectors(texts, "passage")
+
+    def read(self, texts: Sequence[str]) -> list[ReadText]:
+        """The vectors of passages alone: it is the mean of the states that was trained."""
+        return [ReadText(vector, np.zeros((0, self.size), np.float32), []) for vector in self.passages(texts)]
 
     def knows(self, word: str) -> bool:
         """All words: its vectors are those of the language model, in whose vocabulary no word is a whole for certain."""

@@ -10,7 +10,7 @@ Letters: N texts, B texts of a batch, S tokens, E numbers of a vector.
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memspan.data.plain_text import plain_batch
+from memspan.data.plain_text import plain_batch, plain_tokens
 from memspan.errors import DamagedFolder, UsageError
 from memspan.models.folders import read_json
 from memspan.pretrained import identity, loading
 from memspan.pretrained.model_folder import CONFIG, files_read, read_object
-from memspan.pretrained.text_encoder import ReadingModel
+from memspan.pretrained.text_encoder import ReadingModel, ReadText
 
 MODULES = "modules.json"
 POOLED = {  # the field of the pooling's configuration -> the method
@@ -101,6 +101,30 @@ class SentenceEncoder:
         vector = self._vectors([text], self.pooling.query)[0]
         return vector if vector.any() else None
 
+    @torch.inference_mode()
+    def read(self, texts: Sequence[str]) -> list[ReadText]:
+        """The vectors of passages, as `passages` gives them, and the states of their tokens, in one pass."""
+        prompt = self.pooling.passage
+        parts = sorted(self._encoded(texts, prompt), key=lambda part: part.number)
+        vectors = self._means(parts, len(texts))
+        states: list[list[Tensor]] = [[] for _ in texts]
+        for part in parts:
+            states[part.text].append(part.states)
+        return [
+            self._read(vector, hidden, plain_tokens(self._tokenizer, prompt + text)[1], len(prompt))
+            for vector, hidden, text in zip(vectors, states, texts, strict=True)
+        ]
+
+    def _read(
+        self, vector: NDArray[np.float32], states: list[Tensor], spans: Sequence[tuple[int, int]], before: int
+    ) -> ReadText:
+        """A text with its vector and the states of its parts, without the `before` characters of the prompt."""
+        if not states:
+            return ReadText(vector, np.zeros((0, self.size), np.float32), [])
+        own = [index for index, (start, _) in enumerate(spans) if start >= before]
+        unit = torch.nn.functional.normalize(torch.cat(states)[own], dim=-1).cpu().numpy()
+        return ReadText(vector, unit, [(spans[index][0] - before, spans[index][1] - before) for index in own])
+
     def knows(self, word: str) -> bool:
         """Whether a part of the vocabulary is most of a word, from its beginning on: "calvin" of "Calvinist"."""
         encoding = self._tokenizer.encode(word, add_special_tokens=False)
@@ -127,7 +151,20 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def _vectors(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
+        """The vectors of texts."""
+        return self._means(self._encoded(texts, prompt), len(texts))
+
+    def _means(self, parts: Iterable["_Part"], texts: int) -> NDArray[np.float32]:
         """The vectors of texts, the mean of those of their parts where they are too long, weighted by tokens."""
+        sums = np.zeros((texts, self.size), np.float32)
+        for part in parts:
+            sums[part.text] += part.vector * part.tokens
+        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+        sums /= np.where(lengths > 0, lengths, 1)
+        return sums
+
+    def _encoded(self, texts: Sequence[str], prompt: str) -> Iterator["_Part"]:
+        """The parts of the texts of which enough words are known, in any order."""
         before, behind = self._around
         room = self.pooling.longest - len(before) - len(behind)
         rows, owners = [], []
@@ -137,17 +174,14 @@ class SentenceEncoder:
             for part in _parts(ids, room):
                 rows.append([*before, *part, *behind])
                 owners.append(number)
-        sums = np.zeros((len(texts), self.size), np.float32)
         for batch in _batches(rows):
-            pooled = self._pooled([rows[row] for row in batch])
-            for row, vector in zip(batch, pooled, strict=True):
-                sums[owners[row]] += vector * len(rows[row])
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        sums /= np.where(lengths > 0, lengths, 1)
-        return sums
+            hidden, vectors = self._hidden([rows[row] for row in batch])
+            for row, states, vector in zip(batch, hidden, vectors, strict=True):
+                end = len(rows[row]) - len(behind)
+                yield _Part(owners[row], row, len(rows[row]), vector, states[len(before) : end])
 
-    def _pooled(self, rows: Sequence[list[int]]) -> NDArray[np.float32]:
-        """The vectors of rows of ids, (B, E), of length one."""
+    def _hidden(self, rows: Sequence[list[int]]) -> tuple[Tensor, NDArray[np.float32]]:
+        """The hidden states of rows of ids, (B, S, E), and their vectors, (B, E), of length one."""
         longest = max(map(len, rows))
         device = next(self._model.parameters()).device
         ids = torch.tensor([row + [self._pad] * (longest - len(row)) for row in rows], device=device)
@@ -155,7 +189,25 @@ class SentenceEncoder:
         mask = (torch.arange(longest, device=device) < lengths[:, None]).long()
         hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         pooled = _pool(hidden, mask, self.pooling.method)
-        return torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
+        return hidden, torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """As much of a text as is encoded at once.
+
+    Attributes:
+        text, number: the number of the text, and of the part among those of all texts.
+        tokens: those around it included.
+        vector: (E,), of length one.
+        states: of its own tokens, (S, E).
+    """
+
+    text: int
+    number: int
+    tokens: int
+    vector: NDArray[np.float32]
+    states: Tensor
 
 
 def _pool(hidden: Tensor, mask: Tensor, method: str) -> Tensor:

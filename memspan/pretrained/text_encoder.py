@@ -1,6 +1,6 @@
 """The interface of sentence encoders, whether a model of their own or made of the language model that reads.
 
-Letters: N texts, E numbers of a vector.
+Letters: N texts, S tokens of a text, E numbers of a vector.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,24 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from memspan.data.plain_text import Span
 from memspan.pretrained.heads import HeadReader
+
+
+@dataclass(frozen=True)
+class ReadText:
+    """A text as a sentence encoder reads it.
+
+    Attributes:
+        vector: of the text, float32 (E,), of length one; zeros if the encoder cannot tell anything about it.
+        states: the last hidden state of each of its tokens, float32 (S, E), of length one; none, (0, E), where the encoder
+            cannot tell anything about the text, or about single tokens.
+        spans: the first and the end character of each of these tokens.
+    """
+
+    vector: NDArray[np.float32]
+    states: NDArray[np.float32]
+    spans: list[Span]
 
 
 class TextEncoder(Protocol):
@@ -40,6 +57,9 @@ class TextEncoder(Protocol):
 
     def question(self, text: str) -> NDArray[np.float32] | None:
         """The vector of a question, float32 (E,), of length one; None if it cannot tell anything about it."""
+
+    def read(self, texts: Sequence[str]) -> list[ReadText]:
+        """The vectors of passages, as `passages` gives them, and the states of their tokens."""
 
     def knows(self, word: str) -> bool:
         """Whether a word can have a meaning of its own for it, or is a string of letters, as the name of a stranger is."""

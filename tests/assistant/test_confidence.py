@@ -1,5 +1,6 @@
 """Confidence: high where a passage holds what is asked for, low where the memory is about something else."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 import memspan
 from memspan import LanguageModel, Memory
 from memspan.assistant.confidence import MIN_CONFIDENCE, SILENCE, SUPPORTED, confidence, confidences
+from memspan.assistant.likeness import Likeness
 from memspan.assistant.quotes import Evidence
 from memspan.errors import UsageError
 from tests.tiny import logbook
@@ -75,15 +77,38 @@ def test_each_passage_has_its_own_confidence(lm: LanguageModel, memory: Memory) 
     assert all(passage.confidence is None for passage in found)
 
 
+def set_meaning(monkeypatch: pytest.MonkeyPatch, some: Evidence, cosine: float, likeness: float) -> None:
+    """As if the sentence encoder found every sentence so near to the question, and every token so like one of it."""
+    sentences = len(some.sentences)
+    monkeypatch.setattr(Evidence, "sentence_meaning", np.full(sentences, cosine, np.float32))
+    spans = [match.span() for match in re.finditer(r"\w+", some.question)]
+    like = Likeness(some.question, spans, np.full((len(spans), sentences), likeness))
+    monkeypatch.setattr(Evidence, "likeness", like)
+    monkeypatch.setattr(Evidence, "word_likeness", np.full(sentences, likeness))
+
+
 def test_meaning_supports_what_words_do_not(lm: LanguageModel, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the cosines of sentences: the same question without a shared word, near in meaning or not."""
     shares = []
     for cosine in (0.0, 0.3, 0.6, 0.9):
         some = evidence(lm, memory, "In which building is the luggage?")
-        monkeypatch.setattr(Evidence, "sentence_meaning", np.full(len(some.sentences), cosine, np.float32))
+        set_meaning(monkeypatch, some, cosine, cosine)
         shares.append(confidence(some))
     assert shares == sorted(set(shares))
     assert shares[0] < MIN_CONFIDENCE < shares[2]
+
+
+def test_a_sentence_about_the_same_in_other_words_is_doubtful(
+    lm: LanguageModel, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = evidence(lm, memory, "In which building is the luggage?")
+    for cosine, least, most in (
+        (0.3, 0, MIN_CONFIDENCE),
+        (0.45, MIN_CONFIDENCE, SUPPORTED),
+        (0.9, MIN_CONFIDENCE, SUPPORTED),
+    ):
+        set_meaning(monkeypatch, some, cosine, likeness=0.3)
+        assert least <= confidence(some) < most
 
 
 def test_no_passage_supports_nothing() -> None:

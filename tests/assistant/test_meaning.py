@@ -9,6 +9,7 @@ import pytest
 import memspan
 from memspan import LanguageModel, Memory
 from memspan.assistant.confidence import SUPPORTED, WITH_MEANING, WITH_NAMES, WITHOUT_MEANING, confidence, features
+from memspan.assistant.likeness import Likeness
 from memspan.assistant.quotes import Evidence
 from memspan.errors import ForeignMemory, UsageError
 from memspan.memory.context import with_context
@@ -176,12 +177,17 @@ def test_a_name_that_the_encoder_does_not_know_must_stand_in_the_passage(
         found = [replace(passage, marks=marks) for passage in seeing.search(memory, question)]
         some = Evidence(memory.view(), question, found, seeing.retriever)
         monkeypatch.setattr(Evidence, "sentence_meaning", np.full(len(some.sentences), 0.6, np.float32))
+        monkeypatch.setattr(Likeness, "to_tokens", lambda self: np.full(len(some.sentences), 0.8))
+        monkeypatch.setattr(Evidence, "word_likeness", np.full(len(some.sentences), 0.8))
         return some
 
     told, other = (evidence(f"What is the name of Dr {name}'s dog?") for name in ("Kemble", "Penhale"))
     assert (told.name_coverage, other.name_coverage) == ([1.0], [0.0])
     assert features(told)[0] is features(other)[0] is WITH_NAMES
     assert confidence(told) > SUPPORTED > confidence(other)
+    misspelt = evidence("What is the name of Dr Kemmble's dog?")
+    monkeypatch.setattr(encoder, "knows", lambda word: word not in ("kemble", "kemmble", "penhale"))
+    assert misspelt.name_coverage == [1.0]
     labelled = evidence("What is the name of Dr Penhale's dog?", speaker="Penhale")
     assert labelled.name_coverage == [1.0]
     assert confidence(labelled) > confidence(other)

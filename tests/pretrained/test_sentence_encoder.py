@@ -62,6 +62,24 @@ def test_a_text_longer_than_the_encoder_is_encoded_to_its_end(encoder: SentenceE
     assert long @ other > long @ encoder.passages(["Whales."])[0]
 
 
+def test_reading_gives_the_vectors_and_the_states_of_the_tokens(folder: Path, encoder: SentenceEncoder) -> None:
+    """Also of a text that is encoded in parts, and of one whose words are not known."""
+    texts = [*TEXTS, "The lamp was lit at dusk. " * 12, "\u706f\u5854\u7740\u706b\u4e86"]
+    read = encoder.read(texts)
+    np.testing.assert_allclose([text.vector for text in read], encoder.passages(texts), atol=1e-5)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
+    for text, found in zip(TEXTS, read, strict=False):
+        with torch.no_grad():
+            hidden = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, 1:-1]
+        np.testing.assert_allclose(found.states, torch.nn.functional.normalize(hidden, dim=-1), atol=1e-5)
+        assert found.spans == tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    assert (
+        len(read[-2].states) == len(read[-2].spans) == len(tokenizer(texts[-2], add_special_tokens=False)["input_ids"])
+    )
+    assert read[-2].spans[-1] == (len(texts[-2]) - 2, len(texts[-2]) - 1)
+    assert (len(read[-1].states), read[-1].spans, read[-1].vector.any()) == (0, [], False)
+
+
 @pytest.mark.parametrize("method", ["pooling_mode_cls_token", "pooling_mode_lasttoken"])
 def test_every_pooling_is_that_of_its_token(tmp_path: Path, method: str) -> None:
     folder = save_tiny_encoder(tmp_path / "e")
