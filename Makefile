@@ -12,14 +12,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BUILD ?= build
 PIP = -m pip install --quiet --disable-pip-version-check
-# The extractor of `html` needs newer versions than the core does, so the matrix leaves it out; `gguf` and `watch` have one
+# The extractor of `html` needs newer versions than the core does, so the matrix leaves it out; `gguf`, `watch` and `monitor` have one
 # release line each.
 TRIED = train,tasks,tune,explain
-EXTRAS = $(TRIED),html,gguf,watch
+EXTRAS = $(TRIED),html,gguf,watch,monitor
 MATRIX ?= lowest newest
 TORCH ?= $(patsubst torch==%,%,$(filter torch==%,$(file < constraints.txt)))
 FAST = -m pytest -m "not slow" -q -n 2 --dist worksteal
-GENERATED = README.md README.zh-CN.md docs/benchmarks.md docs/cli.md docs/cookbook.md docs/mechanisms.md docs/tasks.md
+GENERATED = README.md README.zh-CN.md docs/benchmarks.md docs/cli.md docs/cookbook.md docs/desk.md docs/mechanisms.md docs/monitor.md docs/tasks.md
 
 .PHONY: demo test slow lint types audit docs docs-check site wheel matrix mutations bench clean
 .DELETE_ON_ERROR:
