@@ -11,14 +11,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memspan.cli.answering import Answering, answers
+from memspan.cli.ask import NOTHING_SAID
 from memspan.cli.commands import command, stops_in_order
 from memspan.cli.encoders import load_encoder
-from memspan.cli.options import AS_JSON, MODEL, Loading, load_language_model, loads_model, require_text
+from memspan.cli.options import (
+    AS_JSON,
+    MEMORY,
+    MODEL,
+    Loading,
+    load_language_model,
+    loads_model,
+    open_memory,
+    require_text,
+)
 from memspan.cli.output import count, has_bars, print_info, print_json, print_line, progress_bar
 from memspan.cli.transfer import written
 from memspan.errors import UsageError
 
 if TYPE_CHECKING:
+    from memspan.apps.desk.decision import Brief
     from memspan.apps.desk.translation import Engine
     from memspan.apps.desk.work import Work
     from memspan.assistant.answerers.base import Answerer
@@ -26,7 +37,7 @@ if TYPE_CHECKING:
     from memspan.pretrained.text_encoder import TextEncoder
     from memspan.tasks.text.translation import TranslationMemory
 
-LINE_SECONDS = 15.0  # between two lines of progress where there are no bars
+LINE_SECONDS = 30.0  # between two lines of progress where there are no bars
 
 DOCUMENT = Annotated[str, typer.Argument(metavar="FILE", help="Document, or - for standard input.")]
 OUTPUT = Annotated[
@@ -73,7 +84,8 @@ def summarise(
 
     Example: memspan summarise book.txt --about "What becomes of the captain?" --words 150
     """
-    from memspan.apps.desk.summary import Wish, summarise
+    from memspan.apps.desk.summary import summarise
+    from memspan.apps.desk.wish import Wish
 
     if about is not None:
         require_text("question", about)
@@ -81,7 +93,7 @@ def summarise(
     if write and answerer is not None:
         raise UsageError("--write and --answer-with exclude each other: either writes the summary.")
     encoder, lm_answerer = _readers(model, loading, write)
-    wish = Wish(about or "", words)
+    wish = Wish(about or "", words, answering.sampling(1))
     with _working(document, output) as work, _Display() as display, _tells_what_was_kept(work):
         summary = summarise(document, work, encoder, wish, answerer or lm_answerer, display.show)
     if summary.left_out:
@@ -145,6 +157,10 @@ def translate(
         outcome.save_glossary(work.folder)
     repeated = f", {outcome.repeated:,} of them repeated" if outcome.repeated else ""
     missing = f"; {outcome.missing:,} of {count(outcome.terms, 'use')} of them missing" if outcome.missing else ""
+    if outcome.untranslated:
+        print_info(
+            f"The engine wrote nothing for {count(outcome.untranslated, 'unit')}, which stand there as they were."
+        )
     print_info(
         f"Translated {count(outcome.units, 'unit')}{repeated}. Glossary of {count(len(outcome.glossary), 'term')}{missing}: "
         f"{work.folder / 'glossary.csv'}."
@@ -166,9 +182,9 @@ def _engine(answering: Answering, model: str | None, loading: Loading, *, has_pa
 
     from memspan.apps.desk.translation import ChatEngine, ContinuingEngine
 
-    answerer = answering.answerer()
+    answerer, sampling = answering.answerer(), answering.sampling(1)
     if answerer is not None:
-        return ChatEngine(answerer)
+        return ChatEngine(answerer, sampling)
     if model is None and not os.environ.get("MEMSPAN_MODEL"):
         if not has_pairs:
             raise UsageError(
@@ -180,7 +196,66 @@ def _engine(answering: Answering, model: str | None, loading: Loading, *, has_pa
             "into Chinese, where 100 is right; --answer-with names an engine that knows both languages."
         )
     lm = load_language_model(model, loading)
-    return ContinuingEngine(lm) if has_pairs else ChatEngine(lm.answerer)
+    return ContinuingEngine(lm, sampling) if has_pairs else ChatEngine(lm.answerer, sampling)
+
+
+# The parameters are the options.
+@command()
+@loads_model
+@answers
+def brief(
+    folder: MEMORY,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Decision to be made, as a question.")],
+    loading: Loading,
+    answering: Answering,
+    output: OUTPUT = None,
+    as_json: AS_JSON = False,
+    model: MODEL = None,
+) -> None:
+    """Show what a memory says for and against a decision, by date, each sentence with its source, and what it does not say.
+
+    An engine (--answer-with) says on which side a sentence is; without one the sentences stand by date alone. Where the memory
+    says nothing about the question, the exit status is 3.
+
+    Example: memspan brief notes.mem "Should we move the workshop to the harbour?"
+    """
+    from memspan.apps.desk.decision import brief as brief_of
+
+    require_text("question", question)
+    answerer = answering.answerer()
+    lm = load_language_model(model, loading, folder, opened=True)
+    memory = open_memory(lm, folder)
+    with _Display() as display:
+        found = brief_of(lm, memory, question, answerer, answering.sampling(1), display.show)
+    _give(found.to_dict(), _brief_text(found), output, as_json)
+    if not found.findings:
+        raise typer.Exit(NOTHING_SAID)
+    if not found.is_grouped:
+        print_info(
+            "Not grouped into for and against: the language model cannot tell them apart; --answer-with names an engine that does."
+        )
+    elif found.unclear:
+        print_info(f"The engine did not say on which side {count(found.unclear, 'sentence')} is; shown as neither.")
+
+
+def _brief_text(brief: "Brief") -> str:
+    """The findings under their headings, what is not known, and the sources."""
+    headings = {"for": "For", "against": "Against", "neither": "Neither", None: "By date"}
+    lines = [brief.question]
+    side: str | None = ""
+    for number, finding in enumerate(brief.findings, start=1):
+        if finding.side != side:
+            side = finding.side
+            lines += ["", headings[side]]
+        day = "no date" if finding.day is None else finding.day.isoformat()
+        lines.append(f"  {day}  {finding.cited.text} [{number}]")
+    if brief.unknown:
+        lines += ["", "Not known", *(f"  {sentence}" for sentence in brief.unknown)]
+    for number, finding in enumerate(brief.findings, start=1):
+        where = f", {finding.cited.location}" if str(finding.cited.location) else ""
+        lines += [""] if number == 1 else []
+        lines.append(f"[{number}] {finding.cited.source}{where}")
+    return "\n".join(lines) + "\n"
 
 
 def _document(file: str, encoding: str | None) -> "Document":
@@ -255,7 +330,7 @@ def _give(record: dict[str, Any], shown: str, output: Path | None, as_json: bool
     text = json.dumps(record, ensure_ascii=False, indent=2) + "\n" if as_json else shown
     with written(str(output)) as file:
         file.write(text)
-    print_info(f"Written to {output}; the work is kept in {output.name}.work, which can be deleted.")
+    print_info(f"Written to {output}.")
 
 
 class _Display:

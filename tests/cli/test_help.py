@@ -20,7 +20,7 @@ from tests.commands import Run
 COMMANDS = (
     *("read", "ask", "search", "history", "chat", "inspect", "fork", "forget", "merge", "export", "import", "models"),
     *("train", "tune", "average", "eval", "predict", "compare", "trace", "explain"),
-    *("summarise", "translate"),
+    *("summarise", "translate", "brief"),
     "monitor",
     "support",
 )

@@ -12,6 +12,7 @@ import base64
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,10 @@ STAGE = "sentences"
 BUCKETS = 2**16  # of words, by their hash
 SKETCH = 512  # numbers of a vector that is made of words
 CANDIDATES = 24  # of a segment, at most
+MOST_CANDIDATES = 8_000  # of a document: of each segment fewer are looked at where there are many
+FEWEST_CANDIDATES = 2  # of a segment
+TOO_LONG = 1.5  # times the words of the summary: a sentence of more, as a transcript without full stops has, comes last
+SHORT = 40  # words that are never too many
 # Of the features of a sentence, chosen on QMSum's validation meetings and on stories of SQuALITY's training part, see LOG.md.
 # What is central is so by its words: that is ahead of the cosine of vectors on both.
 WEIGHTS_ABOUT: tuple[float, ...] = (0.6, 1.0, 0, 0, 0, 0, 0.8, 0.3, 0, 0, 0, 0, 0.45, 0, 0)
@@ -161,6 +166,7 @@ class Overview:
     def choose(self, question: str, length: int) -> list[Sentence]:
         """The sentences to take, of about `length` words together, in the order of the document."""
         scores = self.scores(question)
+        scores = np.where(self.lengths > max(SHORT, TOO_LONG * length), scores - 100, scores)
         candidates = self._candidates(scores)
         sentences, vectors, first = list[Sentence](), list[NDArray[np.float32]](), 0
         for part in analysed(self._work, self._segments):
@@ -181,10 +187,11 @@ class Overview:
 
     def _candidates(self, scores: Floats) -> NDArray[np.int64]:
         """The numbers of the best sentences of each segment, ascending, (C,)."""
-        chosen = []
-        for number in range(self._segments):
-            rows = np.flatnonzero(self.segment == number)
-            chosen.append(rows[np.argsort(-scores[rows], kind="stable")[:CANDIDATES]])
+        most = max(FEWEST_CANDIDATES, min(CANDIDATES, MOST_CANDIDATES // self._segments))
+        bounds = np.searchsorted(self.segment, np.arange(self._segments + 1))
+        chosen = [
+            first + np.argsort(-scores[first:last], kind="stable")[:most] for first, last in pairwise(bounds.tolist())
+        ]
         return np.sort(np.concatenate(chosen))
 
     def _sketch(self, text: str) -> NDArray[np.float32]:

@@ -1,32 +1,18 @@
 """Summaries of documents longer than any window: sentences of the document itself, or an engine's from what it read."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from memspan.apps.desk.choice import Overview, analyse
 from memspan.apps.desk.cited import Cited, CitedText, Statement
 from memspan.apps.desk.segments import segments
+from memspan.apps.desk.wish import Wish
 from memspan.apps.desk.work import Work
 from memspan.apps.desk.written import write_summary
 from memspan.assistant.answerers.base import Answerer
 from memspan.data.documents import Document
 from memspan.pretrained.text_encoder import TextEncoder
 
-WORDS = 200  # of a summary, about
 Progress = Callable[[str, int, int | None], None]
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a summary is to be.
-
-    Attributes:
-        about: a question that it answers; empty for a summary of everything.
-        words: about so many; characters of scripts without spaces count as words.
-    """
-
-    about: str = ""
-    words: int = WORDS
 
 
 def summarise(
@@ -53,7 +39,7 @@ def summarise(
     overview = overview_of(document, work, encoder, progress)
     wish = wish or Wish()
     if answerer is not None:
-        return write_summary(document.source, overview, wish.about, wish.words, answerer, work, progress)
+        return write_summary(document.source, overview, wish, answerer, work, progress)
     return extract(document.source, overview, wish)
 
 

@@ -11,13 +11,13 @@ After translation memories as examples in the prompt (Moslem et al. 2023, arXiv 
 import csv
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from memspan.apps.desk.units import units
 from memspan.apps.desk.work import Work
-from memspan.assistant.answerers.base import Answerer
+from memspan.assistant.answerers.base import Answerer, PromptTooLong
 from memspan.assistant.language_model import LanguageModel
 from memspan.data.corpora import Record
 from memspan.data.documents import Document
@@ -33,6 +33,8 @@ PAIRS = 4  # known pairs in a prompt
 BEFORE = 2  # units before, with their translations
 MOST_TERMS = 400  # of a glossary
 LONGEST_TERM = 60  # characters
+REPEATED = 400  # characters of a unit that is remembered, in case it returns
+MOST_REPEATED = 20_000  # units
 TERM_TOKENS = 128  # in which an engine names the terms of a unit
 TOKENS_A_CHARACTER, MORE_TOKENS = 2, 64  # of a translation, at most
 STAGE = "translation"
@@ -54,6 +56,9 @@ class Engine(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def sampling(self) -> Sampling: ...
+
     def translate(self, source: str, pairs: Sequence[Record], instruction: str) -> str:
         """The translation of a text in the way of the pairs, of which the first is the nearest."""
 
@@ -66,6 +71,7 @@ class ChatEngine:
     """An answerer that translates what it is asked to."""
 
     answerer: Answerer
+    sampling: Sampling = field(default_factory=Sampling)
 
     @property
     def name(self) -> str:
@@ -80,7 +86,7 @@ class ChatEngine:
         return self._answer([{"role": "user", "content": content}], TERM_TOKENS)
 
     def _answer(self, messages: Sequence[Message], tokens: int) -> str:
-        return "".join(self.answerer.answer(messages, Sampling(max_new_tokens=tokens))).strip()
+        return "".join(self.answerer.answer(messages, replace(self.sampling, max_new_tokens=tokens))).strip()
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class ContinuingEngine:
     """A language model that goes on with known pairs, line by line; it names no terms."""
 
     lm: LanguageModel
+    sampling: Sampling = field(default_factory=Sampling)
 
     @property
     def name(self) -> str:
@@ -95,7 +102,7 @@ class ContinuingEngine:
 
     def translate(self, source: str, pairs: Sequence[Record], instruction: str) -> str:
         tokens = MORE_TOKENS + TOKENS_A_CHARACTER * len(source)
-        return continued(self.lm, source, pairs, Sampling(max_new_tokens=tokens))
+        return continued(self.lm, source, pairs, replace(self.sampling, max_new_tokens=tokens))
 
     def terms(self, source: str, target: str, language: str) -> str:
         return ""
@@ -111,6 +118,7 @@ class Translated:
         repeated: of them, units that stood in the document before.
         terms: how often a term of the glossary stood in a unit.
         missing: how often the translation lacked it.
+        untranslated: units for which the engine wrote nothing, and which stay as they are.
     """
 
     glossary: dict[str, str]
@@ -118,12 +126,13 @@ class Translated:
     repeated: int = 0
     missing: int = 0
     terms: int = 0
+    untranslated: int = 0
     _known: dict[str, str] = field(default_factory=dict)
     _before: list[Record] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers and the glossary, for JSON."""
-        numbers = {name: getattr(self, name) for name in ("units", "repeated", "terms", "missing")}
+        numbers = {name: getattr(self, name) for name in ("units", "repeated", "terms", "missing", "untranslated")}
         return {**numbers, "glossary": self.glossary}
 
     def save_glossary(self, folder: Path) -> None:
@@ -189,7 +198,10 @@ def _translated(
     pairs = [*reversed(found._before), *similar]
 
     def compute() -> dict[str, object]:
-        target = engine.translate(text, pairs, _instruction(language, terms))
+        try:
+            target = engine.translate(text, pairs, _instruction(language, terms))
+        except PromptTooLong:
+            target = engine.translate(text, pairs[:0], _instruction(language, terms))
         missing = [term for term, wanted in terms.items() if wanted.casefold() not in target.casefold()]
         if missing:
             again = engine.translate(text, pairs, _instruction(language, terms, missing))
@@ -199,7 +211,14 @@ def _translated(
         new = verified_terms(engine.terms(text, target, language), text, target) if target else {}
         return {"target": target, "missing": missing, "terms": new}
 
-    inputs = [engine.name, language, text, terms, [[pair["source"], pair["target"]] for pair in pairs]]
+    inputs = [
+        engine.name,
+        asdict(engine.sampling),
+        language,
+        text,
+        terms,
+        [[pair["source"], pair["target"]] for pair in pairs],
+    ]
     result = work.result(STAGE, found.units, inputs, compute)
     target = str(result["target"])
     found.terms += len(terms)
@@ -207,7 +226,9 @@ def _translated(
     for term, wanted in result["terms"].items():
         if len(found.glossary) < MOST_TERMS + len(fixed):
             found.glossary.setdefault(term, wanted)
-    found._known[text] = target
+    found.untranslated += not target
+    if len(text) <= REPEATED and len(found._known) < MOST_REPEATED:
+        found._known[text] = target or text
     found._before = [*found._before, {"source": text, "target": target}][-BEFORE:] if target else found._before
     return target or text
 

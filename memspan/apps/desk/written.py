@@ -8,12 +8,13 @@ none holds enough of them, the sentence is left out.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from memspan.apps.desk.choice import Overview
 from memspan.apps.desk.cited import Cited, CitedText, Statement, renumbered
 from memspan.apps.desk.names import listed, with_names
 from memspan.apps.desk.segments import Passage
+from memspan.apps.desk.wish import Wish
 from memspan.apps.desk.work import Work
 from memspan.assistant.answerers.base import Answerer, PromptTooLong, window_of
 from memspan.assistant.citations import citations, resolved
@@ -23,7 +24,6 @@ from memspan.data.chunking import sentence_spans
 from memspan.data.plain_text import Message
 from memspan.data.scripts import words
 from memspan.memory.index.bm25 import words_of
-from memspan.models.generate import Sampling
 
 READ = 8  # times as many words as the summary has, in the sentences whose passages the engine reads
 BEFORE = 3  # notes that stand before a part
@@ -56,24 +56,23 @@ _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 def write_summary(
     source: str,
     overview: Overview,
-    about: str,
-    length: int,
+    wish: Wish,
     answerer: Answerer,
     work: Work,
     progress: Callable[[str, int, int | None], None] | None = None,
 ) -> CitedText:
-    """A summary of about `length` words by an answerer, with what each sentence rests on.
+    """A summary by an answerer, with what each sentence rests on.
 
     Raises AnswererFailed if the answerer does not answer.
     """
-    chosen = overview.choose(about, READ * length)
+    chosen = overview.choose(wish.about, READ * wish.words)
     passages = overview.passages({sentence.passage for sentence in chosen})
     own = [[each.text for each in chosen if each.passage == passage.number] for passage in passages]
     cited = [
         Cited(source, passage.start, passage.end, " ".join(passage.text.split()), passage.location)
         for passage in passages
     ]
-    writer = _Writer(source, passages, own, about, length, answerer, work, progress)
+    writer = _Writer(source, passages, own, wish, answerer, work, progress)
     statements = writer.reduced(writer.notes())
     return renumbered(statements, cited, left_out=writer.left_out, names=writer.names)
 
@@ -93,8 +92,7 @@ class _Writer:
     source: str
     passages: list[Passage]
     own: list[list[str]]
-    about: str
-    length: int
+    wish: Wish
     answerer: Answerer
     work: Work
     progress: Callable[[str, int, int | None], None] | None
@@ -142,19 +140,19 @@ class _Writer:
         """The notes in about as many words as the summary is to have."""
         for number in range(MOST_ROUNDS):
             total = _size(notes)
-            if total <= ENOUGH * self.length:
+            if total <= ENOUGH * self.wish.words:
                 return notes
             groups = _grouped([len(note.text.encode()) + 8 for note in notes], self._room)
             shorter = list[Statement]()
             for index, group in enumerate(groups):
                 some = [notes[position] for position in group]
-                aim = self.length if len(groups) == 1 else max(self.length // 2, _size(some) // 3)
+                aim = self.wish.words if len(groups) == 1 else max(self.wish.words // 2, _size(some) // 3)
                 shorter += self._fewer(f"round {number}", index, some, aim)
                 self._report("notes summarised", group[-1] + 1, len(notes))
             if len(groups) == 1:
                 return shorter
             notes = shorter if _size(shorter) < total else _spread(shorter, total // 2)
-        return _spread(notes, self.length)
+        return _spread(notes, self.wish.words)
 
     def _fewer(self, stage: str, index: int, notes: Sequence[Statement], aim: int) -> list[Statement]:
         """Some notes in about `aim` words; a choice of them where the engine writes nothing that rests on them."""
@@ -190,11 +188,12 @@ class _Writer:
     def _write(self, stage: str, number: int, prompt: str, tokens: int) -> str:
         """What the engine writes to a prompt, or has written to it before."""
         messages: list[Message] = [{"role": "user", "content": prompt}]
+        sampling = replace(self.wish.sampling, max_new_tokens=tokens)
 
         def compute() -> str:
-            return "".join(self.answerer.answer(messages, Sampling(max_new_tokens=tokens))).strip()
+            return "".join(self.answerer.answer(messages, sampling)).strip()
 
-        return str(self.work.result(stage, number, [self.answerer.name, prompt, tokens], compute))
+        return str(self.work.result(stage, number, [self.answerer.name, prompt, asdict(sampling)], compute))
 
     def _report(self, noun: str, done: int, total: int) -> None:
         if self.progress is not None:
@@ -207,11 +206,11 @@ class _Writer:
 
     @property
     def _about(self) -> str:
-        return f" They are read for a question: {self.about}" if self.about else ""
+        return f" They are read for a question: {self.wish.about}" if self.wish.about else ""
 
     @property
     def _what(self) -> str:
-        return " about the question" if self.about else ""
+        return " about the question" if self.wish.about else ""
 
     @property
     def _room(self) -> int:

@@ -16,7 +16,7 @@ def engine(answer: Callable[[list[dict[str, str]]], str]) -> Route:
         if path == "/v1/models":
             return as_json({"object": "list", "data": [{"id": "fake", "owned_by": "test", "max_model_len": WINDOW}]})
         if path == "/v1/chat/completions":
-            return completion(answer(body["messages"]))
+            return completion(answer(body["messages"]), prompt=1_000)
         return Reply("404 page not found", 404)
 
     return route

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from memspan.apps.desk.segments import segments
-from memspan.apps.desk.summary import Wish, summarise
+from memspan.apps.desk.summary import summarise
+from memspan.apps.desk.wish import Wish
 from memspan.apps.desk.work import Work
 from memspan.cli import main
 from memspan.data.documents import open_documents
@@ -169,6 +170,14 @@ def test_a_failing_engine_is_one_sentence_and_what_it_wrote_is_kept(run: Run, ch
     refused = run(*words, "http://127.0.0.1:9/v1#fake")
     assert refused.code == 1
     assert "does not answer" in refused.sentence
+
+
+def test_the_language_model_writes(run: Run, chronicle: Path) -> None:
+    outcome = run("summarise", "chronicle.txt", "--words", "20", "--write")
+    assert outcome.code == 0
+    assert "\n[1] chronicle.txt, " in outcome.out
+    both = run("summarise", "chronicle.txt", "--write", "--answer-with", "http://127.0.0.1:9/v1")
+    assert "exclude each other" in both.sentence
 
 
 class Ended(Exception):

@@ -9,6 +9,7 @@ from memspan.apps.desk.translation import Translated, translate, verified_terms
 from memspan.apps.desk.units import units
 from memspan.apps.desk.work import Work
 from memspan.data.documents import open_documents
+from memspan.models.generate import Sampling
 from tests.apps.desk.engine import engine, translator
 from tests.commands import Run
 from tests.servers import serving
@@ -89,7 +90,7 @@ def test_pairs_terms_and_what_was_translated_before_stand_in_the_prompt(run: Run
 class Shouting:
     """An engine in this process, which can be ended."""
 
-    name = "shouting"
+    name, sampling = "shouting", Sampling()
 
     def __init__(self, left: int = 1_000) -> None:
         self.left = left
@@ -155,3 +156,11 @@ def test_a_language_model_goes_on_with_known_pairs(run: Run, chapter: Path) -> N
     outcome = run("translate", "short.txt", "--to", "German", "--memory", "pairs.csv")
     assert outcome.code == 0
     assert outcome.out.count("\n\n") == 1
+
+
+def test_a_unit_for_which_the_engine_writes_nothing_stays_and_is_counted(run: Run, chapter: Path) -> None:
+    with serving(engine(lambda messages: "" if "Korin waved" in messages[-1]["content"] else "x")) as server:
+        outcome = run("translate", "chapter.md", "--to", "German", "--answer-with", server.url, "--temperature", "0.5")
+    assert "- Korin waved.\n" in outcome.out
+    assert "wrote nothing for 1 unit" in outcome.err
+    assert {body["temperature"] for body in server.bodies} == {0.5}
