@@ -106,6 +106,9 @@ class OptimisationOptions(OptionGroup):
     )
     auxiliary_loss_weight: float = option(0.1, "Weight of the losses that mechanisms have of their own.", at_least=0)
     precision: str = option("fp32", "Precision: fp32, bf16 or fp16; fp16 needs a GPU.", choices=PRECISIONS)
+    compile: bool = option(
+        False, "Compile the model (torch.compile): first steps take up to minutes longer, later ones less time."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -337,5 +340,7 @@ def _check_combinations(config: TrainConfig) -> None:
         )
     if config.run.fsdp and (continual.ewc or regularisation.rdrop or regularisation.adversarial == "pgd"):
         raise UsageError("`fsdp` does not go together with `ewc`, `rdrop` or `pgd`: leave out one of the two.")
+    if config.optimisation.compile and (config.run.fsdp or regularisation.adversarial):
+        raise UsageError("`compile` does not go together with `fsdp` or `adversarial`: leave out one of the two.")
     if continual.init_from is None and (continual.replay or continual.ewc):
         raise UsageError("`replay` and `ewc` keep what an earlier run learned: name its model with `init_from`.")

@@ -26,6 +26,7 @@ from memspan.models.saved import SavedModel
 from memspan.state import State, detach, losses
 from memspan.tasks import IGNORE_INDEX, Batch, Task
 from memspan.training.build import build_model, build_task, check_run, task_of_checkpoint
+from memspan.training.compiling import compiled
 from memspan.training.config import TrainConfig
 from memspan.training.distributed import Processes
 from memspan.training.ewc import EWC
@@ -161,6 +162,7 @@ class Run:
             self.whole = None if self.whole is None else accelerator.prepare_model(self.whole, evaluation_mode=True)
         # Not wrapped for several processes: gradients are summed by `Processes`.
         self.prepared = accelerator.prepare_model(self.model, evaluation_mode=True)
+        self.read: Any = compiled(self.prepared, self.device) if self.config.optimisation.compile else self.prepared
         processes.broadcast_weights(self.model)
         if self.sharded:
             processes.shard(self.model)
@@ -269,14 +271,14 @@ class Run:
             fraction: the stretch's share of the step's tokens, which weights the auxiliary losses.
         """
         regularisation, weight = self.config.regularisation, self.config.optimisation.auxiliary_loss_weight
-        logits, after = self.prepared(ids, state, labels.shape[1])
+        logits, after = self.read(ids, state, labels.shape[1])
         counts = loss_and_correct(logits, labels, regularisation.label_smoothing)
         correct = logits.new_zeros(())
         loss = logits.sum() * 0.0 if self.sharded else correct  # of a sharded model, all processes go back together
         if counts is not None:
             loss, correct = loss + counts[0] / targets, counts[1].float()
             if regularisation.rdrop:
-                again, _ = self.prepared(ids, state, labels.shape[1])
+                again, _ = self.read(ids, state, labels.shape[1])
                 second = loss_and_correct(again, labels, regularisation.label_smoothing)
                 assert second is not None
                 loss = (loss + second[0] / targets) / 2
