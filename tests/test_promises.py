@@ -19,6 +19,12 @@ PROMISES: dict[str, list[str]] = {
         "memory/store/test_durability.py::test_twelve_kills_lose_nothing",
         "memory/store/test_durability.py::test_the_kill_test_would_see_a_loss",
     ],
+    "A monitor that is killed at any moment loses no text and doubles none, and an alert stays due until it has arrived": [
+        "apps/monitor/test_ingest.py::test_ten_kills_lose_and_double_nothing",
+        "apps/monitor/test_ingest.py::test_alerts_do_not_depend_on_where_a_stream_is_cut",
+        "apps/monitor/test_delivery.py::test_an_alert_that_does_not_arrive_is_sent_by_the_next_run",
+        "apps/monitor/test_delivery.py::test_a_file_holds_each_alert_once_in_a_line",
+    ],
     "A training that is killed goes on as if nothing had happened, and a checkpoint is always whole": [
         "training/test_loop.py::test_a_killed_run_goes_on_exactly",
         "training/test_loop.py::test_a_stopped_run_goes_on_exactly",

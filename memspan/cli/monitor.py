@@ -372,5 +372,5 @@ def forget_texts(
 
     moment = seconds_of(before, "--before")
     with Store(folder) as store, writing(folder):
-        forgotten = store.forget(store.periods.number(moment))
+        forgotten = store.forget(store.periods.number(moment), shrink=True)
         print_line(f"{count(forgotten, 'text')} forgotten, {count(store.texts, 'text')} left.")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ LONGEST = 100_000  # characters of a text
 AHEAD = 86400.0  # seconds by which the clock of a source may be ahead
 _TIMES = ("time", "date", "timestamp", "created_at", "created", "published", "datetime", "时间", "日期")
 _IDS = ("id", "_id", "guid", "uuid", "url", "link", "编号")
+_UNIX = re.compile(r"[0-9]{9,13}(\.[0-9]+)?")  # seconds or milliseconds as a text
 _MILLISECONDS = 1e11  # numbers beyond it count milliseconds: as seconds they would be of the year 5138
 
 
@@ -147,6 +149,8 @@ def _seconds(when: object) -> float | str | None:
     """Unix seconds of a number or a date; None for nothing; a sentence for anything else."""
     if when is None or when == "":
         return None
+    if isinstance(when, str) and _UNIX.fullmatch(when):
+        when = float(when)
     if isinstance(when, int | float) and not isinstance(when, bool) and math.isfinite(when):
         found: float | None = when / 1000 if abs(when) > _MILLISECONDS else float(when)
     else:

@@ -103,9 +103,7 @@ def _take_in(store: Store, heads: Heads, watcher: Watcher, batch: list[Chunk], o
                 new.append((chunk.source, entry))
     opinions = heads.opinions([entry.text for _, entry in new])
     with store.transaction():
-        for source in dict.fromkeys(source for source, _ in new):
-            pairs = [(entry, opinion) for (name, entry), opinion in zip(new, opinions, strict=True) if name == source]
-            store.add(source, [entry for entry, _ in pairs], [opinion for _, opinion in pairs], now)
+        store.add([(source, entry, opinion) for (source, entry), opinion in zip(new, opinions, strict=True)], now)
         for chunk in batch:
             store.reject(chunk.source, chunk.rejected, now)
             if chunk.position != Position():

@@ -157,17 +157,17 @@ class Store:
             found |= {row[0] for row in self._rows(query, part)}
         return found
 
-    def add(self, source: str, entries: Sequence[Entry], opinions: Sequence[Opinion], now: int) -> None:
-        """Store new texts with their opinions, and count them in their periods."""
+    def add(self, texts: Iterable[tuple[str, Entry, Opinion]], now: int) -> None:
+        """Store new texts, each with its source and its opinion, and count them in their periods."""
         counts: dict[tuple[str, int], list[int]] = {}
         rows = []
-        for entry, opinion in zip(entries, opinions, strict=True):
+        for source, entry, opinion in texts:
             moment = now if entry.time is None else entry.time
             period = self.periods.number(moment)
             rows.append((entry.identity, source, entry.given, moment, now, period, entry.text, *opinion))
-            texts = counts.setdefault((opinion.topic, period), [0, 0])
-            texts[0] += 1
-            texts[1] += opinion.sentiment == self.settings.negative
+            sums = counts.setdefault((opinion.topic, period), [0, 0])
+            sums[0] += 1
+            sums[1] += opinion.sentiment == self.settings.negative
         self._database.executemany(
             "INSERT INTO texts (identity, source, given, time, received, period, text, topic, topic_confidence, sentiment,"
             " sentiment_confidence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -206,8 +206,12 @@ class Store:
     def set(self, name: str, value: Any) -> None:
         self._database.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, json.dumps(value)))
 
-    def forget(self, period: int) -> int:
-        """Delete for good what is of the periods before this one; the number of texts. It is not taken in again."""
+    def forget(self, period: int, shrink: bool = False) -> int:
+        """Delete for good what is of the periods before this one; the number of texts. It is not taken in again.
+
+        Args:
+            shrink: give the space back to the system, which rewrites the whole file.
+        """
         with self.transaction():
             texts = self._database.execute("DELETE FROM texts WHERE period < ?", (period,)).rowcount
             self._database.execute("DELETE FROM counts WHERE period < ?", (period,))
@@ -217,9 +221,9 @@ class Store:
             )
             self._database.execute("DELETE FROM alerts WHERE first < ?", (period,))
             self.set("forgotten", max(period, self.forgotten))
-        if texts:
+        if texts and shrink:
             self._database.execute("VACUUM")
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what was forgotten is not left in the log either
         return texts
 
     # ---- deliveries
