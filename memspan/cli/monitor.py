@@ -237,7 +237,7 @@ def run_monitor(
         watcher, delivery = Watcher([target.name for target in targets]), Delivery(store, targets)
         forgetting = Forgetting(store)
         heads = Heads(folder)
-        if not once and not as_json:
+        if not once and not as_json and not opened.reads_input:
             print_info("watching for texts; Ctrl-C ends it")
 
         def between() -> None:

@@ -29,10 +29,14 @@ def test_from_the_sample_to_the_page(run: Run) -> None:
     assert "bank holds 1,200 texts." in done.out
     again = run("monitor", "run", "bank", "demo/stream.jsonl", "--once", "--json")
     assert json.loads(again.out)["stored"] == 0
+    assert run("monitor", "train", "bank", "--data", "demo/labelled.csv", "--again").code == 0
     done = run("monitor", "report", "bank", "--output", "page.html", "--language", "zh")
     assert done.code == 0, done
     assert "舆情趋势" in Path("page.html").read_text("utf-8")
-    figures = json.loads(run("monitor", "report", "bank", "--json").out)
+    figures = json.loads(
+        run("monitor", "report", "bank", "--json").out
+    )  # what was stored before is still there, by week
+    assert figures["period"] == "week"
     assert figures["texts"] == 1200
     assert {topic["topic"] for topic in figures["topics"]} == {"app", "branches", "cards", "loans"}
     assert "of negative opinion" in run("monitor", "replay", "bank").out

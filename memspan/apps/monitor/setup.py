@@ -18,7 +18,9 @@ def check_new(folder: Path, again: bool = False) -> None:
     if (folder / FILE).exists() and not again:
         raise UsageError(f"{folder} holds a monitor already: choose another folder, or train anew with --again.")
     if not again and any((folder / name).exists() for name in HEADS):
-        raise UsageError(f"{folder} holds parts of a monitor that was not finished: train anew with --again.")
+        raise UsageError(
+            f"{folder} holds parts of a monitor that was not finished: remove them, or train anew with --again."
+        )
 
 
 def settings_for(

@@ -20,6 +20,7 @@ from memspan.apps.monitor import ingest as ingestion
 from memspan.apps.monitor.alerts import Watcher
 from memspan.apps.monitor.entries import Fields
 from memspan.apps.monitor.ingest import Outcome, ingest
+from memspan.apps.monitor.retention import Forgetting
 from memspan.apps.monitor.sources import Sources
 from memspan.apps.monitor.store import Alert, MonitorSettings, Store, writing
 from memspan.errors import MemspanError, UsageError
@@ -274,6 +275,21 @@ def test_what_is_forgotten_stays_forgotten(store: Store, tmp_path: Path) -> None
     outcome, _ = take(store, tmp_path / "b.jsonl")
     assert outcome.forgotten == 1200
     assert store.texts == 800  # ids are unique within a source
+
+
+def test_a_monitor_forgets_by_itself_what_it_does_not_keep(tmp_path: Path) -> None:
+    with Store.create(tmp_path, MonitorSettings("day", "negative", keep=30)) as store:
+        recent = [
+            {"id": str(day), "text": f"tea is day {day}", "time": time.time() - 86400 * day} for day in (0, 20, 40)
+        ]
+        assert take(store, lines(tmp_path / "a.jsonl", recent))[0].stored == 3
+        forgetting = Forgetting(store)
+        forgetting.step()
+        assert set(stored(store)) == {"tea is day 0", "tea is day 20"}
+        with store.transaction():
+            store.set("forgotten", 0)
+        forgetting.step()
+        assert store.forgotten == 0  # not every time
 
 
 def test_one_writer_at_a_time(store: Store) -> None:
