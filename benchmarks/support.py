@@ -80,7 +80,8 @@ def passages(part: str, each: int) -> dict[str, Any]:
             (folder / f"{intent}.md").write_text(text, "utf-8")
         read_knowledge(Path(scratch), lm, folder)
         memory = lm.new_memory(Path(scratch) / KNOWLEDGE)
-        for question, intent in questions:
+        for done, (question, intent) in enumerate(questions):
+            print(done, dict(right), flush=True)
             rankings = lm.retriever.rankings(memory, question)
             best = {"memspan": lm.search(memory, question, top=1)[0].source}
             for side, ranker in (("BM25", "words"), ("MiniLM", "meaning")):
@@ -117,21 +118,20 @@ def _some(rows: Sequence[tuple[str, str]], each: int) -> list[tuple[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=("intents", "passages"), default=["intents", "passages"])
+    parser.add_argument(
+        "--only", nargs="*", choices=("intents", "passages"), default=["intents", "passages"], help="one or both"
+    )
     parser.add_argument("--part", choices=list(PARTS), default="test")
     parser.add_argument("--messages", type=int, help="training messages of CLINC150 (default: all)")
     parser.add_argument("--each", type=int, default=10, help="questions of each intent of Bitext")
-    parser.add_argument("--earlier", type=Path, help="result file whose other figures are taken over")
     options = parser.parse_args()
     found: dict[str, Any] = {"part": options.part}
-    if options.earlier is not None:
-        found |= json.loads(options.earlier.read_text("utf-8"))["figures"]
     if "intents" in options.only:
         found["intents"] = intents(options.part, options.messages)
     if "passages" in options.only:
         found["passages"] = passages(options.part, options.each)
     if options.part == "test":
-        report.save("support", found, seeds=[0])
+        report.save("-".join(["support", *options.only]), found, seeds=[0])
 
 
 if __name__ == "__main__":
