@@ -208,9 +208,9 @@ def queue(
 
     Example: memspan support queue shop
     """
-    from memspan.apps.support.folder import Folder
+    from memspan.apps.support.store import FILE, Store
 
-    waiting = Folder.open(folder).store.queue(answered)
+    waiting = Store.open(folder / FILE).queue(answered)
     if as_json:
         print_json({"queue": [asdict(hand_over) for hand_over in waiting]})
         return
@@ -229,10 +229,10 @@ def answer(
 
     Example: memspan support answer shop 1 "We do sharpen shears, for 12 euros."
     """
-    from memspan.apps.support.folder import Folder
+    from memspan.apps.support.store import FILE, Store
 
     require_text("answer", text)
-    hand_over, is_past_answer = Folder.open(folder).store.answer(number, text, intent)
+    hand_over, is_past_answer = Store.open(folder / FILE).answer(number, text, intent)
     if as_json:
         print_json({**asdict(hand_over), "is_past_answer": is_past_answer})
         return

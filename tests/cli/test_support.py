@@ -33,7 +33,7 @@ def test_the_whole_path(run: Run) -> None:
     assert lines[2].startswith("  template, intent cancel_order (")
     measured = json.loads(run("support", "eval", "shop", "--data", "data/test.csv", "--limit", "3", "--json").out)
     assert measured["intent accuracy"]["n"] == 19
-    assert "hand-over rate" in run("support", "eval", "shop", "--data", "data/test.csv", "--limit", "2").out
+    assert "hand-over rate" in run("support", "eval", "shop", "--data", "data/test.csv", "--limit", "0").out
     assert run("support", "forget", "shop", "--customer", "ada").out.startswith("Forgot ada: 3 turns, 1 question, ")
     assert run("support", "queue", "shop", "--answered").out == "No question waits for a person.\n"
 

@@ -4,8 +4,10 @@ In stored replies they are placeholders such as `{number}`, so that no reply tel
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from memspan.data.redaction import Redaction
 
 _ALONE = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"  # Chinese characters stand around figures without a space
 _PATTERNS = {  # a stretch is of the first kind that fits
@@ -17,6 +19,7 @@ _PATTERNS = {  # a stretch is of the first kind that fits
 }
 KINDS = tuple(_PATTERNS)
 PERSONAL = ("email", "phone", "number")  # what belongs to one customer
+_SECRETS = Redaction(("iban", "card", "id", "key", "password"))
 _PATTERN = re.compile("|".join(f"(?P<{kind}>{_ALONE[0]}{pattern}{_ALONE[1]})" for kind, pattern in _PATTERNS.items()))
 _PLACEHOLDER = re.compile(rf"\{{({'|'.join(KINDS)})\}}")
 _BRACES = re.compile(r"\{(\w+)\}")
@@ -70,6 +73,7 @@ def missing(text: str, values: Mapping[str, str]) -> list[str]:
     return [name for name in placeholders(text) if name not in values]
 
 
-def personal(text: str) -> Iterator[str]:
-    """The values in a text that belong to one customer."""
-    return (entity.value for entity in entities(text) if entity.kind in PERSONAL)
+def personal(text: str) -> list[str]:
+    """The values in a text that belong to one customer, secrets such as the numbers of bank accounts and cards among them."""
+    secrets = [text[found.start : found.end] for found in _SECRETS.find(text)]
+    return [*secrets, *(entity.value for entity in entities(text) if entity.kind in PERSONAL)]

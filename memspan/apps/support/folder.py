@@ -8,7 +8,6 @@ customers.sqlite   customers, hand-overs, past answers, templates
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from glob import escape
 from pathlib import Path
 from typing import Any, Self
@@ -16,13 +15,13 @@ from typing import Any, Self
 from memspan.apps.support.exchanges import Exchange
 from memspan.apps.support.intents import REFUSED, Intents, Report
 from memspan.apps.support.past_answers import PERSON, PastAnswer, Template, reusable
-from memspan.apps.support.store import Store
+from memspan.apps.support.store import FILE, Store
 from memspan.assistant.language_model import LanguageModel
 from memspan.data.documents import Skipped, open_documents
 from memspan.errors import MemspanError, UnreadableSource, UsageError
 from memspan.memory import Filter, Memory, load_memory
 
-KNOWLEDGE, ANSWERS, INTENTS, CUSTOMERS = "knowledge.mem", "answers.mem", "intents", "customers.sqlite"
+KNOWLEDGE, ANSWERS, INTENTS = "knowledge.mem", "answers.mem", "intents"
 INTENT = "intent"  # a tag of past answers
 AGAIN = {
     "again": "yes"
@@ -45,11 +44,13 @@ class Folder:
     templates: Sequence[Template] = ()
     to_person: Sequence[str] = ()
     _memories: dict[str, Memory] = field(default_factory=dict)
+    _state: tuple[int, int] | None = None  # of the past answers in the store
+    _answers: dict[int, PastAnswer] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """The support folder. Raises UsageError for one that was not built to its end."""
-        store = Store.open(path / CUSTOMERS)
+        store = Store.open(path / FILE)
         settings = store.settings()
         if "templates" not in settings:
             raise UsageError(f"{path} was not built to its end: the same `memspan support build` goes on.")
@@ -57,15 +58,14 @@ class Folder:
         templates = [Template(**template) for template in settings["templates"]]
         return cls(path, store, intents, templates, settings["to_person"])
 
-    @cached_property
+    @property
     def past_answers(self) -> dict[int, PastAnswer]:
-        """By their numbers, as they were when they were first asked for."""
-        return self.store.past_answers()
-
-    def refresh(self) -> None:
-        """Take notice of past answers that were added or forgotten since."""
-        self.__dict__.pop("past_answers", None)
-        self._memories.pop(ANSWERS, None)
+        """By their numbers; those that other processes have added or forgotten meanwhile are noticed."""
+        state = self.store.newest_answer()
+        if state != self._state:
+            self._state, self._answers = state, self.store.past_answers()
+            self._memories.pop(ANSWERS, None)
+        return self._answers
 
     def knowledge(self, lm: LanguageModel) -> Memory:
         """The memory of the knowledge."""
@@ -75,27 +75,28 @@ class Folder:
 
     def answers(self, lm: LanguageModel, report: Report | None = None) -> Memory:
         """The memory of past answers, after it was brought up to those in the store."""
+        answers = self.past_answers
         if ANSWERS not in self._memories:
             memory = lm.new_memory(self.path / ANSWERS)
             known = {self.number_of(name): name for name in memory.sources}
-            gone = [name for number, name in known.items() if number not in self.past_answers]
+            gone = [name for number, name in known.items() if number not in answers]
             if gone:
                 memory.forget(filter=Filter(sources=gone))
-            new = [number for number in self.past_answers if number not in known]
+            new = [number for number in answers if number not in known]
             for done, number in enumerate(new):
                 if report is not None and done % 100 == 0:
                     report(f"reading past answers: {done:,} of {len(new):,}")
-                remember(lm, memory, number, self.past_answers[number])
+                remember(lm, memory, number, answers[number])
             self._memories[ANSWERS] = memory
         return self._memories[ANSWERS]
 
     def forget(self, customer: str) -> dict[str, int]:
         """Delete everything that is kept of a customer, see `Store.forget`."""
         counts = self.store.forget(customer)
-        self.refresh()
+        answers = self.past_answers
         if (self.path / ANSWERS).is_dir():
             memory = load_memory(self.path / ANSWERS)
-            gone = [name for name in memory.sources if self.number_of(name) not in self.past_answers]
+            gone = [name for name in memory.sources if self.number_of(name) not in answers]
             if gone:
                 memory.forget(filter=Filter(sources=gone))
         return counts
@@ -195,7 +196,7 @@ def build(
         if intent not in known:
             raise UsageError(f"No message has the intent '{intent}', only {', '.join(sorted(known)) or 'none'}.")
     path.mkdir(parents=True, exist_ok=True)
-    store = Store.open(path / CUSTOMERS, create=True)
+    store = Store.open(path / FILE, create=True)
     intents = None
     if labelled:
         messages, labels = [exchange.message for exchange in labelled], [exchange.intent for exchange in labelled]

@@ -17,6 +17,7 @@ from memspan.apps.support.entities import Entity
 from memspan.apps.support.past_answers import DIALOGUES, PastAnswer, as_past_answer
 from memspan.errors import DamagedFolder, MemoryLocked, MemspanError, UsageError
 
+FILE = "customers.sqlite"  # in a support folder
 VERSION = 1  # of the tables
 WAIT = 10.0  # seconds that a writer waits for another
 TRANSCRIPT = 10  # turns that a person is shown
@@ -131,12 +132,13 @@ class Store:
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
             store = cls(path, connection)
-            with store._writing():
-                version = connection.execute("PRAGMA user_version").fetchone()[0]
-                if version == 0:
-                    for statement in filter(str.strip, _TABLES.split(";")):
-                        connection.execute(statement)
-                    connection.execute(f"PRAGMA user_version = {VERSION}")
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                with store._writing():
+                    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                        for statement in filter(str.strip, _TABLES.split(";")):
+                            connection.execute(statement)
+                        connection.execute(f"PRAGMA user_version = {VERSION}")
         except sqlite3.Error as error:
             raise DamagedFolder(f"{path} cannot be opened as a file of customers: {error}.") from error
         if version > VERSION:
@@ -200,6 +202,11 @@ class Store:
             for row in rows
         }
 
+    def newest_answer(self) -> tuple[int, int]:
+        """How many past answers there are, and the number of the newest: they change with every change of them."""
+        rows = self._rows("SELECT count(*) AS number, coalesce(max(id), 0) AS newest FROM past_answers")
+        return rows[0]["number"], rows[0]["newest"]
+
     # ---- customers
 
     def customer(self, name: str) -> Customer:
@@ -252,12 +259,6 @@ class Store:
             shown = [(now, delivered) for delivered in turn.delivered]
             database.executemany("UPDATE hand_overs SET delivered = ? WHERE id = ?", shown)
         return number
-
-    def deliver(self, hand_overs: Sequence[HandOver]) -> None:
-        """Note that customers have seen the answers."""
-        with self._writing() as database:
-            rows = [(time.time(), hand_over.id) for hand_over in hand_overs]
-            database.executemany("UPDATE hand_overs SET delivered = ? WHERE id = ?", rows)
 
     def turns(self, customer: str, last: int = TRANSCRIPT) -> list[dict[str, Any]]:
         """The last turns of a customer, the oldest first."""

@@ -91,6 +91,7 @@ def test_what_belongs_to_a_customer_is_told_to_no_other(tmp_path: Path) -> None:
     assert replies(tmp_path, "ada,Call?,Ring 0800 123 4567.", "bob,Phone?,Ring 0800 123 4567.") == 2 * [
         "Ring 0800 123 4567."
     ]
+    assert replies(tmp_path, "ada,Where to pay?,To DE89 3704 0044 0532 0130 00.") == []
     assert replies(tmp_path, "ada,订单48213在哪？,订单48213已发货。") == ["订单{number}已发货。"]
 
 
