@@ -14,6 +14,7 @@ from memspan.tasks.base import IGNORE_INDEX, PLUGIN_GROUP, Batch, Guide, Task
 from memspan.tasks.data_source import DataSource
 from memspan.tasks.records import Example, Measured, Prediction, RecordTask
 from memspan.tasks.synthetic.babi_book import BabiBook
+from memspan.tasks.synthetic.byte_classification import ByteClassification
 from memspan.tasks.synthetic.capacity import Capacity
 from memspan.tasks.synthetic.copying import Copying
 from memspan.tasks.synthetic.induction import Induction
@@ -42,6 +43,7 @@ from memspan.tasks.text.translation import Translation
 
 TASKS: dict[str, type[Task]] = {
     "babi_book": BabiBook,
+    "byte_classification": ByteClassification,
     "capacity": Capacity,
     "classification": Classification,
     "copying": Copying,

@@ -19,6 +19,7 @@ from memspan.tasks.synthetic.overwrites import KEYS, VALUES, Overwrites
 from memspan.tasks.synthetic.parity import Parity
 from memspan.tasks.synthetic.permutations import Permutations
 from memspan.tasks.synthetic.selective_copying import SelectiveCopying
+from memspan.tasks.text.classification import Classification
 
 
 def make(task: Task, segments: int, rows: int = 20, seed: int = 0) -> Batch:
@@ -147,6 +148,22 @@ def test_permutations_are_composed_from_left_to_right(elements: int) -> None:
             assert tuple(things.values()) == group[target]
 
 
+def test_letters_are_classified_by_their_bytes() -> None:
+    task = build("byte_classification")
+    labels = sorted({record["label"] for record in Classification.sample(600)})
+    label_of = {record["text"]: record["label"] for record in Classification.sample(600)}
+    texts = []
+    for part in (task, task.held_out()):
+        batch = make(part, 16, rows=60)
+        assert (batch.targets[:, :-1] == IGNORE_INDEX).all()
+        texts.append({bytes(ids).lstrip(b"\0").decode() for ids in batch.ids.tolist()})
+        for ids, target in zip(batch.ids.tolist(), batch.targets[:, -1].tolist(), strict=True):
+            assert labels[target - 256] == label_of[bytes(ids).lstrip(b"\0").decode()]
+    assert texts[0].isdisjoint(texts[1])
+    (short,) = make(task, 1, rows=1).ids.tolist()
+    assert any(text.startswith(bytes(short).decode()) for text in label_of)
+
+
 def test_expressions_of_listops_have_the_value_that_is_asked_for() -> None:
     batch = make(ListOps(depth=4), 3, rows=50)
     deepest = longest = 0
@@ -194,6 +211,7 @@ def list_value(name: str, values: list[int]) -> int:
         ("induction", {"segment": 2}, 1, "needs 3 tokens"),
         ("selective_copying", {"symbols": 0}, 2, "symbols must be at least 1, got symbols=0"),
         ("selective_copying", {"symbols": 17}, 1, "17 symbols and as many marks need 34 tokens, got 32"),
+        ("byte_classification", {"segment": 0}, 2, "segment must be at least 1 byte, got segment=0"),
         ("parity", {"segment": 0}, 2, "segment must be at least 1 token, got segment=0"),
         ("permutations", {"elements": 6}, 2, "elements must be from 2 to 5, got elements=6"),
         ("listops", {"segment": 7}, 2, "segment must be at least 8 tokens, got segment=7"),
