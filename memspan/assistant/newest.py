@@ -2,16 +2,19 @@
 
 "Ann sits in room 114", and a year later "Ann has the key of room 207": a search finds both, and what holds now is the
 later. Statements of one fact are told from others by a sentence encoder. The sentence that bears most on the question says
-which fact is asked for; sentences of other passages state the same fact if they are near enough to it and to the question.
+which fact is asked for; sentences of other passages state the same fact if they are near enough to the question and to it.
 Names of the question say what all of them are about and nothing about which fact it is: they are taken out before sentences
-are compared. A question about the past, or about a day that it names, does not ask for the newest. Passages of one document
-tell one story, and none takes the place of another; turns of a conversation do.
+are compared. A question that names particulars asks for the passage that has them: "which password opens the shed behind
+the mill" is not answered by a later password of something else, however alike the sentences are. A question about the past,
+or about a day that it names, does not ask for the newest. Passages of one document tell one story, and none takes the place
+of another; turns of a conversation do.
 
-Letters: N sentences, E numbers of a vector, P passages.
+Letters: N sentences, E numbers of a vector, P passages, W words.
 """
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -28,10 +31,11 @@ from memspan.pretrained.text_encoder import TextEncoder
 
 PASSAGES: Final = 32  # the best of a search, among which statements of a fact are looked for
 MOST_SENTENCES = 160  # of them that are compared, those of the best passages
-# Chosen on generated facts, and on a diary cut into entries, whose answers must stay where they were, see LOG.md.
-LIKENESS = 0.4  # cosine with the sentence that says which fact is asked for, without the names in the question
-LIKENESS_UNNAMED = 0.75  # the same where the question has no name that could be taken out
-DISTANCE, DISTANCE_UNNAMED = 0.3, 0.15  # how much less like the question than that sentence, at most
+# Chosen on generated facts, and on texts whose answers must stay where they were, see LOG.md.
+LIKENESS = 0.28  # of a statement to the question without its names, with a part of that to the main statement, at least
+MAIN_WEIGHT = 0.2  # of the cosine with the sentence that says which fact is asked for, beside the one with the question
+MISSING = 0.7  # of the weight of the rarest word: that a passage may lack of the words which the main one holds
+LIKENESS_UNNAMED, DISTANCE_UNNAMED = 0.75, 0.15  # without names: the cosine with the main sentence; how much less like
 PASSAGE_WEIGHT, COVERAGE_WEIGHT = 0.02, 0.3  # beside the cosine with the question: the score, the share of its words
 
 _PAST = re.compile(
@@ -53,40 +57,73 @@ def looked_at(view: View, question: str, encoder: TextEncoder | None) -> int:
     return PASSAGES if len(known) > 0 and known.min() < known.max() else 0
 
 
+@dataclass(frozen=True)
+class Statement:
+    """A sentence that states a fact, and since when.
+
+    Attributes:
+        passage: the number of its passage in the memory.
+        time: unix seconds of what it is about, or of the exchange that it is from.
+    """
+
+    passage: int
+    source: str
+    text: str
+    time: float
+
+
 def newest(
     view: View, question: str, passages: Sequence[Passage], scores: Floats, encoder: TextEncoder | None
-) -> int | None:
-    """The number of the passage with the newest statement of the fact that is asked for; None where that is not known.
+) -> tuple[Statement, ...]:
+    """The statements of the fact that is asked for, the oldest first, so that the last one holds; none if unknown.
 
     Args:
         passages: the best of a search, best first, with their scores, float32 (P,).
-        encoder: compares sentences; the thresholds hold for the embedded one, with any other the result is None.
+        encoder: compares sentences; the thresholds hold for the embedded one, with any other there are none.
     """
     if encoder is None or not looked_at(view, question, encoder):
-        return None
-    numbers = np.array([passage.number for passage in passages], np.int64)
-    times = view.event_times[numbers]
+        return ()
     names = _names(view, question)
-    question_vector = encoder.question(_without(names, question))
     sentences = list(islice(_sentences(passages, names), MOST_SENTENCES))
+    question_vector = encoder.question(_without(names, question))
     if question_vector is None or not sentences:
-        return None
+        return ()
     of = np.array([index for index, _ in sentences])
     vectors = encoder.passages([_without(names, text) for _, text in sentences])
     meaning: Floats = vectors @ question_vector
     words = RareWords.of(view, question, without=[name.casefold() for name in names])
-    support = COVERAGE_WEIGHT * words.coverage([passage.text for passage in passages]) + PASSAGE_WEIGHT * np.array(
-        scores
-    )
+    held = words.held([passage.text for passage in passages])
+    support = COVERAGE_WEIGHT * words.share(held) + PASSAGE_WEIGHT * np.array(scores)
     main = int(np.argmax(meaning + support[of]))
-    likeness, distance = (LIKENESS, DISTANCE) if names else (LIKENESS_UNNAMED, DISTANCE_UNNAMED)
-    same_fact = (vectors @ vectors[main] >= likeness) & (meaning >= meaning[main] - distance)
+    likeness = vectors @ vectors[main]
+    if names:
+        missing = words.weights @ (held[:, [of[main]]] & ~held) / words.largest
+        same_fact = (meaning + MAIN_WEIGHT * likeness >= LIKENESS) & (missing[of] <= MISSING)
+    else:
+        same_fact = (likeness >= LIKENESS_UNNAMED) & (meaning >= meaning[main] - DISTANCE_UNNAMED)
     same_fact[main] = True
+    times = view.event_times[np.array([passage.number for passage in passages], np.int64)]
     if np.isnan(times[of[main]]):
-        return None
-    chosen = passages[of[np.nanargmax(np.where(same_fact, times[of], np.nan))]]
-    is_story = chosen.source == passages[0].source and "speaker" not in chosen.marks
-    return None if is_story else chosen.number
+        return ()
+    best = {int(of[index]): index for index in np.argsort(meaning, kind="stable") if same_fact[index]}
+    dated = sorted((index for index in best if not np.isnan(times[index])), key=lambda index: (times[index], -index))
+    found = [
+        Statement(passages[index].number, passages[index].source, sentences[best[index]][1].strip(), float(times[index]))
+        for index in dated
+    ]
+    return _without_stories(found, passages[dated[-1]], passages[0])
+
+
+def _without_stories(found: list[Statement], latest: Passage, first: Passage) -> tuple[Statement, ...]:
+    """The statements but those of the document of the latest; none where the latest tells the story of the first passage.
+
+    Turns of a conversation are no story. Where nothing older is known, the first passage has no right to stay the first.
+    """
+    if "speaker" not in latest.marks:
+        found = [item for item in found if item.source != latest.source or item.passage == latest.number]
+        if latest.source == first.source and latest.number != first.number:
+            return ()
+    return () if len(found) == 1 and latest.number == first.number else tuple(found)
 
 
 def _names(view: View, question: str) -> list[str]:

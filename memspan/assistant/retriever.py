@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from memspan.assistant import newest
+from memspan.assistant.newest import Statement
 from memspan.assistant.prompts import likelihood_prefix
 from memspan.assistant.second_round import larger, second_scores
 from memspan.data.marks import Value
@@ -54,6 +55,8 @@ class RetrievedPassage:
         happened: unix seconds of what it is about; None if that is not known.
         gain: nats per token by which the passage makes the question likelier than no text does; None if not computed.
         confidence: how far it supports an answer, from 0 to 1, see `memspan.assistant.confidence`; None if not computed.
+        statements: of the first passage, what the memory has stated at different times of the fact that is asked for, the
+            oldest first; the last is from this passage. See `memspan.assistant.newest`.
     """
 
     source: str
@@ -68,6 +71,7 @@ class RetrievedPassage:
     happened: float | None = None
     confidence: float | None = None
     second_gap: float | None = None
+    statements: tuple[Statement, ...] = ()
 
 
 AnyPassage = TypeVar("AnyPassage", Passage, RetrievedPassage)
@@ -124,13 +128,13 @@ class Retriever:
         found = list(
             islice(distinct(looked_at), max(top, rerank, newest.looked_at(view, question, self.vectors.encoder)))
         )
-        latest = newest.newest(
+        statements = newest.newest(
             view, question, found, scores[[passage.number for passage in found]], self.vectors.encoder
         )
         passages = [_retrieved(passage, scores, second) for passage in found]
         if rerank > 0 and passages:
             passages = self.rerank(question, passages, rerank)
-        return _first(latest, passages)[:top]
+        return _first(statements, passages)[:top]
 
     def token_scores(self, memory: Contents, question: str, numbers: Sequence[int]) -> list[NDArray[np.float32]]:
         """How strongly the retrieval heads point from `question` at each token of the passages `numbers`: (T,) each."""
@@ -241,10 +245,14 @@ def distinct(passages: Iterable[AnyPassage]) -> Iterator[AnyPassage]:
             yield passage
 
 
-def _first(number: int | None, passages: list[RetrievedPassage]) -> list[RetrievedPassage]:
-    """The passages with number `number`, if it is one of them, ahead of the others and with the score of the best."""
-    chosen = [replace(passage, score=passages[0].score) for passage in passages if passage.number == number]
-    return [*chosen, *(passage for passage in passages if passage.number != number)]
+def _first(statements: tuple[Statement, ...], passages: list[RetrievedPassage]) -> list[RetrievedPassage]:
+    """The passages with that of the last statement, if there is one, ahead of the others and with the score of the best."""
+    if not statements:
+        return passages
+    latest = statements[-1].passage
+    (chosen,) = (passage for passage in passages if passage.number == latest)
+    first = replace(chosen, score=passages[0].score, statements=statements)
+    return [first, *(passage for passage in passages if passage.number != latest)]
 
 
 def _retrieved(passage: Passage, scores: Scores, second: Scores | None) -> RetrievedPassage:

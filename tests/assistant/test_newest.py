@@ -48,8 +48,8 @@ def latest(memory: Memory, question: str, encoder: Any = None) -> str | None:
     """The source of the newest statement, with the passages in the order of the memory as the best of a search."""
     view = memory.view()
     passages = [view.passage(number) for number in range(len(view))]
-    number = newest(view, question, passages, np.zeros(len(passages), np.float32), encoder or BagOfWords())
-    return None if number is None else view.passage(number).source
+    found = newest(view, question, passages, np.zeros(len(passages), np.float32), encoder or BagOfWords())
+    return found[-1].source if found else None
 
 
 ROOMS = {
@@ -129,11 +129,10 @@ def test_turns_of_a_conversation_replace_one_another(lm: LanguageModel) -> None:
     memory = in_one_file(lm, speaker="Bea")
     view = memory.view()
     passages = [view.passage(number) for number in range(len(view))]
-    number = newest(
+    found = newest(
         view, "In which room does Ann Vel sit?", passages, np.zeros(len(passages), np.float32), BagOfWords()  # type: ignore[arg-type]
     )  # fmt: skip
-    assert number is not None
-    assert "207" in view.passage(number).text
+    assert "207" in view.passage(found[-1].passage).text
 
 
 def test_without_a_name_statements_must_be_nearly_alike(lm: LanguageModel) -> None:
