@@ -1,5 +1,6 @@
 """An answer with what it rests on."""
 
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -7,8 +8,11 @@ from memspan.assistant.answer_table import as_html
 from memspan.assistant.carried import Carried
 from memspan.assistant.citations import Citation
 from memspan.assistant.confidence import SUPPORTED
+from memspan.assistant.newest import Statement
 from memspan.assistant.quotes import Quote
 from memspan.assistant.retriever import RetrievedPassage
+
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,22 @@ class Answer:
         """The first of the quotes; None if there is none."""
         return self.quotes[0] if self.quotes else None
 
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """What the memory has stated at different times of the fact that is asked for, oldest first; none if unknown.
+
+        A statement in the words of the one before it is left out: what it says has held since then.
+        """
+        found = next((passage.statements for passage in self.passages if passage.statements), ())
+        words = [_WORD.findall(item.text.casefold()) for item in found]
+        return tuple(item for index, item in enumerate(found) if index == 0 or words[index] != words[index - 1])
+
     def _repr_html_(self) -> str:
         """The answer in a notebook."""
         return as_html(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values: the fields, `text` as "answer", `quote` and `is_supported`."""
+        """JSON values: the fields, `text` as "answer", `quote`, `statements` and `is_supported`."""
         return {
             "answer": self.text,
             "confidence": self.confidence,
@@ -66,6 +80,7 @@ class Answer:
             "is_answered": self.is_answered,
             "quote": None if self.quote is None else asdict(self.quote),
             "quotes": [asdict(quote) for quote in self.quotes],
+            "statements": [asdict(statement) for statement in self.statements],
             "citations": [asdict(citation) for citation in self.citations],
             "numbers": list(self.numbers),
             "carried_by": [asdict(text) for text in self.carried_by],

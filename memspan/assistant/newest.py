@@ -29,12 +29,14 @@ from memspan.memory.index.bm25 import without_question_words
 from memspan.pretrained.encoders import EMBEDDED
 from memspan.pretrained.text_encoder import TextEncoder
 
-PASSAGES: Final = 32  # the best of a search, among which statements of a fact are looked for
+PASSAGES: Final = 64  # the best of a search, among which statements of a fact are looked for
 MOST_SENTENCES = 160  # of them that are compared, those of the best passages
 # Chosen on generated facts, and on texts whose answers must stay where they were, see LOG.md.
 LIKENESS = 0.28  # of a statement to the question without its names, with a part of that to the main statement, at least
 MAIN_WEIGHT = 0.2  # of the cosine with the sentence that says which fact is asked for, beside the one with the question
-MISSING = 0.7  # of the weight of the rarest word: that a passage may lack of the words which the main one holds
+MISSING = (
+    4.0  # nats: the weight of the words of the question that a passage may lack and the main one holds, see `RareWords`
+)
 LIKENESS_UNNAMED, DISTANCE_UNNAMED = 0.75, 0.15  # without names: the cosine with the main sentence; how much less like
 PASSAGE_WEIGHT, COVERAGE_WEIGHT = 0.02, 0.3  # beside the cosine with the question: the score, the share of its words
 
@@ -97,10 +99,11 @@ def newest(
     main = int(np.argmax(meaning + support[of]))
     likeness = vectors @ vectors[main]
     if names:
-        missing = words.weights @ (held[:, [of[main]]] & ~held) / words.largest
-        same_fact = (meaning + MAIN_WEIGHT * likeness >= LIKENESS) & (missing[of] <= MISSING)
+        same_fact = meaning + MAIN_WEIGHT * likeness >= LIKENESS
     else:
         same_fact = (likeness >= LIKENESS_UNNAMED) & (meaning >= meaning[main] - DISTANCE_UNNAMED)
+    missing = words.weights @ (held[:, [of[main]]] & ~held)
+    same_fact &= missing[of] <= MISSING
     same_fact[main] = True
     times = view.event_times[np.array([passage.number for passage in passages], np.int64)]
     if np.isnan(times[of[main]]):
@@ -108,7 +111,9 @@ def newest(
     best = {int(of[index]): index for index in np.argsort(meaning, kind="stable") if same_fact[index]}
     dated = sorted((index for index in best if not np.isnan(times[index])), key=lambda index: (times[index], -index))
     found = [
-        Statement(passages[index].number, passages[index].source, sentences[best[index]][1].strip(), float(times[index]))
+        Statement(
+            passages[index].number, passages[index].source, sentences[best[index]][1].strip(), float(times[index])
+        )
         for index in dated
     ]
     return _without_stories(found, passages[dated[-1]], passages[0])

@@ -8,7 +8,7 @@ import typer
 from memspan.cli import warm
 from memspan.cli.answering import Answering, answers
 from memspan.cli.commands import command
-from memspan.cli.evidence import print_carried, print_condensed, print_passages, print_quote
+from memspan.cli.evidence import print_carried, print_condensed, print_passages, print_quote, print_statements
 from memspan.cli.filters import ALSO, Filters, takes_filters
 from memspan.cli.options import (
     AROUND,
@@ -123,6 +123,8 @@ def _print_answer(question: str, answer: "Answer", memory: "Contents") -> None:
     for quote in answer.quotes:
         print_quote(quote)
         print_line("")
+    if answer.is_answered:
+        print_statements(answer.statements)
     print_passages(answer.passages, memory, answer.numbers, question)
     print_condensed(answer.condensed, memory)
     print_carried(answer.carried_by)

@@ -1,24 +1,39 @@
 """Printing what an answer rests on: the quoted sentence, the passages, and where they stand."""
 
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from memspan.cli.output import print_line, printable
+from memspan.data.dates import day_of, in_words
 
 if TYPE_CHECKING:
     from memspan.assistant.carried import Carried
     from memspan.assistant.locations import Location
+    from memspan.assistant.newest import Statement
     from memspan.assistant.quotes import Quote
     from memspan.assistant.retriever import RetrievedPassage
     from memspan.memory import Contents
 
 PREVIEW = 160  # characters of a passage in a list
+EARLIER = 3  # statements that a newer one has replaced, at most
 
 
 def print_quote(quote: "Quote") -> None:
     """Print the sentence on one line, and where it stands."""
     print_line(f"> {' '.join(printable(quote.text).split())}")
     print_line(f"  {reference(quote.source, quote.location)}", style="dim")
+
+
+def print_statements(statements: "Sequence[Statement]") -> None:
+    """Print since when the last of the statements holds, and what was stated before; nothing where it replaces none."""
+    if len(statements) < 2:
+        return
+    *earlier, latest = statements
+    print_line(f"Since {_day(latest)}: {_shortened(latest.text)} ({latest.source})")
+    for statement in reversed(earlier[-EARLIER:]):
+        print_line(f"  before, {_day(statement)}: {_shortened(statement.text)} ({statement.source})", style="dim")
+    print_line("")
 
 
 def print_passages(
@@ -59,6 +74,16 @@ def print_carried(texts: "Sequence[Carried]") -> None:
     if texts:
         gains = ", ".join(f"[{text.number}] {text.gain:+.2f}" for text in texts)
         print_line(f"carried by {gains} (nats per token of the answer)", style="dim")
+
+
+def _day(statement: "Statement") -> str:
+    """The day of a statement in words; empty for a time that no calendar has."""
+    day = day_of(statement.time)
+    return "" if day is None else in_words(day)
+
+
+def _shortened(text: str) -> str:
+    return shorten(printable(text), PREVIEW, placeholder=" ...")
 
 
 def reference(source: str, location: "Location") -> str:

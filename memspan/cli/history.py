@@ -45,7 +45,8 @@ def history(
 ) -> None:
     """Show what a memory says about a question in the order of time, the latest last.
 
-    The time of a passage is that of what it is about, where a date is known; else it is when the text was read.
+    The time of a passage is that of what it is about, where a date is known; else it is when the text was read. A star
+    marks a sentence that states what is asked for, as far as the sentence encoder can tell; all of these are shown.
 
     Example: memspan history diary.mem "Where does Ann live?"
     """
@@ -55,21 +56,28 @@ def history(
     memory = open_memories(lm, [folder, *(also or ())])
     from memspan.assistant.confidence import MIN_CONFIDENCE as LEAST
     from memspan.assistant.confidence import SILENCE
+    from memspan.assistant.excerpts import excerpts
     from memspan.assistant.history import history as entries_of
     from memspan.assistant.locations import locate
 
     least = LEAST if min_confidence is None else min_confidence
     entries = entries_of(lm, memory, question, top=top, filter=filter, min_confidence=least)
     if as_json:
-        records = [{"time": entry.time, "is_event": entry.is_event, **asdict(entry.passage)} for entry in entries]
+        records = [
+            {"time": entry.time, "is_event": entry.is_event, "statement": entry.statement, **asdict(entry.passage)}
+            for entry in entries
+        ]
         print_json({"question": question, "history": records})
         return
     view = memory.view()
-    for entry in entries:
+    shown = excerpts(view, question, [entry.passage.text for entry in entries], PREVIEW)
+    for entry, excerpt in zip(entries, shown, strict=True):
         passage = entry.passage
         location = locate(view, passage.number, passage.start, passage.marks)
         print_line(f"{_day(entry)}  {reference(passage.source, location)}", style="bold")
-        print_line(f"    {shorten(printable(passage.text), PREVIEW, placeholder=' ...')}")
+        stated = entry.statement
+        text = excerpt if stated is None else f"* {stated}"
+        print_line(f"    {shorten(printable(text), PREVIEW, placeholder=' ...')}")
     if not entries:
         print_info(SILENCE)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from memspan import LanguageModel, Memory
+from memspan.assistant.history import history
 from memspan.assistant.newest import newest
 from memspan.data.documents import Document
 from memspan.data.marks import Chunk, Mark
@@ -30,6 +31,9 @@ class BagOfWords:
             for word in set(words_of(text)) - FUNCTION_WORDS:
                 vectors[row, sum(ord(letter) * 31**index for index, letter in enumerate(word)) % 4096] = 1
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def knows(self, word: str) -> bool:
+        return True
 
 
 def dated(lm: LanguageModel, texts: dict[str, tuple[float | None, str]], **marks: str) -> Memory:
@@ -158,3 +162,86 @@ def test_a_search_puts_it_first_with_the_score_of_the_best(lm: LanguageModel, mo
     assert found[0].score == before[0].score
     assert [passage.source for passage in found[1:]] == [p.source for p in before if p.source != "new"]
     assert lm.search(memory, question, rerank=0, filter=None, top=1)[0].source == "new"
+
+
+def statements(memory: Memory, question: str) -> list[tuple[str, float, str]]:
+    """The source, day and text of each statement, with the passages in the order of the memory as the best of a search."""
+    view = memory.view()
+    passages = [view.passage(number) for number in range(len(view))]
+    found = newest(view, question, passages, np.zeros(len(passages), np.float32), BagOfWords())  # type: ignore[arg-type]
+    assert [view.passage(item.passage).source for item in found] == [item.source for item in found]
+    return [(item.source, item.time / DAY, item.text) for item in found]
+
+
+def test_all_statements_of_the_fact_stand_in_the_order_of_time(lm: LanguageModel) -> None:
+    assert statements(dated(lm, ROOMS), "In which room does Ann Vel sit?") == [
+        ("old", 1.0, "Ann Vel sits in room 114 on the left."),
+        ("middle", 5.0, "Ann Vel sits in room 318."),
+        ("new", 9.0, "Ann Vel sits in room 207 now."),
+    ]
+
+
+PARTICULARS = {
+    "asked": (1.0, "Ann Vel opens the mossy shed behind the derelict windmill with the password marble."),
+    "other": (2.0, "Ann Vel opens the laptop with the password tulip."),
+    **{f"prose {day}": (float(day), f"Day {day} went by, and nobody came or called.") for day in range(3, 40)},
+}
+
+
+@pytest.mark.parametrize("name", ["Ann Vel", "she"])
+def test_what_lacks_particulars_of_the_question_does_not_replace_what_has_them(lm: LanguageModel, name: str) -> None:
+    texts = {source: (day, text.replace("Ann Vel", name)) for source, (day, text) in PARTICULARS.items()}
+    memory = dated(lm, texts)
+    assert (
+        latest(memory, f"With which password does {name} open the mossy shed behind the derelict windmill?") != "other"
+    )
+    assert latest(memory, f"With which password does {name} open the laptop?") == "other"
+
+
+def test_other_sentences_of_the_document_of_the_latest_are_no_older_statements(lm: LanguageModel) -> None:
+    memory = in_one_file(lm)
+    chunk = Chunk("Ann Vel sits in room 99 now.", [(0, Mark("happened", 20 * DAY))])
+    lm.read(Document("note", lambda: iter([chunk]), None), memory)
+    found = statements(memory, "In which room does Ann Vel sit?")
+    assert [source for source, _, _ in found] == ["diary", "diary", "diary", "note"]
+    late = Chunk("Ann Vel sits in room 7.\n\n" * 30, [(0, Mark("happened", 30 * DAY)), (400, Mark("heading", "B"))])
+    lm.read(Document("late", lambda: iter([late]), None), memory)
+    found = statements(memory, "In which room does Ann Vel sit?")
+    assert [source for source, _, _ in found] == ["diary", "diary", "diary", "note", "late"]
+
+
+def test_the_best_passage_stays_first_where_it_is_the_latest(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = dated(lm, {"new": ROOMS["new"], "old": ROOMS["old"]})
+    assert latest(memory, "In which room does Ann Vel sit?") == "new"
+    assert (
+        latest(dated(lm, {"new": ROOMS["new"], "far": (1.0, "The clock stands still.")}), "Where does Ann Vel sit?")
+        is None
+    )
+
+
+def test_an_answer_has_the_statements_without_repetitions(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {**ROOMS, "again": (10.0, "So it is: Ann is well.\n\nAnn Vel sits in room 207, now!")}
+    memory = dated(lm, texts)
+    monkeypatch.setattr(lm.retriever.vectors, "encoder", BagOfWords())
+    monkeypatch.delitem(lm.retriever.rankers, "meaning")
+    answer = lm.ask(memory, "In which room does Ann Vel sit?")
+    assert [item.source for item in answer.passages[0].statements] == ["old", "middle", "new", "again"]
+    assert [item.source for item in answer.statements] == ["old", "middle", "new"]
+    assert answer.to_dict()["statements"][-1]["text"] == "Ann Vel sits in room 207 now."
+    assert lm.ask(memory, "In which room did Ann Vel sit?").statements == ()
+
+
+def test_history_shows_every_statement(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = dated(lm, ROOMS)
+    monkeypatch.setattr(lm.retriever.vectors, "encoder", BagOfWords())
+    monkeypatch.delitem(lm.retriever.rankers, "meaning")
+    entries = history(lm, memory, "In which room does Ann Vel sit?", top=1, min_confidence=0)
+    assert [entry.statement for entry in entries] == [
+        "Ann Vel sits in room 114 on the left.",
+        "Ann Vel sits in room 318.",
+        "Ann Vel sits in room 207 now.",
+    ]
+    entries = history(lm, memory, "In which room does Ann Vel sit?", top=5, min_confidence=0)
+    assert [entry.statement is None for entry in entries] == [False, False, False, True, True]
