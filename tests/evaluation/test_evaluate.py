@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memspan.errors import UsageError
-from memspan.evaluation.evaluate import evaluate, plot
+from memspan.evaluation.evaluate import evaluate, measured_on, plot
 from memspan.evaluation.predict import predict
 from memspan.mechanisms import window_only
 from memspan.models.scratch import ScratchConfig, ScratchModel
@@ -140,6 +140,9 @@ def test_what_cannot_be_measured(tmp_path: Path) -> None:
         evaluate(tmp_path, "recall", segments=[])
     with pytest.raises(UsageError, match="There is no folder"):
         evaluate(tmp_path / "none", "recall")
+    with pytest.raises(UsageError, match="no files of held-out records"):
+        measured_on(tmp_path, ["new.csv"], "recall")
+    assert measured_on(tmp_path, []) == {}
 
 
 def test_a_model_predicts_when_its_data_are_gone(tmp_path: Path) -> None:
@@ -168,4 +171,8 @@ def test_a_model_predicts_when_its_data_are_gone(tmp_path: Path) -> None:
     (tmp_path / "first").rename(tmp_path / "elsewhere")
     said = predict(tmp_path / "second" / "last", ["buy 3", "sell 4"])
     assert said == ["buy", "sell"]
-    assert predict(tmp_path / "elsewhere" / "last", ["sell 5", "buy 1"]) == ["sell", "buy"]
+    first = tmp_path / "elsewhere" / "last"
+    assert predict(first, ["sell 5", "buy 1"]) == ["sell", "buy"]
+    (tmp_path / "new.csv").write_text("text,label\nbuy 8,buy\nsell 9,buy\nsell 7,sell\nsell 1,sell\n")
+    (score,) = evaluate(first, settings=measured_on(first, [tmp_path / "new.csv"]), segments=[2])
+    assert score.metrics["accuracy"] == 0.75
