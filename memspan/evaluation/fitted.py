@@ -7,7 +7,7 @@ from typing import Any
 from memspan.errors import UsageError
 from memspan.evaluation.predict import reopen
 from memspan.models.folders import read_whole
-from memspan.tasks import DataSource, Measured, RecordTask, require
+from memspan.tasks import DataSource, Measured, TextTask, require
 from memspan.training.build import CONFIG, config_of, read_run, task_of_checkpoint
 
 
@@ -42,15 +42,15 @@ def evaluate_fitted(
     Raises UsageError for files that cannot be read or hold no record that can be used.
     """
     model, learned, config = reopen(checkpoint, task, others)
-    given = dict(settings or {})
+    given, no_texts = dict(settings or {}), f"{checkpoint} was trained for a task without texts."
     if files:
         how = {name: config.task.settings[name] for name in ("format", "rename") if name in config.task.settings}
-        measured = learned.with_held_out(
+        measured = require(learned, TextTask, no_texts).with_held_out(
             DataSource(data=[str(path) for path in files], **{**how, **_only_reading(given)})
         )
     else:
         built = task_of_checkpoint(Path(checkpoint), None, given)
-        measured = require(built, RecordTask, f"{checkpoint} was trained for a task without records.")
+        measured = require(built, TextTask, no_texts)
     return measured.measured(model, config.task.segments), measured.left_out
 
 

@@ -14,7 +14,7 @@ from memspan.errors import MemspanError, UsageError
 from memspan.models.folders import CHECKSUMS, beside_weights, find, read_json, verify
 from memspan.pretrained import hub
 from memspan.tasks.base import Task
-from memspan.tasks.data_source import DataSource, drawn
+from memspan.tasks.data_source import DataSource
 
 
 class Example(NamedTuple):
@@ -123,11 +123,6 @@ class RecordTask(Task):
     def sample(count: int) -> list[dict[str, Any]]:
         """Generated records, the same at every call, so that every command runs without data."""
 
-    @staticmethod
-    def guess(records: Sequence[Record]) -> Mapping[str, str]:
-        """The columns to rename, {theirs: ours}, in a table that has not those of the task; by default none."""
-        return {}
-
     @abstractmethod
     def split(self, source: DataSource) -> tuple[Sequence[Record], Sequence[Record]]:
         """The records of `source` to train on, and the held-out ones."""
@@ -175,15 +170,6 @@ class RecordTask(Task):
     def confused(self, records: Sequence[Record], predictions: Sequence[str]) -> list[tuple[str, str, int]]:
         """A right label, the predicted one and how often, most frequent first; none where answers are no single labels."""
         return []
-
-    def with_held_out(self, source: DataSource) -> Self:
-        """The task as it was learned, with the records of a source held out. Raises UsageError where none can be used."""
-        found = source.read(self.columns, self.sample, self.guess)[0]
-        records = self.usable(found)
-        if not records:
-            raise UsageError(f"{found.name} must hold records with {' and '.join(self.columns)}, got none.")
-        task = self.with_records(held_out=drawn(records, source.limit, source.split_seed))
-        return task.copy_with(left_out=task.problems(source) if len(records) < len(found) else [])
 
     def score(self, model: nn.Module, segments: int, limit: int | None = 200, batch_size: int = 32) -> dict[str, float]:
         """The metrics of the model's predictions for `limit` held-out records, see `some_held_out`."""

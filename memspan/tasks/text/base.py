@@ -4,7 +4,7 @@ Letters: B batch, T tokens, V vocabulary.
 """
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import ClassVar, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
@@ -84,6 +84,11 @@ class TextTask(RecordTask):
 
     # ---- records
 
+    @staticmethod
+    def guess(records: Sequence[Record]) -> Mapping[str, str]:
+        """The columns to rename, {theirs: ours}, in a table that has not those of the task; by default none."""
+        return {}
+
     def split(self, source: DataSource) -> tuple[Sequence[Record], Sequence[Record]]:
         """The test files where there are any; otherwise a random part of the records, groups held out together."""
         records, tests = source.read(self.columns, self.sample, self.guess)
@@ -109,6 +114,15 @@ class TextTask(RecordTask):
             if problems:
                 found.append(described(dict(sorted(problems.items())), len(part), part.name))
         return found
+
+    def with_held_out(self, source: DataSource) -> Self:
+        """The task as it was learned, with the records of a source held out. Raises UsageError where none can be used."""
+        found = source.read(self.columns, self.sample, self.guess)[0]
+        records = self.usable(found)
+        if not records:
+            raise UsageError(f"{found.name} must hold records with {' and '.join(self.columns)}, got none.")
+        task = self.with_records(held_out=drawn(records, source.limit, source.split_seed))
+        return task.copy_with(left_out=task.problems(source) if len(records) < len(found) else [])
 
     def targets(self, record: Record) -> list[str]:
         """All right answers of a record."""
