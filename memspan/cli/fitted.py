@@ -48,7 +48,7 @@ def print_fitted(report: "Report") -> None:
     if report.details["wrong"]:
         print_line("")
         is_sure = report.details["wrong"][0]["probability"] is not None
-        print_line("Wrong, and sure of it:" if is_sure else "Furthest off:")
+        print_line("Wrong, the surest first:" if is_sure else "Furthest off:")
         for wrong in report.details["wrong"]:
             share = f" ({wrong['probability']:.0%})" if is_sure else ""
             print_line(f"  {wrong['prediction'] or 'none'}{share}, right is {wrong['label']}: {wrong['text']}")

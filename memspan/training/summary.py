@@ -27,7 +27,7 @@ def summary(task: Labelled, predictions: Sequence[Prediction]) -> dict[str, Any]
         "left out": task.left_out,
         "sure": _sure(task, predictions),
         "confused": task.confused(records, texts),
-        "wrong": [_wrong(*pair) for pair in task.mistakes(records, predictions)[:MOST_WRONG]],
+        "wrong": _worst(task.mistakes(records, predictions)),
     }
 
 
@@ -52,6 +52,16 @@ def _sure(task: Labelled, predictions: Sequence[Prediction]) -> list[list[float]
             right = sum(id(found) not in wrong for found in sure)
             rows.append([threshold, len(sure) / len(predictions), right / len(sure)])
     return rows
+
+
+def _worst(mistakes: Sequence[tuple[Record, Prediction]]) -> list[dict[str, Any]]:
+    """The first of them, each text with its label once."""
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    for record, prediction in mistakes:
+        if len(first) == MOST_WRONG:
+            break
+        first.setdefault((str(record["text"]), str(record["label"])), _wrong(record, prediction))
+    return list(first.values())
 
 
 def _wrong(record: Record, prediction: Prediction) -> dict[str, Any]:

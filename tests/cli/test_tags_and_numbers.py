@@ -75,6 +75,8 @@ def test_a_number_is_predicted(run: Run, tiny_model: Path, tmp_path: Path) -> No
     report = json.loads(Path("out/report.json").read_text("utf-8"))
     assert report["metrics"]["Spearman"] > 0.9
     assert report["metrics"]["MAE"] < 0.5
+    furthest = [wrong["text"] for wrong in report["details"]["wrong"]]
+    assert len(set(furthest)) == len(furthest) > 1  # each once, however often it occurs
     low, high = (float(line) for line in run("predict", "out/best", "An awful room.", "A great room.").out.split())
     assert 1 <= low < high <= 5
 

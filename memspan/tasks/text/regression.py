@@ -48,7 +48,7 @@ class Regression(Labelled):
             ]
             if rows:
                 found.append(
-                    f"{len(rows):,} rows of {part.name} have a label that is no number, the first is row {rows[0]}."
+                    f"{len(rows):,} rows of {part.name} are not used: they have a label that is no number, the first is row {rows[0]}."
                 )
         return found
 
