@@ -115,7 +115,7 @@ def measure(model: Any, text: Path, limit: int, segments: int) -> dict[str, floa
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = {"segment": model.config.settings["window"], "tokenizer": model.config.base}
-    task = build("memory", data=[str(text)], held_out=[str(text)], **settings)
+    task = build("memory", held_out=[str(text)], **settings)
     return task.score(model.to(device), segments, limit)
 
 
@@ -179,7 +179,7 @@ def streaming(name: str) -> None:
         rows += [ids[:, start : start + STRETCH] for start in (len(ids[0]) // 4, 3 * len(ids[0]) // 4)]
     latents = trained_memory(KEYS)["name"]
     memories: dict[str, tuple[str, dict[str, Any]]] = {
-        "all 8,192": (DEFAULT, {"sinks": 0, "window": None}),
+        f"all {STRETCH:,}": (DEFAULT, {"sinks": 0, "window": None}),
         f"{KEYS} recent": (DEFAULT, {"sinks": 4, "window": KEYS, "block": 128}),
         f"{KEYS // 2} recent, {KEYS // 2 - 4} slots": (latents, {"window": KEYS // 2, "slots": KEYS // 2 - 4}),
         f"{3 * KEYS // 4} recent, {KEYS // 4 - 4} slots": (latents, {"window": 3 * KEYS // 4, "slots": KEYS // 4 - 4}),
@@ -217,8 +217,8 @@ def answers(name: str, test: bool, count: int) -> None:
         if number % 10 == 0 or number == count:
             print(f"{number} questions", flush=True)
             table([as_row(label, rows, next(iter(found.values()))) for label, rows in found.items()])
-    figures = {"model": name, "half": "test" if test else "choosing", "paragraphs": HEAP, "read": found}
-    save("trained_memory-answers", figures, seeds=[questions.seed_of(test)])
+            figures = {"model": name, "half": "test" if test else "choosing", "paragraphs": HEAP, "read": found}
+            save("trained_memory-answers", figures, seeds=[questions.seed_of(test)])
 
 
 def as_row(label: str, rows: list[dict[str, Any]], first: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """Streams that need the text before them, and what a memory is worth: nothing, everything, or what it was trained to be."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from memspan.errors import UsageError
 from memspan.mechanisms import window_only
 from memspan.pretrained.adapt import adapt
+from memspan.state import State
 from memspan.tasks import IGNORE_INDEX
 from memspan.tasks.samples import word_lists
 from memspan.tasks.text.memory import TextMemory
@@ -88,6 +91,38 @@ def test_a_memory_of_nothing_and_one_of_everything(bases: dict[str, str]) -> Non
             assert metrics[f"{reading} own"] == pytest.approx(metrics[f"{reading} {memory}"], rel=2e-3)
     assert metrics["facts own"] != pytest.approx(metrics["facts nothing"], rel=1e-6)
     assert metrics["facts other"] != pytest.approx(metrics["facts own"], rel=1e-6)
+
+
+class Foresees(nn.Module):
+    """Predicts every token once it has read anything before; in odd rows nothing if `but_odd`."""
+
+    def __init__(self, but_odd: bool = False) -> None:
+        super().__init__()
+        self.but_odd, self.weight = but_odd, nn.Parameter(torch.zeros(1))
+
+    def forward(self, ids: Tensor, state: State, keep: int) -> tuple[Tensor, State]:
+        logits = torch.zeros(*ids.shape, 256)
+        if state is not None:
+            logits = logits.scatter(2, ids.roll(-1, 1)[:, :, None], 9.0)
+            if self.but_odd:
+                logits[1::2] = 0.0
+        return logits, torch.zeros(len(ids), 1)
+
+    def without_limit(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@pytest.mark.parametrize(("but_odd", "share"), [(False, 1.0), (True, 0.5)])
+def test_a_fact_is_right_if_every_token_of_its_value_is_the_likeliest(
+    task: TextMemory, but_odd: bool, share: float
+) -> None:
+    metrics = task.score(Foresees(but_odd), 2, limit=8, batch_size=4)
+    assert {name: metrics[f"facts right {name}"] for name in ("nothing", "own", "other", "full")} == {
+        "nothing": 0.0,
+        "own": share,
+        "other": share,
+        "full": share,
+    }
 
 
 def settings_without_name(window: int) -> dict[str, object]:
