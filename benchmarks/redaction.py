@@ -4,7 +4,7 @@
 
 Faker writes the secrets in the forms of four countries (English, German, Chinese; keys of interfaces and passwords are ours), and each
 stands in a sentence of a document that `memspan read --redact all` reads. A secret is found if its characters stand in any file of the
-memory. False alarms are counted in texts that hold next to none: a novel, an encyclopedia, transcripts of meetings.
+memory. False alarms are counted in texts that hold next to none: a novel, encyclopedias, transcripts of meetings.
 """
 
 import argparse
@@ -94,25 +94,22 @@ def leaks(planted: list[tuple[str, str, str, str]], model: str) -> dict[str, Any
 
 def texts() -> dict[str, str]:
     """Texts in which hardly any secret stands."""
-    wiki = zipfile.ZipFile(report.needs(report.DATA / "wikitext2" / "wikitext-2-v1.zip"))
-    (valid,) = [name for name in wiki.namelist() if "valid" in name]
+    with zipfile.ZipFile(report.needs(report.DATA / "squad11_dev" / "dev-v1.1.json.zip")) as archive:
+        (name,) = archive.namelist()
+        articles = json.loads(archive.read(name))
     meetings = report.needs(report.DATA / "qmsum" / "ALL_val.jsonl").read_text("utf-8")
     turns = [turn["content"] for line in meetings.splitlines() for turn in json.loads(line)["meeting_transcripts"]]
     chinese = json.loads(report.needs(report.DATA / "cmrc2018" / "cmrc2018_dev.json").read_text("utf-8"))
     return {
         "Moby Dick": report.needs(report.DATA / "gutenberg_en" / "pg2701.txt").read_text("utf-8"),
-        "Wikipedia (WikiText-2)": wiki.read(valid).decode(),
+        "Wikipedia (SQuAD)": "\n".join(_contexts(articles)),
         "meetings (QMSum)": "\n".join(turns),
         "Chinese Wikipedia (CMRC)": "\n".join(_contexts(chinese)),
     }
 
 
 def _contexts(data: Any) -> list[str]:
-    """The texts of a data set of questions, whatever its form."""
-    rows = data["data"] if isinstance(data, dict) else data
-    return [str(part["context"]) for row in rows for part in row.get("paragraphs", [row]) if "context" in part] or [
-        str(row["context_text"]) for row in rows
-    ]
+    return [part["context"] for article in data["data"] for part in article["paragraphs"]]
 
 
 def alarms(name: str, text: str) -> dict[str, Any]:
