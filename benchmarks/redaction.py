@@ -121,7 +121,7 @@ def alarms(name: str, text: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--secrets", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--seed", type=int, default=12)
     parser.add_argument("--model", default="smollm2")
     options = parser.parse_args()
     planted = leaks(secrets(options.secrets, options.seed), options.model)

@@ -129,7 +129,7 @@ _FORMS: Final[dict[str, tuple[_Form, ...]]] = {
             _is_resident_id,
         ),
         _compiled(
-            r"(?<![A-Za-z0-9-])(?!000|666)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![A-Za-z0-9-])"
+            r"(?<![A-Za-z0-9-])\d{3}-\d{2}-\d{4}(?![A-Za-z0-9-])"
         ),  # of the United States: social security, and for tax alone
         _compiled(
             r"(?<![A-Za-z0-9])[12] ?\d{2} ?(?:0[1-9]|1[0-2]) ?\d[\dAB] ?\d{3} ?\d{3} ?\d{2}(?![A-Za-z0-9])", _is_nir
