@@ -242,6 +242,13 @@ class Evidence:
         scores: Floats = np.sum([weight * features[name] for name, weight in weights.items()], axis=0)
         return scores
 
+    @property
+    def _replaced(self) -> NDArray[np.bool_]:
+        """Whether each sentence is a statement that a newer one of the same fact has replaced, (N,)."""
+        older = {(item.passage, item.text) for passage in self.passages for item in passage.statements[:-1]}
+        numbers = [self.passages[index].number for index in self.of]
+        return np.array([pair in older for pair in zip(numbers, map(str.strip, self.texts), strict=True)], np.bool_)
+
     def quotes(self, answer: str = "") -> tuple[Quote, ...]:
         """What an answer rests on: `quote`, and where the search had a second round, a sentence of what else was needed.
 
@@ -272,11 +279,12 @@ class Evidence:
     def quote(self, answer: str = "") -> Quote | None:
         """The sentence that bears most on the question and on the text of its answer; None if there is no sentence.
 
-        The next sentence of the passage goes with it as far as the two fit into `LONGEST_PAIR` characters.
+        A statement that a newer one has replaced is not quoted, see `memspan.assistant.newest`. The next sentence of the
+        passage goes with it as far as the two fit into `LONGEST_PAIR` characters.
         """
         if not self.sentences:
             return None
-        best = int(np.argmax(self.scores(answer)))
+        best = int(np.argmax(np.where(self._replaced, -np.inf, self.scores(answer))))
         index, start, end = self.sentences[best]
         if best + 1 < len(self.sentences):
             following, _, later = self.sentences[best + 1]

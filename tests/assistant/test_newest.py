@@ -1,5 +1,6 @@
 """Of several statements of a fact that changes, the latest goes first; a story, the past and other facts stay as they are."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ from memspan import LanguageModel, Memory
 from memspan.assistant.answer import Answer
 from memspan.assistant.history import history
 from memspan.assistant.newest import newest
+from memspan.assistant.quotes import Evidence
 from memspan.data.documents import Document
 from memspan.data.marks import Chunk, Mark
 from memspan.memory.index.bm25 import words_of
@@ -244,3 +246,19 @@ def test_history_shows_every_statement(lm: LanguageModel, monkeypatch: pytest.Mo
     ]
     entries = history(lm, memory, "In which room does Ann Vel sit?", top=5, min_confidence=0)
     assert [entry.statement is None for entry in entries] == [False, False, False, True, True]
+
+
+def test_a_statement_that_was_replaced_is_not_quoted(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = dated(
+        lm, {"old": (1.0, "In room 114 Ann Vel does sit."), "new": (9.0, "Ann Vel has the key of room 207.")}
+    )
+    question = "In which room does Ann Vel sit?"
+    with monkeypatch.context() as patch:
+        patch.setattr(lm.retriever.vectors, "encoder", BagOfWords())
+        patch.delitem(lm.retriever.rankers, "meaning")
+        found = lm.search(memory, question)
+    for statements, source in ((found[0].statements, "new"), ((), "old")):
+        passages = [replace(found[0], statements=statements), *found[1:]]
+        quote = Evidence(memory.view(), question, passages, lm.retriever).quote()
+        assert quote is not None
+        assert quote.source == source
