@@ -75,6 +75,8 @@ class Comparison:
 
     def verdict(self) -> str:
         seeds = len(self.contenders[0].figures)
+        if f"{abs(self.gain):.4f}" == "0.0000":
+            return f"The memory makes no difference in {self.metric}."
         how = "better" if self.gain > 0 else "worse"
         sure = "more" if abs(self.gain) > self._spread() else "less"
         spread = f", {sure} than the spread of {seeds} seeds" if seeds > 1 else ""

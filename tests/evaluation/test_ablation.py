@@ -57,6 +57,11 @@ def test_better_by_more_than_the_spread(
     assert ("better" if gain > 0 else "worse") in told.verdict()
 
 
+def test_no_difference_is_neither_better_nor_worse() -> None:
+    same = Comparison("t", "m", False, [contender(0.5, 0.25), contender(0.5, 0.125)], {})
+    assert same.verdict() == "The memory makes no difference in m."
+
+
 def test_nothing_to_compare() -> None:
     with pytest.raises(UsageError, match="name a `mechanism`"):
         compare(config(mechanism=None), [0])
