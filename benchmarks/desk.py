@@ -191,14 +191,14 @@ def translation(gguf: str | None) -> dict[str, Any]:
         return translator(messages)
 
     with serving(engine(waits)) as server:
-        return killed_and_resumed(gguf or server.url, server.bodies, released)
+        return killed_and_resumed(gguf or server.url, answered, released)
 
 
-def killed_and_resumed(target: str, requests: list[Any], released: threading.Event) -> dict[str, Any]:
+def killed_and_resumed(target: str, answered: list[str], released: threading.Event) -> dict[str, Any]:
     """A translation by an engine that is killed after some units, called again, and run at once.
 
     Args:
-        requests: to the engine so far, where it is the server; a file counts none, and is killed once it has kept three units.
+        answered: what the server has answered so far; a file counts nothing, and is killed once it has kept three units.
         released: lets the server go on.
     """
     chapter = first_letter() if "://" in target else CHAPTER
@@ -208,18 +208,20 @@ def killed_and_resumed(target: str, requests: list[Any], released: threading.Eve
         command = ["translate", str(path), "--to", "French", "--answer-with", target, "--output"]
         process = subprocess.Popen([sys.executable, "-m", "memspan", *command, f"{folder}/killed.txt"])
         work, changes, last = Path(folder, "killed.txt.work", "work.sqlite"), 0, 0
-        while changes < 4 and len(requests) <= STOP_AFTER and process.poll() is None:  # the tables, and three units
+        while changes < 4 and len(answered) < STOP_AFTER and process.poll() is None:  # the tables, and three units
             time.sleep(0.002)
             now = work.stat().st_mtime_ns if "://" not in target and work.exists() else 0
             changes, last = changes + (now != last), now
         process.send_signal(signal.SIGKILL)
         process.wait()
         released.set()
-        counts, was_written = [len(requests)], os.path.exists(f"{folder}/killed.txt")
+        while answered and len(answered) == STOP_AFTER:  # the request that the kill left behind
+            time.sleep(0.01)
+        counts, was_written = [len(answered)], os.path.exists(f"{folder}/killed.txt")
         runs = {}
         for name in ("killed", "whole"):
             runs[name] = measured([*command, f"{folder}/{name}.txt"])
-            counts.append(len(requests))
+            counts.append(len(answered))
         texts = [Path(folder, f"{name}.txt").read_text("utf-8") for name in ("killed", "whole")]
     return {
         "engine": "a server on the loopback interface" if "://" in target else Path(target).name,

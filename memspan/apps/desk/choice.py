@@ -1,8 +1,9 @@
 """Sentences of a long document that say what it is about, or what it says about a question.
 
 In a first round the sentences of each segment are read by the sentence encoder, and kept. In a second one every sentence is
-scored by the features of `memspan.assistant.extracts.sentences`, over the whole document: the best of each segment are
-candidates, and of these the best are taken, each unlike those before it. Where the encoder does not know the language, words
+scored by the features of `memspan.assistant.extracts.sentences`, over the whole document. For a question the best of each
+segment are candidates, otherwise the best of each of as many equal parts as the summary has sentences, so that it covers the
+document; of these the best are taken, each unlike those before it. Where the encoder does not know the language, words
 and pairs of characters stand for meaning.
 
 Letters: N sentences of the document, C candidates, E numbers of a vector, B buckets of words.
@@ -33,6 +34,7 @@ SKETCH = 512  # numbers of a vector that is made of words
 CANDIDATES = 24  # of a segment, at most
 MOST_CANDIDATES = 8_000  # of a document: of each segment fewer are looked at where there are many
 FEWEST_CANDIDATES = 2  # of a segment
+PART = 18  # words of a summary without a question for which there is one part of the document
 TOO_LONG = 1.5  # times the words of the summary: a sentence of more, as a transcript without full stops has, comes last
 SHORT = 40  # words that are never too many
 # Of the features of a sentence, chosen on QMSum's validation meetings and on stories of SQuALITY's training part, see LOG.md.
@@ -166,8 +168,9 @@ class Overview:
     def choose(self, question: str, length: int) -> list[Sentence]:
         """The sentences to take, of about `length` words together, in the order of the document."""
         scores = self.scores(question)
-        scores = np.where(self.lengths > max(SHORT, TOO_LONG * length), scores - 100, scores)
-        candidates = self._candidates(scores)
+        longest = max(SHORT, TOO_LONG * length) if question else SHORT
+        scores = np.where(self.lengths > longest, scores - 100, scores)
+        candidates = self._candidates(scores) if question else self._best_of_parts(scores, length)
         sentences, vectors, first = list[Sentence](), list[NDArray[np.float32]](), 0
         for part in analysed(self._work, self._segments):
             rows = candidates[(candidates >= first) & (candidates < first + len(part.sentences))] - first
@@ -193,6 +196,12 @@ class Overview:
             first + np.argsort(-scores[first:last], kind="stable")[:most] for first, last in pairwise(bounds.tolist())
         ]
         return np.sort(np.concatenate(chosen))
+
+    def _best_of_parts(self, scores: Floats, length: int) -> NDArray[np.int64]:
+        """The numbers of the best sentences of equal parts of the document, ascending, (C,): a summary covers all of it."""
+        parts = max(1, round(length / min(PART, float(np.median(self.lengths)))))
+        bounds = np.unique(np.linspace(0, self.count, parts + 1).astype(np.int64)).tolist()
+        return np.array([first + int(np.argmax(scores[first:last])) for first, last in pairwise(bounds)], np.int64)
 
     def _sketch(self, text: str) -> NDArray[np.float32]:
         """A vector of the words of a text, float32 (SKETCH,), of length one: its cosines are about those of its words."""
