@@ -182,24 +182,27 @@ def resolves(cited: dict[str, Any], lines: list[str]) -> bool:
 
 def translation(gguf: str | None) -> dict[str, Any]:
     """Whether a translation that was killed and called again is that of a run at once."""
-    released, answered = threading.Event(), list[str]()
+    reached, released, answered = threading.Event(), threading.Event(), list[str]()
 
     def waits(messages: list[dict[str, str]]) -> str:
         if len(answered) == STOP_AFTER:
+            reached.set()
             released.wait()
         answered.append(messages[-1]["content"])
         return translator(messages)
 
     with serving(engine(waits)) as server:
-        return killed_and_resumed(gguf or server.url, answered, released)
+        return killed_and_resumed(gguf or server.url, answered, reached, released)
 
 
-def killed_and_resumed(target: str, answered: list[str], released: threading.Event) -> dict[str, Any]:
+def killed_and_resumed(
+    target: str, answered: list[str], reached: threading.Event, released: threading.Event
+) -> dict[str, Any]:
     """A translation by an engine that is killed after some units, called again, and run at once.
 
     Args:
         answered: what the server has answered so far; a file counts nothing, and is killed once it has kept three units.
-        released: lets the server go on.
+        reached: is set when the server waits to be let go on by `released`.
     """
     chapter = first_letter() if "://" in target else CHAPTER
     with tempfile.TemporaryDirectory() as folder:
@@ -208,14 +211,14 @@ def killed_and_resumed(target: str, answered: list[str], released: threading.Eve
         command = ["translate", str(path), "--to", "French", "--answer-with", target, "--output"]
         process = subprocess.Popen([sys.executable, "-m", "memspan", *command, f"{folder}/killed.txt"])
         work, changes, last = Path(folder, "killed.txt.work", "work.sqlite"), 0, 0
-        while changes < 4 and len(answered) < STOP_AFTER and process.poll() is None:  # the tables, and three units
+        while changes < 4 and not reached.is_set() and process.poll() is None:  # the tables, and three units
             time.sleep(0.002)
             now = work.stat().st_mtime_ns if "://" not in target and work.exists() else 0
             changes, last = changes + (now != last), now
         process.send_signal(signal.SIGKILL)
         process.wait()
         released.set()
-        while answered and len(answered) == STOP_AFTER:  # the request that the kill left behind
+        while reached.is_set() and len(answered) == STOP_AFTER:  # the request that the kill left behind
             time.sleep(0.01)
         counts, was_written = [len(answered)], os.path.exists(f"{folder}/killed.txt")
         runs = {}
