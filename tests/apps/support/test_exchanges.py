@@ -45,6 +45,10 @@ def test_a_named_column_comes_before_a_guess_and_an_empty_name_leaves_one_out(tm
     assert "message is 'body'" in imported.columns_in_words()
 
 
+def test_an_exact_name_comes_before_a_part_of_one(tmp_path: Path) -> None:
+    assert read_exchanges(written(tmp_path, "message id,message\n7,Hello\n")).exchanges[0].message == "Hello"
+
+
 def test_bad_rows_are_counted_and_named(tmp_path: Path) -> None:
     path = written(tmp_path, "message,time\nHello,2026-01-01\n,2026-01-01\nHi,some day\nToo,many,cells\n")
     imported = read_exchanges(path)
