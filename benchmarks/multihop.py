@@ -140,6 +140,7 @@ def answer_figures(lm, view, paragraphs: Sequence[str], questions: Sequence[Ques
         searched: the passages found for each question, best first.
         held: of each passage of the memory the paragraphs that it holds.
     """
+    from memspan.assistant.complement import with_complement
     from memspan.assistant.prompt_choice import in_reading_order, within_budget
     from memspan.assistant.prompts import Quotation
     from memspan.assistant.quotes import Evidence
@@ -147,7 +148,11 @@ def answer_figures(lm, view, paragraphs: Sequence[str], questions: Sequence[Ques
     usable = lm.prompt_budget
     memory = [within_budget(found, usable.tokens, usable.passages, usable.max_score_gap) for found in searched]
     needed = [
-        [passage for passage in found if item.paragraphs & set(held[passage.number])]
+        with_complement(
+            item.question,
+            [passage for passage in found if item.paragraphs & set(held[passage.number])],
+            lm.retriever.vectors.encoder,
+        )
         for item, found in zip(questions, searched, strict=True)
     ]
     prompts = {
@@ -187,6 +192,7 @@ def main() -> None:
     options = parser.parse_args()
 
     import memspan
+    from memspan.assistant.complement import with_complement
     from memspan.assistant.prompt_choice import within_budget
 
     paragraphs, questions = load(options.data, options.half, options.questions)
@@ -203,7 +209,12 @@ def main() -> None:
     searches = {}
     for name, rounds in (("two rounds", nullcontext), ("one round", one_round)):
         with rounds():
-            searches[name] = [lm.search(memory, item.question, top=FOUND) for item in questions]
+            searches[name] = [
+                with_complement(
+                    item.question, lm.search(memory, item.question, top=FOUND), lm.retriever.vectors.encoder
+                )
+                for item in questions
+            ]
         shares = {
             budget_name: [
                 item.paragraphs <= {number for passage in chosen(found, budget) for number in held[passage.number]}

@@ -24,8 +24,8 @@ class Answer:
         condensed: further passages that the model read before the prompt in condensed form, best first.
         memory_tokens: tokens of the whole memory.
         seconds: of "recall", the search, of "answer", the generation, and of "quote", the choice of the sentence.
-        quotes: the sentences of passages that the answer rests on: one, or two from different passages where the search had
-            a second round; none without a passage.
+        quotes: the sentences of passages that the answer rests on: one, or two from different passages where the best
+            is not enough; none without a passage.
         numbers: of the texts of the prompt in which the passages were quoted, as `[n]` cites them.
         citations: the marks `[n]` in the text, each with the passages that it stands for.
         confidence: how far the passages support an answer at all, from 0 to 1, see `memspan.assistant.confidence`.

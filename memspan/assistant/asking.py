@@ -10,6 +10,7 @@ from typing import Any
 from memspan.assistant.answer import Answer
 from memspan.assistant.answerers.base import Answerer, PromptTooLong, Usage, answer_parts, window_of
 from memspan.assistant.citations import citations, resolved_parts
+from memspan.assistant.complement import with_complement
 from memspan.assistant.condensed import answerer_behind, further
 from memspan.assistant.confidence import SILENCE, confidence, require_confidence
 from memspan.assistant.prompt_budget import PromptBudget, default_budget
@@ -123,7 +124,8 @@ def recall(
     found = retriever.search(
         view, question.text, top=top + question.condensed, rerank=question.rerank, filter=question.filter
     )
-    return surrounded(view, found[:top], question.around), found[top:]
+    near = with_complement(question.text, found[:top], retriever.vectors.encoder)
+    return surrounded(view, near, question.around), found[top:]
 
 
 def write(

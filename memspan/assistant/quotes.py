@@ -250,9 +250,9 @@ class Evidence:
         return np.array([pair in older for pair in zip(numbers, map(str.strip, self.texts), strict=True)], np.bool_)
 
     def quotes(self, answer: str = "") -> tuple[Quote, ...]:
-        """What an answer rests on: `quote`, and where the search had a second round, a sentence of what else was needed.
+        """What an answer rests on: `quote`, and where another passage is needed beside the best, a sentence of that.
 
-        That is another passage: of those that the second round found, the sentence that bears most on what it searched for;
+        It is the sentence of what the second round found, or of the complement, that bears most on what is lacking;
         if the first quote is from one of them, the sentence of the best passage that bears most on the question.
         """
         first = self.quote(answer)
@@ -262,15 +262,15 @@ class Evidence:
         return (first,) if second is None else (first, second)
 
     def _further(self, first: Quote) -> "Evidence":
-        """The passages of which one is needed beside that of a quote, and what they are to tell; none after one round."""
+        """The passages of which one is needed beside that of a quote, and what they are to tell; none if none is needed."""
         best = self.passages[0]
         led_to = [
             passage
             for passage in self.passages
             if passage.number != best.number and passage.second_gap is not None and passage.second_gap < MAX_SCORE_GAP
         ]
-        query = second_query(self.view, self.question, best.text)
-        if query is None or not led_to:
+        query = second_query(self.view, self.question, best.text) or self.question
+        if not led_to:
             return Evidence(self.view, self.question, (), self.retriever)
         if first.passage in {passage.number for passage in led_to}:
             return Evidence(self.view, self.question, (best,), self.retriever)

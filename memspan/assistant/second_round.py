@@ -115,6 +115,11 @@ def names_of(view: View, text: str, question: str) -> list[str]:
     return list(dict.fromkeys(stretches(text, {words.words[index] for index in rarest})))
 
 
+def first_name(text: str) -> str:
+    """The first name in a text, which is what a text that defines something is about; empty without any."""
+    return next(filter(None, map(_without_function_words, _NAME.findall(text))), "")
+
+
 def _without_function_words(name: str) -> str:
     """A name without the words before it that have a capital because they begin a sentence, and without an initial alone."""
     words = name.split()

@@ -194,3 +194,14 @@ def test_a_name_that_the_encoder_does_not_know_must_stand_in_the_passage(
     for question in ("What is the name of the dog?", "What is the name of Dr KEMBLE's dog?", "Kemble?"):
         assert evidence(question).name_coverage is None
         assert features(evidence(question))[0] is WITH_MEANING
+
+
+def test_an_answer_is_written_from_the_complement_of_the_best_passage_too(
+    seeing: LanguageModel, encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = seeing.read(logbook()[:6000], source="book")
+    found = seeing.search(memory, QUESTION)
+    monkeypatch.setitem(encoders.EMBEDDED, encoder.name, encoders.EMBEDDED[encoders.DEFAULT])
+    monkeypatch.setattr("memspan.assistant.complement.complement", lambda *_: 3)
+    answer = seeing.ask(memory, QUESTION, passages=2, sampling=memspan.Sampling(max_new_tokens=2))
+    assert [passage.number for passage in answer.passages] == [found[0].number, found[3].number]
