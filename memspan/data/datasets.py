@@ -112,9 +112,10 @@ def read(
                 )
             if rename:
                 shown = ", ".join(f"{ours} is '{theirs}'" for theirs, ours in rename.items())
+                example = ", ".join(f"{theirs}: {ours}" for theirs, ours in rename.items())
                 warnings.warn(
-                    f"The columns of {name} are guessed: {shown}. If they are others, name them: --task-settings "
-                    f"'rename={{theirs: {columns[0]}}}'.",
+                    f"The columns of {name} are guessed: {shown}. If they are others, name them, as in --task-settings "
+                    f"'rename={{{example}}}'.",
                     GuessedColumns,
                     stacklevel=2,
                 )

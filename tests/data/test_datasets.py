@@ -75,7 +75,7 @@ def test_columns_are_guessed_where_some_cells_are_absent(tmp_path: Path) -> None
     rows = [{"id": n, "body": "a letter", "kind": "xy"[n % 2]} for n in range(8)]
     del rows[3]["body"]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.warns(GuessedColumns, match="text is 'body', label is 'kind'"):
+    with pytest.warns(GuessedColumns, match=r"text is 'body', label is 'kind'.*rename=\{body: text, kind: label\}"):
         records = read([path], COLUMNS, guess=text_and_label)
     assert [record["text"] for record in records].count(None) == 1
     assert text_column(rows) == "body"
