@@ -107,8 +107,8 @@ def compare(
     for name, variant in ((config.model.mechanism, config), (NONE, without_memory(config, task))):
         figures, seconds, report = [], [], None
         for seed in seeds:
-            report = train(variant.replace(seed=seed, output=None, eval_every=10**9), task=task)
-            figures.append(_figures(report, task, limit))
+            report = train(variant.replace(seed=seed, output=None, eval_every=10**9), task=task, limit=limit)
+            figures.append(_figures(report))
             seconds.append(report.seconds)
             if note is not None:
                 results = ", ".join(f"{key} {value:.4f}" for key, value in figures[-1].items())
@@ -169,7 +169,6 @@ def of_parameters(config: TrainConfig, task: Task, target: int) -> TrainConfig:
     return config.replace(feedforward=max(0.0, 1 + (target - once) / (twice - once)))
 
 
-def _figures(report: Report, task: Task, limit: int) -> dict[str, float]:
-    score = report.score
-    own = task.score(report.model, report.config.task.segments, limit)
+def _figures(report: Report) -> dict[str, float]:
+    own, score = report.metrics, report.score
     return {**own, "accuracy" if "accuracy" not in own else "token accuracy": score.accuracy, "bits": score.bits}

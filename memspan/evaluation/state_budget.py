@@ -224,9 +224,9 @@ def _outcome(
     scores: list[list[Score]] = []
     values, speeds, steps, weights = [], [], [], 0
     for seed in seeds:
-        report = train(config.replace(seed=seed, output=None, eval_every=10**9), task=task)
+        report = train(config.replace(seed=seed, output=None, eval_every=10**9), task=task, limit=limit)
         scores.append([measure(report.model, task, length, config.optimisation.batch_size) for length in lengths])
-        own = {} if task.metric == ACCURACY else task.score(report.model, config.task.segments, limit)
+        own = {} if task.metric == ACCURACY else report.metrics
         values.append(own.get(task.metric, _mean(scores[-1], task.metric)))
         speeds.append(report.tokens / report.seconds)
         steps.append(report.step)

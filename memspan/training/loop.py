@@ -38,6 +38,7 @@ from memspan.training.report import BEST, LAST, Report, TrainProgress
 from memspan.training.run import Run
 
 MADE = (BEST, LAST, "memspan", "wandb")  # in the output before the first checkpoint is there; the last two by trackers
+LIMIT = 200  # held-out records for a task's own metrics
 FLUSH_EVERY = 10  # steps whose losses are brought from the device at once: each time, the device has to be waited for
 
 
@@ -46,6 +47,7 @@ def train(
     on_progress: Callable[[TrainProgress], None] | None = None,
     resume: bool = False,
     task: Task | None = None,
+    limit: int | None = LIMIT,
 ) -> Report:
     """Trains a model, or goes on where the run in the output folder stopped.
 
@@ -56,6 +58,7 @@ def train(
         on_progress: called every few steps, in the main process.
         resume: go on from the last checkpoint, if there is one already.
         task: the run's task, where it was built before; None builds it from `config`.
+        limit: maximum number of held-out records for the task's own metrics, of a run with steps; None for all.
 
     Raises:
         UsageError: the output folder holds another run, or one that is not to be resumed; a tracker is not installed
@@ -86,7 +89,7 @@ def train(
         if checkpoint is not None:
             load_checkpoint(run, checkpoint)
         try:
-            return TrainingLoop(run).to_the_end(on_progress)
+            return TrainingLoop(run, limit).to_the_end(on_progress)
         finally:
             for tracker in accelerator.trackers:
                 tracker.finish()
@@ -112,8 +115,9 @@ def checkpoint_of(config: TrainConfig, resume: bool) -> Path | None:
 class TrainingLoop:
     """Steps, measurements and checkpoints of one run until it is to stop."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, limit: int | None = LIMIT) -> None:
         self.run, self.config, self.accelerator = run, run.config, run.accelerator
+        self.limit = limit  # of held-out records for the task's own metrics
         self._started = 0.0
 
     def to_the_end(self, on_progress: Callable[[TrainProgress], None] | None) -> Report:
@@ -268,7 +272,7 @@ class TrainingLoop:
             tokens=at.tokens,
             seconds=at.seconds,
             score=Score(**at.score),
-            metrics=run.processes.on_main(lambda: run.task.score(model, self.config.task.segments)),
+            metrics=run.processes.on_main(lambda: run.task.score(model, self.config.task.segments, self.limit)),
             best_step=at.best_step,
             best_loss=at.best_loss,
             history=at.history,

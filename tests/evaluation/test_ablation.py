@@ -1,9 +1,13 @@
 """With a memory and without: equally large, equally long, and what is said of it."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from memspan.errors import UsageError
 from memspan.evaluation.ablation import NONE, Comparison, Contender, compare, without_memory
+from memspan.tasks import Classification
 from memspan.training.build import build_model, build_task
 from memspan.training.config import TrainConfig
 
@@ -27,6 +31,19 @@ def test_what_stands_at_the_beginning_is_remembered_to_the_end() -> None:
     assert told.baselines.keys() == {"TF-IDF + linear", "most frequent label"}
     assert memory.state_bytes > none.state_bytes > 0
     assert told.to_dict()["contenders"][0]["figures"][0]["macro F1"] == memory.mean
+
+
+def test_each_run_is_measured_once_on_as_many_records_as_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+
+    def compute(self: Classification, records: Sequence[Any], predictions: Sequence[str]) -> dict[str, float]:
+        measured.append(len(records))
+        return {"accuracy": 0.0, "macro F1": 0.0}
+
+    monkeypatch.setattr(Classification, "compute_metrics", compute)
+    compare(config(steps=1, width=8), [0, 1], limit=7)
+    assert measured[:4] == [7, 7, 7, 7]
+    assert set(measured[4:]) == {7}  # of the baselines
 
 
 @pytest.mark.parametrize("mechanism", ["delta", "lstm", "ltm"])
