@@ -99,7 +99,7 @@ def measured(folder: Path, *arguments: str) -> dict[str, Any]:
 def scored(alerts: Sequence[tuple[str, str, str]], rises: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """How alerts, as topic, first and last day, fit planted rises; an alert within a rise that was found is none of its own."""
     delays: dict[int, int] = {}
-    false = 0
+    false = repeated = 0
     for topic, _, last in alerts:
         day = date.fromisoformat(last)
         fitting = [
@@ -107,6 +107,7 @@ def scored(alerts: Sequence[tuple[str, str, str]], rises: Sequence[Mapping[str, 
             for number, rise in enumerate(rises)
             if rise["topic"] == topic and date.fromisoformat(rise["begins"]) <= day <= date.fromisoformat(rise["ends"])
         ]
+        repeated += any(number in delays for number in fitting)
         for number in fitting:
             delays.setdefault(number, (day - date.fromisoformat(rises[number]["begins"])).days + 1)
         false += not fitting
@@ -117,6 +118,7 @@ def scored(alerts: Sequence[tuple[str, str, str]], rises: Sequence[Mapping[str, 
         "found later": len(delays) - in_time,
         "missed": len(rises) - len(delays),
         "false alarms": false,
+        "repeated": repeated,
     }
 
 
@@ -240,7 +242,12 @@ def docs() -> str:
     years, crash, vectors = figures["years"], figures["killed"], figures["sentences"]
     sums = Counter[str]()
     for one_year in years:
-        sums.update({name: one_year[name] for name in ("rises", "found within two periods", "false alarms", "stored")})
+        sums.update(
+            {
+                name: one_year[name]
+                for name in ("rises", "found within two periods", "false alarms", "repeated", "stored")
+            }
+        )
     rate = sum(a["texts per CPU second"] for a in years) / len(years)
     lines = [
         f"Five generated years of {years[0]['stored']:,} texts, on which nothing was chosen "
@@ -250,6 +257,7 @@ def docs() -> str:
         "| --- | --- |",
         f"| planted rises that were alerted within two days | {sums['found within two periods']} of {sums['rises']} |",
         f"| alerts without a rise, in five years | {sums['false alarms']} |",
+        f"| further alerts in a rise that was alerted | {sums['repeated']} |",
         f"| texts per second of CPU time: read, classified, stored | {rate:,.0f} |",
         f"| the same with features of the sentence encoder | {vectors['texts per CPU second']:,.0f} |",
         f"| peak of the resident memory, run and report | {max(a['peak MB'] for a in years):,.0f} MB |",

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from memspan.plugins import require_installed
 
 HIGHEST = 8.0  # surprise beyond which a normal score says nothing more
+CALM = 2  # periods as expected, one after the other, that end a rise: one alone may be chance, where texts are few
 LOWEST = -1.5  # surprise below which a period counts as if it had this one: the end of a fall is no rise
 
 
@@ -127,8 +128,8 @@ class Detector:
     """Finds the rises of a topic, period by period, by river's Page-Hinkley test of the surprises (Page 1954).
 
     Deviation: river's test compares with the mean of all it has seen; after an alert it would begin anew. Here the mean is
-    that of the surprises of periods without a rise, and after an alert the test rests until a period is as expected again, or
-    the rise has lasted as long as a history: it is then what is expected.
+    that of the surprises of periods without a rise, and after an alert the test rests until `CALM` periods are as expected
+    again, or the rise has lasted as long as a history: it is then what is expected.
     """
 
     def __init__(self, settings: Settings = DEFAULT) -> None:
@@ -137,6 +138,7 @@ class Detector:
         self._test = self._new_test()
         self._run: list[tuple[Count, float]] = []  # the surprising periods up to now
         self._rising: list[Count] = []  # the periods since an alert
+        self._calm: list[Count] = []  # the last of them, as far as they are as expected
 
     def _new_test(self) -> Any:
         from river.drift import PageHinkley
@@ -177,15 +179,17 @@ class Detector:
     def _follow(self, count: Count, value: float) -> None:
         """A period after an alert."""
         self._rising.append(count)
+        self._calm = [*self._calm, count] if value <= self.settings.slack else []
         lasting = len(self._rising) >= self.settings.periods
         if lasting:
             self._history.counts = deque(self._rising)
             self._surprises.clear()
-        elif value <= self.settings.slack:
-            self._history.add(count)
+        elif len(self._calm) == CALM:
+            for calm in self._calm:
+                self._history.add(calm)
         else:
             return
-        self._rising, self._test = [], self._new_test()
+        self._rising, self._calm, self._test = [], [], self._new_test()
 
     def _rise(self) -> Rise:
         counts = [count for count, _ in self._run]

@@ -52,6 +52,11 @@ def test_a_lasting_rise_gives_one_alert_and_a_second_rise_another() -> None:
     assert len(detect(series(CALM + [0.5] * 90 + [0.9] * 5, 80))) == 2
 
 
+def test_a_calm_day_within_a_rise_does_not_begin_another() -> None:
+    counts = series(CALM + [0.6] * 4 + [0.2] + [0.6] * 4 + CALM, 80)
+    assert len(detect(counts)) == 1
+
+
 def test_many_texts_on_a_day_are_no_rise() -> None:
     draw = Random(1)
     counts = [Count(day, 400 if day in (30, 31) else 80, 0) for day in range(60)]
