@@ -244,7 +244,7 @@ def docs() -> str:
     for one_year in years:
         sums.update(
             {
-                name: one_year[name]
+                name: one_year.get(name, 0)
                 for name in ("rises", "found within two periods", "false alarms", "repeated", "stored")
             }
         )
