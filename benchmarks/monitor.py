@@ -189,10 +189,15 @@ def texts_of(folder: Path) -> int:
 
 
 def with_sentences(folder: Path, texts: int = 2000) -> dict[str, Any]:
-    """The rate with features of the sentence encoder."""
+    """The rate with features of the sentence encoder.
+
+    Vectors of texts are kept in the cache folder: a rate of texts that were seen before is no rate. The figure in the docs is
+    of a run with an empty cache, the result `monitor-empty-cache`; texts of a new seed come near to it.
+    """
+    seed = str(int(time.time()))
     options = ("--data", "demo/labelled.csv", "--features", "words", "--features", "sentences")
     command(folder, "monitor", "train", "vectors", *options)
-    command(folder, "monitor", "sample", "few", "--texts", str(texts), "--seed", "6", "--labelled", "40")
+    command(folder, "monitor", "sample", "few", "--texts", str(texts), "--seed", seed, "--labelled", "40")
     run = measured(folder, "monitor", "run", "vectors", f"few/{sample.STREAM}", "--once")
     rate = run["stored"] / run["cpu"]
     return {"texts": run["stored"], "texts per second": run["texts_per_second"], "texts per CPU second": rate}
@@ -239,7 +244,7 @@ def docs() -> str:
     figures = report.newest("monitor")
     if figures is None:
         return ""
-    years, crash, vectors = figures["years"], figures["killed"], figures["sentences"]
+    years, crash, vectors = figures["years"], figures["killed"], report.newest("monitor-empty-cache")["sentences"]
     sums = Counter[str]()
     for one_year in years:
         sums.update(
@@ -287,7 +292,7 @@ def main() -> None:
             print(years[-1], flush=True)
         figures = {"years": years, "killed": killed(folder, SEEDS[0]), "sentences": with_sentences(folder)}
     print(figures["killed"], figures["sentences"])
-    report.save("monitor", figures, seeds=[0, *SEEDS, 6])
+    report.save("monitor", figures, seeds=[0, *SEEDS])
 
 
 if __name__ == "__main__":
