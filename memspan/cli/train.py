@@ -180,7 +180,8 @@ def _adapt(run: TrainConfig, overrides: dict[str, Any], as_json: bool) -> None:
     task = require(_read(run), Classification, f"'{run.task.name}' must be a classification.")
     run, task = sized(run, task, {*overrides, *overrides.get("task_settings", [])})
     options = run.optimisation
-    length = f"{count(options.steps, 'step')} of {count(options.batch_size, 'text')}" if options.steps else "training"
+    length = f"{options.seconds} s of CPU time, in steps" if options.steps is None else count(options.steps, "step")
+    length += f" of {count(options.batch_size, 'text')}"
     print_info(f"{run.model.name} with adapters of rank {run.model.lora}: {length}.")
     report = summarised(_train(run, False, None, 0.0, None, task), task)
     if as_json:

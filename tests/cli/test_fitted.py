@@ -234,6 +234,8 @@ def test_adapters_are_trained_by_the_same_command_for_as_long_as_the_data_need(
     assert run("predict", "out/best", "Please refund order 12.").code == 0
     shorter = run("train", "--task", "classification", *options, "--lora", "2", "--steps", "1", "--json")
     assert json.loads(shorter.out)["step"] == 1
+    timed = run("train", "--task", "classification", *options, "--lora", "2", "--seconds", "0.1", "--json")
+    assert "rank 2: 0.1 s of CPU time, in steps of 16 texts." in timed.err
 
 
 def test_what_is_left_open_below_a_probability_is_shown(run: Run, mails: Path, tiny_model: Path) -> None:
