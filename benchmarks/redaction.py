@@ -88,7 +88,7 @@ def leaks(planted: list[tuple[str, str, str, str]], model: str) -> dict[str, Any
         "languages": dict(Counter(language for _, language, *_ in planted)),
         "found in the memory": len(left),
         "examples": left[:20],
-        "document": json.loads(done.stdout)["memory"],
+        "tokens": json.loads(done.stdout)["tokens"],
     }
 
 
@@ -126,7 +126,7 @@ def main() -> None:
     options = parser.parse_args()
     planted = leaks(secrets(options.secrets, options.seed), options.model)
     false = [alarms(name, text) for name, text in texts().items()]
-    print({key: value for key, value in planted.items() if key != "document"})
+    print({key: value for key, value in planted.items() if key != "examples"})
     report.table([{key: value for key, value in row.items() if key != "examples"} for row in false])
     report.save("redaction", {"secrets": planted, "false alarms": false}, seeds=[options.seed])
 

@@ -26,7 +26,7 @@ CALLS = """
     pty.spawn subprocess.getoutput subprocess.getstatusoutput asyncio.create_subprocess_shell
     tempfile.mktemp shutil.unpack_archive hashlib.md5 hashlib.sha1
     urllib.request.urlopen urllib.request.urlretrieve urllib.request.Request urllib.request.build_opener
-    importlib.reload importlib.util.spec_from_file_location importlib.machinery.SourceFileLoader pkgutil.resolve_name
+    importlib.reload importlib.machinery.SourceFileLoader pkgutil.resolve_name
 """.split()  # noqa: SIM905
 # Methods, whatever they are called on.
 METHODS = {
@@ -44,6 +44,7 @@ ALLOWED = {
     ("cli/__init__.py", "importlib.import_module"): "the modules of its own folder",
     ("data/formats/__init__.py", "importlib.import_module"): "the modules of its own folder",
     ("plugins.py", "importlib.metadata.entry_points"): "extensions that the user has installed",
+    ("plugins.py", "importlib.util.spec_from_file_location"): "a Python file that the user names with --plugin, never one that data name",
     ("pretrained/wheels.py", "subprocess"): "pip, as a list of fixed words, for the embedded model and encoder",
     ("cli/warm/client.py", "subprocess"): "this Python with fixed words, for a process that keeps the model loaded",
     ("cli/warm/sockets.py", "socket"): "Unix sockets in a folder of the user's own; another user's process is refused",
