@@ -93,7 +93,7 @@ def _is_address(text: str) -> bool:
 _WORD = "A-Za-z0-9À-ɏ"
 _EXTENSION = r"(?: ?(?:x|ext\.?|#) ?\d{1,6})?"
 _DATE = r"(?!(?:[0-3]?\d[ ./-][01]?\d|[01]?\d[ ./-][0-3]?\d)(?:[./-]\d\d|[ ./-](?:19|20)\d\d)(?!\d))"
-_SECRET_WORDS = r"passwords?|passwd|passphrase|pwd|passwort|kennwort|mot de passe|contraseña|密码|口令|密碼"
+_LABELS = r"passwords?|passwd|passphrase|pwd|passwort|kennwort|mot de passe|contraseña|密码|口令|密碼"
 
 _FORMS: Final[dict[str, tuple[_Form, ...]]] = {
     "key": (
@@ -106,8 +106,8 @@ _FORMS: Final[dict[str, tuple[_Form, ...]]] = {
         ),
     ),
     "password": (
-        _compiled(rf"(?i:{_SECRET_WORDS})\s{{0,3}}(?:[:=：]|是|为|為)\s{{0,3}}(?P<secret>[^\s,;，。；]{{4,64}})"),
-        _compiled(rf"(?i:{_SECRET_WORDS}) (?:is|ist|lautet|est|es) (?P<secret>(?=[^\s,;]{{0,64}}\d)[^\s,;]{{4,64}})"),
+        _compiled(rf"(?i:{_LABELS})\s{{0,3}}(?:[:=：]|是|为|為)\s{{0,3}}(?P<secret>[^\s,;，。；]{{4,64}})"),
+        _compiled(rf"(?i:{_LABELS}) (?:is|ist|lautet|est|es) (?P<secret>(?=[^\s,;]{{0,64}}\d)[^\s,;]{{4,64}})"),
         _compiled(r"[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s/:@]{1,64}:(?P<secret>[^\s/@]{1,64})@"),
     ),
     "email": (
