@@ -18,11 +18,15 @@ from memspan.errors import MemspanError
 
 __all__ = ["ORDER", "app", "command_files", "main", "run"]
 
-ORDER = (
-    *("read", "ask", "history", "chat", "memories", "transfer", "models", "train", "evaluate", "explain"),
-    *("desk", "monitor", "support"),
-)
-"""The files of commands in the order of the help; a file that is not named here comes last."""
+PANELS = {
+    "Memories": ("read", "ask", "history", "chat", "memories", "transfer", "models"),
+    "Training and evaluation": ("train", "evaluate", "explain"),
+    "Programs for one purpose": ("desk", "monitor", "support"),
+}
+"""The files of commands in the order of the help, by the heading under which their commands stand there."""
+
+ORDER = tuple(name for names in PANELS.values() for name in names)
+"""The same without the headings; the commands of a file that is not named here come last, without one."""
 
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, of click or of typer's own copy of it
 
@@ -100,3 +104,10 @@ def command_files() -> list[str]:
 
 for _name in command_files():
     import_module(f"{__name__}.{_name}")  # adds the commands of the file to `app`
+    _panel = next((panel for panel, names in PANELS.items() if _name in names), None)
+    for _command in app.registered_commands:
+        if _panel is not None and not isinstance(_command.rich_help_panel, str):
+            _command.rich_help_panel = _panel
+    for _group in app.registered_groups:
+        if _panel is not None and not isinstance(_group.rich_help_panel, str):
+            _group.rich_help_panel = _panel
