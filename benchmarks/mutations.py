@@ -83,7 +83,7 @@ FAULTS = [
     Fault("memory/index/fusion.py", "np.minimum(scores - scores.mean(dtype=np.float64), most)", "scores - scores.mean(dtype=np.float64)", (INDEX,)),
     Fault("memory/index/fusion.py", "(words / full_word_score - NO_MATCH)", "(words / full_word_score)", (INDEX,)),
     Fault("memory/index/conversations.py", "np.where(numbers >= 0, ratios[numbers], 0)", "ratios[numbers]", (INDEX,)),
-    Fault("assistant/newest.py", "np.where(same_fact, times[of], np.nan)", "np.where(same_fact, -times[of], np.nan)", ("tests/assistant/test_newest.py",)),
+    Fault("assistant/newest.py", "key=lambda index: (times[index], -index)", "key=lambda index: (-times[index], -index)", ("tests/assistant/test_newest.py",)),
     Fault("memory/index/rankers/meaning.py", "scores[known].mean(dtype=np.float32)", "0.0", ("tests/assistant/test_meaning.py",)),
     Fault("memory/index/head_scores.py", 'np.argsort(-scores, kind="stable")', "np.argsort(-scores[::-1], kind='stable')", (INDEX,)),
     Fault("memory/index/encoder.py", "stream[max(0, start - CONTEXT) : end]", "stream[max(0, start - CONTEXT + 8) : end]", (INDEX,)),
@@ -109,7 +109,7 @@ FAULTS = [
     Fault("assistant/chat.py", "chosen, self.lm.retriever, self.min_confidence)", "chosen, self.lm.retriever, 0.0)", ("tests/assistant/test_chat.py",)),
     Fault("assistant/quotes.py", "Evidence(self.view, query, led_to, self.retriever)", "Evidence(self.view, query, (best,), self.retriever)", ("tests/assistant/test_quotes.py",)),
     Fault("assistant/quotes.py", "if first.passage in {passage.number for passage in led_to}:", "if False:", ("tests/assistant/test_quotes.py",)),
-    Fault("assistant/quotes.py", "unknown.coverage([with_context(passage)", "unknown.coverage([passage.text", ("tests/assistant/test_meaning.py",)),
+    Fault("assistant/quotes.py", "texts = [with_context(passage) for", "texts = [passage.text for", ("tests/assistant/test_meaning.py",)),
     # ---- pretrained
     Fault("pretrained/sentence_encoder.py", "begun >= BEGINNING * len(word)", "True", ("tests/pretrained/test_sentence_encoder.py",)),
     Fault("pretrained/hooks.py", "half + (positions - limit) % (limit - half)", "(positions - limit) % limit", PARITY),

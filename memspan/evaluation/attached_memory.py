@@ -14,6 +14,7 @@ import torch
 
 from memspan.assistant import prompts
 from memspan.data.corpora import Record
+from memspan.data.plain_text import plain_tokens
 from memspan.errors import UsageError
 from memspan.evaluation.ablation import NONE, Comparison, Contender
 from memspan.evaluation.long_text import check_causal, mechanism_in_words
@@ -157,8 +158,8 @@ class AttachedReader:
     def _last_tokens(self, text: str, budget: int | None) -> str:
         if budget is None:
             return text
-        offsets = self.task.tokenizer.inner.encode(text, add_special_tokens=False).offsets
-        return text if len(offsets) <= budget else text[offsets[-budget][0] :]
+        spans = plain_tokens(self._tokenizer, text)[1]
+        return text if len(spans) <= budget else text[spans[-budget][0] :]
 
     def _continued(self, rows: Sequence[list[int]]) -> tuple[list[str], int]:
         """The answers to prompts (N,), whose common beginning is read once, and the bytes of the largest state."""

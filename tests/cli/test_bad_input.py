@@ -159,11 +159,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     ("arguments", "told"),
     [
         (("predict", "runs/none", "hello"), "There is no folder runs/none"),
-        (("predict", "runs/classification", "hello"), "is the folder of a run: its model is runs/classification/best"),
         (("predict", "runs", "hello"), "runs holds no config.yaml, so no model was saved there"),
         (("eval", "runs/none"), "There is no folder runs/none"),
-        (("eval", "runs/classification"), "its model is runs/classification/best"),
-        (("explain", "runs/classification", "hello"), "its model is runs/classification/best"),
+        (("explain", "runs/classification", "hello"), "is the folder of a run: its model is runs/classification/best"),
         (("predict", "runs/recall/best", "hello"), "was trained for recall, which has no predictions for texts"),
         (("explain", "runs/recall/best", "hello"), "was trained for recall, which has no predictions for texts"),
         (("predict", "runs/classification/best", "hello", "--task", "dialogue"), "trained for classification, not for dialogue"),

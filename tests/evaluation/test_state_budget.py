@@ -14,7 +14,7 @@ from memspan.evaluation.state_budget import (
     fit,
     state_bytes,
 )
-from memspan.mechanisms import MECHANISMS, mechanism_class
+from memspan.mechanisms import MECHANISMS, mechanism_class, mechanism_names
 from memspan.training.build import build_task, count_parameters
 from memspan.training.config import TrainConfig
 
@@ -86,7 +86,7 @@ def test_all_are_trained_alike_and_measured_at_all_lengths() -> None:
     compared = compare_at_budget(config(), Budget(20_000, 60_000), ["recall"], [2, 4], [0], note=lines.append)
     names = {outcome.mechanism for outcome in compared.outcomes}
     assert {"delta", "lstm", "retrieval", "sink_window"} <= names
-    assert names | compared.left_out["recall"].keys() == set(MECHANISMS)
+    assert names | compared.left_out["recall"].keys() == set(mechanism_names())
     assert not names & compared.left_out["recall"].keys()
     for outcome in compared.outcomes:
         assert list(outcome.accuracy) == [64, 128]

@@ -29,6 +29,7 @@ from memspan.apps.support.phrases import language
 from memspan.data.scripts import words
 from memspan.errors import DamagedFolder, UsageError
 from memspan.models.folders import read_json, replaced
+from memspan.models.saved import open_model
 from memspan.pretrained import encoders
 from memspan.pretrained.feature_classifier import FeatureClassifier, FeatureClassifierConfig, Fitted
 from memspan.pretrained.features import Sources, choose
@@ -172,7 +173,9 @@ class IntentClassifier:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The classifier that `save` wrote. Raises UsageError or DamagedFolder if there is none, or another."""
-        model = FeatureClassifier.from_pretrained(folder)
+        model = open_model(folder)
+        if not isinstance(model, FeatureClassifier):
+            raise UsageError(f"{folder} must hold a classifier over features, got a {type(model).__name__}.")
         settings: Any = read_json(folder / SETTINGS)
         try:
             labels, threshold = [str(label) for label in settings["labels"]], float(settings["threshold"])
