@@ -12,7 +12,7 @@ from memspan.data.scripts import HAN, KANA
 from memspan.errors import UsageError
 
 LEVELS = 5  # shades of a colour
-TEMPLATE = "page.html"
+TEMPLATE = Path(__file__).with_name("page.html")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as HTML."""
-    return _template().render(page=page, levels=LEVELS, language=language)
+    return template(TEMPLATE).render(page=page, levels=LEVELS, language=language)
 
 
 def write(page: Page, path: str | Path) -> None:
@@ -115,13 +115,16 @@ def plain(text: str) -> str:
 
 
 @cache
-def _template() -> Template:
+def template(path: Path) -> Template:
+    """The template of a page: what it shows is escaped, what it lacks is an error; its filters are `plain`, `percent`, `thousands`."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(path.parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["plain"] = plain
-    return environment.get_template(TEMPLATE)
+    environment.filters["percent"] = lambda share: f"{share:.0%}"
+    environment.filters["thousands"] = lambda number: f"{number:,}"
+    return environment.get_template(path.name)

@@ -4,11 +4,8 @@ The page holds no script and no external file; every text is escaped.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from memspan.apps.monitor import chart
 from memspan.apps.monitor.alerts import iso
@@ -17,9 +14,9 @@ from memspan.apps.monitor.page_words import words_of
 from memspan.apps.monitor.store import Alert, Store, StoredText
 from memspan.errors import UsageError
 from memspan.explain.page import language as language_of
-from memspan.explain.page import plain
+from memspan.explain.page import template
 
-TEMPLATE = "report.html"
+TEMPLATE = Path(__file__).with_name("report.html")
 LISTED = 62  # periods of a topic whose texts are listed, the newest
 REJECTED = 20  # lines that are named
 
@@ -160,21 +157,6 @@ def _of_alert(store: Store, alert: Alert, texts: int) -> Listed:
 
 def render(report: Report, language: str = "en") -> str:
     """The report as HTML, with the words of a language of `page_words.LANGUAGES`."""
-    return _template().render(
+    return template(TEMPLATE).render(
         report=report, words=words_of(language), lang=language, chart=chart, iso=iso, language_of=language_of
     )
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["plain"] = plain
-    environment.filters["percent"] = lambda share: f"{share:.0%}"
-    environment.filters["thousands"] = lambda number: f"{number:,}"
-    return environment.get_template(TEMPLATE)
