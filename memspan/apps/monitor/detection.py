@@ -221,21 +221,23 @@ def search(counts: Sequence[Count], settings: Settings = DEFAULT) -> list[Rise]:
     if len(counts) < 2 * settings.shortest:
         return []
     texts, negative = (np.array(values, float) for values in list(zip(*counts, strict=True))[1:])
-    usual = float(np.median(negative / texts))
-    usual = min(max(usual, 0.01), 0.99)
+    usual = min(max(float(negative.sum() / texts.sum()), 0.01), 0.99)
     variance = usual * (1 - usual) * (1 / texts + 1 / settings.weight)
     signal = (negative / texts - usual) / np.sqrt(variance)
     found = ruptures.Pelt(model="l2", min_size=settings.shortest, jump=1).fit(signal).predict(pen=settings.penalty)
-    rises, before = list[Rise](), usual
+    rises, before, is_calm = list[Rise](), usual, np.ones(len(counts), bool)
     for first, end in zip([0, *found[:-1]], found, strict=True):
         share = float(negative[first:end].sum() / texts[first:end].sum())
-        recent = slice(max(0, first - 2 * settings.periods), first)
-        before = (
-            max(before, float(np.median((negative / texts)[recent]))) if first else share
-        )  # the end of a fall is no rise
+        recent = np.arange(max(0, first - 2 * settings.periods), first)
+        recent = recent[is_calm[recent]]
+        if not first:
+            before = share
+        elif len(recent):  # a share of all their texts: that of a day with few texts says little
+            before = max(before, float(negative[recent].sum() / texts[recent].sum()))  # the end of a fall is no rise
         if share - before >= settings.smallest:
             score = float(signal[first:end].sum() / (end - first) ** 0.5)
             sums = (int(texts[first:end].sum()), int(negative[first:end].sum()))
+            is_calm[first:end] = False
             rises.append(Rise(counts[first].period, counts[end - 1].period, *sums, before, score))
         before = share
     return rises
