@@ -237,9 +237,10 @@ def parse_kinds(kinds: str) -> Redaction:
 
 
 def _safe_end(text: str, found: Sequence[Found]) -> int:
-    """Where a text is cut: LONGEST characters before its end or earlier, behind a white space, outside of what was found."""
+    """Where a text is cut: LONGEST characters before its end or a little earlier, behind a white space if there is one, and outside of what was found."""
     end = len(text) - LONGEST
-    end = max(text.rfind("\n", 0, end), text.rfind(" ", 0, end), 0) + 1 or end
+    near = end - LONGEST // 2  # a text without white space, such as Chinese, is cut anywhere
+    end = max(text.rfind("\n", near, end), text.rfind(" ", near, end)) + 1 or end
     for each in found:
         if each.start < end < each.end:
             return each.start

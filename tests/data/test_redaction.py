@@ -1,6 +1,6 @@
 """Secrets are found by their form, wherever a stream is divided, and nothing of them reaches a memory."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -99,6 +99,24 @@ def test_a_secret_at_the_border_of_what_is_held_back() -> None:
             portions = [text[start : start + size] for start in range(0, len(text), size)]
             redacted = "".join(str(part) for part in Redaction().portions(portions))
             assert redacted == text.replace("ann.lee@example.org", "[EMAIL]").replace("13812345678", "[PHONE]")
+
+
+def test_a_text_without_white_space_is_not_held_back_as_a_whole() -> None:
+    portions, given, most = ["海" * 1_000] * 60 + ["电话13812345678。"] + ["潮" * 1_000] * 30, 0, 0
+
+    def stream() -> Iterator[str]:
+        nonlocal given
+        for portion in portions:
+            given += len(portion)
+            yield portion
+
+    redacted = ""
+    for part in Redaction().portions(stream()):
+        if given < sum(map(len, portions)):
+            most = max(most, given - len(redacted))
+        redacted += str(part)
+    assert redacted == "".join(portions).replace("13812345678", "[PHONE]")
+    assert most <= 2 * LONGEST + 1_000
 
 
 def test_marks_keep_their_places_and_lose_their_secrets() -> None:
