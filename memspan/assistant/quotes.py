@@ -196,12 +196,6 @@ class Evidence:
         return self.retriever.token_scores(self.view, self.question, numbers)
 
     @cached_property
-    def passage_attention(self) -> Floats:
-        """The attention of the retrieval heads to each passage, a mean over the tokens of the question, (P,)."""
-        tokens = max(1, len(plain_tokens(self.retriever.tokenizer, self.question)[1]))
-        return np.array([float(values.sum()) for values in self._attention]) / tokens
-
-    @cached_property
     def _attention_shares(self) -> Floats:
         """The share of each sentence in the attention to its passage, (N,)."""
         pairs = zip(self.passages, self._attention, strict=True)
