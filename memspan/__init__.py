@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from memspan.models.generate import Sampling
     from memspan.plugins import register
     from memspan.pretrained.attach import attached
+    from memspan.serve.library import Library
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Encoders",
     "Filter",
     "LanguageModel",
+    "Library",
     "Memory",
     "Ranker",
     "ReadProgress",
@@ -62,6 +64,7 @@ _HOMES = {
     "memspan.memory.index.rankers": ("Encoders", "Ranker", "ranker_classes"),
     "memspan.plugins": ("register",),
     "memspan.pretrained.attach": ("attached",),
+    "memspan.serve.library": ("Library",),
 }
 
 

@@ -49,6 +49,10 @@ class NoMatch(UsageError):
     """No passage of a memory meets the conditions of a filter. The sentence says which condition excludes them all."""
 
 
+class UnknownMemory(UsageError):
+    """A name under which an owner has no memory in a library. It does not say whether another owner has one."""
+
+
 class ForeignMemory(UsageError):
     """A memory made with another model, tokenizer, dtype, set of heads or format version."""
 

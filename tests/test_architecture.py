@@ -28,6 +28,7 @@ ROOMS = [
     "training",
     "evaluation",
     "explain",
+    "serve",
     "apps",
     "cli",
     "__main__",

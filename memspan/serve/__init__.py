@@ -1,0 +1,1 @@
+"""Memories over the wire: a library of them for several owners, and the server with its routes."""
