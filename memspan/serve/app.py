@@ -1,0 +1,56 @@
+"""The server's app: its routes, and the guard in front of them.
+
+A file of routes exports `router`, an `APIRouter`, and stands in `ROUTERS` below. A route gets what it needs as parameters,
+by the annotations of `memspan.serve.service`:
+
+    from memspan.serve.service import EngineOf, LibraryOf, Owner, ServiceOf
+
+    @router.post("/v1/things")
+    async def create(request: ThingRequest, owner: Owner, library: LibraryOf, engine: EngineOf) -> dict[str, Any]:
+        def search() -> list[RetrievedPassage]:
+            return library.lm.search(library.open(owner, request.memory), request.query)
+
+        found = await engine.call(owner, search)   # everything that uses the model takes its turn in the engine
+
+- `Owner` is the name of the owner whose key came with the request (`LOCAL` where the server has no keys). A request says
+  nowhere else who asks.
+- `LibraryOf` opens and leases memories of that owner. Files are read and written: call it within `engine.call`, or within
+  `starlette.concurrency.run_in_threadpool` where no model is used.
+- `EngineOf.stream(owner, work)` hands on the parts that a generator yields, for streams.
+- `ServiceOf` has all of it, the limits and the name of the model.
+
+A request that cannot be carried out raises `ApiError(status, message, code=..., param=...)` of `memspan.serve.replies`, or
+`missing("file", id)` for what an owner does not have; errors of memspan and of pydantic become replies of the same form.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from memspan import __version__
+from memspan.serve import chat_completions, models, status
+from memspan.serve.guard import Guard, Rules
+from memspan.serve.replies import handle_errors
+from memspan.serve.service import Service
+
+ROUTERS: tuple[APIRouter, ...] = (chat_completions.router, models.router, status.router)
+
+
+def make_app(service: Service, rules: Rules, routers: Iterable[APIRouter] = ROUTERS) -> FastAPI:
+    """The app of a service. When it ends, so does the engine."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(run_in_threadpool, service.engine.close)
+            yield
+
+    app = FastAPI(title="memspan", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.service = service
+    for router in routers:
+        app.include_router(router)
+    handle_errors(app, str(service.library.root))
+    app.add_middleware(Guard, rules=rules, limits=service.limits)
+    return app

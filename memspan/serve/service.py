@@ -1,0 +1,78 @@
+"""What the routes share: the library, the engine, the limits; and how a route gets them, as FastAPI's dependencies."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from memspan.assistant.answerers.base import Answerer
+from memspan.assistant.language_model import LanguageModel
+from memspan.serve.engine import Engine
+from memspan.serve.library import Library
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one owner may do.
+
+    Attributes:
+        requests_per_minute: None for any number.
+        stored_bytes: of all memories of an owner; None for any number.
+        body_bytes: of one request.
+        body_seconds: within which a request must have been sent.
+        new_tokens: of a reply, where the request does not say.
+    """
+
+    requests_per_minute: int | None = None
+    stored_bytes: int | None = None
+    body_bytes: int = 4 * 1024**2
+    body_seconds: float = 30.0
+    new_tokens: int = 512
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the routes share.
+
+    Attributes:
+        library: the memories.
+        engine: runs everything that uses the model.
+        answerer: what writes the answers; None for the model itself.
+        model: the name of the model in requests, without slashes of a path.
+    """
+
+    library: Library
+    engine: Engine
+    model: str
+    answerer: Answerer | None = None
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def lm(self) -> LanguageModel:
+        return self.library.lm
+
+
+def get_service(request: Request) -> Service:
+    """The service of the app."""
+    service: Service = request.app.state.service
+    return service
+
+
+def get_owner(request: Request) -> str:
+    """The owner whose key came with the request; `LOCAL` where there are no keys. Nothing else says who asks."""
+    owner: str = request.state.owner
+    return owner
+
+
+def get_library(service: Annotated[Service, Depends(get_service)]) -> Library:
+    return service.library
+
+
+def get_engine(service: Annotated[Service, Depends(get_service)]) -> Engine:
+    return service.engine
+
+
+ServiceOf = Annotated[Service, Depends(get_service)]
+Owner = Annotated[str, Depends(get_owner)]
+LibraryOf = Annotated[Library, Depends(get_library)]
+EngineOf = Annotated[Engine, Depends(get_engine)]
