@@ -3,8 +3,9 @@
 from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from memspan.assistant.answerers.base import Answerer, PromptTooLong, window_of
+from memspan.assistant.answerers.base import Answerer, PromptTooLong, answer_parts, window_of
 from memspan.assistant.answerers.local import LocalAnswerer
 from memspan.assistant.asking import LEAST_FOUND
 from memspan.assistant.confidence import MIN_CONFIDENCE, require_confidence, supported
@@ -16,7 +17,8 @@ from memspan.assistant.retriever import RetrievedPassage
 from memspan.data.plain_text import Message, plain_ids
 from memspan.data.redaction import REDACTED, Redaction
 from memspan.errors import NoMatch, UsageError
-from memspan.memory import Contents, Filter, Memory, View
+from memspan.memory import Contents, Filter, Memory, Passage, View
+from memspan.memory.union import united
 from memspan.models.generate import Sampling
 
 KIND = "exchange"
@@ -72,6 +74,8 @@ class Chat:
         filter: Filter | None = None,
         min_confidence: float = MIN_CONFIDENCE,
         redaction: Redaction | None = None,
+        also: Sequence[Contents] = (),
+        earlier: Sequence[Exchange] | None = None,
     ) -> None:
         """
         Args:
@@ -85,6 +89,8 @@ class Chat:
             min_confidence: of a passage in a prompt, from 0 to 1: how far it supports an answer to the message, see
                 `memspan.assistant.confidence`. 0 recalls something for every message.
             redaction: what is taken out of an exchange before it is kept; the model sees the message as it is.
+            also: further memories from which passages are recalled.
+            earlier: the exchanges before the message, the oldest first; None for those of the memory.
         """
         require_confidence("min_confidence", min_confidence)
         self.lm, self.memory, self.system = lm, memory, system
@@ -92,10 +98,11 @@ class Chat:
         self.budget = own.limited(budget, passages)
         self.sampling = Sampling() if sampling is None else sampling
         self.filter, self.min_confidence, self.redaction = filter, min_confidence, redaction
+        self.also, self.earlier = tuple(also), earlier
         self.message = ""
         self.recalled: tuple[RetrievedPassage, ...] = ()
         self.answerer = answerer or LocalAnswerer(lm.tokenizer, lm.decoder, lm.name, keeps_prefix=True)
-        self._lengths: dict[str, int] = {}  # tokens of an exchange, by source
+        self._lengths: dict[Exchange, int] = {}  # in tokens
 
     @property
     def transcript(self) -> tuple[Exchange, ...]:
@@ -148,10 +155,10 @@ class Chat:
                 f"The message must have at most {room} tokens to fit into the window, got {alone}: shorten it."
             )
         budget = min(self.budget.tokens, (room - alone) // 2)
-        view = self.memory.view()
-        recent = self._most_recent(view, room - budget - alone)
+        own = self.memory.view()
+        recent = self._most_recent(own, room - budget - alone)
         names = {exchange.source for exchange in recent}
-        self.message, self.recalled = text, self._recall(view, text, budget, names)
+        self.message, self.recalled = text, self._recall(own, text, budget, names)
         messages = self._with_recalled(recent, text)
         while self._count(messages) > room and (recent or self.recalled):  # lengths were estimates
             if recent:
@@ -161,13 +168,19 @@ class Chat:
             messages = self._with_recalled(recent, text)
         return messages
 
-    def _recall(self, view: View, text: str, budget: int, without: Collection[str]) -> tuple[RetrievedPassage, ...]:
-        """The passages within a budget of tokens that bear on a message, but those of the sources `without`."""
+    def _recall(self, own: View, text: str, budget: int, without: Collection[str]) -> tuple[RetrievedPassage, ...]:
+        """The passages within a budget of tokens that bear on a message, but those of the own sources `without`."""
         top = max(LEAST_FOUND, self.budget.passages)
+        views = [view for view in (own, *(memory.view() for memory in self.also)) if len(view) > 0]
+        if not views:
+            return ()
+        view, ours = united(views), len(own)
+
+        def may_enter(passage: Passage) -> bool:  # the own passages are the first of the union
+            return passage.number >= ours or own.passage(passage.number).source not in without
+
         try:
-            found = self.lm.search(
-                view, text, top=top, among=lambda passage: passage.source not in without, filter=self.filter
-            )
+            found = self.lm.search(view, text, top=top, among=may_enter, filter=self.filter)
         except NoMatch:  # a filter may exclude all that was read so far
             return ()
         fitting = [passage for passage in found if passage.tokens <= budget]
@@ -180,7 +193,7 @@ class Chat:
     def _most_recent(self, memory: Contents, room: int) -> list[Exchange]:
         """The last exchanges that fit into `room` tokens together, the oldest first."""
         recent: list[Exchange] = []
-        for exchange in latest_exchanges(memory):
+        for exchange in latest_exchanges(memory) if self.earlier is None else reversed(self.earlier):
             room -= self._length(exchange)
             if room < 0:
                 break
@@ -188,10 +201,10 @@ class Chat:
         return recent
 
     def _length(self, exchange: Exchange) -> int:
-        if exchange.source not in self._lengths:
+        if exchange not in self._lengths:
             tokens = len(plain_ids(self.lm.tokenizer, exchange.text))
-            self._lengths[exchange.source] = tokens + 2 * TEMPLATE_TOKENS
-        return self._lengths[exchange.source]
+            self._lengths[exchange] = tokens + 2 * TEMPLATE_TOKENS
+        return self._lengths[exchange]
 
     def _count(self, messages: list[Message]) -> int:
         return len(self.lm.prompt_ids(messages))
@@ -206,28 +219,35 @@ class Chat:
     def _generate(self, text: str, messages: list[Message]) -> Generator[str, None, None]:
         reply = ""
         try:
-            for part in self._parts(text, messages):
+            for part in self.parts(text, messages):
                 reply += part
                 yield part
         except (GeneratorExit, KeyboardInterrupt):
             if reply:
-                self._remember(text, reply)
+                self.remember(text, reply)
             raise
-        self._remember(text, reply)
+        self.remember(text, reply)
 
-    def _parts(self, text: str, messages: list[Message]) -> Iterator[str]:
-        """The parts of the reply, to a shorter prompt if the answerer refuses this one for its length."""
+    def parts(self, text: str, messages: list[Message]) -> Generator[str, None, object]:
+        """The parts of a reply to `messages(text)`, which is not remembered; returns the `Usage` if the answerer says it.
+
+        To a shorter prompt if the answerer refuses this one for its length.
+        """
         try:
-            yield from self.answerer.answer(messages, self.sampling)
+            return (yield from answer_parts(self.answerer, messages, self.sampling))
         except PromptTooLong as error:  # counted with another tokenizer, or an unknown window
             window = error.fitting_window(self._count(messages), self.sampling.max_new_tokens)
-            yield from self.answerer.answer(self.messages(text, window), self.sampling)
+            return (yield from answer_parts(self.answerer, self.messages(text, window), self.sampling))
 
-    def _remember(self, user: str, assistant: str) -> None:
-        redact, meta = self.redaction or str, {} if self.redaction is None else {REDACTED: self.redaction.name}
+    def remember(self, user: str, assistant: str, **meta: Any) -> str:
+        """Adds an exchange to the memory in one commit; returns its name. `meta` are JSON values kept with it."""
+        redact = self.redaction or str
+        if self.redaction is not None:
+            meta[REDACTED] = self.redaction.name
         exchange = Exchange(self._free_name(), redact(user), redact(assistant.strip()))
         turns = [["user", exchange.user], ["assistant", exchange.assistant]]
         self.lm.remember(self.memory, exchange.text, source=exchange.source, kind=KIND, turns=turns, **meta)
+        return exchange.source
 
     def _free_name(self) -> str:
         """`chat/` and the time, numbered if it is taken: a clock may be set back."""

@@ -65,7 +65,9 @@ def as_api_error(error: Exception, root: str) -> ApiError:
         case UsageError():
             return ApiError(400, str(error).replace(root, "the library"))
         case MemoryLocked():
-            return ApiError(409, "Another request or process is writing to this memory: try again.", code="memory_locked")
+            return ApiError(
+                409, "Another request or process is writing to this memory: try again.", code="memory_locked"
+            )
         case AnswererFailed():
             log.error("%s", error)
             return ApiError(502, "What writes the answers failed: try again later.", code="answerer_failed")
@@ -74,7 +76,9 @@ def as_api_error(error: Exception, root: str) -> ApiError:
             return ApiError(507, "The memory could not be read or written, nothing was changed.", code="storage_failed")
         case MemspanError():
             log.error("%s", error)
-            return ApiError(500, "This memory cannot be used as it is: ask whoever runs the server.", code="memory_failed")
+            return ApiError(
+                500, "This memory cannot be used as it is: ask whoever runs the server.", code="memory_failed"
+            )
     log.error("a request failed", exc_info=error)
     return ApiError(500, "The request failed in the server.", code="internal_error")
 
@@ -91,7 +95,10 @@ def handle_errors(app: FastAPI, root: str) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        what = {404: f"There is no route {request.url.path}.", 405: f"{request.url.path} does not take {request.method}."}
+        what = {
+            404: f"There is no route {request.url.path}.",
+            405: f"{request.url.path} does not take {request.method}.",
+        }
         sentence = what.get(error.status_code, str(error.detail))
         return ApiError(error.status_code, sentence, headers=error.headers).response()
 

@@ -1,0 +1,169 @@
+"""The guard in front of all routes: which hosts and keys a request may have, how large it is, and how long it takes.
+
+Nothing of the app is reached without a key but /health, not even a route that does not exist.
+"""
+
+import asyncio
+import math
+import re
+import secrets
+import time
+from collections import deque
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from memspan.serve.keys import Keys
+from memspan.serve.library import LOCAL
+from memspan.serve.replies import ApiError
+from memspan.serve.service import Limits
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+MOST_HEADERS, LONGEST_HEADERS = 100, 32 * 1024  # fields, and bytes of all of them
+_OPEN = frozenset({"/health"})
+_ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Who may come in.
+
+    Attributes:
+        keys: None lets everybody in, as the owner `LOCAL`.
+        hosts: that a request may name as the server's, without the port, in lower case.
+    """
+
+    keys: Keys | None = None
+    hosts: frozenset[str] = field(default=LOOPBACK)
+
+
+class Guard:
+    """The middleware. It passes requests on to the app with their owner in the state."""
+
+    def __init__(self, app: ASGIApp, *, rules: Rules, limits: Limits) -> None:
+        self._app, self._rules, self._limits = app, rules, limits
+        self._times: dict[str, deque[float]] = {}  # of the requests of each owner in the last minute
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # there are no websockets here
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = _headers(scope)
+        sent = headers.get("x-request-id", "")
+        request_id = sent if _ID.fullmatch(sent) else secrets.token_hex(8)
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
+            await send(message)
+
+        try:
+            self._check_form(scope, headers)
+            owner = self._owner(scope["path"], headers)
+            if scope["path"] not in _OPEN:
+                self._check_rate(owner)
+            body = await self._body(headers, receive)
+        except ApiError as error:
+            error.headers["Connection"] = "close"
+            await error.response()(scope, receive, answer)
+            return
+        scope.setdefault("state", {})["owner"] = owner
+        await self._app(scope, _replayed(body, receive), answer)
+
+    def _check_form(self, scope: Scope, headers: MutableMapping[str, str]) -> None:
+        fields = scope["headers"]
+        if len(fields) > MOST_HEADERS or sum(len(name) + len(value) for name, value in fields) > LONGEST_HEADERS:
+            raise ApiError(431, "The headers of the request are too large.", code="headers_too_large")
+        names = [name for name, _ in fields]
+        both = b"content-length" in names and b"transfer-encoding" in names
+        if both or any(names.count(name) > 1 for name in (b"host", b"content-length", b"authorization")):
+            raise ApiError(400, "The headers of the request contradict each other.", code="bad_headers")
+        if "*" not in self._rules.hosts and _host(headers.get("host", "")) not in self._rules.hosts:
+            raise ApiError(403, "The server does not go by this name: see --allow-host.", code="unknown_host")
+        origin = headers.get("origin")
+        if origin is not None and "*" not in self._rules.hosts and not self._is_own(origin):
+            raise ApiError(403, "Requests of other pages are refused.", code="foreign_origin")
+        if headers.get("content-encoding", "identity") != "identity":
+            raise ApiError(415, "The body must not be compressed.", code="compressed_body")
+
+    def _is_own(self, origin: str) -> bool:
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
+        return parts.scheme in ("http", "https") and _host(parts.netloc) in self._rules.hosts
+
+    def _owner(self, path: str, headers: MutableMapping[str, str]) -> str:
+        keys = self._rules.keys
+        if keys is None or path in _OPEN:
+            return LOCAL
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        owner = keys.owner(key.strip()) if scheme.lower() == "bearer" else None
+        if owner is None:
+            sentence = "A valid key is needed, as the header Authorization: Bearer KEY."
+            raise ApiError(401, sentence, headers={"WWW-Authenticate": "Bearer"})
+        return owner
+
+    def _check_rate(self, owner: str) -> None:
+        most, now = self._limits.requests_per_minute, time.monotonic()
+        if most is None:
+            return
+        times = self._times.setdefault(owner, deque())
+        while times and times[0] <= now - 60:
+            times.popleft()
+        if len(times) >= most:
+            seconds = math.ceil(60 - (now - times[0]))
+            sentence = f"At most {most} requests a minute are allowed."
+            raise ApiError(429, sentence, code="rate_limit_exceeded", headers={"Retry-After": str(max(1, seconds))})
+        times.append(now)
+
+    async def _body(self, headers: MutableMapping[str, str], receive: Receive) -> bytes:
+        """The body as a whole, so that no slow client holds anything but its connection."""
+        limit = self._limits.body_bytes
+        too_large = ApiError(413, f"The body must have at most {limit:,} bytes.")
+        length = headers.get("content-length", "0")
+        if not length.isascii() or not length.isdigit():
+            raise ApiError(400, "Content-Length must be a number.", code="bad_headers")
+        if int(length) > limit:
+            raise too_large
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        raise ApiError(400, "The client has left.", code="client_closed_request")
+                    body += message.get("body", b"")
+                    if len(body) > limit:
+                        raise too_large
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError as error:
+            seconds = self._limits.body_seconds
+            raise ApiError(408, f"The body was not sent within {seconds:g} seconds.", code="timeout") from error
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Yields the body again, and then what happens on the connection."""
+    waiting: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def next_message() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return next_message
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _host(netloc: str) -> str:
+    """The name in HOST:PORT, in lower case; `[::1]` keeps its brackets."""
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]@/\s]+)(?::[0-9]{1,5})?", netloc)
+    return "" if match is None else match[1].lower().rstrip(".")

@@ -1,0 +1,31 @@
+"""The routes that say how the server is: /health, /ready, /version."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from memspan import __version__
+from memspan.serve.replies import ApiError
+from memspan.serve.service import EngineOf
+
+router = APIRouter()
+
+
+@router.get("/health")
+def health() -> dict[str, Any]:
+    """That the process replies; needs no key."""
+    return {"status": "ok"}
+
+
+@router.get("/ready")
+def ready(engine: EngineOf) -> dict[str, Any]:
+    """That the model takes requests."""
+    if not engine.is_ready:
+        raise ApiError(503, "The server is stopping.", code="stopping")
+    return {"status": "ready", "running": engine.running, "waiting": engine.waiting}
+
+
+@router.get("/version")
+def version() -> dict[str, Any]:
+    """The version of memspan."""
+    return {"version": __version__}

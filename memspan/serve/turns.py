@@ -1,0 +1,145 @@
+"""One turn of a conversation: from what a client sent to the parts of a reply, and what is kept of it.
+
+A turn with a session ends with the whole exchange in the session's memory, or leaves it as it was: nothing is kept of a reply
+whose client left while it was written.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from memspan.assistant.answerers.base import Usage, window_of
+from memspan.assistant.chat import Chat, Exchange
+from memspan.assistant.retriever import RetrievedPassage
+from memspan.data.plain_text import Message, plain_ids
+from memspan.models.generate import Sampling
+from memspan.serve.service import Service
+from memspan.serve.sessions import continued
+from memspan.serve.stops import stopped
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a client asks for.
+
+    Attributes:
+        message: of the user, to reply to.
+        history: the exchanges before it that the client sent, the oldest first.
+        system: the system message.
+        memory: the name of the memory that passages are recalled from; None for none but the session's.
+        session: the name of the session's memory; None for none.
+        make: whether to make a session that there is not yet.
+        stops: texts before which a reply ends.
+        meta: JSON values that are kept with the exchange.
+    """
+
+    owner: str
+    message: str
+    history: tuple[Exchange, ...] = ()
+    system: str | None = None
+    memory: str | None = None
+    session: str | None = None
+    make: bool = True
+    sampling: Sampling = field(default_factory=Sampling)
+    stops: tuple[str, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The prompt is ready, and nothing stands in the way of a reply."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply as a whole.
+
+    Attributes:
+        reason: why it ends: "stop", or "length" for its greatest number of tokens.
+        prompt_tokens, answer_tokens: in the tokenizer of what wrote it, as far as that says.
+        memory_tokens: of the prompt's, those that came from the memory: passages, and exchanges of the session.
+        recalled: the passages in the prompt, best first.
+        session: the name of the memory that holds the exchange; None where it is not kept.
+    """
+
+    text: str
+    reason: str
+    prompt_tokens: int
+    answer_tokens: int
+    memory_tokens: int
+    recalled: tuple[RetrievedPassage, ...]
+    session: str | None = None
+
+
+def take_turn(service: Service, turn: Turn) -> Generator[Begun | str | Reply, None, None]:
+    """Yields `Begun`, the parts of the reply, and the reply. It runs in the engine's thread.
+
+    Raises UnknownMemory, ApiError and UsageError before anything is changed.
+    """
+    library = service.library
+    with ExitStack() as stack:
+        named = [] if turn.memory is None else [library.open(turn.owner, turn.memory)]
+        if turn.session is None:
+            memory, earlier = service.lm.new_memory(), turn.history
+            chat = _chat(service, turn, memory, also=named, earlier=earlier)
+            yield from _replying(chat, turn)
+            return
+        going_on = continued(library, turn.owner, turn.session, turn.history, make=turn.make)
+        branch = stack.enter_context(going_on)
+        chat = _chat(service, turn, branch.memory, also=named)
+        for exchange in branch.new:
+            chat.remember(exchange.user, exchange.assistant)
+        for part in _replying(chat, turn):
+            if isinstance(part, Reply):
+                chat.remember(turn.message, part.text, **turn.meta)
+                part = replace(part, session=branch.name)
+            yield part
+
+
+def _chat(service: Service, turn: Turn, memory: Any, **options: Any) -> Chat:
+    sampling, answerer = turn.sampling, service.answerer
+    return Chat(service.lm, memory, system=turn.system, sampling=sampling, answerer=answerer, **options)
+
+
+def _replying(chat: Chat, turn: Turn) -> Iterator[Begun | str | Reply]:
+    messages = chat.messages(turn.message)
+    sent = _count(
+        chat, [*_system(turn), *_written(turn.history if chat.earlier is not None else ()), _user(turn.message)]
+    )
+    counted = _count(chat, messages)
+    yield Begun()
+    text, reason, usage = "", "stop", None
+    reply = stopped(chat.parts(turn.message, messages), turn.stops)
+    while True:
+        try:
+            part = next(reply)
+        except StopIteration as end:
+            usage = end.value
+            break
+        text += part
+        yield part
+    if isinstance(usage, Usage):
+        prompt, written = usage.prompt_tokens, usage.answer_tokens
+        limit = min(turn.sampling.max_new_tokens, window_of(chat.answerer) - prompt)
+        reason = "length" if written >= limit else "stop"
+    else:
+        prompt, written = counted, len(plain_ids(chat.lm.tokenizer, text))
+    yield Reply(text, reason, prompt, written, min(max(0, counted - sent), prompt), chat.recalled)
+
+
+def _count(chat: Chat, messages: list[Message]) -> int:
+    return len(chat.lm.prompt_ids(messages))
+
+
+def _system(turn: Turn) -> list[Message]:
+    return [] if turn.system is None else [{"role": "system", "content": turn.system}]
+
+
+def _user(text: str) -> Message:
+    return {"role": "user", "content": text}
+
+
+def _written(history: Sequence[Exchange]) -> list[Message]:
+    pairs = ((_user(exchange.user), {"role": "assistant", "content": exchange.assistant}) for exchange in history)
+    return [message for pair in pairs for message in pair]
