@@ -24,6 +24,7 @@ from memspan.serve.service import Limits
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MOST_HEADERS, LONGEST_HEADERS = 100, 32 * 1024  # fields, and bytes of all of them
 _OPEN = frozenset({"/health"})
+_UPLOAD = "/v1/files"
 _ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
 
@@ -68,7 +69,7 @@ class Guard:
             owner = self._owner(scope["path"], headers)
             if scope["path"] not in _OPEN:
                 self._check_rate(owner)
-            body = await self._body(headers, receive)
+            body = await self._body(scope["path"], headers, receive)
         except ApiError as error:
             error.headers["Connection"] = "close"
             await error.response()(scope, receive, answer)
@@ -123,9 +124,9 @@ class Guard:
             raise ApiError(429, sentence, code="rate_limit_exceeded", headers={"Retry-After": str(max(1, seconds))})
         times.append(now)
 
-    async def _body(self, headers: MutableMapping[str, str], receive: Receive) -> bytes:
+    async def _body(self, path: str, headers: MutableMapping[str, str], receive: Receive) -> bytes:
         """The body as a whole, so that no slow client holds anything but its connection."""
-        limit = self._limits.body_bytes
+        limit = self._limits.upload_bytes if path == _UPLOAD else self._limits.body_bytes
         too_large = ApiError(413, f"The body must have at most {limit:,} bytes.")
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():

@@ -19,6 +19,7 @@ class Limits:
         requests_per_minute: None for any number.
         stored_bytes: of all memories of an owner; None for any number.
         body_bytes: of one request.
+        upload_bytes: of one request that brings a file, to /v1/files.
         body_seconds: within which a request must have been sent.
         new_tokens: of a reply, where the request does not say.
     """
@@ -26,6 +27,7 @@ class Limits:
     requests_per_minute: int | None = None
     stored_bytes: int | None = None
     body_bytes: int = 4 * 1024**2
+    upload_bytes: int = 64 * 1024**2
     body_seconds: float = 30.0
     new_tokens: int = 512
 

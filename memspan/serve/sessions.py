@@ -28,7 +28,8 @@ def session_name(kind: str, identity: str) -> str:
         raise ApiError(
             400, f"A session's id must have from 1 to {LONGEST_ID} characters, got {len(identity)}.", param=kind
         )
-    return f"session-{hashlib.sha256(f'{kind}\0{identity}'.encode('utf-8', 'replace')).hexdigest()[:32]}"
+    named = "\0".join((kind, identity)).encode("utf-8", "replace")
+    return f"session-{hashlib.sha256(named).hexdigest()[:32]}"
 
 
 def is_session(name: str) -> bool:

@@ -1,0 +1,58 @@
+"""The server on the loopback interface, in a thread of the tests, and clients of it."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+
+from memspan import LanguageModel, Library
+from memspan.serve.app import make_app
+from memspan.serve.engine import Engine
+from memspan.serve.guard import LOOPBACK, Rules
+from memspan.serve.keys import Keys
+from memspan.serve.running import listening, make_server
+from memspan.serve.service import Limits, Service
+
+ANNA, BERT = "key-of-anna-0123456789", "key-of-bert-0123456789"
+KEYS = Keys({ANNA: "anna", BERT: "bert"})
+
+
+@dataclass
+class Running:
+    """A running server."""
+
+    url: str
+    service: Service
+
+    def client(self, key: str = "none", **options: Any) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60, **options)
+
+    def http(self, key: str | None = None) -> httpx2.Client:
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        return httpx2.Client(base_url=self.url, headers=headers, timeout=60)
+
+
+@contextmanager
+def running(
+    root: Path, lm: LanguageModel, keys: Keys | None = None, limits: Limits | None = None, **engine: Any
+) -> Iterator[Running]:
+    service = Service(Library(root, lm), Engine(**engine), "tiny", limits=limits or Limits(new_tokens=8))
+    server = make_server(make_app(service, Rules(keys, LOOPBACK)))
+    listener = listening("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server ended"
+            time.sleep(0.01)
+        yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", service)
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
