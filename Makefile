@@ -12,10 +12,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BUILD ?= build
 PIP = -m pip install --quiet --disable-pip-version-check
-# The extractor of `html` needs newer versions than the core does, so the matrix leaves it out; `gguf`, `watch` and `monitor` have one
+# The extractor of `html` needs newer versions than the core does, so the matrix leaves it out; `gguf`, `watch`, `monitor` and `serve` have one
 # release line each.
 TRIED = train,tasks,tune,explain
-EXTRAS = $(TRIED),html,gguf,watch,monitor
+EXTRAS = $(TRIED),html,gguf,watch,monitor,serve
 MATRIX ?= lowest newest
 TORCH ?= $(patsubst torch==%,%,$(filter torch==%,$(file < constraints.txt)))
 FAST = -m pytest -m "not slow" -q -n 2 --dist worksteal

@@ -17,6 +17,7 @@ from memspan.errors import UsageError
 OPTIONAL = {
     "captum": ("captum", "memspan[explain]"),
     "datasets": ("datasets", "memspan[tasks,train]"),
+    "fastapi": ("FastAPI", "memspan[serve]"),
     "feedparser": ("feedparser", "memspan[monitor]"),
     "implicit": ("implicit", "memspan[tasks,train]"),
     "matplotlib": ("matplotlib", "memspan[plots]"),
@@ -25,6 +26,7 @@ OPTIONAL = {
     "peft": ("PEFT", "memspan[peft]"),
     "ray": ("Ray Train", "memspan[ray]"),
     "river": ("river", "memspan[monitor]"),
+    "prometheus_client": ("the Prometheus client", "memspan[serve]"),
     "rouge_score": ("rouge-score", "memspan[tasks,train]"),
     "ruptures": ("ruptures", "memspan[monitor]"),
     "sacrebleu": ("sacreBLEU", "memspan[tasks,train]"),
@@ -33,6 +35,7 @@ OPTIONAL = {
     "tensorboard": ("TensorBoard", "memspan[train]"),
     "threadpoolctl": ("threadpoolctl", "memspan[tasks,train]"),
     "torchmetrics": ("TorchMetrics", "memspan[tasks,train]"),
+    "uvicorn": ("uvicorn", "memspan[serve]"),
     "watchfiles": ("watchfiles", "memspan[watch]"),
     "xllamacpp": ("xllamacpp", "memspan[gguf]"),
     "wandb": ("Weights & Biases", "wandb"),

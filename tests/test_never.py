@@ -50,6 +50,7 @@ ALLOWED = {
     ("cli/warm/sockets.py", "socket"): "Unix sockets in a folder of the user's own; another user's process is refused",
     ("pretrained/hub.py", "socket"): "whether the hub's name resolves; nothing is sent",
     ("pretrained/hub.py", "urllib.request.getproxies"): "whether there is a proxy; nothing is sent",
+    ("serve/running.py", "socket"): "the address that the user has the server listen at",
     ("memory/store/lock.py", "socket"): "the name of this computer; nothing is sent",
     ("assistant/answerers/endpoint.py", "httpx2"): "a server that the user names to write answers",
     ("assistant/answerers/endpoint_errors.py", "httpx2"): "the types of what went wrong; nothing is sent",

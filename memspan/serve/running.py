@@ -1,21 +1,55 @@
-"""Running the app: uvicorn, with what it can hold against slow clients, and an orderly end."""
+"""Running the app: uvicorn, with a limit of time for the head of a request, and an orderly end."""
 
+import asyncio
 import socket
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-KEEP_ALIVE = 5  # seconds that a connection may be idle
-MOST_CONNECTIONS = 256
+KEEP_ALIVE = 5  # seconds that a connection may be idle between requests
+HEAD_SECONDS = 10.0  # within which the head of a request must have been sent
+MOST_CONNECTIONS = 1024
 STOP_SECONDS = 10  # for requests that are under way when the server is to stop
 LARGEST_HEAD = 64 * 1024  # bytes of a request before its body, at most
+
+
+class BoundedProtocol(H11Protocol):
+    """HTTP/1.1 as uvicorn speaks it; a connection whose next request has no end of its head in time is closed."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self._expect()
+        else:
+            self._expect_no_more()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect_no_more()
+        super().connection_lost(exc)
+
+    def _expect(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _expect_no_more(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 def make_server(app: FastAPI) -> uvicorn.Server:
     """A server of the app, which `run(sockets=[...])` runs until a signal or `should_exit` ends it."""
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=BoundedProtocol,
         ws="none",
         lifespan="on",
         log_level="warning",

@@ -18,7 +18,7 @@ from memspan.data.formats import format_names
 from tests.commands import Run
 
 COMMANDS = (
-    *("read", "ask", "search", "history", "chat", "inspect", "fork", "forget", "merge", "export", "import", "models"),
+    *("read", "ask", "search", "history", "chat", "inspect", "fork", "forget", "merge", "export", "import", "models", "serve"),
     *("train", "tune", "average", "eval", "predict", "compare", "trace", "explain"),
     *("summarise", "translate", "brief"),
     "monitor",

@@ -1,0 +1,199 @@
+"""`memspan serve`: memories behind the interfaces that other programs speak."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memspan.cli.commands import command
+from memspan.cli.options import MODEL, Loading, load_language_model, loads_model
+from memspan.cli.output import count, print_info
+from memspan.errors import UsageError
+from memspan.plugins import require_installed
+
+if TYPE_CHECKING:
+    from memspan.assistant.language_model import LanguageModel
+    from memspan.serve.keys import Keys
+    from memspan.serve.service import Service
+
+LIMITS = "Limits of each owner"
+MEBIBYTE = 1024**2
+
+
+# The parameters are the options.
+@command()
+@loads_model
+def serve(
+    loading: Loading,
+    root: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="ROOT",
+            help="Folder with the memories, as OWNER/NAME, the owner `local` where there are no keys; made if it does not "
+            "exist. Or the folder of one memory, which is then served without sessions (default: the user's data folder).",
+        ),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="Address to listen at. One that other machines reach needs keys."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8000,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File with a line OWNER:KEY for each key. A request sees the memories of its key's owner and no others "
+            "(default: the lines in $MEMSPAN_SERVER_KEYS; without either, no key is needed).",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Further name by which clients may call the server, without port; * for any (default: localhost and the "
+            "address that it listens at).",
+        ),
+    ] = None,
+    answer_with: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL[#MODEL]|FILE",
+            help="What writes the replies, while the language model still reads and searches: a server with an "
+            "OpenAI-compatible API, with the key in $MEMSPAN_API_KEY, else $OPENAI_API_KEY, or a .gguf file (default: the "
+            "language model).",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    ram: Annotated[
+        int, typer.Option(min=1, metavar="MB", help="Mebibytes of memories that are kept open at once.")
+    ] = 1024,
+    queue: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Requests that may wait for the model; further ones are refused.")
+    ] = 64,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Maximum tokens of a reply where the request names none.")
+    ] = 512,
+    requests_per_minute: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Requests in a minute (default: any number).", rich_help_panel=LIMITS),
+    ] = None,
+    stored: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="MB", help="Mebibytes of memories on disk (default: any number).", rich_help_panel=LIMITS
+        ),
+    ] = None,
+    largest_request: Annotated[
+        int, typer.Option(min=1, metavar="MB", help="Mebibytes of one request.", rich_help_panel=LIMITS)
+    ] = 4,
+    model: MODEL = None,
+) -> None:
+    """Serve memories and the model by the API of OpenAI, for every program that speaks it.
+
+    The model is called by its name, such as smollm2, and with a memory as smollm2/NAME. Conversations with a session are kept
+    in memories of their own, and go on after a restart.
+
+    Example: memspan serve memories --port 8000
+    """
+    require_installed("A server needs", "fastapi", "uvicorn", "prometheus_client")
+    from memspan.serve.keys import Keys
+
+    known = Keys.load(keys)
+    _check_address(host, known)
+    folder = _default_root() if root is None else root
+    lm = load_language_model(model, loading, _made_with(folder))
+    from memspan.serve.service import Limits
+
+    limits = Limits(
+        requests_per_minute=requests_per_minute,
+        stored_bytes=None if stored is None else stored * MEBIBYTE,
+        body_bytes=largest_request * MEBIBYTE,
+        new_tokens=max_new_tokens,
+    )
+    service = _service(folder, lm, answer_with, ram * MEBIBYTE, queue, limits)
+    _run(service, known, host, port, allow_host or [])
+
+
+def _check_address(host: str, keys: "Keys | None") -> None:
+    """Raises UsageError for an address that is none, and for one that other machines reach if there are no keys."""
+    from ipaddress import ip_address
+
+    try:
+        is_loopback = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        raise UsageError(f"--host must be an IP address such as 127.0.0.1 or 0.0.0.0, got '{host}'.") from None
+    if not is_loopback and keys is None:
+        raise UsageError(
+            f"--host {host} lets other machines in, which needs keys: name a file with lines OWNER:KEY by --keys."
+        )
+
+
+def _default_root() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("memspan") / "memories"
+
+
+def _made_with(root: Path) -> Path | None:
+    """A memory whose model is that of the library: the first in order; None if there is none yet."""
+    from memspan.memory.store.folder import Folder
+
+    if Folder.is_memory(root):
+        return root
+    memories = sorted(path.parent for path in root.glob("*/*/manifest.json") if not path.parent.name.startswith("."))
+    return memories[0] if memories else None
+
+
+# What a server consists of.
+def _service(
+    root: Path, lm: "LanguageModel", answer_with: str | None, ram_bytes: int, queue: int, limits: Any
+) -> "Service":
+    from memspan.assistant.answerers import answerer_of
+    from memspan.serve.engine import Engine
+    from memspan.serve.library import Library
+    from memspan.serve.requests import model_name
+    from memspan.serve.service import Service
+
+    answerer = None if answer_with is None else answerer_of(answer_with, print_info)
+    library = Library(root, lm, ram_bytes=ram_bytes)
+    engine = Engine(most_waiting=queue, most_of_owner=max(1, queue // 4))
+    return Service(library, engine, model_name(lm.name), answerer, limits)
+
+
+def _run(service: "Service", keys: "Keys | None", host: str, port: int, names: list[str]) -> None:
+    """Serve until Ctrl-C or SIGTERM. Raises UsageError for an address that is taken or not this machine's."""
+    from memspan.serve.app import make_app
+    from memspan.serve.guard import LOOPBACK, Rules
+    from memspan.serve.running import listening, make_server
+
+    hosts = LOOPBACK | {f"[{host}]" if ":" in host else host} | {name.lower() for name in names}
+    server = make_server(make_app(service, Rules(keys, frozenset(hosts))))
+    try:
+        listener = listening("127.0.0.1" if host == "localhost" else host, port)
+    except OSError as error:
+        raise UsageError(f"The server cannot listen at {host}, port {port}: {error.strerror}.") from error
+    with listener:
+        shown, free = f"[{host}]" if ":" in host else host, listener.getsockname()[1]
+        owners = "without keys" if keys is None else f"with {count(len(keys), 'key')}"
+        print_info(f"http://{shown}:{free}/v1 serves {service.library.root}, {owners}; Ctrl-C ends it")
+        with _ends_in_order():
+            server.run(sockets=[listener])
+
+
+@contextmanager
+def _ends_in_order() -> Iterator[None]:
+    """Within, a signal by which the server ends in order does nothing more when it has."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
