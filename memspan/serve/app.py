@@ -30,12 +30,18 @@ from fastapi import APIRouter, FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from memspan import __version__
-from memspan.serve import chat_completions, models, status
+from memspan.serve import chat_completions, conversations, models, responses, status
 from memspan.serve.guard import Guard, Rules
 from memspan.serve.replies import handle_errors
 from memspan.serve.service import Service
 
-ROUTERS: tuple[APIRouter, ...] = (chat_completions.router, models.router, status.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    chat_completions.router,
+    responses.router,
+    conversations.router,
+    models.router,
+    status.router,
+)
 
 
 def make_app(service: Service, rules: Rules, routers: Iterable[APIRouter] = ROUTERS) -> FastAPI:

@@ -7,13 +7,13 @@ session branches: a fork of the memory goes on from the last exchange that both 
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from memspan.assistant.chat import Exchange, latest_exchanges
 from memspan.errors import UnknownMemory
-from memspan.memory import Memory
+from memspan.memory import Memory, SourceRecord
 from memspan.serve.library import Library
 from memspan.serve.replies import ApiError
 
@@ -83,6 +83,25 @@ def branch_names(library: Library, owner: str, name: str) -> list[str]:
     pattern = re.compile(rf"{re.escape(name)}(?:-([0-9]+))?")
     matches = [match for other in library.names(owner) if (match := pattern.fullmatch(other))]
     return [match[0] for match in sorted(matches, key=lambda match: int(match[1] or 0))]
+
+
+def transcript(library: Library, owner: str, name: str) -> list[Exchange]:
+    """The exchanges of the branch of a session that was used last, the oldest first. Raises UnknownMemory."""
+    branches = {other: _transcript(library, owner, other) for other in branch_names(library, owner, name)}
+    if not branches:
+        raise UnknownMemory("There is no such session.")
+    return branches[_latest(branches)]
+
+
+def until(library: Library, owner: str, name: str, holds: Callable[[SourceRecord], bool]) -> list[Exchange]:
+    """The exchanges of a session up to the first that `holds`, that included; none where there is no such exchange."""
+    for other in branch_names(library, owner, name):
+        sources = library.open(owner, other).sources
+        exchanges = _transcript(library, owner, other)
+        for number, exchange in enumerate(exchanges, start=1):
+            if exchange.source in sources and holds(sources[exchange.source]):
+                return exchanges[:number]
+    return []
 
 
 def _transcript(library: Library, owner: str, name: str) -> list[Exchange]:

@@ -4,7 +4,7 @@ A turn with a session ends with the whole exchange in the session's memory, or l
 whose client left while it was written.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,7 +31,7 @@ class Turn:
         session: the name of the session's memory; None for none.
         make: whether to make a session that there is not yet.
         stops: texts before which a reply ends.
-        meta: JSON values that are kept with the exchange.
+        meta: the JSON values that are kept with the exchange of a reply.
     """
 
     owner: str
@@ -43,7 +43,7 @@ class Turn:
     make: bool = True
     sampling: Sampling = field(default_factory=Sampling)
     stops: tuple[str, ...] = ()
-    meta: dict[str, Any] = field(default_factory=dict)
+    meta: "Callable[[Reply], dict[str, Any]] | None" = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def take_turn(service: Service, turn: Turn) -> Generator[Begun | str | Reply, No
             chat.remember(exchange.user, exchange.assistant)
         for part in _replying(chat, turn):
             if isinstance(part, Reply):
-                chat.remember(turn.message, part.text, **turn.meta)
+                chat.remember(turn.message, part.text, **({} if turn.meta is None else turn.meta(part)))
                 part = replace(part, session=branch.name)
             yield part
 

@@ -1,0 +1,284 @@
+"""The routes /v1/responses: replies that are kept, and that a later request goes on from."""
+
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+
+from memspan.assistant.chat import Exchange
+from memspan.memory import SourceRecord
+from memspan.serve.disconnects import unless_left
+from memspan.serve.items import assistant_item, items_of, page, text_part
+from memspan.serve.quota import require_room
+from memspan.serve.replies import ApiError, as_api_error, missing
+from memspan.serve.requests import (
+    MOST_MESSAGES,
+    ChatMessage,
+    MemoryHeader,
+    SampledRequest,
+    SessionHeader,
+    Strict,
+    TaskHeader,
+    Tokens,
+    conversation,
+    memory_of,
+    named_session,
+    refuse,
+    refuse_tools,
+)
+from memspan.serve.response_ids import (
+    conversation_id,
+    new_response_id,
+    new_session,
+    session_of_conversation,
+    session_of_response,
+)
+from memspan.serve.service import LibraryOf, Owner, Service, ServiceOf
+from memspan.serve.sessions import branch_names, until
+from memspan.serve.turns import Begun, Reply, Turn, take_turn
+
+router = APIRouter()
+KEPT = "response"  # the name of a response among the values that are kept with an exchange
+
+
+class ConversationReference(Strict):
+    id: str
+
+
+class ResponseRequest(SampledRequest):
+    """A response's request, as far as it has an effect here."""
+
+    input: str | Annotated[list[ChatMessage], Field(max_length=MOST_MESSAGES)]
+    instructions: str | None = None
+    conversation: str | ConversationReference | None = None
+    previous_response_id: str | None = None
+    store: bool | None = None
+    max_output_tokens: Tokens = None
+    stream: bool | None = None
+
+    @property
+    def conversation_id(self) -> str | None:
+        wish = self.conversation
+        return wish.id if isinstance(wish, ConversationReference) else wish
+
+
+@router.post("/v1/responses")
+async def create_response(
+    body: ResponseRequest,
+    request: Request,
+    owner: Owner,
+    service: ServiceOf,
+    x_session_id: SessionHeader = None,
+    x_memory: MemoryHeader = None,
+    x_task: TaskHeader = None,
+) -> Response:
+    """The reply to a message, which is kept unless `store` is false."""
+    refuse_tools(body)
+    plain = ({"format": {"type": "text"}}, {"format": {"type": "text"}, "verbosity": None})
+    refuse(body, text=plain, background=(False,), truncation=("auto", "disabled"), n=(1,), top_logprobs=(0,))
+    if body.conversation_id is not None and body.previous_response_id is not None:
+        sentence = "conversation and previous_response_id exclude each other: name one of them."
+        raise ApiError(400, sentence, param="previous_response_id")
+    named = named_session(body.model_extra, x_session_id, x_task)
+    turn = await run_in_threadpool(_turn, service, owner, body, named, x_memory)
+    if turn.session is not None:
+        await require_room(service, owner)
+    response = _Response(service, body, turn)
+    if body.stream:
+        parts = response.parts()
+        await unless_left(
+            request, anext(parts)
+        )  # `Begun`: what is wrong with the request is known before the stream begins
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(response.events(parts), media_type="text/event-stream", headers=headers)
+    return await unless_left(request, response.whole())
+
+
+def _turn(service: Service, owner: str, body: ResponseRequest, named: str | None, header: str | None) -> Turn:
+    """The turn that a request asks for, with its session."""
+    library, is_kept = service.library, body.store is not False
+    memory = memory_of(service, owner, body.model, body.metadata, header)
+    messages = body.input
+    if isinstance(messages, str):
+        messages = [ChatMessage(role="user", content=messages)]
+    try:
+        system, history, message = conversation(messages)
+    except ApiError as error:
+        error.param = "input"
+        raise
+    system = "\n\n".join(text for text in (body.instructions, system) if text) or None
+    sampling = body.sampling(body.max_output_tokens, service.limits.new_tokens)
+    turn = Turn(owner, message, history, system, memory, named, sampling=sampling, stops=body.stops)
+    if body.conversation_id is not None:
+        session = session_of_conversation(body.conversation_id)
+        if session is None or session not in library.names(owner):
+            raise missing("conversation", body.conversation_id, "conversation")
+        return replace(turn, session=session, make=False)
+    if body.previous_response_id is not None:
+        before, session = _found(service, owner, body.previous_response_id, "previous_response_id")
+        if not is_kept:
+            return replace(turn, history=(*before, *history), session=None)
+        return replace(turn, history=(*before, *history), session=session, make=False)
+    return replace(turn, session=new_session()) if turn.session is None and is_kept else turn
+
+
+def _is_response(identity: str, record: SourceRecord) -> bool:
+    kept = record.meta.get(KEPT)
+    return isinstance(kept, dict) and kept.get("id") == identity
+
+
+def _found(service: Service, owner: str, identity: str, param: str) -> tuple[list[Exchange], str]:
+    """The exchanges up to that of a response, and the name of its session. Raises ApiError 404."""
+    session = session_of_response(identity)
+    exchanges = []
+    if session is not None:
+        exchanges = until(service.library, owner, session, lambda record: _is_response(identity, record))
+    if session is None or not exchanges:
+        raise missing("response", identity, param)
+    return exchanges, session
+
+
+@router.get("/v1/responses/{response_id}")
+def retrieve_response(response_id: str, owner: Owner, service: ServiceOf) -> dict[str, Any]:
+    """A response that was kept."""
+    exchanges, session = _found(service, owner, response_id, "response_id")
+    exchange = exchanges[-1]
+    for name in branch_names(service.library, owner, session):
+        record = service.library.open(owner, name).sources.get(exchange.source)
+        if record is not None and isinstance(kept := record.meta.get(KEPT), dict):
+            return _object(kept, exchange.assistant)
+    raise missing("response", response_id, "response_id")
+
+
+@router.delete("/v1/responses/{response_id}")
+def delete_response(response_id: str, owner: Owner, service: ServiceOf) -> dict[str, Any]:
+    """Forgets the exchange of a response for good, in all branches of its session."""
+    exchanges, session = _found(service, owner, response_id, "response_id")
+    for name in branch_names(service.library, owner, session):
+        with service.library.lease(owner, name) as memory:
+            if exchanges[-1].source in memory.sources:
+                memory.replace([exchanges[-1].source], [])
+    return {"id": response_id, "object": "response", "deleted": True}
+
+
+@router.get("/v1/responses/{response_id}/input_items")
+def list_input_items(
+    response_id: str,
+    owner: Owner,
+    service: ServiceOf,
+    library: LibraryOf,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: str | None = None,
+    order: Literal["asc", "desc"] = "desc",
+) -> dict[str, Any]:
+    """The messages that a response goes on from, the latest first."""
+    exchanges, _ = _found(service, owner, response_id, "response_id")
+    last = Exchange(exchanges[-1].source, exchanges[-1].user, "")
+    return page(items_of([*exchanges[:-1], last]), limit, after, order)
+
+
+def _object(fields: dict[str, Any], text: str | None) -> dict[str, Any]:
+    """The JSON value of a response; without a text, of one that has just begun."""
+    is_whole = fields["status"] == "completed"
+    item = assistant_item(f"msg_{fields['id'].removeprefix('resp_')}", text or "", fields["status"])
+    return {
+        **fields,
+        "object": "response",
+        "output": [] if text is None else [item],
+        "error": None,
+        "incomplete_details": None if is_whole or text is None else {"reason": "max_output_tokens"},
+        "parallel_tool_calls": False,
+        "tool_choice": "none",
+        "tools": [],
+        "text": {"format": {"type": "text"}},
+        "truncation": "auto",
+    }
+
+
+class _Response:
+    """One response while it is made."""
+
+    def __init__(self, service: Service, body: ResponseRequest, turn: Turn) -> None:
+        self.service = service
+        identity = new_response_id(turn.session)
+        self.fields: dict[str, Any] = {
+            "id": identity,
+            "created_at": int(time.time()),
+            "model": body.model,
+            "status": "in_progress",
+            "instructions": body.instructions,
+            "metadata": body.metadata or {},
+            "previous_response_id": body.previous_response_id,
+            "conversation": None if body.conversation_id is None else {"id": conversation_id(turn.session or "")},
+            "store": turn.session is not None,
+            "temperature": turn.sampling.temperature,
+            "top_p": turn.sampling.top_p,
+            "max_output_tokens": body.max_output_tokens,
+            "usage": None,
+        }
+        self.item = f"msg_{identity.removeprefix('resp_')}"
+        self.turn = replace(turn, meta=lambda reply: {KEPT: self._finished(reply)})
+        self._sequence = 0
+
+    def _finished(self, reply: Reply) -> dict[str, Any]:
+        counts = {
+            "input_tokens": reply.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": reply.memory_tokens, "cache_write_tokens": 0},
+            "output_tokens": reply.answer_tokens,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": reply.prompt_tokens + reply.answer_tokens,
+        }
+        return {**self.fields, "status": "completed" if reply.reason == "stop" else "incomplete", "usage": counts}
+
+    def parts(self) -> AsyncGenerator[Begun | str | Reply, None]:
+        return self.service.engine.stream(self.turn.owner, lambda: take_turn(self.service, self.turn))
+
+    async def whole(self) -> Response:
+        async with aclosing(self.parts()) as parts:
+            async for part in parts:
+                if isinstance(part, Reply):
+                    return JSONResponse(_object(self._finished(part), part.text))
+        raise RuntimeError("the turn ended without a reply")
+
+    async def events(self, parts: AsyncGenerator[Begun | str | Reply, None]) -> AsyncIterator[str]:
+        """The server-sent events; an error that comes up in between is the last one."""
+        begun = _object(self.fields, None)
+        where = {"item_id": self.item, "output_index": 0, "content_index": 0}
+        try:
+            async with aclosing(parts):
+                yield self._event("response.created", response=begun)
+                yield self._event("response.in_progress", response=begun)
+                item = {**assistant_item(self.item, "", "in_progress"), "content": []}
+                yield self._event("response.output_item.added", output_index=0, item=item)
+                yield self._event("response.content_part.added", **where, part=text_part(""))
+                async for part in parts:
+                    if isinstance(part, str):
+                        yield self._event("response.output_text.delta", **where, delta=part, logprobs=[])
+                    elif isinstance(part, Reply):
+                        for event in self._endings(part, where):
+                            yield event
+        except Exception as error:
+            details = as_api_error(error, str(self.service.library.root)).body()["error"]
+            yield self._event("error", message=details["message"], code=details["code"], param=details["param"])
+
+    def _endings(self, reply: Reply, where: dict[str, Any]) -> list[str]:
+        final = _object(self._finished(reply), reply.text)
+        item = final["output"][0]
+        return [
+            self._event("response.output_text.done", **where, text=reply.text, logprobs=[]),
+            self._event("response.content_part.done", **where, part=item["content"][0]),
+            self._event("response.output_item.done", output_index=0, item=item),
+            self._event(f"response.{final['status']}", response=final),
+        ]
+
+    def _event(self, kind: str, **fields: Any) -> str:
+        value = json.dumps({"type": kind, "sequence_number": self._sequence, **fields}, ensure_ascii=False)
+        self._sequence += 1
+        return f"event: {kind}\ndata: {value}\n\n"
