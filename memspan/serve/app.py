@@ -30,7 +30,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from memspan import __version__
-from memspan.serve import chat_completions, conversations, models, responses, status
+from memspan.serve import chat_completions, completions, conversations, embeddings, models, responses, status
 from memspan.serve.guard import Guard, Rules
 from memspan.serve.replies import handle_errors
 from memspan.serve.service import Service
@@ -39,6 +39,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     chat_completions.router,
     responses.router,
     conversations.router,
+    completions.router,
+    embeddings.router,
     models.router,
     status.router,
 )
@@ -58,5 +60,5 @@ def make_app(service: Service, rules: Rules, routers: Iterable[APIRouter] = ROUT
     for router in routers:
         app.include_router(router)
     handle_errors(app, str(service.library.root))
-    app.add_middleware(Guard, rules=rules, limits=service.limits)
+    app.add_middleware(Guard, rules=rules, service=service)
     return app

@@ -9,7 +9,6 @@ import re
 import secrets
 import time
 from collections import deque
-from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,12 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from memspan.serve.keys import Keys
 from memspan.serve.library import LOCAL
 from memspan.serve.replies import ApiError
-from memspan.serve.service import Limits
+from memspan.serve.service import Service
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MOST_HEADERS, LONGEST_HEADERS = 100, 32 * 1024  # fields, and bytes of all of them
 _OPEN = frozenset({"/health"})
 _UPLOAD = "/v1/files"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
 
@@ -44,8 +44,8 @@ class Rules:
 class Guard:
     """The middleware. It passes requests on to the app with their owner in the state."""
 
-    def __init__(self, app: ASGIApp, *, rules: Rules, limits: Limits) -> None:
-        self._app, self._rules, self._limits = app, rules, limits
+    def __init__(self, app: ASGIApp, *, rules: Rules, service: Service) -> None:
+        self._app, self._rules, self._limits, self._metrics = app, rules, service.limits, service.metrics
         self._times: dict[str, deque[float]] = {}  # of the requests of each owner in the last minute
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,11 +59,24 @@ class Guard:
         sent = headers.get("x-request-id", "")
         request_id = sent if _ID.fullmatch(sent) else secrets.token_hex(8)
 
+        status, begun = 500, time.monotonic()
+
         async def answer(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
             await send(message)
 
+        try:
+            await self._passed_on(scope, headers, receive, answer)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.requests.labels(route, method, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(time.monotonic() - begun)
+
+    async def _passed_on(self, scope: Scope, headers: dict[str, str], receive: Receive, answer: Send) -> None:
         try:
             self._check_form(scope, headers)
             owner = self._owner(scope["path"], headers)
@@ -77,7 +90,7 @@ class Guard:
         scope.setdefault("state", {})["owner"] = owner
         await self._app(scope, _replayed(body, receive), answer)
 
-    def _check_form(self, scope: Scope, headers: MutableMapping[str, str]) -> None:
+    def _check_form(self, scope: Scope, headers: dict[str, str]) -> None:
         fields = scope["headers"]
         if len(fields) > MOST_HEADERS or sum(len(name) + len(value) for name, value in fields) > LONGEST_HEADERS:
             raise ApiError(431, "The headers of the request are too large.", code="headers_too_large")
@@ -100,7 +113,7 @@ class Guard:
             return False
         return parts.scheme in ("http", "https") and _host(parts.netloc) in self._rules.hosts
 
-    def _owner(self, path: str, headers: MutableMapping[str, str]) -> str:
+    def _owner(self, path: str, headers: dict[str, str]) -> str:
         keys = self._rules.keys
         if keys is None or path in _OPEN:
             return LOCAL
@@ -124,7 +137,7 @@ class Guard:
             raise ApiError(429, sentence, code="rate_limit_exceeded", headers={"Retry-After": str(max(1, seconds))})
         times.append(now)
 
-    async def _body(self, path: str, headers: MutableMapping[str, str], receive: Receive) -> bytes:
+    async def _body(self, path: str, headers: dict[str, str], receive: Receive) -> bytes:
         """The body as a whole, so that no slow client holds anything but its connection."""
         limit = self._limits.upload_bytes if path == _UPLOAD else self._limits.body_bytes
         too_large = ApiError(413, f"The body must have at most {limit:,} bytes.")

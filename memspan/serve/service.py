@@ -9,6 +9,7 @@ from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.language_model import LanguageModel
 from memspan.serve.engine import Engine
 from memspan.serve.library import Library
+from memspan.serve.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Service:
         engine: runs everything that uses the model.
         answerer: what writes the answers; None for the model itself.
         model: the name of the model in requests, without slashes of a path.
+        metrics: counts and times.
     """
 
     library: Library
@@ -48,6 +50,13 @@ class Service:
     model: str
     answerer: Answerer | None = None
     limits: Limits = field(default_factory=Limits)
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def __post_init__(self) -> None:
+        watch, engine = self.metrics.watch, self.engine
+        watch("memspan_num_requests_running", "Requests that the model works on.", lambda: engine.running)
+        watch("memspan_num_requests_waiting", "Requests that wait for the model.", lambda: engine.waiting)
+        watch("memspan_memory_bytes", "Bytes of the memories that are open.", lambda: self.library.open_bytes)
 
     @property
     def lm(self) -> LanguageModel:

@@ -1,12 +1,14 @@
-"""The routes that say how the server is: /health, /ready, /version."""
+"""The routes that say how the server is: /health, /ready, /version, /metrics."""
 
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from memspan import __version__
 from memspan.serve.replies import ApiError
-from memspan.serve.service import EngineOf
+from memspan.serve.service import EngineOf, ServiceOf
 
 router = APIRouter()
 
@@ -29,3 +31,9 @@ def ready(engine: EngineOf) -> dict[str, Any]:
 def version() -> dict[str, Any]:
     """The version of memspan."""
     return {"version": __version__}
+
+
+@router.get("/metrics")
+def metrics(service: ServiceOf) -> Response:
+    """Counts and times for Prometheus."""
+    return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

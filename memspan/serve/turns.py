@@ -4,6 +4,7 @@ A turn with a session ends with the whole exchange in the session's memory, or l
 whose client left while it was written.
 """
 
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -77,6 +78,25 @@ def take_turn(service: Service, turn: Turn) -> Generator[Begun | str | Reply, No
 
     Raises UnknownMemory, ApiError and UsageError before anything is changed.
     """
+    begun, metrics, is_first, is_over = time.monotonic(), service.metrics, True, False
+    try:
+        for part in _turn(service, turn):
+            if isinstance(part, str) and is_first:
+                metrics.first_token.observe(time.monotonic() - begun)
+                is_first = False
+            if isinstance(part, Reply):
+                metrics.prompt_tokens.inc(part.prompt_tokens)
+                metrics.memory_tokens.inc(part.memory_tokens)
+                metrics.answer_tokens.inc(part.answer_tokens)
+                is_over = True
+            yield part
+    except GeneratorExit:
+        if not is_over:
+            metrics.left.inc()
+        raise
+
+
+def _turn(service: Service, turn: Turn) -> Generator[Begun | str | Reply, None, None]:
     library = service.library
     with ExitStack() as stack:
         named = [] if turn.memory is None else [library.open(turn.owner, turn.memory)]

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,11 @@ class Running:
 
     url: str
     service: Service
+    clients: list[openai.OpenAI] = field(default_factory=list)
 
-    def client(self, key: str = "none", **options: Any) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60, **options)
+    def client(self, key: str = "none") -> openai.OpenAI:
+        self.clients.append(openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60))
+        return self.clients[-1]
 
     def http(self, key: str | None = None) -> httpx2.Client:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -51,7 +53,10 @@ def running(
         while not server.started:
             assert thread.is_alive(), "the server ended"
             time.sleep(0.01)
-        yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", service)
+        server_of_tests = Running(f"http://127.0.0.1:{listener.getsockname()[1]}", service)
+        yield server_of_tests
+        for client in server_of_tests.clients:
+            client.close()
     finally:
         server.should_exit = True
         thread.join()
