@@ -38,10 +38,8 @@ def ids_of(lm: LanguageModel, prompt: str | Sequence[int]) -> list[int]:
 
     Raises UsageError for ids that are not the model's, and for a prompt that leaves no room in the window.
     """
-    if isinstance(prompt, str):
-        ids = [*lm.tokenizer("").input_ids, *plain_ids(lm.tokenizer, prompt)]
-    else:
-        ids = list(prompt)
+    begin = lm.tokenizer("").input_ids
+    ids = [*begin, *plain_ids(lm.tokenizer, prompt)] if isinstance(prompt, str) else list(prompt)
     size = lm.causal_lm.get_input_embeddings().num_embeddings
     if any(not 0 <= token < size for token in ids):
         raise UsageError(f"Token ids must be from 0 to {size - 1}.")

@@ -1,0 +1,78 @@
+"""The command as a user runs it: killed in the middle of a reply and started again, and ended in order."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from memspan import load_memory
+from memspan.assistant.chat import latest_exchanges
+
+MESSAGE: Any = [{"role": "user", "content": "One"}]
+SESSION = {"X-Session-Id": "s"}
+
+
+@contextmanager
+def served(root: Path, model: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], openai.OpenAI]]:
+    command = [sys.executable, "-m", "memspan", "serve", str(root), "--port", "0", "--model", str(model), *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    watchdog = threading.Timer(120, process.kill)
+    watchdog.start()
+    try:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")  # the first start also chooses the retrieval heads
+        match = next(filter(None, (re.match(r"(http://127\.0\.0\.1:\d+/v1) serves ", line) for line in lines)), None)
+        assert match is not None
+        with openai.OpenAI(base_url=match[1], api_key="none", max_retries=0, timeout=60) as client:
+            yield process, client
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def transcript(root: Path) -> list[tuple[str, str]]:
+    (folder,) = (root / "local").iterdir()
+    return [(exchange.user, exchange.assistant) for exchange in reversed(list(latest_exchanges(load_memory(folder))))]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX systems")
+def test_a_session_outlives_a_killed_server(tmp_path: Path, tiny_model: Path) -> None:
+    root = tmp_path / "root"
+    options: dict[str, Any] = {"model": "model", "extra_headers": SESSION}
+    with served(root, tiny_model) as (process, client):
+        first = client.chat.completions.create(messages=MESSAGE, max_tokens=5, **options).choices[0].message.content
+        stream = client.chat.completions.create(
+            messages=[{"role": "user", "content": "Two"}], max_tokens=1500, temperature=2, stream=True, **options
+        )
+        for _ in range(4):
+            next(stream)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with pytest.raises((openai.APIError, Exception)):
+            for _ in stream:
+                pass
+        stream.close()
+    assert transcript(root) == [("One", first)]
+    with served(root, tiny_model) as (process, client):
+        third = client.chat.completions.create(messages=[{"role": "user", "content": "Three"}], max_tokens=5, **options)
+        assert third.usage is not None
+        assert third.usage.prompt_tokens_details is not None
+        assert (third.usage.prompt_tokens_details.cached_tokens or 0) > 0
+        assert transcript(root) == [("One", first), ("Three", third.choices[0].message.content)]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    with suppress(FileNotFoundError):
+        assert [path.name for path in (root / "local").iterdir() if path.name.startswith(".")] == []
