@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import openai
@@ -42,9 +41,9 @@ class Running:
 
 @contextmanager
 def running(
-    root: Path, lm: LanguageModel, keys: Keys | None = None, limits: Limits | None = None, **engine: Any
+    root: Path, lm: LanguageModel, keys: Keys | None = None, limits: Limits | None = None, model: str = "tiny"
 ) -> Iterator[Running]:
-    service = Service(Library(root, lm), Engine(**engine), "tiny", limits=limits or Limits(new_tokens=8))
+    service = Service(Library(root, lm), Engine(), model, limits=limits or Limits(new_tokens=8))
     server = make_server(make_app(service, Rules(keys, LOOPBACK)))
     listener = listening("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=([listener],))
