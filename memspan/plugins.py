@@ -21,6 +21,7 @@ OPTIONAL = {
     "feedparser": ("feedparser", "memspan[monitor]"),
     "implicit": ("implicit", "memspan[tasks,train]"),
     "matplotlib": ("matplotlib", "memspan[plots]"),
+    "mcp": ("the MCP SDK", "memspan[mcp]"),
     "nltk": ("NLTK", "memspan[train]"),
     "optuna": ("Optuna", "memspan[tune]"),
     "peft": ("PEFT", "memspan[peft]"),

@@ -19,7 +19,7 @@ from memspan.errors import MemspanError
 __all__ = ["ORDER", "app", "command_files", "main", "run"]
 
 PANELS = {
-    "Memories": ("read", "ask", "history", "chat", "memories", "transfer", "models", "serve"),
+    "Memories": ("read", "ask", "history", "chat", "memories", "transfer", "models", "mcp", "serve"),
     "Training and evaluation": ("train", "evaluate", "explain"),
     "Programs for one purpose": ("desk", "monitor", "support"),
 }

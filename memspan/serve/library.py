@@ -20,9 +20,9 @@ from memspan.memory import Memory
 from memspan.memory.store.files import Directory, explained
 from memspan.memory.store.folder import Folder
 from memspan.memory.store.lock import LOCK_SECONDS
+from memspan.serve.names import LOCAL as LOCAL
 from memspan.serve.names import is_name, is_owner, require_name, require_owner
 
-LOCAL = "local"  # the owner where there are no keys
 RAM_BYTES = 1024**3
 
 _DELETED = ".deleted-"  # in front of the name of a folder that is being deleted

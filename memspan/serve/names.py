@@ -9,6 +9,7 @@ import unicodedata
 
 from memspan.errors import UsageError
 
+LOCAL = "local"  # the owner where there are no keys
 LONGEST_OWNER, LONGEST_NAME, MOST_BYTES = 64, 80, 200
 OWNER_RULE = f"from 1 to {LONGEST_OWNER} characters of a-z, 0-9, - and _, the first a letter or digit"
 NAME_RULE = f"from 1 to {LONGEST_NAME} letters, digits and . - _ or single spaces within, the first a letter or digit"

@@ -18,7 +18,22 @@ from memspan.data.formats import format_names
 from tests.commands import Run
 
 COMMANDS = (
-    *("read", "ask", "search", "history", "chat", "inspect", "fork", "forget", "merge", "export", "import", "models", "serve"),
+    *(
+        "read",
+        "ask",
+        "search",
+        "history",
+        "chat",
+        "inspect",
+        "fork",
+        "forget",
+        "merge",
+        "export",
+        "import",
+        "models",
+        "mcp",
+        "serve",
+    ),
     *("train", "tune", "average", "eval", "predict", "compare", "trace", "explain"),
     *("summarise", "translate", "brief"),
     "monitor",
