@@ -15,7 +15,7 @@ PIP = -m pip install --quiet --disable-pip-version-check
 # The extractor of `html` needs newer versions than the core does, so the matrix leaves it out; `gguf`, `watch`, `monitor` and `serve` have one
 # release line each.
 TRIED = train,tasks,tune,explain
-EXTRAS = $(TRIED),html,gguf,watch,monitor,serve
+EXTRAS = $(TRIED),html,gguf,watch,monitor,mcp,langchain,llm,serve
 MATRIX ?= lowest newest
 TORCH ?= $(patsubst torch==%,%,$(filter torch==%,$(file < constraints.txt)))
 FAST = -m pytest -m "not slow" -q -n 2 --dist worksteal

@@ -1,0 +1,1 @@
+"""Memories as the parts that other frameworks know: each file is about one of them, and needs its extra."""
