@@ -30,7 +30,18 @@ from fastapi import APIRouter, FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from memspan import __version__
-from memspan.serve import chat_completions, completions, conversations, embeddings, models, responses, status
+from memspan.serve import (
+    chat_completions,
+    completions,
+    conversations,
+    embeddings,
+    memories,
+    models,
+    rated,
+    responses,
+    status,
+    ui,
+)
 from memspan.serve.guard import Guard, Rules
 from memspan.serve.replies import handle_errors
 from memspan.serve.service import Service
@@ -42,6 +53,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     completions.router,
     embeddings.router,
     models.router,
+    memories.router,
+    rated.router,
+    ui.router,
     status.router,
 )
 

@@ -1,6 +1,6 @@
 """The guard in front of all routes: which hosts and keys a request may have, how large it is, and how long it takes.
 
-Nothing of the app is reached without a key but /health, not even a route that does not exist.
+Nothing of the app is reached without a key but /health and the files of the page, not even a route that does not exist.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from memspan.serve.service import Service
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MOST_HEADERS, LONGEST_HEADERS = 100, 32 * 1024  # fields, and bytes of all of them
-_OPEN = frozenset({"/health"})
-_UPLOAD = "/v1/files"
+_OPEN = re.compile(r"/|/health|/ui|/ui/[a-z.]+")  # the page holds no data: it asks for the key itself
+_UPLOAD = re.compile(r"/v1/files|/v1/memories/[^/]+/files")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
@@ -80,7 +80,7 @@ class Guard:
         try:
             self._check_form(scope, headers)
             owner = self._owner(scope["path"], headers)
-            if scope["path"] not in _OPEN:
+            if not _OPEN.fullmatch(scope["path"]):
                 self._check_rate(owner)
             body = await self._body(scope["path"], headers, receive)
         except ApiError as error:
@@ -115,7 +115,7 @@ class Guard:
 
     def _owner(self, path: str, headers: dict[str, str]) -> str:
         keys = self._rules.keys
-        if keys is None or path in _OPEN:
+        if keys is None or _OPEN.fullmatch(path):
             return LOCAL
         scheme, _, key = headers.get("authorization", "").partition(" ")
         owner = keys.owner(key.strip()) if scheme.lower() == "bearer" else None
@@ -139,7 +139,7 @@ class Guard:
 
     async def _body(self, path: str, headers: dict[str, str], receive: Receive) -> bytes:
         """The body as a whole, so that no slow client holds anything but its connection."""
-        limit = self._limits.upload_bytes if path == _UPLOAD else self._limits.body_bytes
+        limit = self._limits.upload_bytes if _UPLOAD.fullmatch(path) else self._limits.body_bytes
         too_large = ApiError(413, f"The body must have at most {limit:,} bytes.")
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():

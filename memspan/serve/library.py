@@ -115,6 +115,10 @@ class Library:
         with self._mutex:
             return sum(nbytes for _, nbytes in self._kept.values())
 
+    def folder_of(self, what: str) -> Path:
+        """The folder for what belongs to the library and is no memory, such as "ratings"; it may not exist yet."""
+        return self.root / f".{what}" if self._only is None else self.root.with_name(f"{self.root.name}.{what}")
+
     # ---- using them
 
     def open(self, owner: str, name: str) -> Memory:
