@@ -95,11 +95,11 @@ def serve(
     """Serve memories and the model by the API of OpenAI, for every program that speaks it.
 
     The model is called by its name, such as smollm2, and with a memory as smollm2/NAME. Conversations with a session are kept
-    in memories of their own, and go on after a restart.
+    in memories of their own, and go on after a restart. For people there is a page at /ui.
 
     Example: memspan serve memories --port 8000
     """
-    require_installed("A server needs", "fastapi", "uvicorn", "prometheus_client")
+    require_installed("A server needs", "fastapi", "uvicorn", "prometheus_client", "multipart", "krippendorff", "scipy")
     from memspan.serve.keys import Keys
 
     known = Keys.load(keys)
@@ -180,6 +180,7 @@ def _run(service: "Service", keys: "Keys | None", host: str, port: int, names: l
         shown, free = f"[{host}]" if ":" in host else host, listener.getsockname()[1]
         owners = "without keys" if keys is None else f"with {count(len(keys), 'key')}"
         print_info(f"http://{shown}:{free}/v1 serves {service.library.root}, {owners}; Ctrl-C ends it")
+        print_info(f"http://{shown}:{free}/ui is the page for people")
         with _ends_in_order():
             server.run(sockets=[listener])
 
