@@ -290,7 +290,7 @@ class Evidence:
             end=passage.start + end,
             text=passage.text[start:end],
             passage=passage.number,
-            location=locate(self.view, passage.number, passage.start + start, passage.marks),
+            location=locate(self.view, passage.number, passage.start + start, passage.marks, passage.start + end),
             coverage=float(self.sentence_coverage[best]),
         )
 

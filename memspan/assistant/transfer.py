@@ -22,7 +22,8 @@ from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.reader import FILE
 from memspan.data.chunking import in_chunks
 from memspan.data.documents import Document
-from memspan.data.marks import Mark, Value
+from memspan.data.marks import Chunk, Mark, Value, in_force, portions
+from memspan.data.positions import CHANGES, changes_of
 from memspan.errors import UsageError
 from memspan.memory import Contents, Memory
 
@@ -99,11 +100,14 @@ def _portions(lines: list[Line]) -> Iterator[str | Mark]:
     """The text of a source, with a mark wherever something else holds than before."""
     holding: dict[str, Value] = {}
     for line in lines:
-        held = {**line.marks} if line.happened is None else {**line.marks, "happened": line.happened}
+        held = {kind: value for kind, value in line.marks.items() if kind not in CHANGES}
+        if line.happened is not None:
+            held["happened"] = line.happened
         yield from (Mark(kind, None) for kind in holding if kind not in held)
         yield from (Mark(kind, value) for kind, value in held.items() if holding.get(kind) != value)
-        holding = held
-        yield line.text
+        changes = [(offset, Mark(kind, value)) for offset, kind, value in changes_of(line.marks)]
+        yield from portions(Chunk(line.text, changes))
+        holding = in_force((mark for _, mark in changes), held)
 
 
 def _lines(file: IO[str]) -> Iterator[Line]:

@@ -10,12 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-Value = str | int | float
+from memspan.data.positions import CHANGES, LONGEST_CHANGES, POSITIONS, of_passage
+from memspan.data.positions import Value as Value  # part of a mark
 
-KINDS: Final = ("title", "file", "chapter", "heading", "page", "line", "date", "happened", "from", "to", "speaker")
+KINDS: Final = (
+    *("title", "file", "chapter", "heading", "page", "line", "time", "box", "date", "happened", "from", "to", "speaker"),
+)
 LONGEST_VALUE = 200  # characters of a mark that is a text: a heading, not a paragraph
 SPEAKERS: Final = "speakers"  # a mark of passages alone: the names of all who speak in it, if several, a line for each
 LONGEST_SPEAKERS = 1_000  # characters; names beyond them are left out
+_LONGEST: Final = {SPEAKERS: LONGEST_SPEAKERS} | dict.fromkeys(CHANGES, LONGEST_CHANGES)
 
 _WITH_LINES = frozenset({"title", "chapter", "heading", "date"})  # the line that says so often stands in the text
 _BESIDE_THE_VALUE = 24  # characters that such a line has beside the value: "## ", "Session of ", brackets
@@ -29,7 +33,8 @@ class Mark:
 
     Attributes:
         kind: one of KINDS.
-        value: of "page" and "line" a whole number, of "happened" unix seconds, of "date" the date as written, of others a
+        value: of "page" and "line" a whole number, of "time" seconds from the start of a recording, of "happened" unix
+            seconds, of "date" the date as written, of "box" four numbers as text (`memspan.data.positions`), of others a
             text. None ends the mark before it: from here on nothing of this kind is known.
     """
 
@@ -84,7 +89,7 @@ def in_force(marks: Iterable[Mark], before: Mapping[str, Value] | None = None) -
     for mark in marks:
         holding.pop(mark.kind, None)
         if mark.value is not None:
-            longest = LONGEST_SPEAKERS if mark.kind == SPEAKERS else LONGEST_VALUE
+            longest = _LONGEST.get(mark.kind, LONGEST_VALUE)
             holding[mark.kind] = mark.value[:longest] if isinstance(mark.value, str) else mark.value
     return holding
 
@@ -96,7 +101,8 @@ def marks_of_passages(
 
     A passage has the marks in force at its first character. Those of the headings and dates with which it begins count
     too, so that the first passage of a chapter has its number, its name and its date. A passage that several speakers
-    share has the first as its speaker, and all of them as SPEAKERS.
+    share has the first as its speaker, and all of them as SPEAKERS. Its page, time and box are as in
+    `memspan.data.positions`.
 
     Args:
         spans: the first and the end character of each passage; they tile the chunk.
@@ -108,8 +114,11 @@ def marks_of_passages(
         first = bisect_left(offsets, start)
         holding = in_force((mark for _, mark in chunk.marks[passed:first]), holding)
         held = in_force(_opening_marks(chunk, start, end, first), holding)
-        speakers = _speakers(held, chunk.marks[first : bisect_left(offsets, end)])
-        passages.append({**held, SPEAKERS: speakers} if "\n" in speakers else held)
+        within = chunk.marks[first : bisect_left(offsets, end)]
+        speakers = _speakers(held, within)
+        passages.append(
+            of_passage({**held, SPEAKERS: speakers} if "\n" in speakers else held, _positions(start, within))
+        )
         passed = first
     return passages, in_force((mark for _, mark in chunk.marks[passed:]), holding)
 
@@ -129,6 +138,15 @@ def _speakers(held: Mapping[str, Value], marks: Iterable[tuple[int, Mark]]) -> s
         if name and len(speakers) + len(name) < LONGEST_SPEAKERS:
             speakers += f"\n{name}" if speakers else name
     return speakers
+
+
+def _positions(start: int, marks: Iterable[tuple[int, Mark]]) -> dict[str, list[tuple[int, Value | None]]]:
+    """The changes of pages, times and boxes behind the first character, `start`, of a passage."""
+    changes: dict[str, dict[int, Value | None]] = {kind: {} for kind in POSITIONS}
+    for offset, mark in marks:
+        if mark.kind in POSITIONS and offset > start:
+            changes[mark.kind][offset - start] = mark.value
+    return {kind: list(found.items()) for kind, found in changes.items()}
 
 
 def speakers_in(value: object) -> list[str]:

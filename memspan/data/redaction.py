@@ -216,7 +216,7 @@ class Redaction:
         for portion in portions:
             if isinstance(portion, Mark):
                 value = portion.value
-                redacted = self(value) if isinstance(value, str) else value
+                redacted = self(value) if isinstance(value, str) and portion.kind != "box" else value
                 marks.append((len(text), Mark(portion.kind, redacted)))
                 continue
             text += portion

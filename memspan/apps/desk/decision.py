@@ -172,7 +172,7 @@ def _findings(view: View, question: str, found: Sequence[RetrievedPassage], lm: 
             continue
         taken[index] += 1
         texts.add(text)
-        location = locate(view, passage.number, passage.start + start, passage.marks)
+        location = locate(view, passage.number, passage.start + start, passage.marks, passage.start + end)
         cited = Cited(passage.source, passage.start + start, passage.start + end, text, location)
         findings.append(Finding(cited, None if passage.happened is None else day_of(passage.happened)))
         if len(findings) == SENTENCES:

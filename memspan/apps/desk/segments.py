@@ -6,9 +6,9 @@ chapter. Only one chunk of the document is held at a time.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from memspan.assistant.locations import Location, has_lines
+from memspan.assistant.locations import Location, has_lines, location_of
 from memspan.data.chunking import sentence_spans, split_passages
 from memspan.data.documents import Document
 from memspan.data.marks import Chunk, Value, in_force, marks_of_passages
@@ -149,14 +149,13 @@ def _sentences(passage: Passage, body: Chunk, first: int, lines: int | None, is_
 
 def _location(marks: Mapping[str, Value], lines: int | None, text: str, start: int) -> Location:
     """Where the character `start` of the text of a passage stands; `lines` is the number of the passage's first line."""
-    chapter, page, line = (marks.get(kind) for kind in ("chapter", "page", "line"))
-    chapter = marks.get("heading") if chapter is None else chapter
-    number = None
-    if isinstance(line, int):
-        number = line
-    elif lines is not None:
-        number = lines + text.count("\n", 0, start)
-    return Location(chapter if isinstance(chapter, str) else None, page if isinstance(page, int) else None, number)
+    location = location_of(marks)
+    heading = marks.get("heading")
+    if location.chapter is None and isinstance(heading, str):
+        location = replace(location, chapter=heading)
+    if location.line is None and lines is not None:
+        location = replace(location, line=lines + text.count("\n", 0, start))
+    return location
 
 
 def is_prose(text: str) -> bool:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspan.data.marks import SPEAKERS, speakers_in
+from memspan.data.positions import CHANGES
 from memspan.memory.store.passage_marks import Marks
 
 SCHEMA = (
@@ -145,7 +146,7 @@ def _compared(marks: Marks) -> Iterator[tuple[str, str]]:
     for kind, value in marks.items():
         if kind == SPEAKERS:
             yield from (("speaker", name.casefold()) for name in speakers_in(value))
-        elif (text := comparable(value)) is not None:
+        elif kind not in CHANGES and (text := comparable(value)) is not None:
             yield kind, text
 
 
