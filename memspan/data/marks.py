@@ -14,7 +14,21 @@ from memspan.data.positions import CHANGES, LONGEST_CHANGES, POSITIONS, of_passa
 from memspan.data.positions import Value as Value  # part of a mark
 
 KINDS: Final = (
-    *("title", "file", "chapter", "heading", "page", "line", "time", "box", "date", "happened", "from", "to", "speaker"),
+    *(
+        "title",
+        "file",
+        "chapter",
+        "heading",
+        "page",
+        "line",
+        "time",
+        "box",
+        "date",
+        "happened",
+        "from",
+        "to",
+        "speaker",
+    ),
 )
 LONGEST_VALUE = 200  # characters of a mark that is a text: a heading, not a paragraph
 SPEAKERS: Final = "speakers"  # a mark of passages alone: the names of all who speak in it, if several, a line for each

@@ -78,7 +78,9 @@ def of_passage(held: Mapping[str, Value], changes: Mapping[str, Changes]) -> dic
             found[POSITIONS[kind]] = _written(kind, [(0, held.get(kind)), *later])
     if "boxes" in found or "box" in found:
         box = box_within(found, 0, None)
-        found = {key: value for key, value in found.items() if key != "box"} | ({} if box is None else {"box": str(box)})
+        found = {key: value for key, value in found.items() if key != "box"} | (
+            {} if box is None else {"box": str(box)}
+        )
     return found
 
 

@@ -3,6 +3,7 @@
 import codecs
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -38,6 +39,18 @@ SIGNATURES = {  # the first bytes of a file -> what it is
     b"\x7fELF": "a program",
     b"SQLite format 3\0": "a database",
 }
+RECORDINGS = (  # how a file begins that holds sound, a film or both
+    re.compile(rb"ID3[\x02-\x04]"),
+    re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xef]"),  # a frame of MP3
+    re.compile(rb"\xff[\xf0\xf1\xf8\xf9][\x40-\x7f]"),  # a frame of AAC
+    re.compile(rb"RIFF.{4}(?:WAVE|AVI )", re.DOTALL),
+    re.compile(rb"(?:fLaC|OggS|FORM.{4}AIF|\x1aE\xdf\xa3|0&\xb2u|caff|#!AMR)", re.DOTALL),
+    re.compile(rb".{4}ftyp(?!avi[fs]|hei[cx]|mif1)", re.DOTALL),  # MP4 and M4A, not the pictures that begin alike
+)
+_TRANSCRIPT = (
+    "is a recording, which is not listened to: write a transcript, for instance with `pip install openai-whisper` and "
+    "`whisper FILE --output_format vtt`, and read that (srt, vtt or txt)"
+)
 _BINARY_CURE = "give a text document, or convert it to text first"
 
 
@@ -126,6 +139,8 @@ def check_is_text(source: FileSource, block: bytes, encoding: str) -> None:
     for signature, meaning in SIGNATURES.items():
         if block.startswith(signature):
             raise source.refused(f"is {meaning}, not a text: {_BINARY_CURE}")
+    if any(beginning.match(block) for beginning in RECORDINGS):
+        raise source.refused(_TRANSCRIPT)
     if b"\0" in block and not encoding.lower().startswith(("utf-16", "utf_16", "utf16", "utf-32", "utf_32", "utf32")):
         raise source.refused(f"is binary (it holds NUL bytes): {_BINARY_CURE}")
 

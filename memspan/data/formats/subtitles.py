@@ -21,7 +21,9 @@ _VOICE = re.compile(r"<v(?:\.[^<>\s]{0,50})?\s([^<>]{1,100})>")
 _TAG = re.compile(r"</?[a-zA-Z\d][^<>]{0,200}>|\{\\[^{}]{0,50}\}")
 _SENTENCE_END = tuple(".!?…。！？\"'”’")
 _OF_CHAPTERS = re.compile(r"kind\s{0,9}:\s{0,9}chapters", re.I)  # in the header of a WebVTT file
-_CHAPTERS_NAME = re.compile(r"(?:^|[._ -])chapters(?:[._-][a-z]{2,3}(?:-[a-z]{2,4})?)?$", re.I)  # of a file, without suffix
+_CHAPTERS_NAME = re.compile(
+    r"(?:^|[._ -])chapters(?:[._-][a-z]{2,3}(?:-[a-z]{2,4})?)?$", re.I
+)  # of a file, without suffix
 
 
 @dataclass(frozen=True)
