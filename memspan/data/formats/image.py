@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, BinaryIO
 
 from memspan.data.formats.base import FileSource, Format
 from memspan.data.formats.parsing import check_at_most, parsing
@@ -25,8 +25,7 @@ def read_image(source: FileSource) -> Iterator[str | Mark]:
     check_installed(source, "is a picture, whose text must be recognised")
     with source.open() as file:
         with parsing(source, "picture"):
-            picture = import_module("PIL.Image").open(file, formats=_FORMATS)
-            _check_size(source, picture)
+            picture = _opened(source, file)
             pages = int(getattr(picture, "n_frames", 1)) if picture.format == "TIFF" else 1
             check_at_most(source, pages, MAX_PAGES, "pages")
         empty = True
@@ -45,6 +44,18 @@ def read_image(source: FileSource) -> Iterator[str | Mark]:
                 empty = False
     if empty:
         raise source.refused("is a picture in which no text was found: there is nothing to read")
+
+
+def _opened(source: FileSource, file: BinaryIO) -> Any:
+    """The picture in an open file, of which only its size is known so far."""
+    library = import_module("PIL.Image")
+    try:
+        picture = library.open(file, formats=_FORMATS)
+    except library.DecompressionBombError:  # beyond Pillow's own limit, which is higher
+        check_at_most(source, MAX_PIXELS + 1, MAX_PIXELS, "pixels")
+        raise
+    _check_size(source, picture)
+    return picture
 
 
 def _check_size(source: FileSource, picture: Any) -> None:

@@ -14,6 +14,7 @@ from statistics import median
 from memspan.data.positions import Box
 
 MAX_LINES = 5_000  # of a page; a page of a newspaper has a tenth of them
+_DEPTH = 40  # stripes within one another that a page is cut along
 _GUTTER = 1.0  # heights of a line that are empty between two columns, at least
 _COLUMN_LINES = 4  # of each column, at least
 _COLUMN_WIDTH = 8.0  # heights of a line that a line of running text is wide, at least
@@ -44,7 +45,7 @@ Paragraph = tuple[Row, ...]
 
 def paragraphs(lines: Iterable[Line]) -> Iterator[Paragraph]:
     """The lines of a page as paragraphs in reading order."""
-    for block in _blocks(list(lines)):
+    for block in _blocks(list(lines), _DEPTH):
         paragraph: list[Row] = []
         for row in _rows(block):
             if paragraph and _parts(paragraph[-1], row):
@@ -55,15 +56,17 @@ def paragraphs(lines: Iterable[Line]) -> Iterator[Paragraph]:
             yield tuple(paragraph)
 
 
-def _blocks(lines: list[Line]) -> Iterator[list[Line]]:
-    """The blocks of a page in reading order; within each the lines stand below one another."""
-    pending = [lines]
-    while pending:
-        block = pending.pop()
-        if parts := _columns(block) or (_bands(block) if _holds_columns(block) else []):
-            pending += reversed(parts)
-        elif block:
-            yield block
+def _blocks(lines: list[Line], depth: int) -> list[list[Line]]:
+    """The blocks of a page in reading order; within each the lines stand below one another.
+
+    What is above and below an empty stripe is taken apart only where one of the two has columns.
+    """
+    if columns := _columns(lines):
+        return [block for column in columns for block in _blocks(column, depth)]
+    if depth == 0 or not lines or not _holds_columns(lines):
+        return [lines]
+    bands = [_blocks(band, depth - 1) for band in _bands(lines)]
+    return [block for blocks in bands for block in blocks] if any(len(blocks) > 1 for blocks in bands) else [lines]
 
 
 def _columns(lines: Sequence[Line]) -> list[list[Line]]:

@@ -124,7 +124,9 @@ def test_a_caption_during_another_is_no_chapter(tmp_path: Path) -> None:
     assert marked(written(tmp_path / "a.vtt", f"WEBVTT\n\n{cues}"), "chapter") == []
 
 
-@pytest.mark.parametrize(("name", "header"), [("a.vtt", "WEBVTT\nKind: chapters\n"), ("talk.chapters.en.vtt", "WEBVTT\n")])
+@pytest.mark.parametrize(
+    ("name", "header"), [("a.vtt", "WEBVTT\nKind: chapters\n"), ("talk.chapters.en.vtt", "WEBVTT\n")]
+)
 def test_a_file_of_chapters_is_a_list_of_headings_with_times(tmp_path: Path, name: str, header: str) -> None:
     cues = "00:00.000 --> 00:20.000\nGreeting\n\n00:20.000 --> 01:00.000\nThe plan\n"
     path = written(tmp_path / name, f"{header}\n{cues}")
