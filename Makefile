@@ -6,14 +6,16 @@
 # make slow       tests that take minutes, and five of fuzzing;  make mutations: faults that a test must find
 # make matrix     the fast tests with the lowest and with the newest declared version of every dependency, each in its own
 #                 environment under build/matrix, where a library's warning is no failure; TORCH=2.11.0 takes another torch
+# make browser    the pages that memspan writes in Chromium (apt-get install chromium): console, requests, axe, keyboard, small
+#                 screens
 # make bench      the benchmarks of the README that need no data set but those in MEMSPAN_DATA
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 BUILD ?= build
 PIP = -m pip install --quiet --disable-pip-version-check
-# The extractor of `html` needs newer versions than the core does, so the matrix leaves it out; `gguf`, `watch`, `monitor` and `serve` have one
-# release line each.
+# The extractor of `html` needs newer versions than the core does, so the matrix leaves it out; `gguf`, `watch`, `monitor` and `serve` have
+# one release line each. `ray` and `ocr` take 240 and 310 MB on disk: no target needs them, and their tests are skipped.
 TRIED = train,tasks,tune,explain
 EXTRAS = $(TRIED),html,gguf,watch,monitor,mcp,langchain,llm,serve
 MATRIX ?= lowest newest
@@ -21,7 +23,7 @@ TORCH ?= $(patsubst torch==%,%,$(filter torch==%,$(file < constraints.txt)))
 FAST = -m pytest -m "not slow" -q -n 2 --dist worksteal
 GENERATED = README.md README.zh-CN.md docs/benchmarks.md docs/cli.md docs/cookbook.md docs/desk.md docs/mechanisms.md docs/monitor.md docs/tasks.md
 
-.PHONY: demo test slow lint types audit docs docs-check site wheel matrix mutations bench clean
+.PHONY: demo test slow lint types audit docs docs-check site wheel matrix mutations browser bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -89,6 +91,10 @@ matrix: $(MATRIX:%=$(BUILD)/%.txt)
 
 mutations: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.mutations
+
+browser: $(VENV)/.installed
+	$(BIN)/python $(PIP) -c constraints.txt --group browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_pages.py -q -n 0
 
 bench: $(VENV)/.installed
 	for name in parity reading flat_memory needles decoding; do $(BIN)/python -m benchmarks.$$name || exit 1; done

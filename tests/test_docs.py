@@ -126,6 +126,7 @@ def folder(stand_in: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest
         "README.md": "A small server.",
         "src/server.py": "def parse_header(line):\n    # retry after a timeout\n    return line.split(':')\n",
         "chat.jsonl": '{"role": "user", "content": "My dog is called Pretzel."}\n',
+        "talk.vtt": "WEBVTT\n\n00:01.000 --> 00:04.000\n<v Ann Vel>The harbour is full of ships.\n",
         "app.log": "09:00 started\n09:01 connection refused\n",
         "boot.log": "08:59 kernel up\n",
         "西游记.txt": "花果山水帘洞，洞天福地。那座山正当顶上有一块仙石。" * 5,
