@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from memspan.assistant.answer_stream import AnswerStream
     from memspan.assistant.answerers.base import Answerer
     from memspan.assistant.chat import Chat
+    from memspan.assistant.guards import Guard
     from memspan.assistant.language_model import LanguageModel
     from memspan.assistant.loading import load_model
     from memspan.assistant.progress import ReadProgress
     from memspan.assistant.retriever import RetrievedPassage
+    from memspan.assistant.screen import Screen
     from memspan.data.redaction import Redaction
     from memspan.memory import Filter, Memory, View, load_memory
     from memspan.memory.index.rankers import Encoders, Ranker, ranker_classes
@@ -33,6 +35,7 @@ __all__ = [
     "Chat",
     "Encoders",
     "Filter",
+    "Guard",
     "LanguageModel",
     "Library",
     "Memory",
@@ -41,6 +44,7 @@ __all__ = [
     "Redaction",
     "RetrievedPassage",
     "Sampling",
+    "Screen",
     "View",
     "attached",
     "load_memory",
@@ -54,10 +58,12 @@ _HOMES = {
     "memspan.assistant.answer_stream": ("AnswerStream",),
     "memspan.assistant.answerers.base": ("Answerer",),
     "memspan.assistant.chat": ("Chat",),
+    "memspan.assistant.guards": ("Guard",),
     "memspan.assistant.language_model": ("LanguageModel",),
     "memspan.assistant.loading": ("load_model",),
     "memspan.assistant.progress": ("ReadProgress",),
     "memspan.assistant.retriever": ("RetrievedPassage",),
+    "memspan.assistant.screen": ("Screen",),
     "memspan.data.redaction": ("Redaction",),
     "memspan.models.generate": ("Sampling",),
     "memspan.memory": ("Filter", "Memory", "View", "load_memory"),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from memspan.errors import UsageError
 
@@ -47,7 +47,15 @@ OPTIONAL = {
 
 _RESERVED: dict[str, Mapping[str, Any]] = {}  # by group, the registry of what comes with memspan
 _REGISTERED: dict[tuple[str, str], Any] = {}  # what was registered as a name of a group
-_FILES: dict[Path, list[str]] = {}  # the names that each file has registered
+_FILES: dict[Path, "_File"] = {}  # that have run
+
+
+class _File(NamedTuple):
+    """A file as it was when it ran: its size in bytes, its time of change in nanoseconds, and what it registered."""
+
+    size: int
+    changed: int
+    registered: dict[tuple[str, str], Any]
 
 
 def is_installed(module: str) -> bool:
@@ -83,17 +91,17 @@ def reserve(group: str, registry: Mapping[str, Any]) -> None:
 
 
 def register(name: str, cls: Any) -> None:
-    """Makes a mechanism or a task known under a name, to this process alone, as an installed package would.
+    """Makes a mechanism, a task or a guard known under a name, to this process alone, as an installed package would.
 
     Args:
         name: letters, digits and underscores; registering a name again replaces what it stood for.
-        cls: a subclass of `memspan.mechanisms.Mechanism` or `KVMechanism`, or of `memspan.tasks.Task`.
+        cls: a subclass of `memspan.mechanisms.Mechanism` or `KVMechanism`, of `memspan.tasks.Task`, or of `memspan.Guard`.
 
     Raises UsageError for any other class, and for a name of memspan's own.
     """
     group = getattr(cls, "plugin_group", None)
     if not isinstance(cls, type) or group is None:
-        raise UsageError(f"What is registered must be a class of a mechanism or a task, got {cls!r}.")
+        raise UsageError(f"What is registered must be a class of a mechanism, a task or a guard, got {cls!r}.")
     if not isinstance(name, str) or not name.isidentifier():
         raise UsageError(f"The name of a plugin must be of letters, digits and underscores, got {name!r}.")
     if name in _RESERVED.get(group, ()):
@@ -101,15 +109,22 @@ def register(name: str, cls: Any) -> None:
     _REGISTERED[group, name] = cls
 
 
-def load_files(paths: Iterable[str | Path]) -> None:
-    """Runs Python files, each of which calls `register`. A file that was run before is not run again.
+def load_files(paths: Iterable[str | Path]) -> list[str]:
+    """Runs Python files, each of which calls `register`; the names that they register.
+
+    A file that was run before is run again only if it has changed: a background process must not go on with what it was.
 
     Raises UsageError for a missing file, one that fails, and one that registers nothing; nothing of it is then registered.
     """
+    names: list[str] = []
     for path in paths:
         resolved = Path(path).resolve()
-        if resolved not in _FILES:
-            _FILES[resolved] = _run(resolved, str(path))
+        state = _state(resolved, str(path))
+        if resolved not in _FILES or _FILES[resolved][:2] != state:
+            _FILES[resolved] = _File(*state, _run(resolved, str(path)))
+        _REGISTERED.update(_FILES[resolved].registered)  # another file may have taken the names since
+        names += [name for _, name in _FILES[resolved].registered]
+    return names
 
 
 def file_names() -> list[str]:
@@ -117,10 +132,16 @@ def file_names() -> list[str]:
     return [path.name for path in _FILES]
 
 
-def _run(path: Path, shown: str) -> list[str]:
-    """The names that the file registers."""
+def _state(path: Path, shown: str) -> tuple[int, int]:
+    """Size and time of change of a plugin, in bytes and nanoseconds. Raises UsageError for what is no Python file."""
     if path.suffix != ".py" or not path.is_file():
         raise UsageError(f"A plugin must be a Python file, like mine.py, got {shown}.")
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _run(path: Path, shown: str) -> dict[tuple[str, str], Any]:
+    """What the file registers."""
     module_name, before = f"memspan_plugin_{len(_FILES)}_{path.stem}", dict(_REGISTERED)
     spec = spec_from_file_location(module_name, path)
     assert spec is not None  # as for any file with this suffix
@@ -128,10 +149,10 @@ def _run(path: Path, shown: str) -> list[str]:
     module = sys.modules[module_name] = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        names = [name for (group, name), cls in _REGISTERED.items() if before.get((group, name)) is not cls]
-        if not names:
+        registered = {key: cls for key, cls in _REGISTERED.items() if before.get(key) is not cls}
+        if not registered:
             raise UsageError(f"The plugin {shown} registers nothing: call memspan.register(name, class) in it.")
-        return names
+        return registered
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         _REGISTERED.clear()

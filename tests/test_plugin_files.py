@@ -97,8 +97,8 @@ def test_a_name_is_registered_in_python(tmp_path: Path) -> None:
         ("delta", HGRN, "'delta' is a name of memspan's own"),
         ("recall", Parity, "'recall' is a name of memspan's own"),
         ("my name", HGRN, "must be of letters, digits and underscores, got 'my name'"),
-        ("mine", torch.nn.Linear, "must be a class of a mechanism or a task, got <class"),
-        ("mine", HGRN(4), "must be a class of a mechanism or a task, got HGRN"),
+        ("mine", torch.nn.Linear, "must be a class of a mechanism, a task or a guard, got <class"),
+        ("mine", HGRN(4), "must be a class of a mechanism, a task or a guard, got HGRN"),
     ],
 )
 def test_what_cannot_be_registered(name: str, cls: object, reason: str) -> None:

@@ -30,6 +30,8 @@ class Answer:
         citations: the marks `[n]` in the text, each with the passages that it stands for.
         confidence: how far the passages support an answer at all, from 0 to 1, see `memspan.assistant.confidence`.
         is_answered: whether an answer was written; not where the confidence is below the smallest that was asked for.
+        withheld: why a guard lets nobody see the answer, see `memspan.assistant.screen`; None for an answer that is shown. Of one
+            that is withheld `text` says so, `is_answered` is false, and there are no passages and quotes.
         carried_by: what each text of the prompt does for the answer; empty unless computed by `LanguageModel.carried_by`.
     """
 
@@ -46,6 +48,7 @@ class Answer:
     is_answered: bool = True
     carried_by: tuple[Carried, ...] = ()
     condensed: tuple[RetrievedPassage, ...] = ()
+    withheld: str | None = None
 
     @property
     def is_supported(self) -> bool:
@@ -78,6 +81,7 @@ class Answer:
             "confidence": self.confidence,
             "is_supported": self.is_supported,
             "is_answered": self.is_answered,
+            "withheld": self.withheld,
             "quote": None if self.quote is None else asdict(self.quote),
             "quotes": [asdict(quote) for quote in self.quotes],
             "statements": [asdict(statement) for statement in self.statements],

@@ -14,6 +14,7 @@ from memspan.assistant.prompt_budget import default_budget
 from memspan.assistant.prompt_choice import in_reading_order, within_budget
 from memspan.assistant.prompts import chat_message
 from memspan.assistant.retriever import RetrievedPassage
+from memspan.assistant.screen import Screen
 from memspan.data.plain_text import Message, plain_ids
 from memspan.data.redaction import REDACTED, Redaction
 from memspan.errors import NoMatch, UsageError
@@ -76,6 +77,7 @@ class Chat:
         redaction: Redaction | None = None,
         also: Sequence[Contents] = (),
         earlier: Sequence[Exchange] | None = None,
+        screen: Screen | None = None,
     ) -> None:
         """
         Args:
@@ -91,6 +93,8 @@ class Chat:
             redaction: what is taken out of an exchange before it is kept; the model sees the message as it is.
             also: further memories from which passages are recalled.
             earlier: the exchanges before the message, the oldest first; None for those of the memory.
+            screen: what looks at a reply before any of it is shown. Of a reply that it withholds the memory keeps only the
+                sentence that says so.
         """
         require_confidence("min_confidence", min_confidence)
         self.lm, self.memory, self.system = lm, memory, system
@@ -99,6 +103,7 @@ class Chat:
         self.sampling = Sampling() if sampling is None else sampling
         self.filter, self.min_confidence, self.redaction = filter, min_confidence, redaction
         self.also, self.earlier = tuple(also), earlier
+        self.screen = screen
         self.message = ""
         self.recalled: tuple[RetrievedPassage, ...] = ()
         self.answerer = answerer or LocalAnswerer(lm.tokenizer, lm.decoder, lm.name, keeps_prefix=True)
@@ -231,8 +236,19 @@ class Chat:
     def parts(self, text: str, messages: list[Message]) -> Generator[str, None, object]:
         """The parts of a reply to `messages(text)`, which is not remembered; returns the `Usage` if the answerer says it.
 
-        To a shorter prompt if the answerer refuses this one for its length.
+        With a screen it is the whole reply once it was looked at, or what takes its position.
         """
+        written = self._written(text, messages)
+        if self.screen is None:
+            return (yield from written)
+        whole, usage = _joined(written)
+        reply = self.screen.reply(text, whole.strip(), self.recalled)
+        self.recalled = self.screen.shown(self.recalled)
+        yield reply
+        return usage
+
+    def _written(self, text: str, messages: list[Message]) -> Generator[str, None, object]:
+        """The parts of the reply, to a shorter prompt if the answerer refuses this one for its length."""
         try:
             return (yield from answer_parts(self.answerer, messages, self.sampling))
         except PromptTooLong as error:  # counted with another tokenizer, or an unknown window
@@ -257,3 +273,13 @@ class Chat:
             count += 1
             name = f"{base} ({count})"
         return name
+
+
+def _joined(parts: Generator[str, None, object]) -> tuple[str, object]:
+    """The text of all parts, and what the generator returns."""
+    text = ""
+    while True:
+        try:
+            text += next(parts)
+        except StopIteration as end:
+            return text, end.value

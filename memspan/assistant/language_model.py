@@ -25,6 +25,7 @@ from memspan.assistant.prompt_budget import default_budget
 from memspan.assistant.quotes import PASSAGES, Evidence
 from memspan.assistant.reader import TextReader, source_name
 from memspan.assistant.retriever import RERANKED, RetrievedPassage, Retriever
+from memspan.assistant.screen import Screen
 from memspan.assistant.spans import Span, SpanReader, span
 from memspan.assistant.surroundings import surrounded
 from memspan.data.documents import Document
@@ -259,6 +260,7 @@ class LanguageModel:
         memory_weights: str | Path | None = None,
         answerer: Answerer | None = None,
         on_text: Callable[[str], None] | None = None,
+        screen: Screen | None = None,
     ) -> Answer:
         """Searches for the passages that bear on the question, reads them in the prompt, and answers.
 
@@ -277,6 +279,7 @@ class LanguageModel:
                 with memspan.
             answerer: what writes the answer; None for the model itself.
             on_text: called with the new text of the answer while it is generated.
+            screen: what looks at the answer before any of it is shown, and may withhold it.
 
         Raises:
             UsageError: the memory is empty and `min_confidence` is 0, or the question or the budget does not fit into the
@@ -286,7 +289,7 @@ class LanguageModel:
         require_type("on_text", on_text, (Callable, NoneType), "a function of a text")  # type: ignore[arg-type]
         sampling = Sampling() if sampling is None else sampling
         how = (sampling, budget, passages, around, rerank, filter, min_confidence, condensed, memory_weights)
-        stream = self._stream(memory, Question(question, *how), answerer)
+        stream = self._stream(memory, Question(question, *how), answerer, screen)
         for part in stream:
             if on_text is not None:
                 on_text(part)
@@ -298,13 +301,14 @@ class LanguageModel:
         question: str,
         *,
         answerer: Answerer | None = None,
+        screen: Screen | None = None,
         **settings: Any,
     ) -> AnswerStream:
         """The answer of `ask` in parts as they are written: an iterator of texts, whose `answer` is complete at the end.
 
         `settings` are those of `ask` but `on_text`. Searching begins with the first part.
         """
-        return self._stream(memory, Question(question, **settings), answerer)
+        return self._stream(memory, Question(question, **settings), answerer, screen)
 
     def span(
         self, memory: Contents | Sequence[Contents], question: str, *, filter: Filter | None = None
@@ -334,9 +338,14 @@ class LanguageModel:
             return self.ask(memory, question, **settings)
 
     def _stream(
-        self, memory: Contents | Sequence[Contents], question: Question, answerer: Answerer | None
+        self,
+        memory: Contents | Sequence[Contents],
+        question: Question,
+        answerer: Answerer | None,
+        screen: Screen | None,
     ) -> AnswerStream:
         require_type("answerer", answerer, (Answerer, NoneType), "an Answerer")
+        require_type("screen", screen, (Screen, NoneType), "a memspan.Screen")
         view = check_contents(memory).view()
         if len(view) == 0 and question.min_confidence == 0:
             raise UsageError("This memory is empty; read something into it first.")
@@ -348,7 +357,8 @@ class LanguageModel:
             weights = question.memory_weights  # of a folder that may change meanwhile
             condenser = self.condenser if weights is None else self._condenser(weights)
         how = (self.retriever, self.tokenizer, answerer or self.answerer, usable, condenser)
-        return AnswerStream(asking.answering(view, question, *how))
+        parts = asking.answering(view, question, *how)
+        return AnswerStream(parts if screen is None else screen.screened(question.text, parts))
 
     def _condenser(self, memory_weights: str | Path | None) -> Condenser:
         return Condenser(self.causal_lm, self._stop_tokens(), memory_weights, self.name)

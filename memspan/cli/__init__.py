@@ -21,7 +21,7 @@ __all__ = ["ORDER", "app", "command_files", "main", "run"]
 PANELS = {
     "Memories": ("read", "ask", "history", "chat", "memories", "transfer", "models", "mcp", "serve"),
     "Training and evaluation": ("train", "evaluate", "explain"),
-    "Programs for one purpose": ("desk", "monitor", "support"),
+    "Programs for one purpose": ("desk", "monitor", "support", "review"),
 }
 """The files of commands in the order of the help, by the heading under which their commands stand there."""
 

@@ -29,6 +29,7 @@ from memspan.cli.options import (
     require_text,
 )
 from memspan.cli.output import print_info, print_json, print_line, print_part
+from memspan.cli.screening import Screening, screens
 from memspan.cli.warm import model as warm_model
 from memspan.errors import UsageError
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from memspan.memory import Contents
 
 NOTHING_SAID = 3  # the exit status where the memory says nothing about the question
+WITHHELD = 4  # the same of an answer that a guard withholds
 
 
 # The parameters are the options.
@@ -45,6 +47,7 @@ NOTHING_SAID = 3  # the exit status where the memory says nothing about the ques
 @loads_model
 @takes_filters
 @answers
+@screens
 def ask(
     context: typer.Context,
     folder: MEMORY,
@@ -52,6 +55,7 @@ def ask(
     loading: Loading,
     filters: Filters,
     answering: Answering,
+    screening: Screening,
     also: ALSO = None,
     budget: BUDGET = None,
     passages: PASSAGES = None,
@@ -79,14 +83,15 @@ def ask(
 ) -> None:
     """Answer a question from a memory, and show the passages that the answer is based on.
 
-    Where the memory says nothing about the question, the command says so, and its exit status is 3.
+    Where the memory says nothing about the question, the command says so, and its exit status is 3. It is 4 where a --guard
+    withholds the answer.
 
     Example: memspan ask library.mem "Where was the treasure buried?"
     """
     require_text("question", question)
     warm.answer(context, keep_warm, folder, loading, model, answering)
     sampling, answerer = answering.sampling(max_new_tokens), warm_model.answerer(answering)
-    filter = filters.filter()
+    filter, screen = filters.filter(), screening.screen("ask", folder)
     lm = warm_model.load(model, loading, folder)
     memory = open_memories(lm, [folder, *(also or ())])
     _check_fits(lm, question)
@@ -99,19 +104,23 @@ def ask(
     if no_rerank:
         options["rerank"] = 0
     on_text = None if as_json else print_part
-    answer = lm.ask(memory, question, sampling=sampling, filter=filter, answerer=answerer, on_text=on_text, **options)
-    if carried_by:
+    options |= {"on_text": on_text, "screen": screen}
+    answer = lm.ask(memory, question, sampling=sampling, filter=filter, answerer=answerer, **options)
+    if carried_by and answer.withheld is None:
         answer = replace(answer, carried_by=lm.carried_by(question, answer))
     if as_json:
         print_json(answer.to_dict())
     else:
         _print_answer(question, answer, memory)
     if not answer.is_answered:
-        raise typer.Exit(NOTHING_SAID)
+        raise typer.Exit(NOTHING_SAID if answer.withheld is None else WITHHELD)
 
 
 def _print_answer(question: str, answer: "Answer", memory: "Contents") -> None:
     """Print what stands below the text of an answer: doubts about it, the quotes, the passages."""
+    if answer.withheld is not None:
+        print_line("")
+        return
     print_line("\n")
     if not answer.is_answered:
         nearest = "The nearest passages are below; --answer-anyway answers from them."

@@ -33,6 +33,7 @@ from memspan.cli.output import (
     print_part,
     print_waiting,
 )
+from memspan.cli.screening import Screening, screens
 from memspan.data.redaction import parse_kinds
 from memspan.errors import AnswererFailed, UsageError
 
@@ -45,11 +46,13 @@ if TYPE_CHECKING:
 @loads_model
 @takes_filters
 @answers
+@screens
 def chat(
     folder: Annotated[Path, typer.Option("--memory", metavar="DIR", help=NEW_OR_OLD_MEMORY)],
     loading: Loading,
     filters: Filters,
     answering: Answering,
+    screening: Screening,
     system: Annotated[
         str | None, typer.Option(metavar="TEXT", help="System prompt: instructions for the model.")
     ] = None,
@@ -68,13 +71,14 @@ def chat(
     """
     sampling, answerer = answering.sampling(max_new_tokens), answering.answerer()
     filter, redaction = filters.filter(), None if redact is None else parse_kinds(redact)
+    screen = screening.screen("chat", folder)
     lm = load_language_model(model, loading, folder)
     memory = lm.new_memory(folder)
     memory.lock_seconds, memory.on_wait = None, print_waiting
     from memspan.assistant.chat import Chat
 
     options: dict[str, Any] = {"budget": budget, "passages": passages, "filter": filter, "answerer": answerer}
-    options["redaction"] = redaction
+    options |= {"redaction": redaction, "screen": screen}
     if min_confidence is not None:
         options["min_confidence"] = min_confidence
     conversation = Chat(lm, memory, system=system, sampling=sampling, **options)

@@ -14,6 +14,7 @@ from memspan.cli.answering import Answering, answers
 from memspan.cli.commands import command, group, stops_in_order
 from memspan.cli.options import AS_JSON, MAX_NEW_TOKENS, MODEL, Loading, load_language_model, loads_model, require_text
 from memspan.cli.output import count, print_error, print_info, print_json, print_line
+from memspan.cli.screening import GUARD, open_guards
 from memspan.cli.support_output import print_built, print_import, print_queue, print_reply, print_shares
 from memspan.errors import AnswererFailed, UsageError
 
@@ -139,6 +140,7 @@ def reply(
     answering: Answering,
     min_confidence: MIN_CONFIDENCE = None,
     write: WRITE = False,
+    guard: GUARD = None,
     max_new_tokens: MAX_NEW_TOKENS = 128,
     as_json: AS_JSON = False,
     model: MODEL = None,
@@ -148,7 +150,7 @@ def reply(
     Example: memspan support reply shop "Where is my parcel 48213?" --customer ada
     """
     require_text("message", message)
-    desk = open_desk(folder, model, loading, answering, min_confidence, write, max_new_tokens)
+    desk = open_desk(folder, model, loading, answering, min_confidence, write, max_new_tokens, guard)
     found = desk.reply(message, customer)
     if as_json:
         print_json(found.to_dict())
@@ -167,6 +169,7 @@ def chat(
     answering: Answering,
     min_confidence: MIN_CONFIDENCE = None,
     write: WRITE = False,
+    guard: GUARD = None,
     max_new_tokens: MAX_NEW_TOKENS = 128,
     as_json: AS_JSON = False,
     model: MODEL = None,
@@ -175,7 +178,7 @@ def chat(
 
     Example: memspan support chat shop --customer ada
     """
-    desk = open_desk(folder, model, loading, answering, min_confidence, write, max_new_tokens)
+    desk = open_desk(folder, model, loading, answering, min_confidence, write, max_new_tokens, guard)
     for line in _lines():
         try:
             found = desk.reply(line, customer)
@@ -279,6 +282,7 @@ def evaluate(
     mapping: MAP = None,
     min_confidence: MIN_CONFIDENCE = None,
     write: WRITE = False,
+    guard: GUARD = None,
     max_new_tokens: MAX_NEW_TOKENS = 128,
     limit: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Messages to reply to, drawn at random (default: all).")
@@ -295,7 +299,7 @@ def evaluate(
 
     imported = read_exchanges(data, parse_map(mapping))
     print_import(imported, data)
-    desk = open_desk(folder, model, loading, answering, min_confidence, write, max_new_tokens)
+    desk = open_desk(folder, model, loading, answering, min_confidence, write, max_new_tokens, guard)
     shares = measure(desk, imported.exchanges, limit)
     if as_json:
         print_json({name: share.to_dict() for name, share in shares.items()})
@@ -312,19 +316,22 @@ def open_desk(
     min_confidence: float | None,
     write: bool,
     max_new_tokens: int,
+    guard: list[str] | None = None,
 ) -> "Desk":
     """The desk of a support folder, with the model that built it."""
     from memspan.apps.support.folder import KNOWLEDGE, Folder
     from memspan.apps.support.reply import Desk, Settings
     from memspan.assistant.confidence import SUPPORTED
+    from memspan.assistant.screen import Screen
 
+    screen = Screen(open_guards(guard))
     opened = Folder.open(folder)
     answerer, sampling = answering.answerer(), answering.sampling(max_new_tokens)
     lm = load_language_model(model, loading, folder / KNOWLEDGE, opened=True)
     if write and answerer is None:
         answerer = lm.answerer
     least = SUPPORTED if min_confidence is None else min_confidence
-    return Desk(opened, lm, Settings(least, answerer, sampling))
+    return Desk(opened, lm, Settings(least, answerer, sampling, screen))
 
 
 def parse_map(mapping: list[str] | None) -> dict[str, str]:

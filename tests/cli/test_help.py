@@ -35,14 +35,14 @@ COMMANDS = (
     ),
     *("train", "tune", "average", "eval", "predict", "compare", "trace", "explain"),
     *("summarise", "translate", "brief"),
-    "monitor",
-    "support",
+    *("monitor", "support", "review"),
 )
 IN_GROUPS = (
     *("monitor sample", "monitor train", "monitor init", "monitor run", "monitor report", "monitor replay"),
     "monitor forget",
     *("support sample", "support build", "support reply", "support chat", "support queue", "support answer"),
     *("support forget", "support eval"),
+    *("review list", "review show", "review approve", "review reject", "review edit", "review export", "review forget"),
 )
 
 

@@ -15,6 +15,7 @@ from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.confidence import SUPPORTED, confidence, require_confidence
 from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.quotes import Evidence
+from memspan.assistant.screen import Screen
 from memspan.data.plain_text import Message
 from memspan.errors import NoMatch, UsageError, require_type
 from memspan.memory import Filter
@@ -91,11 +92,13 @@ class Settings:
         min_confidence: how far the knowledge must support an answer, 0 to 1; a person answers what it supports less.
         answerer: what writes answers from the knowledge; None quotes it.
         sampling: of a written answer.
+        screen: looks at each reply; a person answers where one of its guards has a reason to withhold it.
     """
 
     min_confidence: float = SUPPORTED
     answerer: Answerer | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    screen: Screen = field(default_factory=Screen)
 
     def __post_init__(self) -> None:
         require_confidence("min_confidence", self.min_confidence)
@@ -139,6 +142,14 @@ class Desk:
 
     def chosen(self, message: str, state: Customer) -> Reply:
         """The reply to a message of a customer of whom this is known; nothing is kept."""
+        reply = self._unscreened(message, state)
+        reason = None if reply.kind == HAND_OVER else self.settings.screen.reason(message, reply.text, ())
+        if reason is None:
+            return reply
+        return self._handed_over(message, state, reply.guess, f"the reply is withheld: {reason}")
+
+    def _unscreened(self, message: str, state: Customer) -> Reply:
+        """The reply before any guard has seen it."""
         found = entities(message)
         values = {**state.entities, **{entity.kind: entity.value for entity in found}}
         guess = self._guess(message, state, {entity.kind for entity in found})

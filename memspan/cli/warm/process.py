@@ -26,7 +26,7 @@ _REQUEST = 10.0  # seconds in which a request must arrive
 _MOST_WAITING = 8  # questions
 _MOST_THREADS = 32
 _PART = 64 * 1024  # characters of a message; at most six bytes each in JSON, twelve outside of the basic plane
-_GOES_ON = (0, 2, 3, INTERRUPTED)  # exit statuses after which the model is as it was; after others the process ends
+_GOES_ON = (0, 2, 3, 4, INTERRUPTED)  # exit statuses after which the model is as it was; after others the process ends
 
 
 def main(descriptor: int, path: str) -> None:

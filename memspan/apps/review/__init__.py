@@ -1,0 +1,1 @@
+"""A queue of answers that a person is to look at."""
