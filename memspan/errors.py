@@ -46,7 +46,7 @@ class ChangedSource(UsageError):
 
 
 class NoMatch(UsageError):
-    """No passage of a memory meets the conditions of a filter. The sentence says which condition excludes them all."""
+    """No passage, or no source, of a memory meets the conditions. The sentence says which condition excludes them all."""
 
 
 class UnknownMemory(UsageError):

@@ -33,6 +33,7 @@ from memspan.cli.output import (
     print_part,
     print_waiting,
 )
+from memspan.cli.retention import forget_what_is_too_old
 from memspan.cli.screening import Screening, screens
 from memspan.data.redaction import parse_kinds
 from memspan.errors import AnswererFailed, UsageError
@@ -75,6 +76,7 @@ def chat(
     lm = load_language_model(model, loading, folder)
     memory = lm.new_memory(folder)
     memory.lock_seconds, memory.on_wait = None, print_waiting
+    forget_what_is_too_old(memory)
     from memspan.assistant.chat import Chat
 
     options: dict[str, Any] = {"budget": budget, "passages": passages, "filter": filter, "answerer": answerer}

@@ -1,16 +1,17 @@
-"""`memspan inspect`, `fork`, `forget` and `merge`: what can be done with a memory without its model."""
+"""`memspan inspect`, `fork`, `forget`, `retain` and `merge`: what can be done with a memory without its model."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from memspan.cli.commands import command
 from memspan.cli.evidence import PREVIEW
-from memspan.cli.filters import Filters, takes_filters
+from memspan.cli.filters import Filters, parse_tags, takes_filters
 from memspan.cli.options import AS_JSON, MEMORY, WAIT, open_to_change
 from memspan.cli.output import (
     count,
@@ -21,6 +22,9 @@ from memspan.cli.output import (
     printable,
 )
 from memspan.errors import UsageError
+
+if TYPE_CHECKING:
+    from memspan.memory.retention import Rule
 
 
 @command("inspect")
@@ -110,6 +114,91 @@ def forget(
         for name in memory.forget(source, **conditions):
             print_line(f"Forgot {name}.")
     _print_shared(shared)
+
+
+# Each parameter is an option of the command.
+@command()
+def retain(
+    folder: MEMORY,
+    days: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N", help="Days for which sources are kept, from when they were first read (default: as set)."
+        ),
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN", help="Only sources with this name, or of this pattern with * and ?; of several any."
+        ),
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="Only sources of this kind: document or exchange.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Only sources with this tag (customer=Ann); may be repeated."),
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove the rule with these conditions; nothing is forgotten.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the rules and what would be forgotten, and change nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    wait: WAIT = None,
+) -> None:
+    """Set how long a memory keeps its sources, and forget, for good, those that are older.
+
+    The rule is kept with the memory, and `memspan read` and `memspan chat` apply it whenever they run; without --days this
+    command applies the rules that were set. A document whose file is still there is read again by the next `memspan read`.
+
+    Example: memspan retain diary.mem --days 90 --kind exchange --dry-run
+    """
+    from memspan.memory.retention import Rule, expired, forget_expired, keep_rules, rules_of
+    from memspan.memory.store.folder import Folder
+
+    memory, stored = open_to_change(folder, wait), Folder(folder)
+    rules = rules_of(stored)
+    tags = parse_tags(where or ())
+    rule = Rule(1 if days is None else days, tuple(source or ()), tuple(kind or ()), tags)
+    others = [each for each in rules if each.conditions != rule.conditions]
+    if remove:
+        if days is not None or dry_run:
+            raise UsageError("--remove takes no --days and no --dry-run: give the conditions of the rule alone.")
+        if len(others) == len(rules):
+            raise UsageError(f"There is no rule with these conditions. {_listed(rules)}")
+        keep_rules(stored, others)
+        print_line(_listed(others))
+        return
+    if days is None and (source or kind or where):
+        raise UsageError("A rule needs --days, the time for which these sources are kept.")
+    new = rules if days is None else [*others, rule]
+    if not new:
+        raise UsageError("This memory has no rule: give --days.")
+    names = expired(memory, new)
+    print_line(_listed(new))
+    if dry_run:
+        for name in names:
+            print_line(f"Would forget {name}.")
+        return
+    if names and not yes:
+        _confirm(f"Forget {count(len(names), 'source')} ({shorten(', '.join(names), PREVIEW)}) for good?")
+    if days is not None:
+        keep_rules(stored, new)
+    memory.clean()  # an interrupted call may have left what it forgot
+    shared = memory.shared_files(names)
+    for name in forget_expired(memory, new):
+        print_line(f"Forgot {name}.")
+    if names:
+        _print_shared(shared)
+
+
+def _listed(rules: "Sequence[Rule]") -> str:
+    """The rules in a sentence."""
+    if not rules:
+        return "This memory keeps everything."
+    return f"This memory keeps {'; '.join(str(rule) for rule in rules)}."
 
 
 def _print_shared(files: int) -> None:

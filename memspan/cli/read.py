@@ -22,6 +22,7 @@ from memspan.cli.output import (
     print_waiting,
 )
 from memspan.cli.renewal import OF_THE_MEMORY, Renewal, forget_gone, gone, renews, show_gone, watch
+from memspan.cli.retention import forget_what_is_too_old
 from memspan.data.formats import format_names
 from memspan.data.redaction import parse_kinds
 from memspan.errors import MemspanError, UsageError
@@ -116,6 +117,7 @@ def read(
         if renewal.prune:
             report.forgotten = gone(memory, paths, [source for source, _ in documents], report.passed())
             forget_gone(memory, report.forgotten)
+        report.forgotten = [*report.forgotten, *forget_what_is_too_old(memory)]
 
     _reported(memory, report, lambda: read_now(documents, report), as_json)
     if renewal.watch:
@@ -140,7 +142,7 @@ class _Report:
         failed: the errors of documents that were not readable.
         tokens: read now, of all documents.
         passages: added now.
-        forgotten: names of documents whose files are gone, and which were forgotten.
+        forgotten: names of documents whose files are gone, and of sources older than the memory keeps them.
         is_quiet: whether nothing is printed about what has not changed.
         seconds: wall time of the reading, without loading the model.
     """

@@ -391,6 +391,7 @@ def _copied(
         manifest, shards = folder.make(fingerprint, state.snapshot.generation, state.snapshot.shards)
         if state.folder is not None:
             folder.index.link(state.folder.index, state.snapshot.lineage, manifest)
+            folder.write_retention(state.folder.read_retention())
         return folder, manifest, shards
 
 

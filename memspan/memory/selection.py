@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memspan.errors import UsageError, require_type
+from memspan.errors import NoMatch, UsageError, require_type
 from memspan.memory.filter import Filter
 from memspan.memory.store.snapshot import Snapshot
 
@@ -57,7 +57,7 @@ class Selection:
     def names(self, contents: "Contents") -> list[str]:
         """The names of the sources that meet all conditions, in order of first appearance.
 
-        Raises UsageError if there are none; for a name alone the message lists similar names.
+        Raises NoMatch, a UsageError, if there are none; for a name alone the message lists similar names.
         """
         view = contents.view() if self.filter else contents
         snapshot = view.snapshot
@@ -71,7 +71,7 @@ class Selection:
             mask[view.passing(self.filter)] = True
             names &= set(snapshot.sources_within(mask))
             if not names:
-                raise UsageError(
+                raise NoMatch(
                     "no source meets all of the conditions with every one of its passages; sources that meet them in part can "
                     "be forgotten by name."
                 )
@@ -79,10 +79,10 @@ class Selection:
             raise self._no_match(list(snapshot.sources))
         return [name for name in snapshot.sources if name in names]
 
-    def _no_match(self, names: Collection[str]) -> UsageError:
+    def _no_match(self, names: Collection[str]) -> NoMatch:
         if self.pattern is None or (self.before, self.after, self.containing) != (None, None, None):
             hint = f"{len(names)} were looked at." if names else "the memory is empty."
-            return UsageError(f"no source meets all of the conditions; {hint}")
+            return NoMatch(f"no source meets all of the conditions; {hint}")
         near = get_close_matches(self.pattern, names, n=3, cutoff=0.4)
         if near:
             hint = f"did you mean {' or '.join(repr(name) for name in near)}?"
@@ -90,7 +90,7 @@ class Selection:
             hint = f"there are {len(names)}, the first is {next(iter(names))!r}."
         else:
             hint = "the memory is empty."
-        return UsageError(f"no source matches {self.pattern!r}; {hint}")
+        return NoMatch(f"no source matches {self.pattern!r}; {hint}")
 
     def _is_in_time(self, added: float) -> bool:
         is_early = self.before is None or added < _unix_seconds(self.before)

@@ -26,6 +26,7 @@ COMMANDS = (
         "inspect",
         "fork",
         "forget",
+        "retain",
         "merge",
         "export",
         "import",

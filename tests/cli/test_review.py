@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from memspan import load_memory, plugins
-from tests.cli.test_support import BUILD
 from tests.commands import Run
 from tests.servers import completion, dialect, serving
 
@@ -77,7 +76,7 @@ def test_from_a_withheld_answer_to_a_correction_that_is_found(run: Run, library:
     assert item["answer"] == f"Write to {ADDRESS}."
     assert item["passages"][0]["source"]
     assert [earlier["decision"] for earlier in item["earlier_decisions"]] == ["approved"]
-    found = json.loads(run("search", *QUESTION, "--kind", "correction", "--json").out)["passages"]
+    found = json.loads(run("search", *QUESTION, "--where", "origin=review", "--json").out)["passages"]
     assert [passage["text"] for passage in found] == [
         "Question: Where does the zinc trunk stand?\n\nAnswer: It stands in the blue barn."
     ]
@@ -148,17 +147,6 @@ def test_a_withheld_reply_of_a_chat_is_neither_shown_nor_kept(run: Run, address:
     assert source.meta["turns"] == [["user", "How do I reach Ann?"], ["assistant", shown.out.strip()]]
     (item,) = json.loads(run("review", "list", "answers.queue", "--json").out)["answers"]
     assert (item["command"], item["answer"], item["is_withheld"]) == ("chat", f"Write to {ADDRESS}.", True)
-
-
-def test_a_withheld_reply_to_a_customer_goes_to_a_person(run: Run, tmp_path: Path) -> None:
-    assert run("support", "sample", "data").code == 0
-    assert run(*BUILD).code == 0
-    (tmp_path / "words.txt").write_text("my orders\n", "utf-8")
-    reply = ("support", "reply", "shop", "Please cancel order 48213.", "--customer")
-    assert json.loads(run(*reply, "ada", "--json").out)["kind"] == "template"
-    withheld = json.loads(run(*reply, "bob", "--guard", "words=words.txt", "--json").out)
-    assert (withheld["kind"], withheld["hand_over"]) == ("hand-over", 1)
-    assert withheld["reason"] == "the reply is withheld: it holds a word of words.txt"
 
 
 def test_mistakes_are_sentences(run: Run, library: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ BUILD = (
 )
 
 
-def test_the_whole_path(run: Run) -> None:
+def test_the_whole_path(run: Run, tmp_path: Path) -> None:
     assert "knowledge: data/knowledge" in run("support", "sample", "data").out
     built = run(*BUILD)
     assert built.code == 0, built
@@ -36,6 +36,21 @@ def test_the_whole_path(run: Run) -> None:
     assert "hand-over rate" in run("support", "eval", "shop", "--data", "data/test.csv", "--limit", "0").out
     assert run("support", "forget", "shop", "--customer", "ada").out.startswith("Forgot ada: 3 turns, 1 question, ")
     assert run("support", "queue", "shop", "--answered").out == "No question waits for a person.\n"
+    (tmp_path / "words.txt").write_text("my orders\n", "utf-8")
+    guarded = (
+        "support",
+        "reply",
+        "shop",
+        "Please cancel order 48213.",
+        "--customer",
+        "bob",
+        "--guard",
+        "words=words.txt",
+    )
+    withheld = json.loads(run(*guarded, "--json").out)
+    assert withheld["kind"] == "hand-over"
+    assert withheld["reason"] == "the reply is withheld: it holds a word of words.txt"
+    assert "My orders" not in json.dumps(withheld)
 
 
 def test_mistakes_are_sentences(run: Run, tmp_path: Path) -> None:

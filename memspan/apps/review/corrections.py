@@ -6,8 +6,9 @@ from hashlib import sha256
 from memspan.apps.review.queue import Queue
 from memspan.assistant.language_model import LanguageModel
 from memspan.memory import Memory
+from memspan.memory.filter import TAGS
 
-KIND = "correction"  # of the sources
+ORIGIN = {"origin": "review"}  # the tag of the sources
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,11 @@ class Changes:
 def read_corrections(queue: Queue, lm: LanguageModel, memory: Memory) -> Changes:
     """Make the corrections of a queue in a memory those that its decisions say now.
 
-    Each answer that a person has approved or edited becomes a source "review/QUEUE/NUMBER" with the question and the right
+    Each answer that a person has approved or edited becomes a source "review:QUEUE:NUMBER" with the question and the right
     answer. Doing so again adds nothing; a decision that was changed replaces its source, and the sources of answers that were
     rejected since, or are no longer in the queue, are forgotten for good.
     """
-    prefix = f"review/{queue.name}/"
+    prefix = f"review:{queue.name}:"  # no path, which `memspan read --prune` could take for that of a file that is gone
     wanted = {
         f"{prefix}{item.id}": _text(item.question, item.right_answer)
         for item in queue.items(decided=True)
@@ -46,7 +47,7 @@ def read_corrections(queue: Queue, lm: LanguageModel, memory: Memory) -> Changes
             changes.replaced.append(name)
         else:
             changes.read.append(name)
-        lm.remember(memory, text, source=name, kind=KIND)
+        lm.remember(memory, text, source=name, kind="document", **{TAGS: ORIGIN})
     return changes
 
 

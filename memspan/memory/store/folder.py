@@ -4,6 +4,7 @@ manifest.json             which shards, in order, with their sizes and checksums
 parts/<name>.safetensors  the shards, immutable; one that the manifest does not name does not exist
 search.sqlite             the word index, a cache that may be missing or stale
 search.json               what the word index covers, its checksum, and the signature of the user who built it
+retention.json            how long sources are kept; missing where there is no rule
 lock                      held by the writer; readers take no lock
 unfinished                there while the folder is being made; such a folder holds nothing yet
 """
@@ -38,9 +39,11 @@ _MANIFEST = "manifest.json"
 _LARGEST_MANIFEST = 8 * 1024 * 1024  # bytes; a shard takes about 200 of them, and most have 64 MiB or more
 _UNFINISHED_MARK = "unfinished"
 _LOCK = "lock"
+_RETENTION = "retention.json"
+_LARGEST_RETENTION = 256 * 1024  # bytes
 _SUFFIX = ".safetensors"
 _SHARD_FILE = re.compile(rf"[0-9a-f]{{32}}{re.escape(_SUFFIX)}")
-_FILES = {_MANIFEST, _UNFINISHED_MARK, *INDEX_FILES}  # that are written beside the shards
+_FILES = {_MANIFEST, _UNFINISHED_MARK, _RETENTION, *INDEX_FILES}  # that are written beside the shards
 _UNFINISHED = b"The memory was not saved to its end and holds nothing. Save it here again, or delete the folder.\n"
 
 
@@ -123,6 +126,13 @@ class Folder:
                     raise DamagedMemory(f"{error.filename} is missing. {WAY_OUT}") from error
                 manifest = newer
 
+    def read_retention(self) -> bytes | None:
+        """The rules on how long sources are kept, as they are stored; None where there are none. Raises DamagedMemory."""
+        try:
+            return self._top.read(_RETENTION, _LARGEST_RETENTION)
+        except FileNotFoundError:
+            return None
+
     def shared(self, shards: Iterable[Shard]) -> int:
         """How many of these shards have a file here that another folder has as well, by a hard link."""
         names = [shard.file.name for shard in shards if shard.file is not None]
@@ -188,7 +198,7 @@ class Folder:
 
     def _clear(self) -> None:
         self._parts.remove(*filter(_is_shard_file, self._parts.names()))
-        self._top.remove(_MANIFEST, *INDEX_FILES, *filter(_is_unfinished, self._top.names()))
+        self._top.remove(_MANIFEST, _RETENTION, *INDEX_FILES, *filter(_is_unfinished, self._top.names()))
 
     def store(self, group: Sequence[Shard]) -> Shard:
         """The contents of a group of shards as one shard with a file here; one that is here already stays."""
@@ -224,6 +234,13 @@ class Folder:
                     # A reader may have seen it by now: its numbering must not be taken for that of the next commit.
                     self._top.write(_MANIFEST, [render(replace(previous, lineage=new_lineage()))])
             raise
+
+    def write_retention(self, rules: bytes | None) -> None:
+        """Store the rules on how long sources are kept, or with None no rules."""
+        if rules is None:
+            self._top.remove(_RETENTION)
+        else:
+            self._top.write(_RETENTION, [rules])
 
     def clean(self) -> None:
         """Delete what dead writers left: unfinished files, shards that the manifest does not name (joined, or forgotten),
