@@ -7,11 +7,13 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from memspan import __version__
+from memspan.cli.auditing import logging_to
 from memspan.cli.commands import INTERRUPTED, Interrupted, app
 from memspan.cli.output import print_error, warnings_as_remarks
 from memspan.errors import MemspanError
@@ -19,7 +21,7 @@ from memspan.errors import MemspanError
 __all__ = ["ORDER", "app", "command_files", "main", "run"]
 
 PANELS = {
-    "Memories": ("read", "ask", "history", "chat", "memories", "transfer", "models", "mcp", "serve"),
+    "Memories": ("read", "ask", "history", "chat", "memories", "transfer", "audit", "models", "mcp", "serve"),
     "Training and evaluation": ("train", "evaluate", "explain"),
     "Programs for one purpose": ("desk", "monitor", "support", "review"),
 }
@@ -85,6 +87,14 @@ def _version(requested: bool) -> None:
 def common(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    audit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Log to which a line is added for each read, search, question, turn of a chat and change of a memory, see "
+            "`memspan audit` (default: $MEMSPAN_AUDIT; none without it).",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
@@ -94,6 +104,7 @@ def common(
     Example: memspan read book.txt --into book.mem && memspan ask book.mem "Who is the captain?"
     """
     context.ensure_object(_Invocation).debug = debug
+    context.with_resource(logging_to(audit))
 
 
 def command_files() -> list[str]:

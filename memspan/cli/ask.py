@@ -7,6 +7,7 @@ import typer
 
 from memspan.cli import warm
 from memspan.cli.answering import Answering, answers
+from memspan.cli.auditing import audited, sources_of
 from memspan.cli.commands import command
 from memspan.cli.evidence import print_carried, print_condensed, print_passages, print_quote, print_statements
 from memspan.cli.filters import ALSO, Filters, takes_filters
@@ -105,7 +106,11 @@ def ask(
         options["rerank"] = 0
     on_text = None if as_json else print_part
     options |= {"on_text": on_text, "screen": screen}
-    answer = lm.ask(memory, question, sampling=sampling, filter=filter, answerer=answerer, **options)
+    with audited("ask", folder, *(also or ()), question=question) as event:
+        answer = lm.ask(memory, question, sampling=sampling, filter=filter, answerer=answerer, **options)
+        event.sources = sources_of((*answer.passages, *answer.condensed))
+        if not answer.is_answered:
+            event.outcome = "nothing found" if answer.withheld is None else "withheld"
     if carried_by and answer.withheld is None:
         answer = replace(answer, carried_by=lm.carried_by(question, answer))
     if as_json:
@@ -169,7 +174,9 @@ def search(
     _check_fits(lm, query)
     options: dict[str, Any] = {"rerank": 0} if no_rerank else {}
     options["min_confidence"] = min_confidence or 0.0
-    passages = lm.search(memory, query, top=top, around=around, filter=filter, **options)
+    with audited("search", folder, *(also or ()), question=query) as event:
+        passages = lm.search(memory, query, top=top, around=around, filter=filter, **options)
+        event.sources = sources_of(passages)
     if as_json:
         results = [asdict(passage) for passage in passages]
         print_json({"query": query, "passages": results, "memory_tokens": memory.tokens})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memspan.cli.answering import Answering, answers
+from memspan.cli.auditing import audited, sources_of
 from memspan.cli.commands import command
 from memspan.cli.evidence import print_passages
 from memspan.cli.filters import Filters, takes_filters
@@ -116,13 +117,27 @@ def _lines() -> Iterator[str]:
 def _reply(conversation: "Chat", message: str) -> None:
     """Print the reply while it is generated; Ctrl-C ends it early, and the part printed so far is kept."""
     try:
-        for part in conversation.reply(message):
-            print_part(part)
+        with audited("chat", *_folders(conversation), question=message) as event:
+            for part in conversation.reply(message):
+                print_part(part)
+            event.sources = sources_of(conversation.recalled)
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
     finally:
         print_line("")
+
+
+def _folders(conversation: "Chat") -> list[Path]:
+    path = conversation.memory.path
+    return [] if path is None else [path]
+
+
+def _forget(conversation: "Chat", pattern: str) -> list[str]:
+    """Forget the sources of a pattern, or without one the last exchange; their names."""
+    with audited("forget", *_folders(conversation)) as event:
+        event.sources = conversation.forget(pattern) if pattern else [conversation.forget_last().source]
+        return event.sources
 
 
 _HELP = """/memory            show the contents of the memory
@@ -144,10 +159,8 @@ def _run_chat_command(line: str, conversation: "Chat") -> str:
             print_contents(memory.inspect())
         case "recalled":
             print_passages(conversation.recalled, conversation.memory, question=conversation.message)
-        case "forget" if argument:
-            print_line(f"Forgot {', '.join(conversation.forget(argument))}.")
         case "forget":
-            print_line(f"Forgot {conversation.forget_last().source}.")
+            print_line(f"Forgot {', '.join(_forget(conversation, argument))}.")
         case "save" if argument:
             print_line(f"Saved to {memory.fork(argument).path}.")
         case "exit":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from memspan.cli.auditing import audited, sources_of
 from memspan.cli.commands import command
 from memspan.cli.evidence import PREVIEW, reference
 from memspan.cli.filters import ALSO, Filters, takes_filters
@@ -61,7 +62,9 @@ def history(
     from memspan.assistant.locations import locate
 
     least = LEAST if min_confidence is None else min_confidence
-    entries = entries_of(lm, memory, question, top=top, filter=filter, min_confidence=least)
+    with audited("history", folder, *(also or ()), question=question) as event:
+        entries = entries_of(lm, memory, question, top=top, filter=filter, min_confidence=least)
+        event.sources = sources_of(entry.passage for entry in entries)
     if as_json:
         records = [
             {"time": entry.time, "is_event": entry.is_event, "statement": entry.statement, **asdict(entry.passage)}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memspan.cli.auditing import audited
 from memspan.cli.commands import command
 from memspan.cli.evidence import PREVIEW
 from memspan.cli.filters import Filters, parse_tags, takes_filters
@@ -53,7 +54,9 @@ def fork(
     """
     from memspan.memory import load_memory
 
-    copy = load_memory(folder).fork(new)
+    with audited("fork", folder, new) as event:
+        copy = load_memory(folder).fork(new)
+        event.sources = list(copy.sources)
     print_line(f"{copy.path} holds {count(copy.tokens, 'token')} of {count(len(copy.sources), 'source')}.")
 
 
@@ -111,7 +114,9 @@ def forget(
     else:
         if not yes:
             _confirm(f"Forget {count(len(names), 'source')} ({shorten(', '.join(names), PREVIEW)}) for good?")
-        for name in memory.forget(source, **conditions):
+        with audited("forget", folder) as event:
+            event.sources = memory.forget(source, **conditions)
+        for name in event.sources:
             print_line(f"Forgot {name}.")
     _print_shared(shared)
 
@@ -188,7 +193,9 @@ def retain(
         keep_rules(stored, new)
     memory.clean()  # an interrupted call may have left what it forgot
     shared = memory.shared_files(names)
-    for name in forget_expired(memory, new):
+    with audited("retain", folder) as event:
+        event.sources = forget_expired(memory, new)
+    for name in event.sources:
         print_line(f"Forgot {name}.")
     if names:
         _print_shared(shared)
@@ -228,7 +235,8 @@ def merge(
 
     memory = open_to_change(folder, wait)
     others = load_memory(other)
-    added = memory.merge(others)
+    with audited("merge", folder, other) as event:
+        added = event.sources = memory.merge(others)
     number = len(others.sources)
     there = f"all {number} are" if number > 1 else "its only source is"
     why_none = f"{there} there already with the same text" if number > 0 else f"{other} is empty"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memspan.cli.auditing import audited
 from memspan.cli.commands import command, stops_in_order
 from memspan.cli.filters import TAGS, parse_tags
 from memspan.cli.options import AS_JSON, MODEL, NEW_OR_OLD_MEMORY, REDACT, Loading, load_language_model, loads_model
@@ -112,7 +113,11 @@ def read(
 
     def read_now(documents: "list[tuple[str, Document]]", report: _Report) -> None:
         passages = len(memory)
-        _read_documents(lm, memory, documents, options, report)
+        with audited("read", into) as event:
+            try:
+                _read_documents(lm, memory, documents, options, report)
+            finally:
+                event.sources = [str(document["source"]) for document in report.documents if document["tokens"]]
         report.passages = max(0, len(memory) - passages)
         if renewal.prune:
             report.forgotten = gone(memory, paths, [source for source, _ in documents], report.passed())

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from memspan.cli.auditing import audited
 from memspan.cli.output import print_info
 
 if TYPE_CHECKING:
@@ -15,7 +16,11 @@ def forget_what_is_too_old(memory: "Memory") -> list[str]:
 
     if memory.path is None:
         return []
-    names = forget_expired(memory, rules_of(Folder(memory.path)))
+    rules = rules_of(Folder(memory.path))
+    if not rules:
+        return []
+    with audited("retain", memory.path) as event:
+        names = event.sources = forget_expired(memory, rules)
     for name in names:
         print_info(f"forgot {name}: older than this memory keeps it")
     return names

@@ -1,6 +1,5 @@
 """`memspan review`: answers that a person looks at."""
 
-import getpass
 import json
 import os
 import sys
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from memspan.cli.auditing import user
 from memspan.cli.commands import command, group
 from memspan.cli.evidence import PREVIEW
 from memspan.cli.options import AS_JSON, MODEL, Loading, load_language_model, loads_model, require_text
@@ -209,14 +209,6 @@ def _decide(
     if len(item.decisions) > 1:
         print_info(f"before: {item.decisions[-2].decision} by {item.decisions[-2].person}")
     print_line(f"Answer {number} is {decision} by {person}.")
-
-
-def user() -> str:
-    """The name of the user of this system; "unknown" where it has none."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ from typing import IO, Annotated
 
 import typer
 
+from memspan.cli.auditing import audited
 from memspan.cli.commands import command, stops_in_order
 from memspan.cli.options import MEMORY, MODEL, NEW_OR_OLD_MEMORY, Loading, load_language_model, loads_model
 from memspan.cli.output import count, print_info, print_line, print_waiting
@@ -31,7 +32,8 @@ def export_memory(
 
     memory = load_memory(folder)
     passages = 0
-    with written(file) as out:
+    with audited("export", folder) as event, written(file) as out:
+        event.sources = list(memory.sources)
         for record in exported(memory):
             out.write(json.dumps(record, ensure_ascii=False) + "\n")
             passages += 1
@@ -62,8 +64,8 @@ def import_memory(
         lm = load_language_model(model, loading, folder)
         memory = lm.new_memory(folder)
         memory.lock_seconds, memory.on_wait = None, print_waiting
-        with stops_in_order():
-            added = import_lines(lm, memory, lines, lambda name: print_info(f"Reading {name}"))
+        with stops_in_order(), audited("import", folder) as event:
+            added = event.sources = import_lines(lm, memory, lines, lambda name: print_info(f"Reading {name}"))
     print_line(
         f"Read {count(len(added), 'source')}. {folder} holds {count(memory.tokens, 'token')} of "
         f"{count(len(memory.sources), 'source')}."

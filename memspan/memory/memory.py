@@ -388,10 +388,10 @@ def _copied(
     with folder.claimed() as vacant:
         if not vacant:
             raise taken
-        manifest, shards = folder.make(fingerprint, state.snapshot.generation, state.snapshot.shards)
+        rules = None if state.folder is None else state.folder.read_retention()
+        manifest, shards = folder.make(fingerprint, state.snapshot.generation, state.snapshot.shards, rules)
         if state.folder is not None:
             folder.index.link(state.folder.index, state.snapshot.lineage, manifest)
-            folder.write_retention(state.folder.read_retention())
         return folder, manifest, shards
 
 

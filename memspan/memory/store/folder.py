@@ -178,14 +178,17 @@ class Folder:
             yield self.is_vacant()
 
     def make(
-        self, fingerprint: Fingerprint, generation: int, shards: Sequence[Shard]
+        self, fingerprint: Fingerprint, generation: int, shards: Sequence[Shard], retention: bytes | None = None
     ) -> tuple[Manifest, tuple[Shard, ...]]:
-        """Fill a claimed, vacant folder with these shards, by hard links where the file system can. All or nothing."""
+        """Fill a claimed, vacant folder with these shards, by hard links where the file system can, and with rules of
+        retention. All or nothing."""
         self._top.write(_UNFINISHED_MARK, [_UNFINISHED])
         try:
             self._clear()
             self._parts.make()
             stored = tuple([self.store([shard]) for shard in shards])
+            if retention is not None:
+                self._top.write(_RETENTION, [retention])
             manifest = manifest_of(fingerprint, generation, new_lineage(), stored)
             self._top.write(_MANIFEST, [render(manifest)])
             self._top.remove(_UNFINISHED_MARK)
