@@ -12,6 +12,7 @@ from typing import ClassVar, Final, TypeAlias
 
 from memspan.assistant.retriever import RetrievedPassage
 from memspan.data.redaction import KINDS, Redaction, parse_kinds
+from memspan.data.scripts import UNSPACED
 from memspan.errors import UnknownName, UsageError
 from memspan.plugins import load_files, load_plugin, plugin_names, reserve
 
@@ -176,6 +177,4 @@ def _pattern(word: str) -> str:
 
 def _is_spaced(letter: str) -> bool:
     """Whether white space stands between words of the letter's script; not in Chinese, Japanese, Thai, Lao, Khmer, Burmese."""
-    return letter.isalnum() and not re.match(
-        r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]", letter
-    )
+    return letter.isalnum() and re.match(f"[{UNSPACED}]", letter) is None

@@ -1,9 +1,11 @@
 """Predictions of a trained model for texts of the user's own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from memspan.errors import UsageError
@@ -13,6 +15,7 @@ from memspan.models.saved import check_holds, naming_plugins
 from memspan.pretrained.reply_ranker import ReplyRanker
 from memspan.tasks import Prediction, RecordTask, build, require
 from memspan.tasks.text.dialogue import turns_of
+from memspan.tasks.text.labelled import Labelled
 from memspan.training.build import CONFIG, config_of, learns, read_run, trained_task
 from memspan.training.config import TrainConfig
 
@@ -120,3 +123,20 @@ def back_translate(texts: Sequence[str], there: str | Path, back: str | Path) ->
     They serve as further records to train on; while training, this can be the `rewriter` of an `Augment`.
     """
     return predict(back, predict(there, texts))
+
+
+def outputs_of(
+    checkpoint: str | Path, others: Sequence[str | Path] = ()
+) -> tuple[list[str], Callable[[Sequence[str]], NDArray[np.float64]]]:
+    """The labels of a classifier, and what gives the probability of each for texts, (N, labels); of a regressor the number.
+
+    Raises UsageError for a model of another task.
+    """
+    model, learned, config = reopen(checkpoint, others=others)
+    task = require(learned, Labelled, f"{checkpoint} predicts neither labels nor numbers.")
+
+    def outputs(texts: Sequence[str]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = task.outputs(model, list(texts), config.task.segments).double().numpy()
+        return found
+
+    return list(task.class_names()), outputs

@@ -34,7 +34,7 @@ COMMANDS = (
         "mcp",
         "serve",
     ),
-    *("train", "tune", "average", "eval", "predict", "compare", "trace", "explain"),
+    *("train", "tune", "average", "eval", "predict", "compare", "bias", "trace", "explain"),
     *("summarise", "translate", "brief"),
     *("monitor", "support", "review"),
 )

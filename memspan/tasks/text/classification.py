@@ -131,6 +131,9 @@ class Classification(Labelled):
         numbers = scores.argmax(1).tolist()
         return [Prediction(self.labels[number], share) for number, share in zip(numbers, probabilities, strict=True)]
 
+    def compared(self, scores: Tensor) -> Tensor:
+        return scores.softmax(1)
+
     def compute_metrics(self, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
         gold = [str(record["label"]) for record in records]
         scores = metrics.classification(gold, predictions)

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from memspan.data.corpora import Record
@@ -83,9 +84,27 @@ class Labelled(TextTask):
         """The prediction for each text and its probability, as `decoded` has it."""
         return self.in_batches(model, [Example(text, "", question) for text in texts], segments, self._judged)
 
-    def _judged(self, model: nn.Module, ids: Tensor) -> list[Prediction]:
+    def outputs(self, model: nn.Module, texts: Sequence[str], segments: int) -> Tensor:
+        """What a model gives for each text, (N, classes) float32: the probability of each label, or the number."""
+        rows = self.in_batches(
+            model,
+            [Example(text, "") for text in texts],
+            segments,
+            lambda model, ids: list(self._logits(model, ids).cpu()),
+        )
+        return self.compared(torch.stack(rows)) if rows else torch.zeros(0, self.classes)
+
+    def compared(self, scores: Tensor) -> Tensor:
+        """Logits (N, classes) as what is compared between texts; by default the logits themselves."""
+        return scores
+
+    def _logits(self, model: nn.Module, ids: Tensor) -> Tensor:
         logits, _ = model(ids, None, 1)
-        return self.decoded(logits[:, -1, self.tokenizer.size :].float())
+        scores: Tensor = logits[:, -1, self.tokenizer.size :].float()
+        return scores
+
+    def _judged(self, model: nn.Module, ids: Tensor) -> list[Prediction]:
+        return self.decoded(self._logits(model, ids))
 
     def baselines(self, limit: int | None = None) -> dict[str, float]:
         rest = self.some_held_out(limit)
