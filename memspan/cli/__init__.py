@@ -23,7 +23,7 @@ __all__ = ["ORDER", "app", "command_files", "main", "run"]
 PANELS = {
     "Memories": ("read", "ask", "history", "chat", "memories", "transfer", "audit", "models", "mcp", "serve"),
     "Training and evaluation": ("train", "evaluate", "explain", "bias"),
-    "Programs for one purpose": ("desk", "monitor", "support", "review"),
+    "Programs for one purpose": ("desk", "monitor", "support", "review", "recommend"),
 }
 """The files of commands in the order of the help, by the heading under which their commands stand there."""
 

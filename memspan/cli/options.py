@@ -308,3 +308,12 @@ def parse_numbers(text: str, kind: type[Number], option: str) -> list[Number]:
     except ValueError as error:
         noun = "whole numbers like 5,16,64" if kind is int else "numbers like 1,0,1,0,1"
         raise UsageError(f"{option} must be {noun}, got '{text}'.") from error
+
+
+def parse_map(mapping: list[str] | None, example: str, option: str = "--map") -> dict[str, str]:
+    """The columns of an option like --map, {ours: theirs}; `example` is one of ours. Raises UsageError for what is no pair."""
+    pairs = [text.partition("=") for text in mapping or ()]
+    wrong = [name for name, equals, _ in pairs if not equals]
+    if wrong:
+        raise UsageError(f"{option} must be like {example}=COLUMN, got '{wrong[0]}'.")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}

@@ -12,7 +12,16 @@ import typer
 
 from memspan.cli.answering import Answering, answers
 from memspan.cli.commands import command, group, stops_in_order
-from memspan.cli.options import AS_JSON, MAX_NEW_TOKENS, MODEL, Loading, load_language_model, loads_model, require_text
+from memspan.cli.options import (
+    AS_JSON,
+    MAX_NEW_TOKENS,
+    MODEL,
+    Loading,
+    load_language_model,
+    loads_model,
+    parse_map,
+    require_text,
+)
 from memspan.cli.output import count, print_error, print_info, print_json, print_line
 from memspan.cli.screening import GUARD, open_guards
 from memspan.cli.support_output import print_built, print_import, print_queue, print_reply, print_shares
@@ -116,7 +125,7 @@ def build(
     from memspan.apps.support.past_answers import read_templates
 
     check_path(folder)
-    imported = read_exchanges(dialogues, parse_map(mapping))
+    imported = read_exchanges(dialogues, parse_map(mapping, "message"))
     fixed = [] if templates is None else read_templates(templates)
     print_import(imported, dialogues)
     lm = load_language_model(model, loading, folder / KNOWLEDGE)
@@ -297,7 +306,7 @@ def evaluate(
     from memspan.apps.support.evaluation import evaluate as measure
     from memspan.apps.support.exchanges import read_exchanges
 
-    imported = read_exchanges(data, parse_map(mapping))
+    imported = read_exchanges(data, parse_map(mapping, "message"))
     print_import(imported, data)
     desk = open_desk(folder, model, loading, answering, min_confidence, write, max_new_tokens, guard)
     shares = measure(desk, imported.exchanges, limit)
@@ -332,12 +341,3 @@ def open_desk(
         answerer = lm.answerer
     least = SUPPORTED if min_confidence is None else min_confidence
     return Desk(opened, lm, Settings(least, answerer, sampling, screen))
-
-
-def parse_map(mapping: list[str] | None) -> dict[str, str]:
-    """The columns of --map, {ours: theirs}. Raises UsageError for what is no pair."""
-    pairs = [text.partition("=") for text in mapping or ()]
-    wrong = [name for name, equals, _ in pairs if not equals]
-    if wrong:
-        raise UsageError(f"--map must be like message=COLUMN, got '{wrong[0]}'.")
-    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}

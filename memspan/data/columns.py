@@ -1,10 +1,12 @@
 """Which columns of a table hold the texts and their labels, guessed from its first rows."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from memspan.data.corpora import Record
-from memspan.errors import MemspanWarning
+from memspan.errors import MemspanWarning, UsageError
 
 ROWS = 1000  # that are looked at
 _LABELS = ("label", "class", "category", "intent", "sentiment", "topic", "target", "tag", "标签", "类别", "分类")
@@ -88,3 +90,39 @@ def _named(columns: Sequence[str], exact: str, names: Sequence[str]) -> str | No
     if exact in columns:
         return exact
     return next((column for column in columns if any(name in column.casefold() for name in names)), None)
+
+
+def columns_by_name(
+    names: Sequence[str], known: Mapping[str, Sequence[str]], mapping: Mapping[str, str], path: Path
+) -> dict[str, str]:
+    """Which column of a table is which, {ours: theirs}, by names that are known for each of ours.
+
+    Columns are looked for in the order of `known`; an exact name comes before one that holds a known name.
+
+    Args:
+        names: of the table's columns.
+        mapping: {ours: theirs} for columns that are named; an empty name leaves a column out.
+        path: of the table, for errors.
+
+    Raises UsageError for a mapping of what is none of ours, or to what is no column.
+    """
+    unknown = [ours for ours in mapping if ours not in known]
+    if unknown:
+        raise UsageError(f"--map must name one of {', '.join(sorted(known))}, got '{unknown[0]}'.")
+    absent = [theirs for theirs in mapping.values() if theirs and theirs not in names]
+    if absent:
+        raise UsageError(f"In {path} there is no column '{absent[0]}', only {', '.join(names) or 'unreadable rows'}.")
+    found = {ours: theirs for ours, theirs in mapping.items() if theirs}
+    exact = [(ours, [name for name in names if name.casefold() in known[ours]]) for ours in known]
+    partly = [
+        (ours, [name for name in names if any(part in name.casefold() for part in known[ours])]) for ours in known
+    ]
+    for ours, candidates in (*exact, *partly):
+        free = [name for name in candidates if name not in found.values()]
+        if free and ours not in mapping and ours not in found:
+            found[ours] = min(free, key=partial(_rank, known[ours]))
+    return found
+
+
+def _rank(known: Sequence[str], name: str) -> int:
+    return next(number for number, part in enumerate(known) if part in name.casefold())

@@ -7,7 +7,7 @@ only if both give the same day. A time without a zone is taken as UTC, so that a
 import re
 import warnings
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 MONTHS: Final = (
     *("January", "February", "March", "April", "May", "June"),
@@ -124,3 +124,18 @@ def _english(text: str) -> datetime | None:
             parser.parse(text, default=datetime(year, month, day)) for year, month, day in ((2001, 1, 1), (2003, 3, 3))
         )
     return first if first == second else None
+
+
+def unix_seconds(value: Any) -> float | None:
+    """The unix seconds of a time as tables write it: a number of seconds, an ISO date, or a date in words; None for others."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        pass
+    try:
+        time = datetime.fromisoformat(str(value).strip())
+    except ValueError:
+        return moment(str(value))
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()

@@ -90,7 +90,7 @@ class Recommender(SavedModel):
             self.popularity = known.popularity(RECENT, self.config.items)
             trials = self._fitted_maps(known, STRENGTHS, report, "choosing")
             chosen = []
-            memory = memories(questions.histories, self.config.decays, self.config.items)
+            memory = memories(questions.histories, self.config.decays, self.config.items, questions.weights)
             seen = memory[:, -1] > 0
             for maps in trials:
                 self.maps = maps
@@ -119,6 +119,10 @@ class Recommender(SavedModel):
 
     # ---- scores
 
+    def scores(self, memory: Tensor) -> Tensor:
+        """The score of each item, float32 (B, N), for memories (B, D, N)."""
+        return torch.einsum("bcn,c->bn", self.components(memory), self.weights)
+
     def components(self, memory: Tensor) -> Tensor:
         """Standard scores of all items by each component, (B, C, N), for memories (B, D, N)."""
         unit = nn.functional.normalize(memory, dim=2)
@@ -138,7 +142,7 @@ class Recommender(SavedModel):
         logits = []
         for column in range(items.shape[1] - keep, items.shape[1]):
             memory = self._after(memory, items[:, column : column + 1])
-            scores = torch.einsum("bcn,c->bn", self.components(memory), self.weights)
+            scores = self.scores(memory)
             others = scores.new_full((len(ids), self.config.tokenizer_size), -torch.inf)
             logits.append(torch.cat([others, scores], 1))
         stacked = torch.stack(logits, 1) if logits else torch.zeros(len(ids), 0, self.config.vocabulary)

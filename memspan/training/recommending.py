@@ -61,6 +61,7 @@ def fit_recommender(
     events = Events(
         [built.item_numbers(history) for history in histories],
         [[event.time for event in history] for history in histories],
+        [[event.weight for event in history] for history in histories],
     )
     texts = _text_vectors(built, sources_of(config), on_progress)
     if texts is not None:

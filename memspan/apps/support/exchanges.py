@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from memspan.data.dates import moment
+from memspan.data.columns import columns_by_name
+from memspan.data.dates import unix_seconds
 from memspan.data.rows import SHOWN, Row, is_empty, read_rows
 from memspan.errors import UsageError
 
@@ -95,31 +93,13 @@ def read_exchanges(path: Path, mapping: Mapping[str, str] | None = None) -> Impo
 
 def _columns(names: Sequence[str], mapping: Mapping[str, str], path: Path) -> dict[str, str]:
     """{ours: theirs}. Raises UsageError for a mapping to what is no column, and without a column of messages."""
-    unknown = [ours for ours in mapping if ours not in NAMES]
-    if unknown:
-        raise UsageError(f"--map must name one of {', '.join(sorted(NAMES))}, got '{unknown[0]}'.")
-    absent = [theirs for theirs in mapping.values() if theirs and theirs not in names]
-    if absent:
-        raise UsageError(f"In {path} there is no column '{absent[0]}', only {', '.join(names) or 'unreadable rows'}.")
-    found = {ours: theirs for ours, theirs in mapping.items() if theirs}
-    exact = [(ours, [name for name in names if name.casefold() in NAMES[ours]]) for ours in NAMES]
-    partly = [
-        (ours, [name for name in names if any(part in name.casefold() for part in NAMES[ours])]) for ours in NAMES
-    ]
-    for ours, candidates in (*exact, *partly):
-        free = [name for name in candidates if name not in found.values()]
-        if free and ours not in mapping and ours not in found:
-            found[ours] = min(free, key=partial(_rank, ours))
+    found = columns_by_name(names, NAMES, mapping, path)
     if "message" not in found:
         raise UsageError(
             f"In {path} no column is called like a message ({', '.join(NAMES['message'][:5])}), only "
             f"{', '.join(names) or 'unreadable rows'}: name it with --map message=COLUMN."
         )
     return {ours: found[ours] for ours in sorted(found, key=("customer", "time", "message", *NAMES).index)}
-
-
-def _rank(ours: str, name: str) -> int:
-    return next(number for number, part in enumerate(NAMES[ours]) if part in name.casefold())
 
 
 def _exchange(row: Row, columns: Mapping[str, str]) -> Exchange | str:
@@ -136,18 +116,3 @@ def _exchange(row: Row, columns: Mapping[str, str]) -> Exchange | str:
     if seconds is None and not is_empty(time):
         return f"has a {columns['time']} that is no time: {str(time)[:40]}"
     return Exchange(row=row.number, time=seconds, **texts)
-
-
-def unix_seconds(value: Any) -> float | None:
-    """The unix seconds of a time as tables write it: a number of seconds, an ISO date, or a date in words; None for others."""
-    if isinstance(value, bool):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        pass
-    try:
-        time = datetime.fromisoformat(str(value).strip())
-    except ValueError:
-        return moment(str(value))
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()

@@ -23,11 +23,12 @@ class Item(NamedTuple):
 
 
 class Event(NamedTuple):
-    """That a user had an item, how they rated it, and when: a number that grows with time."""
+    """That a user had an item, how they rated it, when (a number that grows with time), and how much it counts."""
 
     item: Item
     rating: float | None = None
     time: float = 0.0
+    weight: float = 1.0
 
 
 def histories_of(records: Sequence[Record], min_item_events: int = 1) -> list[Record]:
@@ -67,7 +68,7 @@ def histories_by_date(
     """Histories divided at the date after which the newest events happened, a share `held_out` of all.
 
     Held out are at most `targets` events of each user, drawn at random among those with `MIN_EVENTS` - 1 events or more
-    before them. Items that had fewer than `min_item_events` before the date are left out, and so are new ones: nobody
+    before them, of items that the user had not had. Items that had fewer than `min_item_events` before the date are left out, and so are new ones: nobody
     could have recommended them then.
 
     Raises UsageError for a time or rating that is not one, fewer than two histories before the date, or none after it.
@@ -83,7 +84,12 @@ def histories_by_date(
     known = _enough({user: [event for event in events if event.time < date] for user, events in kept.items()})
     draw, later = random.Random(0), list[Record]()
     for user, events in kept.items():
-        possible = [index for index in range(MIN_EVENTS - 1, len(events)) if events[index].time >= date]
+        first = {event.item.id: index for index, event in reversed(list(enumerate(events)))}
+        possible = [
+            index
+            for index in range(MIN_EVENTS - 1, len(events))
+            if events[index].time >= date and first[events[index].item.id] == index
+        ]
         for index in sorted(draw.sample(possible, min(targets, len(possible)))):
             later.append({"user": user, "events": events[: index + 1]})
     if not later:
@@ -105,7 +111,12 @@ def _events_of(records: Sequence[Record]) -> dict[str, list[Event]]:
         name = str(record["item"]).strip()
         if name not in items:
             items[name] = Item(name, str(record.get("title") or ""), str(record.get("genres") or ""))
-        event = Event(items[name], _rating(record.get("rating"), record), _time(record["time"], record))
+        event = Event(
+            items[name],
+            _rating(record.get("rating"), record),
+            _time(record["time"], record),
+            1.0 if record.get("weight") is None else float(record["weight"]),
+        )
         events_of.setdefault(str(record["user"]), []).append((event.time, draw.random(), event))
     return {
         user: [event for *_, event in sorted(events, key=lambda timed: timed[:2])] for user, events in events_of.items()

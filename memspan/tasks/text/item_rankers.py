@@ -60,6 +60,20 @@ def bpr(known: Numbers, histories: Numbers, items: int) -> Tensor:
     return torch.from_numpy(scores)
 
 
+def bpr_by_turns(known: Numbers, histories: Numbers, users: Sequence[str], items: int) -> Tensor:
+    """As `bpr`, where `users` says whose each history is: one history of each user is fitted at a time, for the longer
+    ones of a user hold what the shorter ones are to predict."""
+    turn_of: dict[str, int] = {}
+    turns: dict[int, list[int]] = {}
+    for index, user in enumerate(users):
+        turn = turn_of[user] = turn_of.get(user, -1) + 1
+        turns.setdefault(turn, []).append(index)
+    scores = torch.empty(len(histories), items)
+    for indices in turns.values():
+        scores[indices] = bpr(known, [histories[index] for index in indices], items)
+    return scores
+
+
 def _matrix(histories: Numbers, items: int) -> Any:
     """Which history holds which item, a sparse float32 matrix (H, N)."""
     from scipy.sparse import csr_matrix

@@ -335,29 +335,16 @@ class Recommendation(RecordTask):
         known = [self.item_numbers(record["events"]) for record in others]
         histories = [self.item_numbers(record["events"][:-1]) for record in self.held_out_records]
         size, count = len(self.catalogue.items), len(records)
+        users = [str(record["user"]) for record in self.held_out_records]
         scores = {
             "popularity": item_rankers.popularity(known or histories, histories[:count], size),
             "item-kNN": item_rankers.item_knn(known or histories, histories[:count], size),
-            "BPR": self._bpr(known, histories)[:count],
+            "BPR": item_rankers.bpr_by_turns(known, histories, users, size)[:count],
         }
         return {
             name: [self._best(row, record["events"][:-1]) for row, record in zip(ranked, records, strict=True)]
             for name, ranked in scores.items()
         }
-
-    def _bpr(self, known: item_rankers.Numbers, histories: item_rankers.Numbers) -> Tensor:
-        """The scores by factors of each held-out history: of one history of each user at a time, for the longer ones of a
-        user hold what is asked about the shorter ones."""
-        of_user: dict[str, int] = {}
-        turns: dict[int, list[int]] = {}
-        for index, record in enumerate(self.held_out_records):
-            turn = of_user[record["user"]] = of_user.get(record["user"], -1) + 1
-            turns.setdefault(turn, []).append(index)
-        size = len(self.catalogue.items)
-        scores = torch.empty(len(histories), size)
-        for indices in turns.values():
-            scores[indices] = item_rankers.bpr(known, [histories[index] for index in indices], size)
-        return scores
 
     def item_numbers(self, events: Sequence[Event]) -> list[int]:
         """The number of each event's item in the catalogue."""

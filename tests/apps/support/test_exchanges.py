@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from memspan.apps.support.exchanges import read_exchanges, unix_seconds
+from memspan.apps.support.exchanges import read_exchanges
 from memspan.apps.support.past_answers import as_past_answer, read_templates, reusable
+from memspan.data.dates import unix_seconds
 from memspan.errors import UsageError
 
 

@@ -1,0 +1,1 @@
+"""Recommendations of what a user may like next, from events, with the reason for each."""
