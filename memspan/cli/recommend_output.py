@@ -100,10 +100,11 @@ def reason_in_words(reason: "Reason") -> str:
     """The event for which an item is recommended, and what its rank would be without it."""
     event = reason.step.event
     when = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%d")
-    rating = "" if event.rating is None else f" {event.rating:g}"
+    rating = "" if event.rating is None else f"rated {event.rating:g}"
+    kind = ", ".join(dict.fromkeys(part for part in (event.type if event.type != "rating" else "", rating) if part))
     return (
-        f"because of {event.type or ('rating' if rating else 'event')}{rating} of {reason.title}, {when}: without it rank "
-        f"{reason.rank_without:,} instead of {reason.rank:,}"
+        f"because of {reason.title} ({kind}{', ' if kind else ''}{when}): rank {reason.rank:,}, without it "
+        f"{reason.rank_without:,}"
     )
 
 

@@ -36,11 +36,12 @@ COMMANDS = (
     ),
     *("train", "tune", "average", "eval", "predict", "compare", "bias", "trace", "explain"),
     *("summarise", "translate", "brief"),
-    *("monitor", "support", "review"),
+    *("monitor", "support", "review", "recommend"),
 )
 IN_GROUPS = (
     *("monitor sample", "monitor train", "monitor init", "monitor run", "monitor report", "monitor replay"),
     "monitor forget",
+    *("recommend sample", "recommend build", "recommend add", "recommend for", "recommend forget", "recommend eval"),
     *("support sample", "support build", "support reply", "support chat", "support queue", "support answer"),
     *("support forget", "support eval"),
     *("review list", "review show", "review approve", "review reject", "review edit", "review export", "review forget"),

@@ -87,6 +87,21 @@ def test_the_regression_is_that_on_the_memories_before_each_event() -> None:
     np.testing.assert_allclose(products.numpy(), unit.T @ np.eye(ITEMS)[targets], atol=1e-6)
 
 
+def test_an_event_counts_by_its_weight() -> None:
+    events, decay = Events([[1, 4, 2], [3, 0]], [[0.0, 1, 2], [0.0, 1]], [[2.0, 0.0, 1.0], [0.5, 3.0]]), 0.5
+    memory = memories([[1], [1, 4], [3]], (decay,), ITEMS, [[2.0], [2.0, 0.0], [0.5]])[:, 0]
+    assert memory[1].tolist() == [0, 1, *[0] * 10]  # decayed, and nothing added
+    unit = torch.nn.functional.normalize(memory, dim=1)
+    gram, products = following(events, decay, ITEMS)
+    torch.testing.assert_close(gram, unit.T @ unit)
+    expected = torch.zeros(ITEMS, ITEMS)
+    expected[1, 2], expected[3, 0] = 1, 1  # the item 4, which counts nothing, is none to predict
+    torch.testing.assert_close(products, expected)
+    assert events.popularity((100.0,), ITEMS).argmax() == 0
+    _, questions = validation(Events([[0, 1, 2, 3, 4]], [[0.0, 1, 2, 3, 4]], [[1.0, 2.0, 3.0, 4.0, 5.0]]))
+    assert questions.weights == [[1.0, 2.0, 3.0, 4.0]]
+
+
 def test_settings_are_chosen_by_what_came_last() -> None:
     known, questions = validation(cycles(users=4, length=10))
     assert known.items == [[(user + index) % ITEMS for index in range(8)] for user in range(4)]

@@ -24,7 +24,7 @@ class Reason:
 
     Attributes:
         rank, rank_without: of the item among those that the user has not had, from 1; with the event, and after the memory was
-            made anew without it.
+            made anew without it. A new item is ranked among the new ones, any other among the others.
         fall: of the score, in standard deviations of the scores of all items.
     """
 
@@ -190,7 +190,7 @@ def reasons_for(engine: Engine, steps: Sequence[Step], numbers: Sequence[int], u
     scores = engine.scores(engine.memories([steps, *without]))
     whole, others = scores[0], scores[1:]
     deviation = float(whole[torch.isfinite(whole)].std())
-    found: list[Reason | None] = []
+    found, is_new = list[Reason | None](), engine.is_new()
     for number in numbers:
         falls = whole[number] - others[:, number]
         index = int(falls.argmax())
@@ -199,7 +199,7 @@ def reasons_for(engine: Engine, steps: Sequence[Step], numbers: Sequence[int], u
             continue
         step = steps[index]
         title = engine.items[engine.numbers[step.item]].title if step.item in engine.numbers else ""
-        ranks = [rank(row, number, unseen) for row in (whole, others[index])]
+        ranks = [rank(row, number, unseen & (is_new == is_new[number])) for row in (whole, others[index])]
         found.append(Reason(step, title or step.item, *ranks, float(falls[index]) / max(deviation, 1e-9)))
     return found
 

@@ -234,12 +234,12 @@ def new_items(
     """How often ten of the hidden items hold the right one: a tenth of the items, of which no event is learned.
 
     Popularity knows nothing of them: ten drawn at random are what it recommends, and its share is the expected one. Empty where
-    items have no texts, or no hidden item is in a question.
+    items have no texts, no more than ten items are hidden, or none of them is in a question.
     """
     rows = engine.items[: engine.fitted]
     hidden = {item.id for item in Random(seed).sample(rows, len(rows) // HIDDEN)}
     concerned = [question for question in questions if question.target in hidden]
-    if engine.vectors is None or not concerned:
+    if engine.vectors is None or len(hidden) <= RECOMMENDED or not concerned:
         return {}
     by_id = {item.row.id: item for item in stored}
     inside = [by_id[item.id] for item in rows if item.id not in hidden]

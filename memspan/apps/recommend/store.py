@@ -189,8 +189,8 @@ class Store:
         rows = self._rows("SELECT * FROM states WHERE user = ?", user)
         if not rows:
             return UserState()
-        numbers = np.frombuffer(rows[0]["numbers"], np.int32)
-        weights = np.frombuffer(rows[0]["weights"], np.float32)
+        numbers = np.frombuffer(rows[0]["numbers"], np.int32).copy()
+        weights = np.frombuffer(rows[0]["weights"], np.float32).copy()
         if weights.size != decays * numbers.size:
             raise DamagedFolder(f"{self.path} holds a state of another model for '{user}': build the folder again.")
         last = None
