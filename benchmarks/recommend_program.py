@@ -31,7 +31,7 @@ NAME = "recommend-program"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--held-out", type=float, nargs="*", default=HELD_OUT, metavar="SHARE")
-    parser.add_argument("--network", type=float, default=120.0, metavar="SECONDS", help="CPU time of the network")
+    parser.add_argument("--network", type=float, default=100.0, metavar="SECONDS", help="CPU time of the network")
     parser.add_argument("--go-on", action="store_true", help="keep the dates of the newest result file")
     options = parser.parse_args()
     report.needs(DATA)

@@ -227,7 +227,7 @@ def evaluate(
         typer.Option(
             min=0, metavar="SECONDS", help="CPU time of the network that is trained for comparison; 0 leaves it out."
         ),
-    ] = 120.0,
+    ] = 100.0,
     as_json: AS_JSON = False,
 ) -> None:
     """Measure the recommendations on the events after a date, beside other methods, all learned from those before it.
