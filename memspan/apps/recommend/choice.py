@@ -199,8 +199,16 @@ def reasons_for(engine: Engine, steps: Sequence[Step], numbers: Sequence[int], u
             continue
         step = steps[index]
         title = engine.items[engine.numbers[step.item]].title if step.item in engine.numbers else ""
-        ranks = [rank(row, number, unseen & (is_new == is_new[number])) for row in (whole, others[index])]
-        found.append(Reason(step, title or step.item, *ranks, float(falls[index]) / max(deviation, 1e-9)))
+        among = unseen & (is_new == is_new[number])
+        found.append(
+            Reason(
+                step,
+                title or step.item,
+                rank(whole, number, among),
+                rank(others[index], number, among),
+                float(falls[index]) / max(deviation, 1e-9),
+            )
+        )
     return found
 
 

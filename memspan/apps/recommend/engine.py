@@ -51,7 +51,8 @@ class Engine:
 
     def __post_init__(self) -> None:
         self.numbers = {item.id: number for number, item in enumerate(self.items)}
-        self.fitted = self.model.config.items
+        self.fitted: int = self.model.config.items
+        self.decays: Sequence[float] = self.model.config.decays
         self.shares = self._shares()
 
     def _shares(self) -> Mapping[str, Shares]:
@@ -62,22 +63,18 @@ class Engine:
                 shares[item.id] = Shares(numbers.tolist(), row[numbers].tolist())
         return shares
 
-    @property
-    def decays(self) -> Sequence[float]:
-        return self.model.config.decays
-
     def memories(self, histories: Sequence[Sequence[Step]]) -> Tensor:
         """The memory after each history, float32 (H, D, N)."""
         return memory_after(histories, self.shares, self.decays, self.fitted)
 
-    @torch.no_grad()
     def scores(self, memories: Tensor) -> Tensor:
         """The scores of all items, float32 (B, N + M), for memories (B, D, N); -inf for a new item without a text.
 
         A new item has the mean of the scores of the items from which it borrows. A memory without anything gives what was
         popular lately.
         """
-        known = self.model.scores(memories)
+        with torch.no_grad():
+            known = self.model.scores(memories)
         new = known @ self.weighs.T
         new[:, self.weighs.sum(1) == 0] = -torch.inf
         return torch.cat([known, new], 1)

@@ -16,7 +16,7 @@ import torch
 from memspan.apps.recommend.choice import LOOKED_AT, Recommendation, Wish, recommended
 from memspan.apps.recommend.engine import text_matrix
 from memspan.apps.recommend.fitting import Report, by_user, engine_of, fit, fitted_items, states_of
-from memspan.apps.recommend.steps import steps_of
+from memspan.apps.recommend.steps import UserState, steps_of
 from memspan.apps.recommend.store import FILE, Store, StoredItem
 from memspan.apps.recommend.tables import EventRow, ItemRow
 from memspan.apps.recommend.texts import Floats, ItemTexts, text_of
@@ -104,8 +104,11 @@ class Folder:
         engine = self.engine
         with self.store.writing():
             self.store.add_items(items)
-            before = {event.user: self.store.state(event.user, len(engine.decays)) for event in events}
+            users = list(dict.fromkeys(event.user for event in events))
+            before = {user: self.store.state(user, len(engine.decays)) for user in users}
+            newest = {user: self.store.newest(user) for user in users}
             added = self.store.add_events(sorted(events, key=lambda event: event.time))
+            first = {event.user: event.time for event in reversed(added)}
             stored = self.store.items()
             missing = [item for item in stored if item.vector is None and text_of(item.row)]
             if missing and self.texts is not None:
@@ -115,10 +118,9 @@ class Folder:
             matrix = text_matrix([item.vector for item in stored], engine.model.config.text_size)
             texts = matrix if engine.model.config.text_size else None
             self.engine = engine = engine_of(engine.model, [item.row for item in stored], texts)
-            states, read_again = {}, 0
+            states, read_again = dict[str, UserState](), 0
             for user, steps in by_user(added, self.weights).items():
-                last = before[user].last
-                if last is not None and steps[0].event.time < last.event.time:
+                if first[user] < newest[user]:
                     read_again += 1
                     states |= states_of(engine, {user: steps_of(self.store.events(user), self.weights)})
                 else:

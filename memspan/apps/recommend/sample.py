@@ -69,14 +69,14 @@ def _events(content: dict[str, Any]) -> Iterator[Row]:
     draw = Random(0)
     rows = []
     for reader in range(1, READERS + 1):
-        shelves = {topic: draw.randrange(4) for topic in draw.sample(list(content["words"]), 2)}
+        next_of = {topic: draw.randrange(4) for topic in draw.sample(list(content["words"]), 2)}
         when = BEGIN + timedelta(hours=draw.randrange(24 * 60))
         for _ in range(draw.randint(9, 16)):
-            topic = draw.choice(list(shelves))
-            if shelves[topic] >= BOOKS:
+            topic = draw.choice(list(next_of))
+            if next_of[topic] >= BOOKS:
                 continue
-            book = f"{topic} {shelves[topic] + 1:02}"
-            shelves[topic] += 1
+            book = f"{topic} {next_of[topic] + 1:02}"
+            next_of[topic] += 1
             when += timedelta(hours=draw.randint(8, 120))
             rows.append((when, f"reader {reader:02}", book, "view", ""))
             if draw.random() < 0.4:

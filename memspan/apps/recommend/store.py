@@ -4,6 +4,7 @@ One process writes at a time, and each change is one transaction: after a crash 
 """
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -181,6 +182,11 @@ class Store:
                 "SELECT user, item, time, type, rating FROM events WHERE user = ? ORDER BY time, number", user
             )
         return [EventRow(row["user"], row["item"], row["time"], row["type"], row["rating"]) for row in rows]
+
+    def newest(self, user: str) -> float:
+        """The time of the newest event of a user; -inf without any."""
+        (row,) = self._rows("SELECT max(time) AS time FROM events WHERE user = ?", user)
+        return -math.inf if row["time"] is None else float(row["time"])
 
     # ---- users
 

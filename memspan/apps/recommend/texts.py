@@ -17,8 +17,9 @@ from torch.nn.functional import normalize
 from memspan.apps.recommend.tables import SEPARATOR, ItemRow
 from memspan.errors import DamagedFolder
 from memspan.pretrained import encoders
-from memspan.pretrained.features import Sources, Words
+from memspan.pretrained.features.base import Sources
 from memspan.pretrained.features.sentences import Sentences
+from memspan.pretrained.features.words import Words
 
 FILE = "texts.safetensors"
 SENTENCES, WORDS = "sentences", "words"

@@ -61,6 +61,13 @@ def test_events_that_come_late_are_put_where_they_belong(library: Library) -> No
     added = folder.add([EventRow(user, "chess 01", 5.0, "view"), EventRow("newcomer", "chess 02", 9.0, "view")])
     assert (added.users, added.read_again) == (2, 1)
     assert_states_are_those_of_the_events(folder)
+    # The strongest event of a step need not be its newest.
+    folder.add([EventRow("newcomer", "chess 02", 11.0, "share"), EventRow("newcomer", "chess 02", 20.0, "view")])
+    between = folder.add(
+        [EventRow("newcomer", "chess 05", 15.0, "view"), EventRow("newcomer", "chess 06", 20.0, "view")]
+    )
+    assert (between.users, between.read_again) == (1, 1)
+    assert_states_are_those_of_the_events(folder)
     assert folder.recommend("newcomer", Wish(1))[0].reason is not None
 
 
