@@ -88,22 +88,26 @@ def build(
         list[str] | None,
         typer.Option(
             metavar="TYPE=W",
-            help="How much events of a type count, from 0, as in --weight share=5 (default: view 1, comment 2, share 3, and so "
-            "on by type; of a rating the share of the highest).",
+            help="How much events of a type count, from 0, as in --weight share=5 (default: those of before, else view 1, "
+            "comment 2, share 3, and so on; of a rating the share of the highest).",
         ),
     ] = None,
     min_events: Annotated[
-        int,
-        typer.Option(min=1, metavar="N", help="Events of an item from which on it is learned; others are new items."),
-    ] = 5,
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Events of an item from which on it is learned; others are new items (default: that of before, else 5).",
+        ),
+    ] = None,
     encoder: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME",
             help="Sentence encoder of the items' texts: minilm, a folder, a Hugging Face id, or none, which counts their words "
-            "(auto: $MEMSPAN_ENCODER, else minilm; words where it does not know the language).",
+            "(default: that of before, else $MEMSPAN_ENCODER, else minilm; words where it does not know the language).",
         ),
-    ] = "auto",
+    ] = None,
     as_json: AS_JSON = False,
 ) -> None:
     """Build a recommend folder from tables of events and items; one that exists keeps its own beside them.
@@ -118,7 +122,7 @@ def build(
     check_path(folder)
     if not events and not (folder / FILE).exists():
         raise UsageError("A new folder needs events: name their table with --events.")
-    choices = Choices(parse_weights(weight or ()), min_events, encoder)
+    choices = Choices(None if weight is None else parse_weights(weight), min_events, encoder)
     event_rows, item_rows = read_tables(events, items, mapping, item_mapping)
     with stops_in_order(), Progress() as progress:
         built = build_folder(folder, event_rows, item_rows, choices, progress.report)

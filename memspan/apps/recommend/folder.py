@@ -6,10 +6,10 @@ model-.../         the fitted model, and what makes vectors of texts
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -100,9 +100,14 @@ class Folder:
         return recommended(engine, memory, steps, [event.item for event in events], wish)
 
     def add(self, events: Sequence[EventRow], items: Sequence[ItemRow] = ()) -> Added:
-        """Add events and items. The model stays; the states of the users are carried on."""
+        """Add events and items. The model stays; the states of the users are carried on.
+
+        Raises UsageError where another process has built the folder since it was opened.
+        """
         engine = self.engine
         with self.store.writing():
+            if self.store.settings() != self.settings:
+                raise UsageError(f"{self.path} was built again meanwhile: run the same command again.")
             self.store.add_items(items)
             users = list(dict.fromkeys(event.user for event in events))
             before = {user: self.store.state(user, len(engine.decays)) for user in users}
@@ -150,17 +155,25 @@ class Built:
 
 @dataclass(frozen=True)
 class Choices:
-    """How a folder is built.
+    """How a folder is built; None stands for what it was built with before, or else the default.
 
     Attributes:
-        weights: of types of events, which a user has set.
-        min_events: of an item that the model is fitted on.
+        weights: of types of events; by default those of `weights.DEFAULTS`.
+        min_events: of an item that the model is fitted on; 5 by default.
         encoder: of texts, see `ItemTexts.fit`.
     """
 
-    weights: dict[str, float]
-    min_events: int = MIN_EVENTS
-    encoder: str = "auto"
+    weights: dict[str, float] | None = None
+    min_events: int | None = None
+    encoder: str | None = None
+
+    def settled(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """All choices by name, after those of a folder's settings."""
+        defaults = {"weights": {}, "min_events": MIN_EVENTS, "encoder": "auto"}
+        return {
+            name: before.get(name, default) if getattr(self, name) is None else getattr(self, name)
+            for name, default in defaults.items()
+        }
 
 
 def build(
@@ -194,12 +207,13 @@ def build(
 def _build(store: Store, folder: Path, choices: Choices, report: Report | None) -> Built:
     """Fit on what a store holds; within a transaction of it."""
     known = store.events()
+    settled = choices.settled(store.settings())
     highest = max((event.rating for event in known if event.rating is not None), default=0.0)
-    weights = Weights(choices.weights, highest)
-    ids = fitted_items(known, choices.min_events)
+    weights = Weights(settled["weights"], highest)
+    ids = fitted_items(known, settled["min_events"])
     store.number_items(ids)
     stored = store.items()
-    texts, vectors = _texts(stored, choices.encoder, report)
+    texts, vectors = _texts(stored, settled["encoder"], report)
     if vectors is not None:
         store.set_vectors(
             {item.row.id: row if text_of(item.row) else None for item, row in zip(stored, vectors, strict=True)}
@@ -215,16 +229,7 @@ def _build(store: Store, folder: Path, choices: Choices, report: Report | None) 
     engine = engine_of(model, rows, matrix)
     store.set_states(states_of(engine, histories), replace=True)
     described = None if texts is None else (texts.kind, texts.encoder)
-    store.set(
-        {
-            "model": folder.name,
-            "texts": described,
-            "weights": choices.weights,
-            "highest_rating": highest,
-            "min_events": choices.min_events,
-            "encoder": choices.encoder,
-        }
-    )
+    store.set({**settled, "model": folder.name, "texts": described, "highest_rating": highest})
     types = list(dict.fromkeys(event.type for event in known))
     return Built(store.counts(), weights.unknown(types), described, settings, 0)
 

@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 
 from memspan.apps.recommend.tables import SEPARATOR, ItemRow
 from memspan.errors import DamagedFolder
+from memspan.plugins import require_installed
 from memspan.pretrained import encoders
 from memspan.pretrained.features.base import Sources
 from memspan.pretrained.features.sentences import Sentences
@@ -67,14 +68,13 @@ class ItemTexts:
             vectors = made._sentences.vectors(texts, report)
             made._mean = vectors[[bool(text) for text in texts]].mean(0)
             return made, made._centred(vectors, texts)
+        require_installed("Comparing texts by their words needs", "sklearn")
         made = cls(WORDS, encoders.NONE)
         counted = made._words.fit(present)
         count = max(1, min(COMPONENTS, counted.shape[0], counted.shape[1]))
-        dense = torch.from_numpy(counted.toarray())
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            _, _, directions = torch.svd_lowrank(dense, q=count, niter=4)
-        made._map = directions.numpy()
+        from sklearn.decomposition import TruncatedSVD
+
+        made._map = TruncatedSVD(count, random_state=0).fit(counted).components_.T.astype(np.float32)
         return made, made.vectors(texts)
 
     def vectors(self, texts: Sequence[str]) -> Floats:

@@ -75,14 +75,19 @@ def test_a_build_again_learns_what_was_added(library: Library, sample: dict[str,
     folder = library()
     folder.add(read_events(sample["later events"]).rows)
     before = folder.store.counts()
-    again = build(folder.path, [], [], Choices({"view": 1.0}, encoder="none"))
-    assert again.added == 0
+    again = build(folder.path, [], [], Choices({"view": 0.5}))
+    assert (again.added, again.texts) == (0, ("words", "none"))  # as it was built before
     assert {name: again.counts[name] for name in ("users", "items", "events")} == {
         name: before[name] for name in ("users", "items", "events")
     }
     assert again.counts["fitted"] > before["fitted"]
     assert [path.name for path in folder.path.glob("model-*")] == [library_again(folder).model_path.name]
-    assert_states_are_those_of_the_events(library_again(folder))
+    rebuilt = library_again(folder)
+    assert rebuilt.weights.weight(EventRow("a", "b", 0.0, "view")) == 0.5
+    assert_states_are_those_of_the_events(rebuilt)
+    build(folder.path, [], [], Choices())
+    with pytest.raises(UsageError, match="was built again meanwhile"):
+        rebuilt.add([EventRow("a", "b", 1.0)])
 
 
 def test_a_build_that_fails_changes_nothing(library: Library, tmp_path: Path) -> None:

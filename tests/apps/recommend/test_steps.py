@@ -1,7 +1,7 @@
 """The memory of a user is a state: carried on from event to event, it is that of the whole history."""
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memspan.apps.recommend.steps import Shares, Step, UserState, memory_after, merged
@@ -32,6 +32,7 @@ def test_the_memory_decays_with_each_step_and_a_new_item_is_what_is_like_it() ->
         torch.testing.assert_close(row, torch.tensor(expected))
 
 
+@settings(max_examples=40)
 @given(STEPS, st.integers(0, 12))
 def test_a_history_in_parts_leaves_the_memory_of_the_whole(steps: list[Step], cut: int) -> None:
     whole = memory_after([merged(steps)], SHARES, DECAYS, ITEMS)[0]
