@@ -14,7 +14,7 @@ from memspan.apps.recommend.engine import Engine
 from memspan.apps.recommend.steps import Step, merged
 from memspan.apps.recommend.texts import genres_of
 
-POOL = 100  # items that diversity chooses among, for ten that are recommended, those with the highest scores
+POOL = 100  # items that diversity, for ten that are recommended, and a text choose among: the best, and the most alike
 LOOKED_AT = 100  # newest steps of a user of which each is left out: older ones have no weight left
 
 
@@ -99,10 +99,10 @@ def recommended(
         had: the items that the user has had, which are not recommended.
     """
     scores = engine.scores(memory[None])[0]
-    wanted = scores if wish.query is None else _standard(scores) + _standard(likeness(engine, wish.query))
-    unseen = unseen_items(engine, had)
-    wanted = wanted.masked_fill(~unseen, -torch.inf)
-    is_new = engine.is_new()
+    unseen, is_new = unseen_items(engine, had), engine.is_new()
+    wanted = scores.masked_fill(~unseen, -torch.inf)
+    if wish.query is not None:
+        wanted = _like(engine, wanted, wish.query, has_memory=bool(memory.any()))
     chosen = [
         *_diverse(
             engine, wanted.masked_fill(is_new, -torch.inf), wish.count - min(wish.new, wish.count), wish.diversity
@@ -126,6 +126,18 @@ def unseen_items(engine: Engine, had: Sequence[str]) -> Tensor:
     unseen = torch.ones(len(engine.items), dtype=torch.bool)
     unseen[[engine.numbers[name] for name in had if name in engine.numbers]] = False
     return unseen
+
+
+def _like(engine: Engine, scores: Tensor, query: Tensor, has_memory: bool) -> Tensor:
+    """Scores (N,) that prefer items like a query: of the `POOL` learned and the `POOL` new items that are most like it, the sum
+    of the standard scores, or, without a memory of the user, the likeness alone; -inf for all others."""
+    alike = likeness(engine, query).masked_fill(~torch.isfinite(scores), -torch.inf)
+    near, is_new = torch.zeros(len(scores), dtype=torch.bool), engine.is_new()
+    for kind in (is_new, ~is_new):
+        of_kind = alike.masked_fill(~kind, -torch.inf)
+        near[of_kind.topk(min(POOL, int(torch.isfinite(of_kind).sum()))).indices] = True
+    wanted = _standard(scores) + _standard(alike) if has_memory else alike
+    return wanted.masked_fill(~near, -torch.inf)
 
 
 def likeness(engine: Engine, query: Tensor) -> Tensor:
