@@ -191,13 +191,16 @@ async def read_file(
 @router.post("/{name}/ask")
 async def ask(name: str, body: Ask, request: Request, owner: Owner, service: ServiceOf) -> StreamingResponse:
     """An answer as server-sent events: `text` as it is written, then `answer` with passages, citations and confidence."""
-    tokens = service.limits.new_tokens if body.max_tokens is None else body.max_tokens
-    settings = {"sampling": Sampling(max_new_tokens=tokens), "min_confidence": body.min_confidence}
+    sampling = Sampling(max_new_tokens=service.limits.new_tokens if body.max_tokens is None else body.max_tokens)
 
     def work() -> Iterator[dict[str, Any]]:
-        memory = service.library.open(owner, name)
         stream = service.lm.stream(
-            memory, body.question, answerer=service.answerer, filter=body.filter() or None, **settings
+            service.library.open(owner, name),
+            body.question,
+            answerer=service.answerer,
+            filter=body.filter() or None,
+            sampling=sampling,
+            min_confidence=body.min_confidence,
         )
         with closing(stream):
             for part in stream:
