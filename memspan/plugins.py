@@ -21,6 +21,7 @@ OPTIONAL = {
     "feedparser": ("feedparser", "memspan[monitor]"),
     "implicit": ("implicit", "memspan[tasks,train]"),
     "krippendorff": ("krippendorff", "memspan[serve]"),
+    "llguidance": ("llguidance", "memspan[serve]"),
     "matplotlib": ("matplotlib", "memspan[plots]"),
     "mcp": ("the MCP SDK", "memspan[mcp]"),
     "multipart": ("python-multipart", "memspan[serve]"),

@@ -99,7 +99,8 @@ def serve(
 
     Example: memspan serve memories --port 8000
     """
-    require_installed("A server needs", "fastapi", "uvicorn", "prometheus_client", "multipart", "krippendorff", "scipy")
+    needed = ("fastapi", "uvicorn", "prometheus_client", "llguidance", "multipart", "krippendorff", "scipy")
+    require_installed("A server needs", *needed)
     from memspan.serve.keys import Keys
 
     known = Keys.load(keys)

@@ -39,6 +39,8 @@ class Sampling:
         repetition_penalty: what the logits of tokens that were generated before are divided by, or multiplied by where they
             are negative (CTRL, Keskar et al. 2019); 1 changes nothing. Tokens of the prompt do not count, unlike in the
             paper: an answer repeats the words of its passages.
+        constraint: makes, for one generation, the function that gets the new tokens so far (1, N) and the logits (1, V), and
+            returns the logits with -inf for tokens that must not follow; None allows all.
     """
 
     max_new_tokens: int = 128
@@ -46,6 +48,7 @@ class Sampling:
     top_p: float = 1.0
     seed: int | None = None
     repetition_penalty: float = 1.0
+    constraint: Callable[[], Callable[[Tensor, Tensor], Tensor]] | None = None
 
     def __post_init__(self) -> None:
         require_whole("max_new_tokens", self.max_new_tokens, least=1)
@@ -102,6 +105,8 @@ def continue_text(
 def token_chooser(sampling: Sampling, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     """The function from logits (B, V) and the tokens generated so far (B, N) to the next tokens (B,) int64."""
     warpers = LogitsProcessorList()
+    if sampling.constraint is not None:
+        warpers.append(sampling.constraint())  # type: ignore[arg-type]  # any such function will do
     if sampling.repetition_penalty > 1:
         warpers.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
     if sampling.temperature == 0:

@@ -20,12 +20,14 @@ from memspan.serve.requests import (
     MOST_MESSAGES,
     ChatMessage,
     MemoryHeader,
+    ReplyFormat,
     SampledRequest,
     SessionHeader,
     Strict,
     TaskHeader,
     Tokens,
     conversation,
+    in_format,
     memory_of,
     named_session,
     refuse,
@@ -47,6 +49,7 @@ class ChatRequest(SampledRequest):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)]
     max_tokens: Tokens = None
     max_completion_tokens: Tokens = None
+    response_format: ReplyFormat | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -72,22 +75,21 @@ async def chat_completion(
         frequency_penalty=(0, 0.0),
         audio=(),
         modalities=(["text"],),
-        response_format=({"type": "text"},),
     )
     system, history, message = conversation(body.messages)
     session = named_session(body.model_extra, x_session_id, x_task)
     memory = await run_in_threadpool(memory_of, service, owner, body.model, body.metadata, x_memory)
     tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    sampling = body.sampling(tokens, service.limits.new_tokens)
-    turn = Turn(owner, message, history, system, memory, session, sampling=sampling, stops=body.stops)
+    turn = Turn(owner, message, history, system, memory, session, stops=body.stops)
     count = 1 if body.n is None else body.n
     if session is not None:
         if count > 1:
             raise ApiError(400, "n must be 1 in a session: it goes on with one reply.", param="n")
         await require_room(service, owner)
-    turns = [
-        replace(turn, sampling=body.sampling(tokens, service.limits.new_tokens, choice)) for choice in range(count)
-    ]
+    default = service.limits.new_tokens
+    rules = [body.sampling(tokens, default, choice) for choice in range(count)]
+    form = body.response_format
+    turns = [replace(turn, sampling=in_format(service, rule, form, "response_format")) for rule in rules]
     completion = _Completion(service, body)
     if body.stream:
         parts = completion.parts(turns)

@@ -91,6 +91,11 @@ class Library:
 
     # ---- what there is
 
+    @property
+    def is_single(self) -> bool:
+        """Whether it is a library of one memory, in which no other can be made."""
+        return self._only is not None
+
     def names(self, owner: str) -> list[str]:
         """The names of the memories of an owner, sorted; none for an owner who has none."""
         require_owner(owner)

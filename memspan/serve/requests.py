@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import Header
@@ -48,6 +49,10 @@ class ChatMessage(Strict):
         if isinstance(self.content, list):
             return "\n".join(part.text for part in self.content)
         return self.content or ""
+
+
+class ReplyFormat(Strict):
+    type: Literal["text", "json_object"]
 
 
 class SampledRequest(Strict):
@@ -108,6 +113,15 @@ def refuse(request: BaseModel, **unsupported: tuple[object, ...]) -> None:
             raise ApiError(
                 400, f"{name} is not supported here: leave it out.", code="unsupported_parameter", param=name
             )
+
+
+def in_format(service: Service, sampling: Sampling, form: "ReplyFormat | None", param: str) -> Sampling:
+    """The rule of a sampling with that of the reply's format. Raises ApiError where another program writes the replies."""
+    if form is None or form.type == "text":
+        return sampling
+    if service.answerer is not None:
+        raise ApiError(400, "JSON objects are not supported with --answer-with: leave it out.", param=param)
+    return replace(sampling, constraint=lambda: service.object_rule())  # made in the thread of the engine
 
 
 def refuse_tools(request: BaseModel) -> None:

@@ -22,12 +22,14 @@ from memspan.serve.requests import (
     MOST_MESSAGES,
     ChatMessage,
     MemoryHeader,
+    ReplyFormat,
     SampledRequest,
     SessionHeader,
     Strict,
     TaskHeader,
     Tokens,
     conversation,
+    in_format,
     memory_of,
     named_session,
     refuse,
@@ -52,6 +54,10 @@ class ConversationReference(Strict):
     id: str
 
 
+class TextFormat(Strict):
+    format: ReplyFormat | None = None
+
+
 class ResponseRequest(SampledRequest):
     """A response's request, as far as it has an effect here."""
 
@@ -61,6 +67,7 @@ class ResponseRequest(SampledRequest):
     previous_response_id: str | None = None
     store: bool | None = None
     max_output_tokens: Tokens = None
+    text: TextFormat | None = None
     stream: bool | None = None
 
     @property
@@ -81,8 +88,7 @@ async def create_response(
 ) -> Response:
     """The reply to a message, which is kept unless `store` is false."""
     refuse_tools(body)
-    plain = ({"format": {"type": "text"}}, {"format": {"type": "text"}, "verbosity": None})
-    refuse(body, text=plain, background=(False,), truncation=("auto", "disabled"), n=(1,), top_logprobs=(0,))
+    refuse(body, background=(False,), truncation=("auto", "disabled"), n=(1,), top_logprobs=(0,))
     if body.conversation_id is not None and body.previous_response_id is not None:
         sentence = "conversation and previous_response_id exclude each other: name one of them."
         raise ApiError(400, sentence, param="previous_response_id")
@@ -103,7 +109,10 @@ async def create_response(
 
 def _turn(service: Service, owner: str, body: ResponseRequest, named: str | None, header: str | None) -> Turn:
     """The turn that a request asks for, with its session."""
-    library, is_kept = service.library, body.store is not False
+    library, is_kept = (
+        service.library,
+        body.store is not False and not (body.store is None and service.library.is_single),
+    )
     memory = memory_of(service, owner, body.model, body.metadata, header)
     messages = body.input
     if isinstance(messages, str):
@@ -114,7 +123,9 @@ def _turn(service: Service, owner: str, body: ResponseRequest, named: str | None
         error.param = "input"
         raise
     system = "\n\n".join(text for text in (body.instructions, system) if text) or None
+    form = None if body.text is None else body.text.format
     sampling = body.sampling(body.max_output_tokens, service.limits.new_tokens)
+    sampling = in_format(service, sampling, form, "text.format")
     turn = Turn(owner, message, history, system, memory, named, sampling=sampling, stops=body.stops)
     if body.conversation_id is not None:
         session = session_of_conversation(body.conversation_id)
@@ -197,7 +208,6 @@ def _object(fields: dict[str, Any], text: str | None) -> dict[str, Any]:
         "parallel_tool_calls": False,
         "tool_choice": "none",
         "tools": [],
-        "text": {"format": {"type": "text"}},
         "truncation": "auto",
     }
 
@@ -221,6 +231,7 @@ class _Response:
             "temperature": turn.sampling.temperature,
             "top_p": turn.sampling.top_p,
             "max_output_tokens": body.max_output_tokens,
+            "text": {"format": {"type": "text" if turn.sampling.constraint is None else "json_object"}},
             "usage": None,
         }
         self.item = f"msg_{identity.removeprefix('resp_')}"

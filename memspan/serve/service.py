@@ -1,6 +1,7 @@
 """What the routes share: the library, the engine, the limits; and how a route gets them, as FastAPI's dependencies."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -8,6 +9,7 @@ from fastapi import Depends, Request
 from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.language_model import LanguageModel
 from memspan.serve.engine import Engine
+from memspan.serve.json_objects import ObjectRule
 from memspan.serve.library import Library
 from memspan.serve.metrics import Metrics
 
@@ -57,6 +59,11 @@ class Service:
         watch("memspan_num_requests_running", "Requests that the model works on.", lambda: engine.running)
         watch("memspan_num_requests_waiting", "Requests that wait for the model.", lambda: engine.waiting)
         watch("memspan_memory_bytes", "Bytes of the memories that are open.", lambda: self.library.open_bytes)
+
+    @cached_property
+    def object_rule(self) -> ObjectRule:
+        """The rule that keeps the model's replies to JSON objects."""
+        return ObjectRule(self.lm)
 
     @property
     def lm(self) -> LanguageModel:

@@ -15,6 +15,7 @@ from memspan.assistant.chat import Chat, Exchange
 from memspan.assistant.retriever import RetrievedPassage
 from memspan.data.plain_text import Message, plain_ids
 from memspan.models.generate import Sampling
+from memspan.serve.json_objects import is_object
 from memspan.serve.service import Service
 from memspan.serve.sessions import continued
 from memspan.serve.stops import stopped
@@ -145,6 +146,8 @@ def _replying(chat: Chat, turn: Turn) -> Iterator[Begun | str | Reply]:
         reason = "length" if written >= limit else "stop"
     else:
         prompt, written = counted, len(plain_ids(chat.lm.tokenizer, text))
+    if turn.sampling.constraint is not None and not is_object(text):
+        reason = "length"  # also where the model repeated itself without end
     yield Reply(text, reason, prompt, written, min(max(0, counted - sent), prompt), chat.recalled)
 
 

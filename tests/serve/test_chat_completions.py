@@ -137,6 +137,24 @@ def test_sampling_is_as_the_request_has_it(server: Running) -> None:
     assert cut.choices[0].finish_reason == "stop"
 
 
+def test_an_object_is_one_or_says_that_it_was_cut(server: Running) -> None:
+    reasons = set()
+    for seed in range(4):
+        options: dict[str, Any] = {"temperature": 1, "seed": seed, "max_tokens": 120}
+        completion = chat(server, "Write JSON", response_format={"type": "json_object"}, **options)
+        reasons.add(completion.choices[0].finish_reason)
+        assert text_of(completion).startswith("{")
+        if completion.choices[0].finish_reason == "stop":
+            assert isinstance(json.loads(text_of(completion)), dict)
+    assert "stop" in reasons
+    short = chat(server, "Write JSON", response_format={"type": "json_object"}, max_tokens=2)
+    assert short.choices[0].finish_reason == "length"
+    response = server.client().responses.create(
+        model="tiny", input="Write JSON", text={"format": {"type": "json_object"}}, max_output_tokens=3, store=False
+    )
+    assert response.output_text.startswith("{")
+
+
 def test_a_session_goes_on_and_resent_history_is_not_read_again(server: Running) -> None:
     library = server.service.library
     first = text_of(chat(server, "One", session="resent"))
