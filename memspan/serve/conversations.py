@@ -119,7 +119,7 @@ def retrieve_item(conversation: str, item: str, owner: Owner, library: LibraryOf
 def _session(library: Library, owner: str, conversation: str) -> str:
     """The name of the memory of a conversation. Raises ApiError 404."""
     session = session_of_conversation(conversation)
-    if session is None or session not in library.names(owner):
+    if session is None or not library.holds(owner, session):
         raise missing("conversation", conversation, "conversation_id")
     return session
 

@@ -96,12 +96,17 @@ class Library:
         """Whether it is a library of one memory, in which no other can be made."""
         return self._only is not None
 
-    def names(self, owner: str) -> list[str]:
-        """The names of the memories of an owner, sorted; none for an owner who has none."""
+    def names(self, owner: str, beginning: str = "") -> list[str]:
+        """The names of the memories of an owner that begin so, sorted; none for an owner who has none."""
         require_owner(owner)
         if self._only is not None:
-            return [self._only] if owner == LOCAL else []
-        return [name for name in Directory(self.root / owner).names() if self._exists((owner, name))]
+            return [self._only] if owner == LOCAL and self._only.startswith(beginning) else []
+        names = Directory(self.root / owner).names()
+        return [name for name in names if name.startswith(beginning) and self._exists((owner, name))]
+
+    def holds(self, owner: str, name: str) -> bool:
+        """Whether the owner has a memory of this name."""
+        return is_owner(owner) and is_name(name) and self._exists((owner, name))
 
     def nbytes(self, owner: str) -> int:
         """The bytes that the memories of an owner take on disk; a file that a fork shares counts once."""
@@ -206,10 +211,9 @@ class Library:
 
     def _known(self, owner: str, name: str) -> Key:
         """The key of a memory that exists. Raises UnknownMemory."""
-        key = (owner, name)
-        if not (is_owner(owner) and is_name(name) and self._exists(key)):
+        if not self.holds(owner, name):
             raise _unknown(name)
-        return key
+        return owner, name
 
     def _new(self, owner: str, name: str) -> Key:
         """The key of a memory that can be made. Raises UsageError."""

@@ -147,7 +147,7 @@ def memory_of(
     if len(wishes) > 1:
         raise ApiError(400, "A request must name one memory, got several.", param="metadata.memory")
     wish = next(iter(wishes), None)
-    if wish is not None and wish not in service.library.names(owner):
+    if wish is not None and not service.library.holds(owner, wish):
         raise missing("memory", wish, "model" if slash else "metadata.memory")
     return wish
 

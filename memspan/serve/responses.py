@@ -129,7 +129,7 @@ def _turn(service: Service, owner: str, body: ResponseRequest, named: str | None
     turn = Turn(owner, message, history, system, memory, named, sampling=sampling, stops=body.stops)
     if body.conversation_id is not None:
         session = session_of_conversation(body.conversation_id)
-        if session is None or session not in library.names(owner):
+        if session is None or not library.holds(owner, session):
             raise missing("conversation", body.conversation_id, "conversation")
         return replace(turn, session=session, make=False)
     if body.previous_response_id is not None:

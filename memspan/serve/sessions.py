@@ -64,7 +64,7 @@ def continued(library: Library, owner: str, name: str, history: Sequence[Exchang
         UnknownMemory: there is no such session, and none is to be made.
         ApiError: 409 for a session with too many branches.
     """
-    if name not in library.names(owner):
+    if not library.holds(owner, name):
         if not make:
             raise UnknownMemory("There is no such session.")
         library.create(owner, name)
@@ -81,7 +81,7 @@ def continued(library: Library, owner: str, name: str, history: Sequence[Exchang
 def branch_names(library: Library, owner: str, name: str) -> list[str]:
     """The memories of the branches of a session, the first one first."""
     pattern = re.compile(rf"{re.escape(name)}(?:-([0-9]+))?")
-    matches = [match for other in library.names(owner) if (match := pattern.fullmatch(other))]
+    matches = [match for other in library.names(owner, name) if (match := pattern.fullmatch(other))]
     return [match[0] for match in sorted(matches, key=lambda match: int(match[1] or 0))]
 
 
@@ -151,8 +151,8 @@ def _fork(library: Library, owner: str, name: str, held: int, number: int) -> st
             409, f"A session can have at most {MOST_BRANCHES} branches: begin a new one.", code="too_many_branches"
         )
     first = "-".join(name.split("-")[:2])
-    taken = set(library.names(owner))
-    new = next(other for count in range(number, number + MOST_BRANCHES) if (other := f"{first}-{count}") not in taken)
+    names = (f"{first}-{count}" for count in range(number, number + MOST_BRANCHES))
+    new = next(other for other in names if not library.holds(owner, other))
     library.fork(owner, name, new)
     with library.lease(owner, new) as memory:
         late = [exchange.source for exchange in _transcript(library, owner, new)[held:]]

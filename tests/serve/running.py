@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import openai
 
-from memspan import LanguageModel, Library
+from memspan import Answerer, LanguageModel, Library
 from memspan.serve.app import make_app
 from memspan.serve.engine import Engine
 from memspan.serve.guard import LOOPBACK, Rules
@@ -41,9 +41,14 @@ class Running:
 
 @contextmanager
 def running(
-    root: Path, lm: LanguageModel, keys: Keys | None = None, limits: Limits | None = None, model: str = "tiny"
+    root: Path,
+    lm: LanguageModel,
+    keys: Keys | None = None,
+    limits: Limits | None = None,
+    model: str = "tiny",
+    answerer: Answerer | None = None,
 ) -> Iterator[Running]:
-    service = Service(Library(root, lm), Engine(), model, limits=limits or Limits(new_tokens=8))
+    service = Service(Library(root, lm), Engine(), model, answerer, limits or Limits(new_tokens=8))
     server = make_server(make_app(service, Rules(keys, LOOPBACK)))
     listener = listening("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=([listener],))

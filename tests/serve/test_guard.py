@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from memspan import LanguageModel
+from memspan.assistant.chat import latest_exchanges
 from memspan.errors import UsageError
 from memspan.serve.app import make_app
 from memspan.serve.guard import Rules
 from memspan.serve.keys import Keys
 from memspan.serve.service import Limits
+from memspan.serve.sessions import session_name
 from tests.commands import Run
 from tests.serve.running import ANNA, BERT, KEYS, Running, running
 
@@ -119,6 +122,31 @@ def test_an_owner_sees_nothing_of_another(server: Running) -> None:
     assert user.choices == alone.choices
 
 
+def test_interleaved_sessions_do_not_cross(server: Running) -> None:
+    """Eight sessions of two owners at once: each holds its own words, and its replies are those that it gets alone."""
+
+    def converse(session: str) -> list[str]:
+        client = server.client(ANNA if int(session[-1]) % 2 else BERT)
+        replies = []
+        for turn in range(3):
+            message: Any = [{"role": "user", "content": f"canary-{session[-1]} number {turn}"}]
+            headers = {"X-Session-Id": session}
+            reply = client.chat.completions.create(model="tiny", messages=message, extra_headers=headers)
+            replies.append(str(reply.choices[0].message.content))
+        return replies
+
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(converse, [f"together-{number}" for number in range(8)]))
+    assert together == [converse(f"alone-{number}") for number in range(8)]
+    library = server.service.library
+    for number in range(8):
+        owner = "anna" if number % 2 else "bert"
+        memory = library.open(owner, session_name("session", f"together-{number}"))
+        exchanges = list(latest_exchanges(memory))
+        assert [exchange.user for exchange in exchanges] == [f"canary-{number} number {turn}" for turn in (2, 1, 0)]
+        assert not library.holds("bert" if number % 2 else "anna", session_name("session", f"together-{number}"))
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -182,9 +210,13 @@ def test_a_head_that_does_not_come_is_not_waited_for(server: Running, monkeypatc
     for content in (b"", b"GET /v1/mod", b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n"):
         assert raw(server, content) == b""
     whole = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ANNA}\r\n\r\n".encode()
-    reply = raw(server, whole + b"GET /v1/mod")
-    assert reply.startswith(b"HTTP/1.1 200")
-    assert not reply.endswith(b"(open)")
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=4) as connection:  # less than idle connections are kept
+        connection.sendall(whole)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"GET /v1/mod")
+        while connection.recv(65536):
+            pass
 
 
 @pytest.mark.parametrize(
