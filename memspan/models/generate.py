@@ -106,7 +106,7 @@ def token_chooser(sampling: Sampling, device: torch.device) -> Callable[[Tensor,
     """The function from logits (B, V) and the tokens generated so far (B, N) to the next tokens (B,) int64."""
     warpers = LogitsProcessorList()
     if sampling.constraint is not None:
-        warpers.append(sampling.constraint())  # type: ignore[arg-type]  # any such function will do
+        warpers.append(sampling.constraint())
     if sampling.repetition_penalty > 1:
         warpers.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
     if sampling.temperature == 0:
