@@ -11,7 +11,7 @@ import torch
 
 from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.streaming import StreamedText
-from memspan.data.plain_text import plain_ids
+from memspan.data.plain_text import conversation_ids
 from memspan.errors import UsageError
 from memspan.models.generate import Sampling
 from memspan.pretrained.placement import input_device
@@ -33,13 +33,18 @@ class Continuation:
     ids: tuple[int, ...]
 
 
+def text_ids(lm: LanguageModel, text: str) -> list[int]:
+    """The ids of a text with the tokens that the tokenizer puts around every text; its contents add no control tokens."""
+    message = [{"role": "user", "content": text}]
+    return conversation_ids(lm.tokenizer, message, lambda messages: messages[0]["content"], add_special_tokens=True)
+
+
 def ids_of(lm: LanguageModel, prompt: str | Sequence[int]) -> list[int]:
     """The ids of a text, behind the token that begins every text of the model; or ids as they are.
 
     Raises UsageError for ids that are not the model's, and for a prompt that leaves no room in the window.
     """
-    begin = lm.tokenizer("").input_ids
-    ids = [*begin, *plain_ids(lm.tokenizer, prompt)] if isinstance(prompt, str) else list(prompt)
+    ids = text_ids(lm, prompt) if isinstance(prompt, str) else list(prompt)
     size = lm.causal_lm.get_input_embeddings().num_embeddings
     if any(not 0 <= token < size for token in ids):
         raise UsageError(f"Token ids must be from 0 to {size - 1}.")

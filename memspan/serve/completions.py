@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import Field
 
 from memspan.data.plain_text import plain_ids
-from memspan.serve.completing import Continuation, continued_text, ids_of, likelihoods
+from memspan.serve.completing import Continuation, continued_text, ids_of, likelihoods, text_ids
 from memspan.serve.disconnects import unless_left
 from memspan.serve.replies import ApiError, as_api_error
 from memspan.serve.requests import MOST_TOKENS, ChatMessage, SampledRequest, Strict, named_session, refuse
@@ -178,8 +178,8 @@ def tokenize(body: TokenizeRequest, service: ServiceOf) -> dict[str, Any]:
     if body.messages is not None:
         ids = lm.prompt_ids([{"role": message.role, "content": message.text} for message in body.messages])
     else:
-        begin = list(lm.tokenizer("").input_ids) if body.add_special_tokens else []
-        ids = [*begin, *plain_ids(lm.tokenizer, body.prompt or "")]
+        prompt = body.prompt or ""
+        ids = text_ids(lm, prompt) if body.add_special_tokens else plain_ids(lm.tokenizer, prompt)
     return {"tokens": ids, "count": len(ids), "max_model_len": lm.decoder.window}
 
 
