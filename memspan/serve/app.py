@@ -35,12 +35,14 @@ from memspan.serve import (
     completions,
     conversations,
     embeddings,
+    files,
     memories,
     models,
     rated,
     responses,
     status,
     ui,
+    vector_stores,
 )
 from memspan.serve.guard import Guard, Rules
 from memspan.serve.replies import handle_errors
@@ -52,6 +54,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     conversations.router,
     completions.router,
     embeddings.router,
+    files.router,
+    vector_stores.router,
     models.router,
     memories.router,
     rated.router,

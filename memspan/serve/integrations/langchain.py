@@ -104,7 +104,7 @@ class MemspanChatMessageHistory(BaseChatMessageHistory):  # type: ignore[misc]
         first = 1 + (records[-1].meta[_NUMBER] if records else 0)
         for number, message in enumerate(messages, first):
             text = f"{message.type}: {message.text}".strip()
-            meta = {_MESSAGE: message_to_dict(message), _NUMBER: number}
+            meta: dict[str, Any] = {_MESSAGE: message_to_dict(message), _NUMBER: number}
             self.lm.remember(self.memory, text, source=f"{self.session_id}/{number}", **meta)
 
     def clear(self) -> None:
