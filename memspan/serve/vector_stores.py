@@ -66,10 +66,6 @@ class StoreFileRequest(Strict):
     attributes: Attributes | None = None
 
 
-class AttributesRequest(Strict):
-    attributes: Attributes | None
-
-
 class Ranking(Strict):
     ranker: Literal["none", "auto", "default-2024-11-15", "default-2024-08-21"] = "auto"
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
