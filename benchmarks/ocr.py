@@ -71,25 +71,28 @@ def texts(half: str, language: str) -> list[str]:
     return found
 
 
-def wrapped(text: str, font: Any, width: int) -> list[str]:
-    """The lines of a text that is `width` pixels wide."""
-    lines, line = [""], 0
-    for part in text.split(" ") if " " in text and font.getlength(text) / len(text) < font.size * 0.8 else text:
-        joined = f"{lines[line]} {part}" if lines[line] and len(part) > 1 else lines[line] + part
-        if font.getlength(joined) > width and lines[line]:
+def wrapped(text: str, font: Any, width: int, language: str) -> list[str]:
+    """The lines of a text that is `width` pixels wide: cut between words, in Chinese between characters."""
+    space = " " if language == "English" else ""
+    lines = [""]
+    for part in text.split() if language == "English" else text:
+        joined = f"{lines[-1]}{space}{part}" if lines[-1] else part.lstrip()
+        if font.getlength(joined) > width and lines[-1]:
             lines.append(part.lstrip())
-            line += 1
         else:
-            lines[line] = joined
+            lines[-1] = joined
     return lines
 
 
-def drawn(paragraphs: list[str], path: str, size: int, width: int, degrees: float, noise: int, seed: int) -> Any:
+# The settings of a condition.
+def drawn(
+    paragraphs: list[str], language: str, path: str, size: int, width: int, degrees: float, noise: int, seed: int
+) -> Any:
     """A picture of paragraphs in columns side by side."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.truetype(path, size)
-    columns = [wrapped(text, font, width) for text in paragraphs]
+    columns = [wrapped(text, font, width, language) for text in paragraphs]
     height = max(map(len, columns)) * size * 3 // 2 + 4 * size
     picture = Image.new("L", (len(columns) * (width + 3 * size) + 2 * size, height), 255)
     draw = ImageDraw.Draw(picture)
@@ -136,7 +139,9 @@ def measured(condition: str, language: str, pool: list[str], pictures: int, fold
     for number in range(pictures):
         chosen = [pool[(number * columns + column) % len(pool)] for column in range(columns)]
         width = settings["width"] // 2 if columns > 1 else settings["width"]
-        picture = drawn(chosen, font, settings["size"], width, settings["degrees"], settings["noise"], SEED + number)
+        picture = drawn(
+            chosen, language, font, settings["size"], width, settings["degrees"], settings["noise"], SEED + number
+        )
         begin = time.process_time()
         text = read(picture, settings["scan"], folder)
         seconds += time.process_time() - begin
