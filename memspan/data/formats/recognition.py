@@ -35,6 +35,7 @@ STRIP = 1.5  # times as long as wide: a longer picture, such as that of a web pa
 DETECTION_SIDE = 1_280  # pixels within which lines are looked for; they are read in the picture itself
 MIN_SCORE = 0.5  # of a line that counts, from 0 to 1
 MANY_PAGES = 5  # of a document, which is announced
+STEEPEST = 0.25  # radians by which a page may slope and still have its lines put in order as if it did not
 KEPT_PAGES = 512  # whose lines are kept: a document is looked into before it is read
 
 _TALL = 1.5  # times as high as wide: such lines run from top to bottom
@@ -169,7 +170,7 @@ def _upright(recogniser: Any, pixels: NDArray[np.uint8]) -> list[Line]:
         if other > score:
             best, score, turn = turned, other, quarters
     height, width = pixels.shape[:2]
-    return [replace(line, shown=_turned_back(line.box, turn, width, height)) for line in best]
+    return [replace(line, shown=_turned_back(line.shown, turn, width, height)) for line in best]
 
 
 def _turned_back(box: Box, quarters: int, width: int, height: int) -> Box:
@@ -188,14 +189,29 @@ def _read(recogniser: Any, pixels: NDArray[np.uint8]) -> tuple[list[Line], float
     if getattr(found, "boxes", None) is None or found.txts is None:
         return [], 0.0, 0
     lines, score, characters = list[Line](), 0.0, 0
+    slope = _slope(found.boxes)
+    level = np.array([[np.cos(slope), -np.sin(slope)], [np.sin(slope), np.cos(slope)]])
     for corners, text, certainty in zip(found.boxes, found.txts, found.scores, strict=True):
         score += len(text) * float(certainty)
         characters += len(text)
         if text.strip() and certainty >= MIN_SCORE:
-            (x, y), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-            box = Box(x, y, right - x, bottom - y)
-            lines.append(Line(" ".join(text.split()), box, box))
+            lines.append(Line(" ".join(text.split()), _around(corners @ level), _around(corners)))
     return lines, score, characters
+
+
+def _slope(boxes: Any) -> float:
+    """The angle in radians by which the lines of a page slope, as that of the longest tells; 0 beyond a few degrees."""
+    edges = np.array([corners[1] - corners[0] for corners in boxes], np.float64)
+    lengths = np.hypot(edges[:, 0], edges[:, 1])
+    longest = edges[lengths >= np.median(lengths)]
+    slope = float(np.median(np.arctan2(longest[:, 1], longest[:, 0])))
+    return slope if abs(slope) < STEEPEST else 0.0
+
+
+def _around(corners: Any) -> Box:
+    """The box around corners, (4, 2)."""
+    (x, y), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    return Box(x, y, right - x, bottom - y)
 
 
 @cache
