@@ -136,7 +136,7 @@ def evaluate(store: Store, held_out: float, network: float, report: Report | Non
             "items": engine.fitted,
         },
         methods({OWN: own, **others}, questions, task.records, engine.fitted),
-        new_items(later.known, [question_of(record) for record in later.held_out], items, engine, seed, report),
+        new_items(later.known, later.held_out, items, engine, seed, report),
         reasons(engine, questions, seed),
         diversity(engine, questions),
     )
@@ -225,7 +225,7 @@ def methods(
 # The parameters are what is known, and what is to be found.
 def new_items(
     known: Sequence[Record],
-    questions: Sequence[Question],
+    held_out: Sequence[Record],
     stored: Sequence[StoredItem],
     engine: Engine,
     seed: int,
@@ -238,7 +238,7 @@ def new_items(
     """
     rows = engine.items[: engine.fitted]
     hidden = {item.id for item in Random(seed).sample(rows, len(rows) // HIDDEN)}
-    concerned = [question for question in questions if question.target in hidden]
+    concerned = [question_of(record) for record in held_out if record["events"][-1].item.id in hidden]
     if engine.vectors is None or len(hidden) <= RECOMMENDED or not concerned:
         return {}
     by_id = {item.row.id: item for item in stored}
