@@ -62,6 +62,10 @@ ALLOWED = {
     ("cli/renewal.py", "importlib.import_module"): "a package named in the file, where it is installed",
     ("apps/monitor/delivery.py", "httpx2"): "an address that the user names, to which alerts are sent",
     ("apps/monitor/feeds.py", "lxml"): "titles and summaries of feeds, by a parser of HTML without a network",
+    ("data/formats/image.py", "importlib.import_module"): "packages named in the file, where they are installed",
+    ("data/formats/pdf_pictures.py", "importlib.import_module"): "packages named in the file, where they are installed",
+    ("data/formats/recognition.py", "importlib.import_module"): "packages named in the file, where they are installed",
+    ("memory/audit.py", "socket"): "the name of this computer; nothing is sent",
     ("data/formats/html.py", "lxml"): "web pages, by a parser that knows neither entities of its own nor a network",
     ("data/formats/epub.py", "lxml"): "the package file of an e-book, by a parser without entities and without a network",
 }  # fmt: skip

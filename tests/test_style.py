@@ -12,7 +12,7 @@ import memspan
 PACKAGE = Path(memspan.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 LINES, FUNCTION_LINES, PARAMETERS = 400, 60, 8
-TOP_NAMES, TOP_FILES = 18, 6
+TOP_NAMES, TOP_FILES = 19, 6
 
 # Words that once stood for data of every kind. The field has names for these things; see the glossary in CONTRIBUTING.md.
 RETIRED = frozenset(

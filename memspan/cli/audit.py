@@ -86,8 +86,8 @@ def _print(verified: "Verified", shown: list[dict[str, Any]], known: dict[str, s
         memories = ", ".join(map(str, line.get("memories", ())))
         outcome = "" if line.get("outcome") == "done" else f", {line.get('outcome')}"
         print_line(f"{line.get('time')}  {line.get('user')}  {line['command']} {memories}{outcome}")
-        if asked := line.get("question") or line.get("question_hash"):
-            print_line(f"    question {asked}", style="dim")
+        if question := line.get("question") or line.get("question_hash"):
+            print_line(f"    question {question}", style="dim")
         if sources := _named(line, known):
             print_line(
                 f"    {count(int(line.get('number_of_sources', 0)), 'source')}: {', '.join(sources)}", style="dim"

@@ -22,7 +22,7 @@ from memspan.serve.service import Service
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MOST_HEADERS, LONGEST_HEADERS = 100, 32 * 1024  # fields, and bytes of all of them
-_OPEN = re.compile(r"/|/health|/ui|/ui/[a-z.]+")  # the page holds no data: it asks for the key itself
+_OPEN = re.compile(r"/health|/ui|/ui/[a-z.]+")  # the page holds no data: it asks for the key itself
 _UPLOAD = re.compile(r"/v1/files|/v1/memories/[^/]+/files")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ID = re.compile(r"[\w.-]{1,128}", re.ASCII)

@@ -7,7 +7,7 @@ header that no other site can set, so that none can use the page's rights.
 from pathlib import Path
 
 from fastapi import APIRouter
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, Response
 
 from memspan.serve.replies import missing
 
@@ -25,12 +25,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-
-
-@router.get("/")
-async def to_page() -> Response:
-    """A browser that opens the server's address gets the page."""
-    return RedirectResponse("/ui")
 
 
 @router.get("/ui")

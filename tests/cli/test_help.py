@@ -30,11 +30,12 @@ COMMANDS = (
         "merge",
         "export",
         "import",
+        "audit",
         "models",
         "mcp",
         "serve",
     ),
-    *("train", "tune", "average", "eval", "predict", "compare", "bias", "trace", "explain"),
+    *("train", "tune", "average", "eval", "predict", "compare", "trace", "explain", "bias"),
     *("summarise", "translate", "brief"),
     *("monitor", "support", "review", "recommend"),
 )

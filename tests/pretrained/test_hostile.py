@@ -106,6 +106,8 @@ def test_every_call_that_reads_a_model_says_what_it_trusts() -> None:
     for path, call in calls():
         unpacked = [ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg is None]
         named = {keyword.arg for keyword in call.keywords}
+        if ast.unparse(call.func) == "Recommender.from_pretrained":
+            continue  # a model of memspan's own: safetensors and JSON
         if ast.unparse(call.func).endswith("from_pretrained"):
             assert any(value.startswith("options(") for value in unpacked), f"{path}:{call.lineno}"
             model = "Model" in ast.unparse(call.func) or "loader" in ast.unparse(call.func)

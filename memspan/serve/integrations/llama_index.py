@@ -11,6 +11,7 @@ from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle
 
 from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.reader import source_name
+from memspan.data.plain_text import plain_ids
 from memspan.memory import Contents, Filter, Memory
 from memspan.serve.recall import open_folder, scored_passages
 
@@ -88,7 +89,7 @@ class MemspanMemoryBlock(BaseMemoryBlock[str]):  # type: ignore[misc]
         lm: LanguageModel = self.lm
         parts = content.split(_BETWEEN)
         while parts and tokens_to_truncate > 0:
-            tokens_to_truncate -= len(lm.tokenizer(parts.pop())["input_ids"])
+            tokens_to_truncate -= len(plain_ids(lm.tokenizer, parts.pop()))
         return _BETWEEN.join(parts) or None
 
     def _recalled(self, query: str) -> str:
