@@ -5,21 +5,19 @@ One process writes at a time, and each change is one transaction: after a crash 
 
 import json
 import math
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from memspan.apps.database import Database
 from memspan.apps.recommend.steps import Step, UserState
 from memspan.apps.recommend.tables import EventRow, ItemRow
-from memspan.errors import DamagedFolder, MemoryLocked, MemspanError, UsageError
+from memspan.errors import DamagedFolder, UsageError
 
 FILE = "recommend.sqlite"
 VERSION = 1  # of the tables
-WAIT = 10.0  # seconds that a writer waits for another
 
 _TABLES = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -49,11 +47,8 @@ class StoredItem(NamedTuple):
     vector: np.ndarray | None
 
 
-class Store:
+class Store(Database):
     """The file of a recommend folder. It may be open in several processes; each call is one transaction."""
-
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path, self._connection = path, connection
 
     @classmethod
     def open(cls, folder: Path, create: bool = False) -> Self:
@@ -64,56 +59,13 @@ class Store:
         path = folder / FILE
         if not create and not path.is_file():
             raise UsageError(f"{folder} is no recommend folder: `memspan recommend build` makes one.")
-        try:
-            connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
-            store = cls(path, connection)
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                with store.writing():
-                    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-                        for statement in filter(str.strip, _TABLES.split(";")):
-                            connection.execute(statement)
-                        connection.execute(f"PRAGMA user_version = {VERSION}")
-        except sqlite3.Error as error:
-            raise DamagedFolder(f"{path} cannot be opened as a file of events: {error}.") from error
-        if version > VERSION:
-            raise UsageError(f"{path} is of version {version}, made by a newer memspan; this one reads {VERSION}.")
-        return store
-
-    def close(self) -> None:
-        self._connection.close()
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """One transaction: all or nothing of what is done within. Raises MemoryLocked or MemspanError."""
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise MemoryLocked(
-                    f"Another process writes to {self.path} and did not finish within {WAIT:.0f} s."
-                ) from error
-            raise MemspanError(f"{self.path} cannot be written: {error}.") from error
-
-    def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        try:
-            return self._connection.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise DamagedFolder(f"{self.path} cannot be read: {error}.") from error
+        return cls.connected(path, "a file of events", _TABLES, VERSION)
 
     # ---- settings
 
     def settings(self) -> dict[str, Any]:
         """What a build has set, JSON values by name."""
-        return {row["name"]: json.loads(row["value"]) for row in self._rows("SELECT * FROM settings")}
+        return {row["name"]: json.loads(row["value"]) for row in self.rows("SELECT * FROM settings")}
 
     def set(self, values: Mapping[str, Any]) -> None:
         """Within `writing`."""
@@ -133,7 +85,7 @@ class Store:
 
     def items(self) -> list[StoredItem]:
         """All items: those of the model in the order of their numbers, then the others in the order of their ids."""
-        rows = self._rows("SELECT * FROM items ORDER BY number IS NULL, number, id")
+        rows = self.rows("SELECT * FROM items ORDER BY number IS NULL, number, id")
         return [
             StoredItem(
                 ItemRow(row["id"], row["title"], row["text"], row["genres"]),
@@ -176,23 +128,23 @@ class Store:
     def events(self, user: str | None = None) -> list[EventRow]:
         """All events, or those of a user, in the order of time; of equal times in the order in which they were added."""
         if user is None:
-            rows = self._rows("SELECT user, item, time, type, rating FROM events ORDER BY time, number")
+            rows = self.rows("SELECT user, item, time, type, rating FROM events ORDER BY time, number")
         else:
-            rows = self._rows(
+            rows = self.rows(
                 "SELECT user, item, time, type, rating FROM events WHERE user = ? ORDER BY time, number", user
             )
         return [EventRow(row["user"], row["item"], row["time"], row["type"], row["rating"]) for row in rows]
 
     def newest(self, user: str) -> float:
         """The time of the newest event of a user; -inf without any."""
-        (row,) = self._rows("SELECT max(time) AS time FROM events WHERE user = ?", user)
+        (row,) = self.rows("SELECT max(time) AS time FROM events WHERE user = ?", user)
         return -math.inf if row["time"] is None else float(row["time"])
 
     # ---- users
 
     def state(self, user: str, decays: int) -> UserState:
         """The state of a user, with so many decays; that of a user without one is empty."""
-        rows = self._rows("SELECT * FROM states WHERE user = ?", user)
+        rows = self.rows("SELECT * FROM states WHERE user = ?", user)
         if not rows:
             return UserState()
         numbers = np.frombuffer(rows[0]["numbers"], np.int32).copy()
@@ -231,7 +183,7 @@ class Store:
 
     def counts(self) -> dict[str, int]:
         """How many users, items and events there are, and items that the model was fitted on."""
-        row = self._rows(
+        row = self.rows(
             "SELECT (SELECT count(DISTINCT user) FROM events) users, (SELECT count(*) FROM items) items, "
             "(SELECT count(*) FROM events) events, (SELECT count(number) FROM items) fitted"
         )[0]

@@ -9,13 +9,14 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from memspan.errors import DamagedFolder, MemoryLocked, MemspanError, UsageError
+from memspan.apps.database import WAIT, Database
+from memspan.errors import DamagedFolder, UsageError
 
 if TYPE_CHECKING:
     from memspan.assistant.screen import Flagged
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 APPROVED, REJECTED, EDITED = "approved", "rejected", "edited"
 VERSION: Final = 1  # of the tables
 APPLICATION: Final = 0x6D656D72  # "memr", which tells a queue from other files of SQLite
-WAIT: Final = 10.0  # seconds that a writer waits for another
 MODE: Final = 0o600
 
 _TABLES = """
@@ -110,11 +110,8 @@ class Item:
         }
 
 
-class Queue:
+class Queue(Database):
     """The file of a queue. It may be open in several processes; each call is one transaction."""
-
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path, self._connection = path, connection
 
     @classmethod
     def open(cls, path: Path, create: bool = False) -> Self:
@@ -140,14 +137,14 @@ class Queue:
             connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
             connection.execute("PRAGMA synchronous = FULL")
             queue = cls(path, connection)
-            version = queue._version(create)
+            version = queue._made(create)
         except sqlite3.DatabaseError as error:
             raise DamagedFolder(f"{path} cannot be opened as a review queue: {error}.") from error
         if version > VERSION:
             raise UsageError(f"{path} is of version {version}, made by a newer memspan; this one reads {VERSION}.")
         return queue
 
-    def _version(self, create: bool) -> int:
+    def _made(self, create: bool) -> int:
         """The version of the tables, which are made in an empty file. Raises UsageError for a file with something else."""
         database = self._connection
 
@@ -155,7 +152,7 @@ class Queue:
             return not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
 
         if create and is_empty():
-            with self._writing():
+            with self.writing():
                 if is_empty():  # another process may have been faster
                     for statement in filter(str.strip, _TABLES.split(";")):
                         database.execute(statement)
@@ -166,31 +163,10 @@ class Queue:
             raise UsageError(f"{self.path} is no review queue: name another file.")
         return int(database.execute("PRAGMA user_version").fetchone()[0])
 
-    def close(self) -> None:
-        self._connection.close()
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all or nothing of what is done within. Raises MemoryLocked or MemspanError."""
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise MemoryLocked(
-                    f"Another process writes to {self.path} and did not finish within {WAIT:.0f} s."
-                ) from error
-            raise MemspanError(f"{self.path} cannot be written: {error}.") from error
-
     @property
     def name(self) -> str:
         """A name that no other queue has."""
-        return str(self._rows("SELECT name FROM queue")[0]["name"])
+        return str(self.rows("SELECT name FROM queue")[0]["name"])
 
     def add(self, flagged: "Flagged", command: str, memory: str) -> int:
         """Keep an answer for review; its number. The same open answer to the same question is counted, not kept again."""
@@ -199,7 +175,7 @@ class Queue:
             for passage in flagged.passages
         ]
         now, kept = time.time(), json.dumps(passages, ensure_ascii=False)
-        with self._writing() as database:
+        with self.writing() as database:
             same = database.execute(
                 "SELECT id FROM items WHERE memory = ? AND question = ? AND answer = ? AND reason = ? AND withheld = ? "
                 "AND id NOT IN (SELECT item FROM decisions)",
@@ -221,12 +197,12 @@ class Queue:
         which = {None: "", True: "WHERE id IN (SELECT item FROM decisions)"}.get(
             decided, "WHERE id NOT IN (SELECT item FROM decisions)"
         )
-        rows = self._rows(f"SELECT * FROM items {which} ORDER BY id")  # nosec B608: a constant
+        rows = self.rows(f"SELECT * FROM items {which} ORDER BY id")  # nosec B608: a constant
         return [self._item(row) for row in rows]
 
     def item(self, number: int) -> Item:
         """One answer. Raises UsageError if there is none with this number."""
-        rows = self._rows("SELECT * FROM items WHERE id = ?", number)
+        rows = self.rows("SELECT * FROM items WHERE id = ?", number)
         if not rows:
             raise UsageError(
                 f"There is no answer {number} in {self.path}: `memspan review list {self.path}` lists them."
@@ -236,7 +212,7 @@ class Queue:
     def decide(self, number: int, decision: Decision) -> Item:
         """Keep a decision on an answer, which counts from now on. Raises UsageError if there is no such answer."""
         self.item(number)
-        with self._writing() as database:
+        with self.writing() as database:
             database.execute(
                 "INSERT INTO decisions (item, time, person, decision, text, note) VALUES (?, ?, ?, ?, ?, ?)",
                 (number, decision.time, decision.person, decision.decision, decision.text, decision.note),
@@ -247,17 +223,11 @@ class Queue:
         """Delete answers with their questions, passages and decisions. Raises UsageError, and deletes none, if one is absent."""
         for number in numbers:
             self.item(number)
-        with self._writing() as database:
+        with self.writing() as database:
             database.executemany("DELETE FROM items WHERE id = ?", [(number,) for number in numbers])
 
-    def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        try:
-            return self._connection.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise DamagedFolder(f"{self.path} cannot be read: {error}.") from error
-
     def _item(self, row: sqlite3.Row) -> Item:
-        decided = self._rows("SELECT * FROM decisions WHERE item = ? ORDER BY id", row["id"])
+        decided = self.rows("SELECT * FROM decisions WHERE item = ? ORDER BY id", row["id"])
         names = ("id", "time", "times", "command", "memory", "question", "answer", "reason", "confidence")
         return Item(
             **{name: row[name] for name in names},

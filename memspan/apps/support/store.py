@@ -7,19 +7,18 @@ interrupted change leaves nothing.
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from memspan.apps.database import Database
 from memspan.apps.support.entities import Entity
 from memspan.apps.support.past_answers import DIALOGUES, PastAnswer, as_past_answer
-from memspan.errors import DamagedFolder, MemoryLocked, MemspanError, UsageError
+from memspan.errors import UsageError
 
 FILE = "customers.sqlite"  # in a support folder
 VERSION = 1  # of the tables
-WAIT = 10.0  # seconds that a writer waits for another
 TRANSCRIPT = 10  # turns that a person is shown
 RECENT = 3  # intents of a customer that a reply tells
 
@@ -112,11 +111,8 @@ class Turn:
     delivered: Sequence[int] = ()
 
 
-class Store:
+class Store(Database):
     """The file of a support folder. It may be open in several processes; each call is one transaction."""
-
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path, self._connection = path, connection
 
     @classmethod
     def open(cls, path: Path, create: bool = False) -> Self:
@@ -126,62 +122,18 @@ class Store:
         """
         if not create and not path.is_file():
             raise UsageError(f"{path.parent} is no support folder: `memspan support build` makes one.")
-        try:
-            connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
-            store = cls(path, connection)
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                with store._writing():
-                    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-                        for statement in filter(str.strip, _TABLES.split(";")):
-                            connection.execute(statement)
-                        connection.execute(f"PRAGMA user_version = {VERSION}")
-        except sqlite3.Error as error:
-            raise DamagedFolder(f"{path} cannot be opened as a file of customers: {error}.") from error
-        if version > VERSION:
-            raise UsageError(f"{path} is of version {version}, made by a newer memspan; this one reads {VERSION}.")
-        return store
-
-    def close(self) -> None:
-        self._connection.close()
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all or nothing of what is done within. Raises MemoryLocked or MemspanError."""
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise MemoryLocked(
-                    f"Another process writes to {self.path} and did not finish within {WAIT:.0f} s."
-                ) from error
-            raise MemspanError(f"{self.path} cannot be written: {error}.") from error
-
-    def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        try:
-            return self._connection.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise DamagedFolder(f"{self.path} cannot be read: {error}.") from error
+        return cls.connected(path, "a file of customers", _TABLES, VERSION)
 
     # ---- settings
 
     def settings(self) -> dict[str, Any]:
         """What `memspan support build` set, JSON values by name."""
-        return {row["name"]: json.loads(row["value"]) for row in self._rows("SELECT * FROM settings")}
+        return {row["name"]: json.loads(row["value"]) for row in self.rows("SELECT * FROM settings")}
 
     def built(self, settings: Mapping[str, Any], answers: Sequence[PastAnswer]) -> None:
         """Put settings, and past answers from dialogues, into the position of the earlier ones. Equal answers keep their ids."""
         wanted = {(answer.customer, answer.intent, answer.message, answer.reply) for answer in answers}
-        with self._writing() as database:
+        with self.writing() as database:
             database.execute("DELETE FROM settings")
             rows = [(name, json.dumps(value, ensure_ascii=False)) for name, value in settings.items()]
             database.executemany("INSERT INTO settings VALUES (?, ?)", rows)
@@ -196,7 +148,7 @@ class Store:
 
     def past_answers(self) -> dict[int, PastAnswer]:
         """All past answers by their ids."""
-        rows = self._rows("SELECT * FROM past_answers ORDER BY id")
+        rows = self.rows("SELECT * FROM past_answers ORDER BY id")
         return {
             row["id"]: PastAnswer(row["message"], row["reply"], row["intent"], row["customer"], row["origin"])
             for row in rows
@@ -204,22 +156,22 @@ class Store:
 
     def newest_answer(self) -> tuple[int, int]:
         """How many past answers there are, and the number of the newest: they change with every change of them."""
-        rows = self._rows("SELECT count(*) AS number, coalesce(max(id), 0) AS newest FROM past_answers")
+        rows = self.rows("SELECT count(*) AS number, coalesce(max(id), 0) AS newest FROM past_answers")
         return rows[0]["number"], rows[0]["newest"]
 
     # ---- customers
 
     def customer(self, name: str) -> Customer:
         """What is known of a customer; nothing of a new one."""
-        found = self._rows("SELECT * FROM customers WHERE id = ?", name)
+        found = self.rows("SELECT * FROM customers WHERE id = ?", name)
         if not found:
             return Customer(name)
-        values = self._rows("SELECT kind, value FROM entities WHERE customer = ? ORDER BY time, rowid", name)
-        intents = self._rows(
+        values = self.rows("SELECT kind, value FROM entities WHERE customer = ? ORDER BY time, rowid", name)
+        intents = self.rows(
             "SELECT intent FROM turns WHERE customer = ? AND intent IS NOT NULL ORDER BY id DESC LIMIT ?", name, RECENT
         )
-        waiting = self._rows("SELECT * FROM hand_overs WHERE customer = ? AND delivered IS NULL ORDER BY id", name)
-        turns = self._rows("SELECT count(*) AS number FROM turns WHERE customer = ?", name)
+        waiting = self.rows("SELECT * FROM hand_overs WHERE customer = ? AND delivered IS NULL ORDER BY id", name)
+        turns = self.rows("SELECT count(*) AS number FROM turns WHERE customer = ?", name)
         return Customer(
             name,
             found[0]["pending"],
@@ -237,7 +189,7 @@ class Store:
         replaced by its number.
         """
         now = time.time()
-        with self._writing() as database:
+        with self.writing() as database:
             database.execute(
                 "INSERT INTO customers VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET last = excluded.last, "
                 "pending = excluded.pending",
@@ -262,7 +214,7 @@ class Store:
 
     def turns(self, customer: str, last: int = TRANSCRIPT) -> list[dict[str, Any]]:
         """The last turns of a customer, the oldest first."""
-        rows = self._rows("SELECT * FROM turns WHERE customer = ? ORDER BY id DESC LIMIT ?", customer, last)
+        rows = self.rows("SELECT * FROM turns WHERE customer = ? ORDER BY id DESC LIMIT ?", customer, last)
         return [{**dict(row), "sources": json.loads(row["sources"])} for row in reversed(rows)]
 
     def forget(self, customer: str) -> dict[str, int]:
@@ -270,7 +222,7 @@ class Store:
 
         Raises UsageError if there is nothing.
         """
-        with self._writing() as database:
+        with self.writing() as database:
             counts = {
                 name: database.execute(f"SELECT count(*) FROM {name} WHERE customer = ?", (customer,)).fetchone()[0]  # nosec B608: names of tables
                 for name in ("turns", "hand_overs", "past_answers")
@@ -286,7 +238,7 @@ class Store:
     def queue(self, answered: bool = False) -> list[HandOver]:
         """The open hand-overs, the oldest first, with transcripts; with `answered` also the others."""
         which = "" if answered else "WHERE answer IS NULL"
-        rows = self._rows(f"SELECT * FROM hand_overs {which} ORDER BY id")  # nosec B608: a constant
+        rows = self.rows(f"SELECT * FROM hand_overs {which} ORDER BY id")  # nosec B608: a constant
         return [_hand_over(row, self.turns(row["customer"])) for row in rows]
 
     def answer(self, number: int, text: str, intent: str | None = None) -> tuple[HandOver, bool]:
@@ -294,7 +246,7 @@ class Store:
 
         Raises UsageError for a number that is not in the queue, and for one that was answered.
         """
-        with self._writing() as database:
+        with self.writing() as database:
             row = database.execute("SELECT * FROM hand_overs WHERE id = ?", (number,)).fetchone()
             if row is None:
                 raise UsageError(f"There is no question {number} in the queue: `memspan support queue` lists them.")

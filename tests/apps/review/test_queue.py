@@ -45,7 +45,7 @@ flagged = SimpleNamespace(question="Why?", answer="Because.", passages=(), reaso
 queue = Queue.open(Path(sys.argv[1]), create=True)
 queue.add(flagged, "ask", "confirmed")
 assert "torch" not in sys.modules  # listing and deciding are quick
-with queue._writing() as database:
+with queue.writing() as database:
     database.execute("UPDATE items SET memory = 'half done'")
     os._exit(9)
 """
