@@ -1,6 +1,5 @@
 """The route /v1/chat/completions: replies to a conversation, as a whole or as a stream of server-sent events."""
 
-import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -34,6 +33,7 @@ from memspan.serve.requests import (
     refuse_tools,
 )
 from memspan.serve.service import Owner, Service, ServiceOf
+from memspan.serve.streams import DONE, UNCACHED, as_event
 from memspan.serve.turns import Begun, Reply, Turn, take_turn
 
 router = APIRouter()
@@ -96,11 +96,8 @@ async def chat_completion(
         first = await unless_left(
             request, anext(parts)
         )  # what is wrong with the request is known before the stream begins
-        return StreamingResponse(completion.events(first, parts), media_type="text/event-stream", headers=_UNCACHED)
+        return StreamingResponse(completion.events(first, parts), media_type="text/event-stream", headers=UNCACHED)
     return await unless_left(request, completion.whole(turns))
-
-
-_UNCACHED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class _Completion:
@@ -156,12 +153,12 @@ class _Completion:
                         replies.append(part)
                         yield self._event(number, {}, part)
         except Exception as error:
-            yield event(as_api_error(error, str(self.service.library.root)).body())
+            yield as_event(as_api_error(error, str(self.service.library.root)).body())
             return
         options = self.body.stream_options
         if options is not None and options.include_usage:
-            yield event({**self._chunk, "choices": [], "usage": usage(replies)})
-        yield "data: [DONE]\n\n"
+            yield as_event({**self._chunk, "choices": [], "usage": usage(replies)})
+        yield DONE
 
     @property
     def _chunk(self) -> dict[str, Any]:
@@ -171,12 +168,7 @@ class _Completion:
         reason = None if reply is None else reply.reason
         choice = {"index": number, "delta": delta, "finish_reason": reason, "logprobs": None}
         memory = {} if reply is None else {"memory": recalled(reply)}
-        return event({**self._chunk, "choices": [choice], **memory})
-
-
-def event(value: Any) -> str:
-    """A server-sent event."""
-    return f"data: {json.dumps(value, ensure_ascii=False, allow_nan=False)}\n\n"
+        return as_event({**self._chunk, "choices": [choice], **memory})
 
 
 def usage(replies: list[Reply]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The routes /v1/completions, which continues a text as it stands, without a memory, and /tokenize."""
 
-import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
@@ -17,6 +16,7 @@ from memspan.serve.disconnects import unless_left
 from memspan.serve.replies import ApiError, as_api_error
 from memspan.serve.requests import MOST_TOKENS, ChatMessage, SampledRequest, Strict, named_session, refuse
 from memspan.serve.service import Owner, Service, ServiceOf
+from memspan.serve.streams import DONE, as_event
 
 router = APIRouter()
 MOST_PROMPTS = 64
@@ -130,12 +130,12 @@ class _Completion:
                 async for part in parts:
                     yield self._event(part, ends)
         except Exception as error:
-            yield f"data: {json.dumps(as_api_error(error, str(self.service.library.root)).body())}\n\n"
+            yield as_event(as_api_error(error, str(self.service.library.root)).body())
             return
         options = self.body.stream_options
         if options is not None and options.include_usage:
-            yield f"data: {json.dumps({**self.common, 'choices': [], 'usage': self._usage(ends)})}\n\n"
-        yield "data: [DONE]\n\n"
+            yield as_event({**self.common, "choices": [], "usage": self._usage(ends)})
+        yield DONE
 
     def _event(self, part: Part, ends: list[Continuation]) -> str:
         number, content, _ = part
@@ -144,7 +144,7 @@ class _Completion:
             choice = _choice(number, "", content.reason, None)
         else:
             choice = _choice(number, content, None, None)
-        return f"data: {json.dumps({**self.common, 'choices': [choice]}, ensure_ascii=False)}\n\n"
+        return as_event({**self.common, "choices": [choice]})
 
     def _usage(self, ends: list[Continuation]) -> dict[str, int]:
         count = 1 if self.body.n is None else self.body.n

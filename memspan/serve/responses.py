@@ -1,6 +1,5 @@
 """The routes /v1/responses: replies that are kept, and that a later request goes on from."""
 
-import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -44,6 +43,7 @@ from memspan.serve.response_ids import (
 )
 from memspan.serve.service import LibraryOf, Owner, Service, ServiceOf
 from memspan.serve.sessions import branch_names, until
+from memspan.serve.streams import UNCACHED, as_event
 from memspan.serve.turns import Begun, Reply, Turn, take_turn
 
 router = APIRouter()
@@ -102,8 +102,7 @@ async def create_response(
         await unless_left(
             request, anext(parts)
         )  # `Begun`: what is wrong with the request is known before the stream begins
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(response.events(parts), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(response.events(parts), media_type="text/event-stream", headers=UNCACHED)
     return await unless_left(request, response.whole())
 
 
@@ -290,6 +289,6 @@ class _Response:
         ]
 
     def _event(self, kind: str, **fields: Any) -> str:
-        value = json.dumps({"type": kind, "sequence_number": self._sequence, **fields}, ensure_ascii=False)
+        value = {"type": kind, "sequence_number": self._sequence, **fields}
         self._sequence += 1
-        return f"event: {kind}\ndata: {value}\n\n"
+        return f"event: {kind}\n{as_event(value)}"

@@ -12,12 +12,15 @@ from memspan.serve.disconnects import unless_left
 from memspan.serve.replies import as_api_error
 from memspan.serve.service import Service
 
-_UNCACHED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+UNCACHED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+DONE = "data: [DONE]\n\n"  # the last event of a completion
 
 
 def as_event(value: Any) -> str:
-    """A server-sent event."""
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+    """A server-sent event. Raises ValueError for a number that JSON does not have."""
+    return f"data: {json.dumps(value, ensure_ascii=False, allow_nan=False)}\n\n"
 
 
 def as_line(value: Any) -> str:
@@ -46,4 +49,4 @@ async def streamed(
         except Exception as error:
             yield form(as_api_error(error, str(service.library.root)).body())
 
-    return StreamingResponse(texts(), media_type=TYPES[form], headers=_UNCACHED)
+    return StreamingResponse(texts(), media_type=TYPES[form], headers=UNCACHED)

@@ -31,9 +31,9 @@ def test_tables_are_made_once(path: Path) -> None:
 
 def test_an_interrupted_change_leaves_nothing(path: Path) -> None:
     with closing(opened(path)) as database:
-        with pytest.raises(KeyboardInterrupt), database.writing() as connection:
-            connection.execute("INSERT INTO notes VALUES ('mill')")
-            raise KeyboardInterrupt
+        change = database.writing()
+        change.__enter__().execute("INSERT INTO notes VALUES ('mill')")
+        change.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
         assert database.rows("SELECT * FROM notes") == []
 
 
@@ -49,5 +49,6 @@ def test_the_file_of_another_program_is_left_alone(path: Path) -> None:
 def test_a_writer_waits_for_another_and_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memspan.apps.database.WAIT", 0.01)
     with closing(opened(path)) as first, closing(opened(path)) as second, first.writing():
-        with pytest.raises(MemoryLocked, match="Another process writes"), second.writing():
-            pass
+        waiting = second.writing()
+        with pytest.raises(MemoryLocked, match="Another process writes"):
+            waiting.__enter__()
