@@ -22,10 +22,10 @@ def rows() -> str:
     return "\n".join(["text,label", *lines])
 
 
-def test_a_classifier_with_a_bias(run: Run, tmp_path: Path, rows: str) -> None:
+def test_a_classifier_with_a_bias(run: Run, tmp_path: Path, rows: str, tiny_model: Path) -> None:
     (tmp_path / "rows.csv").write_text(rows, "utf-8")
     training = ("train", "--task", "classification", "--data", "rows.csv", "--features", "words", "--output", "run")
-    assert run(*training).code == 0
+    assert run(*training, "--model", str(tiny_model)).code == 0
     (tmp_path / "mine.txt").write_text(
         "Then {they} left.{name}\nAnd {they} sold {their} car, {name}.\n{name}他{they}\n", "utf-8"
     )
