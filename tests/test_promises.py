@@ -51,6 +51,20 @@ PROMISES: dict[str, list[str]] = {
         "pretrained/test_hub.py::test_calibrated_heads_are_checked_too",
         "test_flips.py::test_what_a_damage_comes_to",
     ],
+    "An answer to which a guard objects, or whose guard fails, is neither shown nor kept": [
+        "cli/test_review.py::test_from_a_withheld_answer_to_a_correction_that_is_found",
+        "cli/test_review.py::test_a_guard_of_the_users_own_in_a_file",
+        "cli/test_review.py::test_a_withheld_reply_of_a_chat_is_neither_shown_nor_kept",
+    ],
+    "An audit log that was altered is found out; it holds no text, and what was forgotten is not readable in it": [
+        "cli/test_audit.py::test_an_altered_log_is_told",
+        "cli/test_audit.py::test_everything_done_with_a_memory_is_logged_without_its_text",
+        "cli/test_audit.py::test_what_cannot_be_logged_is_not_done",
+    ],
+    "What is older than the rules of a memory is forgotten, and forged rules forget nothing": [
+        "cli/test_retain.py::test_a_rule_is_shown_kept_applied_and_removed",
+        "cli/test_retain.py::test_forged_rules_forget_nothing",
+    ],
     "A hostile file ends in a sentence, in bounded time and memory": [
         "memory/store/test_damage.py::test_manifests_that_are_none",
         "memory/store/test_damage.py::test_things_that_are_no_files_are_refused_at_once",
