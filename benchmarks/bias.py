@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks import report
 
+NAME = "bias"
 FEATURES = {"words": ("words",), "words and sentences": ("words", "sentences")}
 POLARITY = "nltk_sentiment/sentence_polarity.zip"
 PHRASEBANK = "financial_phrasebank/Sentences_50Agree.txt"
@@ -69,6 +70,29 @@ def measured(pairs: list[tuple[str, str]], features: tuple[str, ...], seed: int)
     return {"trained on": cut, "held out": len(shuffled) - cut, "eval": accuracy["metrics"], **found}
 
 
+def docs() -> str:
+    """The table of docs/safety.md, from the newest result."""
+    figures = report.newest(NAME)
+    if figures is None:
+        return "Not measured yet: `python -m benchmarks.bias`."
+    head = (
+        "model",
+        "accuracy",
+        "label differs more between genders",
+        "between origins",
+        "label changes in sentences held out",
+    )
+    lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
+    for name, found in figures.items():
+        gender, origin = ((part["flips"]["excess"], *part["flips"]["interval"]) for part in found["attributes"])
+        cells = [
+            f"{share:.1%} [{low:.1%}, {high:.1%}]" for share, low, high in (gender, origin, found["own"]["changed"])
+        ]
+        cells[-1] += f", n = {found['own']['texts']}"
+        lines.append(f"| {' | '.join([name, format(found['eval']['accuracy'], '.3f'), *cells])} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     sets = {"film sentences": film_sentences(), "financial sentences": financial_sentences()}
     figures = {
@@ -89,7 +113,7 @@ def main() -> None:
             }
         )
     report.table(rows)
-    report.save("bias", figures, seeds=[0])
+    report.save(NAME, figures, seeds=[0])
 
 
 if __name__ == "__main__":
