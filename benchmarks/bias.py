@@ -6,6 +6,7 @@ A model learns from 80 % of the sentences of a data set; `memspan bias` measures
 the other 20 %, in which words and names of a gender are swapped. Nothing was chosen on these figures.
 """
 
+import argparse
 import csv
 import json
 import random
@@ -94,6 +95,7 @@ def docs() -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     sets = {"film sentences": film_sentences(), "financial sentences": financial_sentences()}
     figures = {
         f"{name}, {features}": measured(pairs, chosen, seed=0)

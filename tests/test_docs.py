@@ -34,7 +34,7 @@ FENCE = re.compile(
     r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-RUN, NOT_RUN = {"bash", "python", "yaml"}, {"text", "toml"}
+RUN, NOT_RUN = {"bash", "python", "yaml"}, {"text", "toml", "json"}
 MOST_NOT_RUN = 4
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
