@@ -31,8 +31,9 @@ def opened(lm: LanguageModel, memory: Memory, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_plugin_is_registered_under_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    from llm.plugins import pm
+    from llm.plugins import load_plugins, pm
 
+    load_plugins()  # an installed memspan is registered here, under its own name, and only once
     if not pm.is_registered(plugin):
         pm.register(plugin, "memspan-under-test")
     assert llm.get_fragment_loaders()["memspan"] is plugin.fragments
