@@ -21,6 +21,7 @@ from memspan.memory.index.head_scores import HeadQuery, head_scores, scores_by_h
 from memspan.memory.store.snapshot import Block
 from memspan.pretrained import hub
 from memspan.pretrained.heads import HeadReader
+from memspan.pretrained.hub import dtype_of
 
 SHAPE = {
     "hidden_size": 896,
@@ -65,7 +66,7 @@ def main() -> None:
     torch.manual_seed(0)
     tokenizer = hub.load("smollm2").tokenizer
     config = Qwen2Config(num_hidden_layers=options.layers, **SHAPE)
-    model = Qwen2ForCausalLM(config).to(torch.bfloat16).eval()
+    model = Qwen2ForCausalLM(config).to(dtype_of("auto", torch.device("cpu"))).eval()
     reader = HeadReader(model)
     marks = {0.0: time.process_time()}
     heads = calibration.calibrate(reader, tokenizer, lambda share: marks.update({share: time.process_time()}))

@@ -8,6 +8,7 @@ from typing import Any
 from memspan.assistant.answerers.base import Answerer, PromptTooLong, answer_parts, window_of
 from memspan.assistant.answerers.local import LocalAnswerer
 from memspan.assistant.asking import LEAST_FOUND
+from memspan.assistant.complement import with_complement
 from memspan.assistant.confidence import MIN_CONFIDENCE, require_confidence, supported
 from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.prompt_budget import default_budget
@@ -188,9 +189,11 @@ class Chat:
             found = self.lm.search(view, text, top=top, among=may_enter, filter=self.filter)
         except NoMatch:  # a filter may exclude all that was read so far
             return ()
+        found = with_complement(text, found, self.lm.retriever.vectors.encoder)
         fitting = [passage for passage in found if passage.tokens <= budget]
         chosen = within_budget(fitting, budget, self.budget.passages, self.budget.max_score_gap)
-        return tuple(supported(view, text, chosen, self.lm.retriever, self.min_confidence))
+        judged = supported(view, text, chosen, self.lm.retriever, 0.0)
+        return tuple(_bearing(judged, self.min_confidence))
 
     def _with_recalled(self, recent: Sequence[Exchange], text: str) -> list[Message]:
         return self._messages(recent, chat_message(text, in_reading_order(self.recalled)))
@@ -273,6 +276,15 @@ class Chat:
             count += 1
             name = f"{base} ({count})"
         return name
+
+
+def _bearing(passages: Sequence[RetrievedPassage], least: float) -> list[RetrievedPassage]:
+    """The passages of at least that confidence, and beside the best one its complement: it need not bear on the message alone."""
+    bears = [passage.confidence is not None and passage.confidence >= least for passage in passages]
+    best = bears[:1] == [True]
+    return [
+        passage for passage, alone in zip(passages, bears, strict=True) if alone or (best and passage.second_gap == 0.0)
+    ]
 
 
 def _joined(parts: Generator[str, None, object]) -> tuple[str, object]:

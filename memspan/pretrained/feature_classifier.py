@@ -35,7 +35,7 @@ class FeatureClassifierConfig:
         classes: C.
         features: kinds of features, names of `memspan.pretrained.features.FEATURES`.
         encoder: name of the sentence encoder.
-        dtype: dtype of the base.
+        dtype: of the base, see `memspan.pretrained.hub.load`.
         outside: number of the class of what belongs to no other; None without one. Nothing is trained on it: a text belongs
             to it whose likeliest class has a probability below `threshold`.
         threshold: see `outside`, 0 to 1.
@@ -46,7 +46,7 @@ class FeatureClassifierConfig:
     classes: int
     features: Sequence[str] = field(default_factory=lambda: list(DEFAULT))
     encoder: str = "minilm"
-    dtype: str = "bfloat16"
+    dtype: str = "auto"
     outside: int | None = None
     threshold: float = 0.0
 

@@ -205,3 +205,23 @@ def test_an_answer_is_written_from_the_complement_of_the_best_passage_too(
     monkeypatch.setattr("memspan.assistant.complement.complement", lambda *_: 3)
     answer = seeing.ask(memory, QUESTION, passages=2, sampling=memspan.Sampling(max_new_tokens=2))
     assert [passage.number for passage in answer.passages] == [found[0].number, found[3].number]
+
+
+def test_a_chat_recalls_the_complement_of_a_passage_that_bears_on_the_message(
+    seeing: LanguageModel, encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = seeing.read(logbook()[:6000], source="book")
+    found = seeing.search(memory, QUESTION)
+    monkeypatch.setitem(encoders.EMBEDDED, encoder.name, encoders.EMBEDDED[encoders.DEFAULT])
+    monkeypatch.setattr("memspan.assistant.complement.complement", lambda *_: 3)
+    confidences = {found[0].number: 0.5}  # the others bear on nothing by themselves
+    monkeypatch.setattr(
+        "memspan.assistant.chat.supported",
+        lambda view, text, chosen, *_: [replace(each, confidence=confidences.get(each.number, 0.1)) for each in chosen],
+    )
+    chat = memspan.Chat(seeing, memory, passages=3, min_confidence=0.3)
+    chat.messages(QUESTION)
+    assert [passage.number for passage in chat.recalled] == [found[0].number, found[3].number]
+    confidences[found[0].number] = 0.2
+    chat.messages(QUESTION)
+    assert chat.recalled == ()

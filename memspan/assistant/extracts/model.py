@@ -25,7 +25,7 @@ class ExtractiveConfig:
         length: words of an extract.
         base: name of the language model that reads the texts.
         vocabulary: number of ids of its tokenizer.
-        dtype: in which it is loaded.
+        dtype: in which it is loaded, see `memspan.pretrained.hub.load`.
         device: the device it is loaded on; None for that of `load_model`.
     """
 
@@ -33,7 +33,7 @@ class ExtractiveConfig:
     length: int
     base: str
     vocabulary: int
-    dtype: str = "bfloat16"
+    dtype: str = "auto"
     device: str | None = None
 
 

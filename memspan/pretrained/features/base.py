@@ -27,12 +27,12 @@ class Sources:
 
     Attributes:
         base: name of a language model or an encoder: smollm2, a folder, a Hugging Face id.
-        dtype: in which it is loaded.
+        dtype: in which it is loaded, see `memspan.pretrained.hub.load`.
         encoder: name of a sentence encoder.
     """
 
     base: str
-    dtype: str = "bfloat16"
+    dtype: str = "auto"
     encoder: str = "minilm"
 
 

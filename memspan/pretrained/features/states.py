@@ -62,14 +62,16 @@ class States(DenseFeatures):
             return
         source, config = hub.find(self.sources.base, weights=True), hub.config_of(self.sources.base)
         auto = model_class(kind_of(config)).auto  # type: ignore[attr-defined]
-        loaded = loading.load_weights(auto, source.folder, hub.DTYPES[self.sources.dtype])
+        device = hub.device_of(None)
+        dtype = hub.dtype_of(self.sources.dtype, device)
+        loaded = loading.load_weights(auto, source.folder, dtype)
         weights = identity.checksums_of(source.folder, loaded.stored.files)
         files = identity.files_identity(loaded.config, weights)
-        model: Any = loaded.model.eval().to(hub.device_of(None))
+        model: Any = loaded.model.eval().to(device)
         self._model = model.get_encoder() if config.is_encoder_decoder else model
         self._options = {"logits_to_keep": 1} if kind_of(config) == "pretrained_causal" else {}
         self._tokenizer = Tokenizer.of_pretrained(hub.tokenizer_of(self.sources.base))
-        self._name = f"states {MEANS} {LASTS} {WINDOW} {self.sources.dtype} {source.gguf or files}"
+        self._name = f"states {MEANS} {LASTS} {WINDOW} {dtype} {source.gguf or files}"
 
     @torch.inference_mode()
     def _computed(self, texts: Sequence[str]) -> Floats:
