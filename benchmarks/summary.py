@@ -284,12 +284,15 @@ def host_memory() -> str:
 
 
 def decoding() -> str:
-    """Writing speed, absolute and as ratios."""
-    speeds = newest("decoding")["tokens/s"]
-    first = markdown(("writer", "tokens/s"), [(name, f"{speed:.1f}") for name, speed in speeds.items()])
-    ratios = markdown(
-        ("ratio of speeds", "measured"), [(name, f"{value:.2f}") for name, value in decoding_rows().items()]
+    """Writing speed, absolute and as ratios, on a processor with bfloat16 products and on one without."""
+    results = (newest("decoding"), newest("decoding-avx2"))
+    kinds = ("bfloat16, avx512_bf16", "float32, avx2")
+    speeds = [result["tokens/s"] for result in results]
+    first = markdown(
+        ("writer, tokens/s", *kinds), [(name, *(f"{of[name]:.1f}" for of in speeds)) for name in speeds[0]]
     )
+    rows = [decoding_rows(result) for result in results]
+    ratios = markdown(("ratio of speeds", *kinds), [(name, *(f"{of[name]:.2f}" for of in rows)) for name in rows[0]])
     return f"{first}\n\n{ratios}"
 
 
@@ -557,8 +560,9 @@ def reading_rows() -> dict[str, tuple[float, float]]:
     }
 
 
-def decoding_rows() -> dict[str, float]:
-    return {row["what"]: row["ratio"] for row in newest("decoding")["ratios"]}
+def decoding_rows(result: Any = None) -> dict[str, float]:
+    """The ratios of a result, the newest with bfloat16 products where none is given, by what they compare."""
+    return {row["what"]: row["ratio"] for row in (newest("decoding") if result is None else result)["ratios"]}
 
 
 def _task(name: str, result: Any) -> list[str]:
