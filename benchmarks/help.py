@@ -12,9 +12,9 @@ def commands() -> str:
     import typer
     from typer.testing import CliRunner
 
-    from memspan.cli import app
+    from memspan.cli import all_commands
 
-    runner = CliRunner()
+    runner, app = CliRunner(), all_commands()
     parts = []
     for name in ["", *_names(typer.main.get_command(app))]:
         result = runner.invoke(app, [*name.split(), "--help"], prog_name="memspan", terminal_width=100)

@@ -1,4 +1,8 @@
-"""The command line: the application, its exit codes, and the files with its commands."""
+"""The command line: the application, its exit codes, and the files with its commands.
+
+The files are imported when a command is run: all of them, or that of the command alone where it is one that a process which
+runs already may answer, and every tenth of a second counts.
+"""
 
 import os
 import pkgutil
@@ -11,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from typer.models import CommandInfo, TyperInfo
 
 from memspan import __version__
 from memspan.cli.auditing import logging_to
@@ -18,7 +23,7 @@ from memspan.cli.commands import INTERRUPTED, Interrupted, app
 from memspan.cli.output import print_error, warnings_as_remarks
 from memspan.errors import MemspanError
 
-__all__ = ["ORDER", "app", "command_files", "main", "run"]
+__all__ = ["ORDER", "all_commands", "command_files", "main", "run"]
 
 PANELS = {
     "Memories": ("read", "ask", "history", "chat", "memories", "transfer", "audit", "models", "mcp", "serve"),
@@ -29,6 +34,8 @@ PANELS = {
 
 ORDER = tuple(name for names in PANELS.values() for name in names)
 """The same without the headings; the commands of a file that is not named here come last, without one."""
+
+_ALONE = {"ask": "ask", "search": "ask"}  # commands that a running process may answer, and their files
 
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, of click or of typer's own copy of it
 
@@ -52,9 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code, as `main` does; an error is printed, not raised."""
     invocation = _Invocation()
+    application = _with_commands_for(arguments)
     try:
         with warnings_as_remarks():
-            code = app(list(arguments), prog_name="memspan", standalone_mode=False, obj=invocation)
+            code = application(list(arguments), prog_name="memspan", standalone_mode=False, obj=invocation)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except _ClickError as error:
@@ -113,12 +121,32 @@ def command_files() -> list[str]:
     return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
-for _name in command_files():
-    import_module(f"{__name__}.{_name}")  # adds the commands of the file to `app`
-    _panel = next((panel for panel, names in PANELS.items() if _name in names), None)
-    for _command in app.registered_commands:
-        if _panel is not None and not isinstance(_command.rich_help_panel, str):
-            _command.rich_help_panel = _panel
-    for _group in app.registered_groups:
-        if _panel is not None and not isinstance(_group.rich_help_panel, str):
-            _group.rich_help_panel = _panel
+def all_commands() -> typer.Typer:
+    """The application with the commands of all files, in the order of the help."""
+    for name in command_files():
+        import_module(f"{__name__}.{name}")  # adds the commands of the file to `app`
+    order = {f"{__name__}.{name}": index for index, name in enumerate(command_files())}
+    app.registered_commands.sort(key=lambda command: order.get(_module_of(command), len(order)))
+    app.registered_groups.sort(key=lambda group: order.get(_module_of(group), len(order)))
+    for entry in (*app.registered_commands, *app.registered_groups):
+        name = _module_of(entry).rpartition(".")[2]
+        if not isinstance(entry.rich_help_panel, str):
+            entry.rich_help_panel = next((panel for panel, names in PANELS.items() if name in names), None)
+    return app
+
+
+def _with_commands_for(arguments: Sequence[str]) -> typer.Typer:
+    """The application with at least the command that is called."""
+    own = [argument for argument in arguments[:2] if argument != "--debug"]
+    if not own or own[0] not in _ALONE:
+        return all_commands()
+    import_module(f"{__name__}.{_ALONE[own[0]]}")
+    return app
+
+
+def _module_of(entry: CommandInfo | TyperInfo) -> str:
+    """The module of a command; of a group, that of its first command."""
+    if isinstance(entry, TyperInfo):
+        assert entry.typer_instance is not None
+        return _module_of(entry.typer_instance.registered_commands[0])
+    return str(getattr(entry.callback, "__module__", ""))

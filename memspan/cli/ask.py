@@ -24,7 +24,6 @@ from memspan.cli.options import (
     NO_RERANK,
     PASSAGES,
     Loading,
-    load_language_model,
     loads_model,
     open_memories,
     require_text,
@@ -149,6 +148,7 @@ def _print_answer(question: str, answer: "Answer", memory: "Contents") -> None:
 @loads_model
 @takes_filters
 def search(
+    context: typer.Context,
     folder: MEMORY,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="Question or words to search for.")],
     loading: Loading,
@@ -166,8 +166,9 @@ def search(
     Example: memspan search library.mem "storms at sea" --top 3
     """
     require_text("query", query)
+    warm.answer(context, None, folder, loading, model, Answering())
     filter = filters.filter()
-    lm = load_language_model(model, loading, folder, opened=True)
+    lm = warm_model.load(model, loading, folder)
     memory = open_memories(lm, [folder, *(also or ())])
     if len(memory) == 0:
         raise UsageError("This memory is empty; read something into it first.")

@@ -127,9 +127,9 @@ def group(name: str, about: str) -> typer.Typer:
 def with_parameters(
     function: CommandFunction, call: CommandFunction, parameters: Sequence[inspect.Parameter]
 ) -> CommandFunction:
-    """`call` with the name and docstring of `function` and a signature of these parameters, all by keyword."""
+    """`call` with the name, module and docstring of `function` and a signature of these parameters, all by keyword."""
     keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-    call.__name__, call.__doc__ = function.__name__, function.__doc__
+    call.__name__, call.__doc__, call.__module__ = function.__name__, function.__doc__, function.__module__
     call.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in keywords}
     return call

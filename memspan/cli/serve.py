@@ -3,15 +3,17 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memspan.cli.commands import command
+from memspan.cli.commands import ARGUMENTS, command
 from memspan.cli.options import MODEL, Loading, load_language_model, loads_model
 from memspan.cli.output import count, print_info
+from memspan.cli.warm import detached
+from memspan.cli.warm.model import server_key
 from memspan.errors import UsageError
 from memspan.plugins import require_installed
 
@@ -22,12 +24,14 @@ if TYPE_CHECKING:
 
 LIMITS = "Limits of each owner"
 MEBIBYTE = 1024**2
+_DETACH = "--detach"
 
 
 # The parameters are the options.
 @command()
 @loads_model
 def serve(
+    context: typer.Context,
     loading: Loading,
     root: Annotated[
         Path | None,
@@ -90,15 +94,32 @@ def serve(
     largest_request: Annotated[
         int, typer.Option(min=1, metavar="MB", help="Mebibytes of one request.", rich_help_panel=LIMITS)
     ] = 4,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            _DETACH, help="Serve in the background: return when the server is ready, and print how to reach and end it."
+        ),
+    ] = False,
+    stop: Annotated[
+        bool,
+        typer.Option(
+            "--stop",
+            help="End the server of ROOT when its requests are answered; without ROOT all that --detach has started.",
+        ),
+    ] = False,
     model: MODEL = None,
 ) -> None:
     """Serve memories and the model by the API of OpenAI, for every program that speaks it.
 
     The model is called by its name, such as smollm2, and with a memory as smollm2/NAME. Conversations with a session are kept
-    in memories of their own, and go on after a restart. For people there is a page at /ui.
+    in memories of their own, and go on after a restart. For people there is a page at /ui. While the server runs, `memspan ask`
+    and `memspan search` of the same user have its model answer.
 
     Example: memspan serve memories --port 8000
     """
+    if stop:
+        detached.stop_servers(root)
+        return
     needed = ("fastapi", "uvicorn", "prometheus_client", "llguidance", "multipart", "krippendorff", "scipy")
     require_installed("A server needs", *needed)
     from memspan.serve.keys import Keys
@@ -106,6 +127,10 @@ def serve(
     known = Keys.load(keys)
     _check_address(host, known)
     folder = _default_root() if root is None else root
+    if detach:
+        arguments = [argument for argument in context.meta[ARGUMENTS] if argument != _DETACH]
+        raise typer.Exit(detached.start_server(["serve", *arguments], folder))
+    key = server_key()
     lm = load_language_model(model, loading, _made_with(folder))
     from memspan.serve.service import Limits
 
@@ -116,7 +141,7 @@ def serve(
         new_tokens=max_new_tokens,
     )
     service = _service(folder, lm, answer_with, ram * MEBIBYTE, queue, limits)
-    _run(service, known, host, port, allow_host or [])
+    _run(service, loading, key, known, host, port, allow_host or [])
 
 
 def _check_address(host: str, keys: "Keys | None") -> None:
@@ -165,7 +190,10 @@ def _service(
     return Service(library, engine, model_name(lm.name), answerer, limits)
 
 
-def _run(service: "Service", keys: "Keys | None", host: str, port: int, names: list[str]) -> None:
+# What a server consists of, and where it listens.
+def _run(
+    service: "Service", loading: Loading, key: str, keys: "Keys | None", host: str, port: int, names: list[str]
+) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises UsageError for an address that is taken or not this machine's."""
     from memspan.serve.app import make_app
     from memspan.serve.guard import LOOPBACK, Rules
@@ -178,12 +206,30 @@ def _run(service: "Service", keys: "Keys | None", host: str, port: int, names: l
     except OSError as error:
         raise UsageError(f"The server cannot listen at {host}, port {port}: {error.strerror}.") from error
     with listener:
-        shown, free = f"[{host}]" if ":" in host else host, listener.getsockname()[1]
+        root = service.library.root
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         owners = "without keys" if keys is None else f"with {count(len(keys), 'key')}"
-        print_info(f"http://{shown}:{free}/v1 serves {service.library.root}, {owners}; Ctrl-C ends it")
-        print_info(f"http://{shown}:{free}/ui is the page for people")
-        with _ends_in_order():
-            server.run(sockets=[listener])
+        is_main = threading.current_thread() is threading.main_thread()
+        of_questions = detached.bind(root, key) if is_main else None
+        if of_questions is None:
+            _announce(url, root, owners)
+            with _ends_in_order():
+                server.run(sockets=[listener])
+            return
+        from memspan.cli.warm.served import Served, Serving
+
+        about = {"url": url, "root": str(root), "owners": owners, "log": detached.log() and str(detached.log())}
+        with ExitStack() as stack:
+            stack.callback(of_questions.end)
+            serving = stack.enter_context(Serving(server, listener, service.engine))
+            _announce(url, root, owners)
+            serving.answer(of_questions, Served(service.lm, loading, serving.turn), about)
+
+
+def _announce(url: str, root: Path, owners: str) -> None:
+    if detached.log() is None:
+        print_info(f"{url}/v1 serves {root}, {owners}; Ctrl-C ends it")
+        print_info(f"{url}/ui is the page for people")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from memspan.assistant.language_model import LanguageModel
 from memspan.cli.answering import Answering
 from memspan.cli.options import Loading
 from memspan.cli.warm import client, model, sockets
+from memspan.cli.warm.model import Held
 from memspan.cli.warm.process import Background, Question
 from memspan.errors import MemspanError, UsageError
 from tests.commands import Outcome, Run, run_process
@@ -74,11 +75,11 @@ Script = Callable[[Asking], None]
 
 
 @pytest.fixture
-def answering(folder: Path) -> Iterator[Callable[[Script], Background]]:
+def answering(folder: Path) -> Iterator[Callable[[Script], Held]]:
     """Run a background process here, in the main thread, and a script of questions in another one, which ends it."""
 
-    def serve(script: Script) -> Background:
-        path, failures = folder / "test.sock", []
+    def serve(script: Script) -> Held:
+        path, held, failures = folder / "test.sock", Held(), []
 
         def ask() -> None:
             asking = Asking(path)
@@ -90,7 +91,7 @@ def answering(folder: Path) -> Iterator[Callable[[Script], Background]]:
                 if path.exists():
                     asking.end()
 
-        background = Background(sockets.Listener.bind(path))
+        background = Background(sockets.Listener.bind(path), held)
         thread = threading.Thread(target=ask)
         thread.start()
         background.run()
@@ -98,23 +99,23 @@ def answering(folder: Path) -> Iterator[Callable[[Script], Background]]:
         assert not path.exists()
         if failures:
             raise failures[0]
-        return background
+        return held
 
     yield serve
     model.release()
 
 
 def test_the_same_output_and_exit_status_from_one_loading(
-    run: Run, library: Path, answering: Callable[[Script], Background]
+    run: Run, library: Path, answering: Callable[[Script], Held]
 ) -> None:
     commands = [(HELD, *SHORT), (FOREIGN, *SHORT), (HELD, "--source", "nothing.txt")]
     there: list[Outcome] = []
-    background = answering(
+    held = answering(
         lambda asking: there.extend(asking.ask("library", *command) for command in commands),
     )
     assert there == [run("ask", "library", *command) for command in commands]
     assert [outcome.code for outcome in there] == [0, 3, 2]
-    assert background.held.loadings == 1
+    assert held.loadings == 1
 
 
 class Circular:
@@ -128,7 +129,7 @@ class Circular:
 
 
 def test_a_memory_is_opened_for_each_question_and_closed_after_it(
-    run: Run, library: Path, answering: Callable[[Script], Background], monkeypatch: pytest.MonkeyPatch
+    run: Run, library: Path, answering: Callable[[Script], Held], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     descriptors, usual = Path("/proc/self/fd"), LanguageModel.ask
 
@@ -153,11 +154,11 @@ def test_a_memory_is_opened_for_each_question_and_closed_after_it(
         load_memory(library).forget("secret.md")
         assert "secret.md" not in asking.ask("library", HELD, *SHORT).out
 
-    assert answering(script).held.loadings == 1
+    assert answering(script).loadings == 1
 
 
 def test_directory_environment_and_terminal_are_those_of_who_asks(
-    run: Run, library: Path, answering: Callable[[Script], Background], tmp_path: Path
+    run: Run, library: Path, answering: Callable[[Script], Held], tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -178,14 +179,14 @@ def test_directory_environment_and_terminal_are_those_of_who_asks(
 
 
 def test_a_model_that_changed_on_disk_is_loaded_anew(
-    run: Run, library: Path, tiny_model: Path, answering: Callable[[Script], Background]
+    run: Run, library: Path, tiny_model: Path, answering: Callable[[Script], Held]
 ) -> None:
     def script(asking: Asking) -> None:
         asking.ask("library", HELD, *SHORT)
         os.utime(tiny_model / "config.json")
         assert asking.ask("library", HELD, *SHORT).code == 0
 
-    assert answering(script).held.loadings == 2
+    assert answering(script).loadings == 2
 
 
 def test_what_is_kept_and_what_is_remarked_on_again(
@@ -201,7 +202,8 @@ def test_what_is_kept_and_what_is_remarked_on_again(
         return object()
 
     monkeypatch.setattr(model, "load_language_model", load)
-    held = model.hold()
+    held = Held()
+    model.hold(held)
     try:
         first = model.load(None, Loading(), library)
         assert len(capsys.readouterr().err.splitlines()) == 2
@@ -223,7 +225,7 @@ def test_a_file_that_answers_is_opened_once(tmp_path: Path) -> None:
     file = tmp_path / "a.gguf"
     file.write_bytes(b"GGUF")
     by_file, by_server = Answering(str(file)), Answering("http://localhost:1/v1")
-    model.hold()
+    model.hold(Held())
     try:
         first = model.answerer(by_file)
         assert model.answerer(by_file) is first
@@ -237,7 +239,7 @@ def test_a_file_that_answers_is_opened_once(tmp_path: Path) -> None:
 
 
 def test_who_leaves_is_not_answered_on(
-    run: Run, library: Path, answering: Callable[[Script], Background], monkeypatch: pytest.MonkeyPatch
+    run: Run, library: Path, answering: Callable[[Script], Held], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from memspan.cli import run as run_command
 
@@ -264,7 +266,7 @@ def test_who_leaves_is_not_answered_on(
             assert began.wait(30)
         assert asking.ask("library", HELD, *SHORT).code == 0
 
-    assert answering(script).held.loadings == 1
+    assert answering(script).loadings == 1
     assert statuses == [130, 0]
 
 
@@ -276,7 +278,7 @@ def test_who_left_before_the_turn_came_is_not_answered() -> None:
         assert not question.start()
 
 
-def test_the_process_ends_when_no_question_comes_and_after_0_seconds(answering: Callable[[Script], Background]) -> None:
+def test_the_process_ends_when_no_question_comes_and_after_0_seconds(answering: Callable[[Script], Held]) -> None:
     for seconds in (0, 0.05):
 
         def script(asking: Asking, seconds: float = seconds) -> None:

@@ -1,11 +1,15 @@
-"""A model that stays loaded after `memspan ask --keep-warm SECONDS`, in a background process.
+"""A model that stays loaded: in a server, or after `memspan ask --keep-warm SECONDS` in a background process.
 
-Loading torch and the model takes most of a short question. With the option, the question is answered by a background
-process, which is started for the first and answers those that follow; without a question for so many seconds it ends.
+Loading torch and the model takes most of a short question. A question of the command line is therefore answered by a process
+that holds the same model, if one runs: a server of this user, or a background process, which --keep-warm starts and which
+ends when there has been no question for so many seconds.
 
-client      finds or starts the process, and prints what it prints
-process     the background process
+client      finds the process, and prints what it prints
+starting    starts a process in the background
+process     the process: it runs the questions that arrive, with what they print going back
 model       the model that it keeps, and what must be the same for that
+served      a server as such a process
+detached    a server in the background: started and ended
 sockets     how the two speak, and who may
 """
 
@@ -42,9 +46,9 @@ KEEP_WARM = Annotated[
         metavar="SECONDS",
         callback=_end_all,
         is_eager=True,
-        help="Keep the model loaded in a background process for so long after the answer: the next question with this option "
-        "and the same model is answered at once. 0 ends the process after the answer, and without a question at once "
-        "(default: no background process).",
+        help="Keep the model loaded in a background process for so long after the answer: the next question to the same model is "
+        "answered at once. 0 ends the process after the answer, and without a question at once (default: no background process "
+        "is started; one that runs, or a server, answers).",
     ),
 ]
 
@@ -57,12 +61,11 @@ def answer(
     model: str | None,
     answering: Answering,
 ) -> None:
-    """Leaves the command if the background process has answered it, with its exit status."""
-    if seconds is None:
-        return
+    """Leaves the command if a process that holds the model has answered it, with its exit status."""
     from memspan.cli.warm.client import ask
 
     debug = ["--debug"] if getattr(context.obj, "debug", False) else []
-    status = ask([*debug, "ask", *context.meta[ARGUMENTS]], seconds, folder, loading, model, answering)
+    command = [*debug, str(context.info_name), *context.meta[ARGUMENTS]]
+    status = ask(command, seconds, folder, loading, model, answering)
     if status is not None:
         raise typer.Exit(status)

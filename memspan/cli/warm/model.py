@@ -1,4 +1,4 @@
-"""The model that a background process holds from one question to the next, and what it must agree with to be used."""
+"""The model that a process holds from one question to the next, and what it must agree with to be used."""
 
 import gc
 import hashlib
@@ -6,9 +6,10 @@ import json
 import os
 import platform
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,41 +32,106 @@ _VARIABLES = (
 _MOST_FILES = 10_000  # of a model's folder that are looked at
 
 
+# Of those, variables that a command reads anew each time.
+_READ_ANEW = {
+    "MEMSPAN_MODEL",
+    "MEMSPAN_ENCODER",
+    "MEMSPAN_API_KEY",
+    "MEMSPAN_SERVER_KEYS",
+    "MEMSPAN_AUDIT",
+    "MEMSPAN_AUDIT_DETAIL",
+}
+
+
+class Declined(BaseException):
+    """A question is of another model than the process holds: whoever asks has to answer it. No error of the command."""
+
+
+class Keeper(ABC):
+    """What a process keeps from one question to the next."""
+
+    @abstractmethod
+    def load(self, model: str | None, loading: Loading, folder: Path) -> "LanguageModel":
+        """What `load_language_model` returns for a memory that is there. Raises as that does, and Declined."""
+
+    @abstractmethod
+    def answerer(self, answering: Answering) -> "Answerer | None":
+        """What `answering.answerer` returns. Raises as that does, and Declined."""
+
+    @abstractmethod
+    def close_rest(self) -> None:
+        """Between questions: close all that a question opened, which only the model outlives."""
+
+
 @dataclass
-class Held:
+class Held(Keeper):
     """What a background process keeps: one language model, and the GGUF file that answers, if one does.
 
     Attributes:
         key: what the model was loaded by, see `choice`, with the calibrations as they were.
         remarks: warnings at its loading that every loading gives.
-        answerer: opened for the file that `answerer_key` stands for.
+        file: opened for the file that `file_key` stands for.
         loadings: how often a model was loaded.
     """
 
     lm: "LanguageModel | None" = None
     key: str = ""
     remarks: tuple[Warning, ...] = ()
-    answerer: "Answerer | None" = None
-    answerer_key: str = ""
+    file: "Answerer | None" = None
+    file_key: str = ""
     loadings: int = 0
     is_new: bool = False
 
+    def load(self, model: str | None, loading: Loading, folder: Path) -> "LanguageModel":
+        """The model, loaded once."""
+        from memspan.pretrained.encoders import NoEncoder
+
+        made_by = choice(model, loading, folder)
+        if self.lm is not None and self.key == _digest([made_by, calibrations()]):
+            for remark in self.remarks:
+                print_warning(remark)
+            return self.lm
+        if self.lm is not None:  # its memory is free before another one is loaded
+            self.lm = None
+            gc.unfreeze()
+            gc.collect()
+        remarks: list[Warning] = []
+
+        def on_warning(warning: Warning) -> None:
+            print_warning(warning)
+            if isinstance(warning, NoEncoder):
+                remarks.append(warning)
+
+        self.lm = load_language_model(model, loading, folder, opened=True, on_warning=on_warning)
+        self.key, self.remarks = _digest([made_by, calibrations()]), tuple(remarks)
+        self.loadings += 1
+        self.is_new = True
+        return self.lm
+
+    def answerer(self, answering: Answering) -> "Answerer | None":
+        """What writes the answer; a GGUF file is opened once."""
+        target = answering.answer_with
+        if target is None or not os.path.isfile(target):
+            return answering.answerer()
+        key = _digest(files_of(Path(target)))
+        if self.file is None or self.file_key != key:
+            self.file, self.file_key = answering.answerer(), key
+        return self.file
+
     def close_rest(self) -> None:
-        """Between questions: close all that a question opened, which only the model outlives."""
         gc.collect()
         if self.is_new:  # collecting again need not look at the model and the libraries
             gc.freeze()
             self.is_new = False
 
 
-_held: Held | None = None
+_held: Keeper | None = None
 
 
-def hold() -> Held:
+def hold(keeper: Keeper) -> None:
     """From now on this process keeps the model that it loads."""
     global _held
-    _held = Held()
-    return _held
+    _held = keeper
 
 
 def release() -> None:
@@ -81,43 +147,15 @@ def is_held() -> bool:
 
 
 def load(model: str | None, loading: Loading, folder: Path) -> "LanguageModel":
-    """What `load_language_model` returns for a memory that is there; a background process loads it once."""
+    """What `load_language_model` returns for a memory that is there; a process that keeps its model loads it once."""
     if _held is None:
         return load_language_model(model, loading, folder, opened=True)
-    from memspan.pretrained.encoders import NoEncoder
-
-    made_by = choice(model, loading, folder)
-    if _held.lm is not None and _held.key == _digest([made_by, _calibrations()]):
-        for remark in _held.remarks:
-            print_warning(remark)
-        return _held.lm
-    if _held.lm is not None:  # its memory is free before another one is loaded
-        _held.lm = None
-        gc.unfreeze()
-        gc.collect()
-    remarks: list[Warning] = []
-
-    def on_warning(warning: Warning) -> None:
-        print_warning(warning)
-        if isinstance(warning, NoEncoder):
-            remarks.append(warning)
-
-    lm = load_language_model(model, loading, folder, opened=True, on_warning=on_warning)
-    _held.lm, _held.key, _held.remarks = lm, _digest([made_by, _calibrations()]), tuple(remarks)
-    _held.loadings += 1
-    _held.is_new = True
-    return lm
+    return _held.load(model, loading, folder)
 
 
 def answerer(answering: Answering) -> "Answerer | None":
     """What `answering.answerer` returns; a background process opens a GGUF file once."""
-    target = answering.answer_with
-    if _held is None or target is None or not os.path.isfile(target):
-        return answering.answerer()
-    key = _digest(_files(Path(target)))
-    if _held.answerer is None or _held.answerer_key != key:
-        _held.answerer, _held.answerer_key = answering.answerer(), key
-    return _held.answerer
+    return answering.answerer() if _held is None else _held.answerer(answering)
 
 
 def process_key(model: str | None, loading: Loading, folder: Path, answer_with: str | None) -> str:
@@ -125,10 +163,20 @@ def process_key(model: str | None, loading: Loading, folder: Path, answer_with: 
 
     Raises what opening the memory raises.
     """
-    environment = {name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)}
-    interpreter = [sys.executable, sys.version, sys.path, sys.flags.dev_mode, platform.node(), os.geteuid()]
-    engine = [answer_with, _files(Path(answer_with)) if answer_with and os.path.exists(answer_with) else None]
-    return _digest([choice(model, loading, folder), engine, _code(), interpreter, sorted(environment.items())])[:32]
+    engine = [answer_with, files_of(Path(answer_with)) if answer_with and os.path.exists(answer_with) else None]
+    return _digest([choice(model, loading, folder), engine, *_surroundings()])[:32]
+
+
+def server_key() -> str:
+    """A name, of 16 hex digits, for the servers that may answer what is asked from here: by code and environment."""
+    return _digest(_surroundings())[:16]
+
+
+def _surroundings() -> list[Any]:
+    """The code, the interpreter and the environment, so far as they have a say in answers."""
+    names = [name for name in os.environ if name.startswith(_VARIABLES) and name not in _READ_ANEW]
+    interpreter = [sys.executable, sys.version, sys.flags.dev_mode, platform.node(), os.geteuid()]
+    return [_code(), interpreter, sorted((name, os.environ[name]) for name in names)]
 
 
 def choice(model: str | None, loading: Loading, folder: Path) -> Mapping[str, Any]:
@@ -144,11 +192,11 @@ def choice(model: str | None, loading: Loading, folder: Path) -> Mapping[str, An
         **{kind: os.path.realpath(path) if path and os.path.exists(path) else path for kind, path in named.items()},
         "named": [model is not None, loading.encoder is not None],
         "made_with": [made_with.dtype, asdict(made_with.encoder) if made_with.encoder else None],
-        "files": [_files(Path(path)) for path in named.values() if path and os.path.exists(path)],
+        "files": [files_of(Path(path)) for path in named.values() if path and os.path.exists(path)],
     }
 
 
-def _calibrations() -> list[Any]:
+def calibrations() -> list[Any]:
     """The calibrations of models in the cache: one that is measured anew counts at the next question."""
     from memspan.pretrained import hub
 
@@ -158,18 +206,13 @@ def _calibrations() -> list[Any]:
 
 
 def _code() -> list[Any]:
-    """The package's files and the versions of the libraries."""
-    top = Path(memspan.__file__).parent
-    versions = []
-    for library in _LIBRARIES:
-        try:
-            versions.append(version(library))
-        except PackageNotFoundError:
-            versions.append("")
-    return [memspan.__version__, versions, _all(sorted(top.rglob("*.py")))]
+    """The files of the package, and the first file of each library, which an installation writes anew."""
+    top, libraries = Path(memspan.__file__).parent, [find_spec(library) for library in _LIBRARIES]
+    first = [Path(library.origin) for library in libraries if library is not None and library.origin is not None]
+    return [memspan.__version__, _all([*first, *sorted(top.rglob("*.py"))])]
 
 
-def _files(path: Path) -> list[Any]:
+def files_of(path: Path) -> list[Any]:
     """A file, or the files of a folder, as they are now."""
     path = path.resolve()
     return _all([path] if path.is_file() else sorted(islice(path.glob("**/*"), _MOST_FILES)))

@@ -1,6 +1,6 @@
-"""The background process: it answers the questions that arrive at its socket, one after another, and ends by itself.
+"""A process that answers the questions which arrive at its socket, one after another.
 
-A question is a command line of `memspan ask` with the folder, the environment and the terminal of the process that asks. It
+A question is a command line of `memspan ask` or `memspan search` with the folder, the environment and the terminal of the process that asks. It
 is run by the same code as ever, in that folder and that environment, and what it prints goes back as it is printed. Only the
 model is kept between questions; the memory is opened for each.
 """
@@ -14,17 +14,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, Full, Queue
+from queue import Empty, SimpleQueue
 from typing import Any, Self, TextIO, cast
 
 from memspan.cli.commands import INTERRUPTED
 from memspan.cli.warm import model
+from memspan.cli.warm.model import Held, Keeper
 from memspan.cli.warm.sockets import Connection, Listener
 
 _FIRST = 60.0  # seconds to wait for the question for which the process was started
 _REQUEST = 10.0  # seconds in which a request must arrive
 _MOST_WAITING = 8  # questions
-_MOST_THREADS = 32
+_MOST_ATTENDED = 32  # connections
+COMMANDS = ("ask", "search")  # that are questions
+_LEFT = getattr(signal, "SIGUSR1", signal.SIGINT)  # SIGINT may mean that the process is to end
 _PART = 64 * 1024  # characters of a message; at most six bytes each in JSON, twelve outside of the basic plane
 _GOES_ON = (0, 2, 3, 4, INTERRUPTED)  # exit statuses after which the model is as it was; after others the process ends
 
@@ -32,7 +35,7 @@ _GOES_ON = (0, 2, 3, 4, INTERRUPTED)  # exit statuses after which the model is a
 def main(descriptor: int, path: str) -> None:
     """Answer the questions that arrive at the listening socket with this descriptor, until none has come for a while."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have ignored
-    Background(Listener.inherit(descriptor, Path(path))).run()
+    Background(Listener.inherit(descriptor, Path(path)), Held()).run()
 
 
 @dataclass
@@ -44,7 +47,7 @@ class Question:
         directory: the working directory.
         environment: all variables.
         terminals: for "out" and "err", whether the stream is a terminal, and its encoding.
-        seconds: to stay after the answer.
+        seconds: to stay after the answer; None for as long as before.
     """
 
     connection: Connection
@@ -52,7 +55,7 @@ class Question:
     directory: str
     environment: dict[str, str]
     terminals: dict[str, tuple[bool, str]]
-    seconds: float
+    seconds: float | None
     _is_running: bool = False
     _has_left: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -65,17 +68,18 @@ class Question:
         is_right = (
             isinstance(arguments, list)
             and all(isinstance(argument, str) for argument in arguments)
-            and arguments[:1] + arguments[1:2] * (arguments[:1] == ["--debug"]) in (["ask"], ["--debug", "ask"])
+            and arguments[arguments[:1] == ["--debug"] :][:1] in [[command] for command in COMMANDS]
             and isinstance(environment, dict)
             and all(isinstance(value, str) for value in environment.values())
             and isinstance(directory, str)
-            and isinstance(seconds, int | float)
+            and isinstance(seconds, int | float | None)
             and isinstance(terminals, dict)
         )
         if not is_right:
             raise ValueError("this is no question")
         streams = {name: _terminal(cast(Mapping[str, Any], terminals).get(name)) for name in ("out", "err")}
-        return cls(connection, arguments, directory, environment, streams, float(seconds))  # type: ignore[arg-type]
+        stays = None if seconds is None else float(seconds)
+        return cls(connection, arguments, directory, environment, streams, stays)  # type: ignore[arg-type]
 
     def start(self) -> bool:
         """Whether the question is still waited for; from now on it is interrupted when it is not."""
@@ -93,44 +97,61 @@ class Question:
         with self._lock:
             self._has_left = True
             if self._is_running:
-                signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGINT)
+                signal.pthread_kill(cast(int, threading.main_thread().ident), _LEFT)
 
 
 class Background:
-    """A process that answers questions in its main thread; other threads wait for them, and for those who ask to leave.
+    """A process that answers questions in its main thread; other threads wait for them, and for those who ask to leave."""
 
-    Attributes:
-        held: the model that it keeps.
-    """
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener, self.held = listener, model.hold()
-        self._questions: Queue[Question | None] = Queue(_MOST_WAITING)  # None ends the process
-        self._answered, self._is_busy = 0, False
+    def __init__(self, listener: Listener, keeper: Keeper, about: Mapping[str, Any] | None = None) -> None:
+        """
+        Args:
+            keeper: of what stays from one question to the next.
+            about: what a server tells of itself. A server ends only when it is told to.
+        """
+        self._listener, self._keeper, self._about = listener, keeper, about
+        self._questions: SimpleQueue[Question | None] = SimpleQueue()  # None ends the process
+        self._attended = threading.BoundedSemaphore(_MOST_ATTENDED)
+        self._answered, self._is_busy, self._is_ending = 0, False, False
+        model.hold(keeper)
 
     def run(self) -> None:
         """Answer until no question has come for as long as the last one said, or the process is to end."""
         threading.Thread(target=self._accept, daemon=True).start()
-        seconds = _FIRST
+        before = signal.signal(_LEFT, signal.default_int_handler)
+        seconds = _FIRST if self._about is None else None
         try:
             while True:
                 try:
                     question = self._questions.get(timeout=seconds)
                 except Empty:
                     return
-                if question is None:
+                if question is None or self._is_ending:
                     return
                 try:
                     status = self._answer(question)
                 except KeyboardInterrupt:  # arrived when the command had just ended
                     status = INTERRUPTED
-                seconds = question.seconds
-                if status not in _GOES_ON:
-                    return
-                self.held.close_rest()
+                self._keeper.close_rest()
+                if self._about is None:
+                    seconds = seconds if question.seconds is None else question.seconds
+                    if status not in _GOES_ON:
+                        return
         finally:
+            signal.signal(_LEFT, before)
             self._listener.end()
             model.release()
+
+    def end_now(self) -> None:
+        """End, without what still waits; the question that is being answered is interrupted. For a handler of signals."""
+        self._is_ending = True
+        self._questions.put(None)
+        if self._is_busy:
+            raise KeyboardInterrupt
+
+    def end_soon(self) -> None:
+        """End when what waits has been answered."""
+        self._questions.put(None)
 
     def _answer(self, question: Question) -> int:
         """Run a question; returns its exit status."""
@@ -140,12 +161,17 @@ class Background:
             return INTERRUPTED
         self._is_busy = True
         try:
-            with _in_place_of(question):
-                status = run(question.arguments)
+            try:
+                with _in_place_of(question):
+                    status = run(question.arguments)
+                end = {"exit": status}
+            except (model.Declined, OSError):  # or the folder of whoever asks cannot be entered
+                status, end = 0, {"declined": True}
             question.finish()
-            self._answered += 1
-            with suppress(OSError):
-                question.connection.send({"exit": status})
+            self._answered += "exit" in end
+            if not self._is_ending:  # whoever asked hears of the end by its connection
+                with suppress(OSError):
+                    question.connection.send(end)
         finally:
             self._is_busy = False
             question.finish()
@@ -156,26 +182,35 @@ class Background:
         with suppress(OSError):  # the socket was closed
             while True:
                 connection = self._listener.accept()
-                if threading.active_count() > _MOST_THREADS:
-                    connection.close()
-                else:
+                if self._attended.acquire(blocking=False):
                     threading.Thread(target=self._attend, args=(connection,), daemon=True).start()
+                else:
+                    connection.close()
 
     def _attend(self, connection: Connection) -> None:
         """Receive a request, put it into the queue, and wait until the other end leaves."""
-        with connection, suppress(ValueError, OSError, Full):
+        with ExitStack() as stack:
+            stack.callback(self._attended.release)
+            stack.enter_context(connection)
+            stack.enter_context(suppress(ValueError, OSError))
             message = connection.receive(_REQUEST)
             if message is None:
                 return
             is_waiting = self._is_busy or not self._questions.empty()
-            about = {"process": os.getpid(), "answered": self._answered, "waiting": is_waiting}
-            if message.get("end") is True:
-                self._questions.put_nowait(None)
+            about = {"process": os.getpid(), "answered": self._answered, "waiting": is_waiting, **(self._about or {})}
+            if message.get("about") is True:
                 connection.send(about)
                 return
+            if message.get("end") is True:
+                self.end_soon()
+                connection.send(about)
+                connection.receive()  # whoever wants it to end may wait until it has
+                return
             question = Question.parse(connection, message)
+            if self._questions.qsize() >= _MOST_WAITING:
+                return
             connection.send(about)
-            self._questions.put_nowait(question)
+            self._questions.put(question)
             with suppress(ValueError, OSError):
                 connection.receive()
             question.leave()
@@ -184,7 +219,11 @@ class Background:
 @contextmanager
 def _in_place_of(question: Question) -> Iterator[None]:
     """Within, this process has the working directory, the environment and the terminal of the one that asks."""
-    here, environment = os.getcwd(), dict(os.environ)
+    environment = dict(os.environ)
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # deleted since this process was started
+        here = os.path.abspath(os.sep)
     with ExitStack() as stack:
         stack.callback(os.chdir, here)
         stack.callback(_set_environment, environment)

@@ -4,6 +4,7 @@ Unix domain sockets in a folder that only this user can enter; both ends refuse 
 says of it. A message is a JSON object of bounded size behind its length.
 """
 
+import hashlib
 import json
 import os
 import socket
@@ -37,8 +38,8 @@ def folder() -> Path:
     """
     if not (hasattr(socket, "AF_UNIX") and (hasattr(socket, "SO_PEERCRED") or sys.platform == "darwin")):
         raise UsageError(
-            "--keep-warm needs Unix domain sockets that name the user at their other end, which this system does not have: "
-            "leave the option out."
+            "--keep-warm and --detach need Unix domain sockets that name the user at their other end, which this system does not "
+            "have: leave the option out."
         )
     path = user_state_path("memspan") / "warm"
     try:
@@ -47,7 +48,9 @@ def folder() -> Path:
             path.mkdir(mode=0o700)
         status = path.lstat()
     except OSError as error:
-        raise UsageError(f"--keep-warm needs the folder {path}, which cannot be made: {error.strerror}.") from error
+        raise UsageError(
+            f"--keep-warm and --detach need the folder {path}, which cannot be made: {error.strerror}."
+        ) from error
     is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
     if not is_own:
         raise UsageError(f"{path} must be a folder that only you can enter (mode 0700) and no link: delete it.")
@@ -56,6 +59,42 @@ def folder() -> Path:
             f"The path of a socket must be shorter than {path} allows: set XDG_STATE_HOME to a shorter one."
         )
     return path
+
+
+def is_used() -> bool:
+    """Whether there may be a process to connect to; makes nothing."""
+    return any((user_state_path("memspan") / "warm").glob(f"*{SUFFIX}"))
+
+
+def path_of_server(key: str, root: Path) -> Path:
+    """The path of a server's socket: that of a background process has one name, that of a server two with a hyphen.
+
+    Args:
+        key: what both ends of a connection must have in common, 16 hex digits.
+        root: the folder that is served.
+    """
+    return folder() / f"{key}-{_name_of(root)}{SUFFIX}"
+
+
+def servers(*, key: str = "*", root: Path | None = None) -> list[Path]:
+    """The paths of the sockets of servers, of all keys and of all folders unless one is named."""
+    return sorted(folder().glob(f"{key}-{'*' if root is None else _name_of(root)}{SUFFIX}"))
+
+
+def background() -> list[Path]:
+    """The paths of the sockets of background processes."""
+    return sorted(path for path in folder().glob(f"*{SUFFIX}") if "-" not in path.name)
+
+
+def log_of_server(root: Path) -> Path:
+    """The path of the log of a server in the background, in a folder that is made if there is none."""
+    logs = folder().with_name("log")
+    logs.mkdir(mode=0o700, exist_ok=True)
+    return logs / f"serve-{_name_of(root)}.log"
+
+
+def _name_of(root: Path) -> str:
+    return hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:15]
 
 
 def changes(path: Path) -> FileLock:
