@@ -20,7 +20,6 @@ from memspan.cli.options import (
     MODEL,
     NEW_OR_OLD_MEMORY,
     PASSAGES,
-    REDACT,
     Loading,
     load_language_model,
     loads_model,
@@ -34,6 +33,7 @@ from memspan.cli.output import (
     print_part,
     print_waiting,
 )
+from memspan.cli.redacting import REDACT
 from memspan.cli.retention import forget_what_is_too_old
 from memspan.cli.screening import Screening, screens
 from memspan.data.redaction import parse_kinds

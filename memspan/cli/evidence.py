@@ -5,7 +5,6 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from memspan.cli.output import print_line, printable
-from memspan.data.dates import day_of, in_words
 
 if TYPE_CHECKING:
     from memspan.assistant.carried import Carried
@@ -78,6 +77,8 @@ def print_carried(texts: "Sequence[Carried]") -> None:
 
 def _day(statement: "Statement") -> str:
     """The day of a statement in words; empty for a time that no calendar has."""
+    from memspan.data.dates import day_of, in_words
+
     day = day_of(statement.time)
     return "" if day is None else in_words(day)
 

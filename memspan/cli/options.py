@@ -12,7 +12,6 @@ import typer
 from memspan.cli.calibration_progress import CalibrationDisplay
 from memspan.cli.commands import adds_options
 from memspan.cli.output import print_info, print_waiting
-from memspan.data.redaction import KINDS
 from memspan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,14 +59,6 @@ MIN_CONFIDENCE = Annotated[
         metavar="C",
         help="Smallest confidence, from 0 to 1, that the memory holds something about the question, and for a search or a chat "
         "that the passage does; below 0.25 an answer is doubtful (default: 0.07 for an answer and a chat, none for a search).",
-    ),
-]
-REDACT = Annotated[
-    str | None,
-    typer.Option(
-        metavar="KINDS",
-        help="Store placeholders such as [EMAIL] instead of personal data and secrets: all, or some of "
-        f"{', '.join(KINDS)}, separated by commas.",
     ),
 ]
 AS_JSON = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]

@@ -12,7 +12,7 @@ import typer
 from memspan.cli.auditing import audited
 from memspan.cli.commands import command, stops_in_order
 from memspan.cli.filters import TAGS, parse_tags
-from memspan.cli.options import AS_JSON, MODEL, NEW_OR_OLD_MEMORY, REDACT, Loading, load_language_model, loads_model
+from memspan.cli.options import AS_JSON, MODEL, NEW_OR_OLD_MEMORY, Loading, load_language_model, loads_model
 from memspan.cli.output import (
     count,
     format_bytes,
@@ -22,6 +22,7 @@ from memspan.cli.output import (
     print_line,
     print_waiting,
 )
+from memspan.cli.redacting import REDACT
 from memspan.cli.renewal import OF_THE_MEMORY, Renewal, forget_gone, gone, renews, show_gone, watch
 from memspan.cli.retention import forget_what_is_too_old
 from memspan.data.formats import format_names

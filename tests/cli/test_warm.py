@@ -21,6 +21,7 @@ from memspan.cli.warm import client, model, sockets
 from memspan.cli.warm.model import Held
 from memspan.cli.warm.process import Background, Question
 from memspan.errors import MemspanError, UsageError
+from tests.cli.warm_asking import Asking
 from tests.commands import Outcome, Run, run_process
 
 HELD = "Where does the zinc trunk stand under the stairs of the boathouse?"
@@ -33,42 +34,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     """The folder of sockets, in a folder for state of its own."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("s")))
     return sockets.folder()
-
-
-class Asking:
-    """Whoever asks a background process in this process, which runs in the main thread."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def request(self, *arguments: str, **changes: Any) -> dict[str, Any]:
-        terminals = {"out": [False, "utf-8"], "err": [False, "utf-8"]}
-        own = {"directory": os.getcwd(), "environment": dict(os.environ), "seconds": 60, "terminals": terminals}
-        return {"arguments": list(arguments), **own, **changes}
-
-    def connect(self) -> sockets.Connection:
-        connection = sockets.connect(self.path)
-        assert connection is not None
-        return connection
-
-    def ask(self, *arguments: str, **changes: Any) -> Outcome:
-        with self.connect() as connection:
-            connection.send(self.request("ask", *arguments, **changes))
-            about = connection.receive(30)
-            assert about is not None
-            assert about["process"] == os.getpid()
-            texts = {"out": "", "err": ""}
-            while (message := connection.receive(30)) is not None:
-                if "exit" in message:
-                    return Outcome(message["exit"], texts["out"], texts["err"])
-                for name, text in message.items():
-                    texts[name] += text
-        raise AssertionError("the background process ended")
-
-    def end(self) -> dict[str, Any]:
-        with self.connect() as connection:
-            connection.send({"end": True})
-            return connection.receive(30) or {}
 
 
 Script = Callable[[Asking], None]

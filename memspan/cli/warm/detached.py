@@ -1,7 +1,6 @@
 """A server in the background: started, found, and ended by commands."""
 
 import os
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from memspan.cli.output import print_info, print_line
 from memspan.cli.warm import client, sockets
 from memspan.cli.warm.sockets import Listener
-from memspan.cli.warm.starting import start
+from memspan.cli.warm.starting import Process, start
 from memspan.errors import UsageError
 
 _POLL = 0.05  # seconds
@@ -103,7 +102,7 @@ def _running(root: Path) -> Mapping[str, Any] | None:
     return next(filter(None, map(client.about, sockets.servers(root=root))), None)
 
 
-def _ready(process: "subprocess.Popen[bytes]", root: Path, log: Any) -> Mapping[str, Any] | None:
+def _ready(process: Process, root: Path, log: Any) -> Mapping[str, Any] | None:
     """What a server that was started tells of itself when it is ready; None if it ended. What it logs meanwhile is shown."""
     while True:
         has_ended = process.poll() is not None

@@ -48,6 +48,7 @@ class Question:
         environment: all variables.
         terminals: for "out" and "err", whether the stream is a terminal, and its encoding.
         seconds: to stay after the answer; None for as long as before.
+        is_silent: what is printed from now on does not go back.
     """
 
     connection: Connection
@@ -56,6 +57,7 @@ class Question:
     environment: dict[str, str]
     terminals: dict[str, tuple[bool, str]]
     seconds: float | None
+    is_silent: bool = False
     _is_running: bool = False
     _has_left: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -112,7 +114,8 @@ class Background:
         self._listener, self._keeper, self._about = listener, keeper, about
         self._questions: SimpleQueue[Question | None] = SimpleQueue()  # None ends the process
         self._attended = threading.BoundedSemaphore(_MOST_ATTENDED)
-        self._answered, self._is_busy, self._is_ending = 0, False, False
+        self._answered, self._is_ending = 0, False
+        self._current: Question | None = None
         model.hold(keeper)
 
     def run(self) -> None:
@@ -146,7 +149,10 @@ class Background:
         """End, without what still waits; the question that is being answered is interrupted. For a handler of signals."""
         self._is_ending = True
         self._questions.put(None)
-        if self._is_busy:
+        if self._current is not None:
+            self._current.is_silent = (
+                True  # whoever asked hears of the end by its connection, and goes on without the process
+            )
             raise KeyboardInterrupt
 
     def end_soon(self) -> None:
@@ -159,7 +165,7 @@ class Background:
 
         if not question.start():
             return INTERRUPTED
-        self._is_busy = True
+        self._current = question
         try:
             try:
                 with _in_place_of(question):
@@ -169,11 +175,11 @@ class Background:
                 status, end = 0, {"declined": True}
             question.finish()
             self._answered += "exit" in end
-            if not self._is_ending:  # whoever asked hears of the end by its connection
+            if not question.is_silent:
                 with suppress(OSError):
                     question.connection.send(end)
         finally:
-            self._is_busy = False
+            self._current = None
             question.finish()
             question.connection.close()
         return status
@@ -196,7 +202,7 @@ class Background:
             message = connection.receive(_REQUEST)
             if message is None:
                 return
-            is_waiting = self._is_busy or not self._questions.empty()
+            is_waiting = self._current is not None or not self._questions.empty()
             about = {"process": os.getpid(), "answered": self._answered, "waiting": is_waiting, **(self._about or {})}
             if message.get("about") is True:
                 connection.send(about)
@@ -247,14 +253,14 @@ def _terminal(message: Any) -> tuple[bool, str]:
 
 
 def _stream(question: Question, name: str) -> TextIO:
-    return cast(TextIO, Stream(question.connection, name, *question.terminals[name]))
+    return cast(TextIO, Stream(question, name, *question.terminals[name]))
 
 
 class Stream(io.TextIOBase):
     """Standard output or standard error of the process that asks."""
 
-    def __init__(self, connection: Connection, name: str, is_terminal: bool, encoding: str) -> None:
-        self._connection, self._name, self._is_terminal, self._encoding = connection, name, is_terminal, encoding
+    def __init__(self, question: Question, name: str, is_terminal: bool, encoding: str) -> None:
+        self._question, self._name, self._is_terminal, self._encoding = question, name, is_terminal, encoding
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -268,8 +274,8 @@ class Stream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         with suppress(OSError):  # whoever asked has gone: the question is about to be interrupted
-            for start in range(0, len(text), _PART):
-                self._connection.send({self._name: text[start : start + _PART]})
+            for start in range(0, 0 if self._question.is_silent else len(text), _PART):
+                self._question.connection.send({self._name: text[start : start + _PART]})
         return len(text)
 
 

@@ -16,12 +16,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from filelock import FileLock
 from platformdirs import user_state_path
 
 from memspan.errors import UsageError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 SUFFIX = ".sock"
 LARGEST = 1024 * 1024  # bytes of a message
@@ -97,8 +99,10 @@ def _name_of(root: Path) -> str:
     return hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:15]
 
 
-def changes(path: Path) -> FileLock:
+def changes(path: Path) -> "FileLock":
     """The lock under which sockets in the folder of `path` are made and deleted; it is held for an instant."""
+    from filelock import FileLock
+
     return FileLock(path.with_name("lock"), timeout=10, mode=0o600)
 
 

@@ -13,6 +13,7 @@ from filelock import Timeout
 from memspan.cli.warm import sockets
 from memspan.cli.warm.sockets import Connection, Listener
 
+Process = subprocess.Popen[bytes]
 # The package comes from where this process has it; -P keeps the working directory out until then.
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from memspan.cli.warm.{module} import main; "
@@ -48,7 +49,7 @@ def start(
     cwd: str | None = None,
     descriptors: Sequence[int] = (),
     output: IO[str] | None = None,
-) -> "subprocess.Popen[bytes]":
+) -> Process:
     """A new process that calls `main(*arguments)` of a module of this folder. Raises OSError.
 
     Args:
