@@ -128,7 +128,8 @@ def all_commands() -> typer.Typer:
     order = {f"{__name__}.{name}": index for index, name in enumerate(command_files())}
     app.registered_commands.sort(key=lambda command: order.get(_module_of(command), len(order)))
     app.registered_groups.sort(key=lambda group: order.get(_module_of(group), len(order)))
-    for entry in (*app.registered_commands, *app.registered_groups):
+    entries: list[CommandInfo | TyperInfo] = [*app.registered_commands, *app.registered_groups]
+    for entry in entries:
         name = _module_of(entry).rpartition(".")[2]
         if not isinstance(entry.rich_help_panel, str):
             entry.rich_help_panel = next((panel for panel, names in PANELS.items() if name in names), None)
