@@ -1,20 +1,31 @@
 """`memspan serve`: memories behind the interfaces that other programs speak."""
 
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from memspan.cli.commands import ARGUMENTS, command
+from memspan.cli.listening import (
+    ALLOW_HOST,
+    HOST,
+    KEYS,
+    LIMITS,
+    NEEDED,
+    PORT,
+    REQUESTS_PER_MINUTE,
+    check_address,
+    ends_in_order,
+    in_words,
+    listening_at,
+    rules_of,
+)
 from memspan.cli.options import MODEL, Loading, load_language_model, loads_model
-from memspan.cli.output import count, print_info
+from memspan.cli.output import print_info
 from memspan.cli.warm import detached
 from memspan.cli.warm.model import server_key
-from memspan.errors import UsageError
 from memspan.plugins import require_installed
 
 if TYPE_CHECKING:
@@ -22,7 +33,6 @@ if TYPE_CHECKING:
     from memspan.serve.keys import Keys
     from memspan.serve.service import Service
 
-LIMITS = "Limits of each owner"
 MEBIBYTE = 1024**2
 _DETACH = "--detach"
 
@@ -41,27 +51,10 @@ def serve(
             "exist. Or the folder of one memory, which is then served without sessions (default: the user's data folder).",
         ),
     ] = None,
-    host: Annotated[
-        str,
-        typer.Option(metavar="ADDRESS", help="Address to listen at. One that other machines reach needs keys."),
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8000,
-    keys: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="File with a line OWNER:KEY for each key. A request sees the memories of its key's owner and no others "
-            "(default: the lines in $MEMSPAN_SERVER_KEYS; without either, no key is needed).",
-        ),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Further name by which clients may call the server, without port; * for any (default: localhost and the "
-            "address that it listens at).",
-        ),
-    ] = None,
+    host: HOST = "127.0.0.1",
+    port: PORT = 8000,
+    keys: KEYS = None,
+    allow_host: ALLOW_HOST = None,
     answer_with: Annotated[
         str | None,
         typer.Option(
@@ -81,10 +74,7 @@ def serve(
     max_new_tokens: Annotated[
         int, typer.Option(min=1, metavar="N", help="Maximum tokens of a reply where the request names none.")
     ] = 512,
-    requests_per_minute: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Requests in a minute (default: any number).", rich_help_panel=LIMITS),
-    ] = None,
+    requests_per_minute: REQUESTS_PER_MINUTE = None,
     stored: Annotated[
         int | None,
         typer.Option(
@@ -120,12 +110,11 @@ def serve(
     if stop:
         detached.stop_servers(root)
         return
-    needed = ("fastapi", "uvicorn", "prometheus_client", "llguidance", "multipart", "krippendorff", "scipy")
-    require_installed("A server needs", *needed)
+    require_installed("A server needs", *NEEDED)
     from memspan.serve.keys import Keys
 
     known = Keys.load(keys)
-    _check_address(host, known)
+    check_address(host, known)
     folder = _default_root() if root is None else root
     if detach:
         arguments = [argument for argument in context.meta[ARGUMENTS] if argument != _DETACH]
@@ -142,20 +131,6 @@ def serve(
     )
     service = _service(folder, lm, answer_with, ram * MEBIBYTE, queue, limits)
     _run(service, loading, key, known, host, port, allow_host or [])
-
-
-def _check_address(host: str, keys: "Keys | None") -> None:
-    """Raises UsageError for an address that is none, and for one that other machines reach if there are no keys."""
-    from ipaddress import ip_address
-
-    try:
-        is_loopback = host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        raise UsageError(f"--host must be an IP address such as 127.0.0.1 or 0.0.0.0, got '{host}'.") from None
-    if not is_loopback and keys is None:
-        raise UsageError(
-            f"--host {host} lets other machines in, which needs keys: name a file with lines OWNER:KEY by --keys."
-        )
 
 
 def _default_root() -> Path:
@@ -196,24 +171,16 @@ def _run(
 ) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises UsageError for an address that is taken or not this machine's."""
     from memspan.serve.app import make_app
-    from memspan.serve.guard import LOOPBACK, Rules
-    from memspan.serve.running import listening, make_server
+    from memspan.serve.running import make_server
 
-    hosts = LOOPBACK | {f"[{host}]" if ":" in host else host} | {name.lower() for name in names}
-    server = make_server(make_app(service, Rules(keys, frozenset(hosts))))
-    try:
-        listener = listening("127.0.0.1" if host == "localhost" else host, port)
-    except OSError as error:
-        raise UsageError(f"The server cannot listen at {host}, port {port}: {error.strerror}.") from error
-    with listener:
-        root = service.library.root
-        url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        owners = "without keys" if keys is None else f"with {count(len(keys), 'key')}"
+    server = make_server(make_app(service, rules_of(keys, host, names)))
+    with listening_at(host, port) as (listener, url):
+        root, owners = service.library.root, in_words(keys)
         is_main = threading.current_thread() is threading.main_thread()
         of_questions = detached.bind(root, key) if is_main else None
         if of_questions is None:
             _announce(url, root, owners)
-            with _ends_in_order():
+            with ends_in_order():
                 server.run(sockets=[listener])
             return
         from memspan.cli.warm.served import Served, Serving
@@ -230,18 +197,3 @@ def _announce(url: str, root: Path, owners: str) -> None:
     if detached.log() is None:
         print_info(f"{url}/v1 serves {root}, {owners}; Ctrl-C ends it")
         print_info(f"{url}/ui is the page for people")
-
-
-@contextmanager
-def _ends_in_order() -> Iterator[None]:
-    """Within, a signal by which the server ends in order does nothing more when it has."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

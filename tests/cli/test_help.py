@@ -44,7 +44,7 @@ IN_GROUPS = (
     "monitor forget",
     *("recommend sample", "recommend build", "recommend add", "recommend for", "recommend forget", "recommend eval"),
     *("support sample", "support build", "support reply", "support chat", "support queue", "support answer"),
-    *("support forget", "support eval"),
+    *("support forget", "support eval", "support serve"),
     *("review list", "review show", "review approve", "review reject", "review edit", "review export", "review forget"),
 )
 

@@ -65,3 +65,9 @@ def test_mistakes_are_sentences(run: Run, tmp_path: Path) -> None:
     assert "--map must be like message=COLUMN" in run(*BUILD, "--map", "body").sentence
     assert "no column 'body'" in run(*BUILD, "--map", "message=body").sentence
     assert not (tmp_path / "shop").exists()
+
+
+def test_what_a_server_needs(run: Run, tmp_path: Path) -> None:
+    assert "needs keys" in run("support", "serve", "shop", "--host", "0.0.0.0").sentence
+    assert "--channel names an owner" in run("support", "serve", "shop", "--channel", "website").sentence
+    assert "is no support folder" in run("support", "serve", "shop").sentence
