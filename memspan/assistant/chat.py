@@ -1,6 +1,6 @@
 """A conversation that is kept in a memory: exchanges that left the window are retrieved when they bear on the message."""
 
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +13,7 @@ from memspan.assistant.confidence import MIN_CONFIDENCE, require_confidence, sup
 from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.prompt_budget import default_budget
 from memspan.assistant.prompt_choice import in_reading_order, within_budget
-from memspan.assistant.prompts import chat_message
+from memspan.assistant.prompts import Quotable, chat_message
 from memspan.assistant.retriever import RetrievedPassage
 from memspan.assistant.screen import Screen
 from memspan.data.plain_text import Message, plain_ids
@@ -79,6 +79,8 @@ class Chat:
         also: Sequence[Contents] = (),
         earlier: Sequence[Exchange] | None = None,
         screen: Screen | None = None,
+        found: Sequence[RetrievedPassage] = (),
+        message_with: Callable[[str, Sequence[Quotable]], str] = chat_message,
     ) -> None:
         """
         Args:
@@ -96,6 +98,8 @@ class Chat:
             earlier: the exchanges before the message, the oldest first; None for those of the memory.
             screen: what looks at a reply before any of it is shown. Of a reply that it withholds the memory keeps only the
                 sentence that says so.
+            found: passages of another search, best first, which enter every prompt before those that are recalled.
+            message_with: the user's message with the passages of the prompt, of which there may be none.
         """
         require_confidence("min_confidence", min_confidence)
         self.lm, self.memory, self.system = lm, memory, system
@@ -105,6 +109,7 @@ class Chat:
         self.filter, self.min_confidence, self.redaction = filter, min_confidence, redaction
         self.also, self.earlier = tuple(also), earlier
         self.screen = screen
+        self.found, self._message_with = tuple(found), message_with
         self.message = ""
         self.recalled: tuple[RetrievedPassage, ...] = ()
         self.answerer = answerer or LocalAnswerer(lm.tokenizer, lm.decoder, lm.name, keeps_prefix=True)
@@ -175,11 +180,16 @@ class Chat:
         return messages
 
     def _recall(self, own: View, text: str, budget: int, without: Collection[str]) -> tuple[RetrievedPassage, ...]:
-        """The passages within a budget of tokens that bear on a message, but those of the own sources `without`."""
+        """The passages within a budget of tokens: those of `found`, then those that bear on a message.
+
+        Of the own sources `without` there are none: their exchanges stand in the prompt as they are.
+        """
+        given = self._within(self.found, budget, self.budget.passages)
+        budget, most = budget - sum(passage.tokens for passage in given), self.budget.passages - len(given)
         top = max(LEAST_FOUND, self.budget.passages)
         views = [view for view in (own, *(memory.view() for memory in self.also)) if len(view) > 0]
-        if not views:
-            return ()
+        if not views or most < 1:
+            return given
         view, ours = united(views), len(own)
 
         def may_enter(passage: Passage) -> bool:  # the own passages are the first of the union
@@ -188,15 +198,19 @@ class Chat:
         try:
             found = self.lm.search(view, text, top=top, among=may_enter, filter=self.filter)
         except NoMatch:  # a filter may exclude all that was read so far
-            return ()
+            return given
         found = with_complement(text, found, self.lm.retriever.vectors.encoder)
-        fitting = [passage for passage in found if passage.tokens <= budget]
-        chosen = within_budget(fitting, budget, self.budget.passages, self.budget.max_score_gap)
+        chosen = self._within(found, budget, most)
         judged = supported(view, text, chosen, self.lm.retriever, 0.0)
-        return tuple(_bearing(judged, self.min_confidence))
+        return (*given, *_bearing(judged, self.min_confidence))
+
+    def _within(self, found: Sequence[RetrievedPassage], budget: int, most: int) -> tuple[RetrievedPassage, ...]:
+        """The best of the passages of a search, within a budget of tokens and a number."""
+        fitting = [passage for passage in found if passage.tokens <= budget]
+        return tuple(within_budget(fitting, budget, most, self.budget.max_score_gap))
 
     def _with_recalled(self, recent: Sequence[Exchange], text: str) -> list[Message]:
-        return self._messages(recent, chat_message(text, in_reading_order(self.recalled)))
+        return self._messages(recent, self._message_with(text, in_reading_order(self.recalled)))
 
     def _most_recent(self, memory: Contents, room: int) -> list[Exchange]:
         """The last exchanges that fit into `room` tokens together, the oldest first."""

@@ -76,6 +76,7 @@ async def chat_completion(
         audio=(),
         modalities=(["text"],),
     )
+    service.rates.require_tokens(owner)
     system, history, message = conversation(body.messages)
     session = named_session(body.model_extra, x_session_id, x_task)
     memory = await run_in_threadpool(memory_of, service, owner, body.model, body.metadata, x_memory)
@@ -87,9 +88,11 @@ async def chat_completion(
             raise ApiError(400, "n must be 1 in a session: it goes on with one reply.", param="n")
         await require_room(service, owner)
     default = service.limits.new_tokens
-    rules = [body.sampling(tokens, default, choice) for choice in range(count)]
-    form = body.response_format
-    turns = [replace(turn, sampling=in_format(service, rule, form, "response_format")) for rule in rules]
+    form, param = body.response_format, "response_format"
+    schema = None if form is None else form.wanted
+    rule = await run_in_threadpool(in_format, service, body.sampling(tokens, default), schema, param)
+    seeds = [body.sampling(tokens, default, choice).seed for choice in range(count)]
+    turns = [replace(turn, sampling=replace(rule, seed=seed)) for seed in seeds]
     completion = _Completion(service, body)
     if body.stream:
         parts = completion.parts(turns)

@@ -68,6 +68,7 @@ async def complete(body: CompletionRequest, request: Request, owner: Owner, serv
         raise ApiError(400, "Completions have no session: use chat completions.", param="session_id")
     if body.stream and body.logprobs is not None:
         raise ApiError(400, "logprobs are not streamed: ask for the reply as a whole.", param="logprobs")
+    service.rates.require_tokens(owner)
     completion = _Completion(service, owner, body)
     if body.stream:
         parts = completion.parts()
@@ -103,8 +104,11 @@ class _Completion:
             if body.echo:
                 yield number, prompt if isinstance(prompt, str) else lm.tokenizer.decode(ids), None
             sampling = body.sampling(tokens, tokens, number % count) if tokens else None
+            self.service.rates.charge(self.owner, len(ids))
             for part in continued_text(lm, ids, sampling, body.stops):
                 chances = None
+                if isinstance(part, Continuation):
+                    self.service.rates.charge(self.owner, len(part.ids))
                 if isinstance(part, Continuation) and body.logprobs is not None:
                     chances = likelihoods(lm, part, body.logprobs, body.echo is True)
                 yield number, part, chances

@@ -36,8 +36,10 @@ async def embed(body: EmbeddingRequest, owner: Owner, service: ServiceOf) -> dic
     texts = [body.input] if isinstance(body.input, str) else body.input
     if any(not text.strip() for text in texts):
         raise ApiError(400, "A text must not be empty.", param="input")
+    service.rates.require_tokens(owner)
     vectors = await service.engine.call(owner, lambda: encoder.passages(texts))
     tokens = sum(len(plain_ids(lm.tokenizer, text)) for text in texts)
+    service.rates.charge(owner, tokens)
     data: list[dict[str, Any]] = []
     for index, vector in enumerate(vectors):
         numbers: Any = vector.tolist()

@@ -4,11 +4,9 @@ Nothing of the app is reached without a key but /health and the files of the pag
 """
 
 import asyncio
-import math
 import re
 import secrets
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,7 +44,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, rules: Rules, service: Service) -> None:
         self._app, self._rules, self._limits, self._metrics = app, rules, service.limits, service.metrics
-        self._times: dict[str, deque[float]] = {}  # of the requests of each owner in the last minute
+        self._rates = service.rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -64,8 +62,12 @@ class Guard:
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
-                message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
+                status, owner = message["status"], scope.get("state", {}).get("owner")
+                left = {} if owner is None or _OPEN.fullmatch(scope["path"]) else self._rates.headers(owner)
+                added = [
+                    (name.encode(), value.encode()) for name, value in {"x-request-id": request_id, **left}.items()
+                ]
+                message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 
         try:
@@ -80,14 +82,14 @@ class Guard:
         try:
             self._check_form(scope, headers)
             owner = self._owner(scope["path"], headers)
+            scope.setdefault("state", {})["owner"] = owner
             if not _OPEN.fullmatch(scope["path"]):
-                self._check_rate(owner)
+                self._rates.count_request(owner)
             body = await self._body(scope["path"], headers, receive)
         except ApiError as error:
             error.headers["Connection"] = "close"
             await error.response()(scope, receive, answer)
             return
-        scope.setdefault("state", {})["owner"] = owner
         await self._app(scope, _replayed(body, receive), answer)
 
     def _check_form(self, scope: Scope, headers: dict[str, str]) -> None:
@@ -123,19 +125,6 @@ class Guard:
             sentence = "A valid key is needed, as the header Authorization: Bearer KEY."
             raise ApiError(401, sentence, headers={"WWW-Authenticate": "Bearer"})
         return owner
-
-    def _check_rate(self, owner: str) -> None:
-        most, now = self._limits.requests_per_minute, time.monotonic()
-        if most is None:
-            return
-        times = self._times.setdefault(owner, deque())
-        while times and times[0] <= now - 60:
-            times.popleft()
-        if len(times) >= most:
-            seconds = math.ceil(60 - (now - times[0]))
-            sentence = f"At most {most} requests a minute are allowed."
-            raise ApiError(429, sentence, code="rate_limit_exceeded", headers={"Retry-After": str(max(1, seconds))})
-        times.append(now)
 
     async def _body(self, path: str, headers: dict[str, str], receive: Receive) -> bytes:
         """The body as a whole, so that no slow client holds anything but its connection."""

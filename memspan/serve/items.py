@@ -18,12 +18,23 @@ def user_item(exchange: Exchange) -> dict[str, Any]:
     return {"id": name, "type": "message", "role": "user", "status": "completed", "content": content}
 
 
-def assistant_item(name: str, text: str, status: str = "completed") -> dict[str, Any]:
-    return {"id": name, "type": "message", "role": "assistant", "status": status, "content": [text_part(text)]}
+def assistant_item(
+    name: str, text: str, status: str = "completed", annotations: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    content = [text_part(text, annotations)]
+    return {"id": name, "type": "message", "role": "assistant", "status": status, "content": content}
 
 
-def text_part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def text_part(text: str, annotations: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": list(annotations), "logprobs": []}
+
+
+def search_item(
+    name: str, queries: Sequence[str], status: str = "completed", results: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """A call of the tool `file_search`; without results where they were not asked for."""
+    call = {"id": name, "type": "file_search_call", "status": status}
+    return {**call, "queries": list(queries), "results": results}
 
 
 def items_of(exchanges: Sequence[Exchange]) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
-"""Replies that are JSON objects: at each token only what can go on to one may follow (llguidance)."""
+"""Replies that are JSON, by a schema or any object: at each token only what can go on to it may follow (llguidance)."""
 
 import json
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import llguidance
 import llguidance.hf
@@ -10,29 +11,43 @@ import torch
 from torch import Tensor
 
 from memspan.assistant.language_model import LanguageModel
-from memspan.errors import MemspanError
+from memspan.errors import MemspanError, UsageError
 
-# Without white space between the parts: a small model would go on with it for ever.
-_GRAMMAR = llguidance.LLMatcher.grammar_from_json_schema({"type": "object"}, overrides={"whitespace_flexible": False})
+ANY_OBJECT: Final = {"type": "object"}
 
 
-class ObjectRule:
-    """Makes the rule for one generation: `Sampling.constraint`. What follows the object is the token that ends a text."""
+def grammar_of(schema: Mapping[str, Any]) -> str:
+    """The grammar of the JSON values of a schema. Raises UsageError for a schema that cannot be followed."""
+    # Without white space between the parts: a small model would go on with it for ever.
+    options: Any = {"whitespace_flexible": False}
+    try:
+        grammar: str = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=options)
+        wrong = llguidance.LLMatcher.validate_grammar(grammar)
+    except (ValueError, RecursionError) as error:
+        wrong = str(error) or "it is nested too deep"
+    if wrong:
+        raise UsageError(f"the schema cannot be followed: {wrong.strip().splitlines()[0]}")
+    return grammar
+
+
+class JsonRules:
+    """Makes rules for the replies of a model. What follows the JSON value is the token that ends a text."""
 
     def __init__(self, lm: LanguageModel) -> None:
         self._size = lm.causal_lm.get_input_embeddings().num_embeddings
         self._tokenizer = llguidance.hf.from_tokenizer(lm.tokenizer, n_vocab=max(self._size, len(lm.tokenizer)))
         self._ends = sorted(lm.decoder.stop)
 
-    def __call__(self) -> "_Rule":
-        return _Rule(self._tokenizer, self._size, self._ends)
+    def rule(self, grammar: str) -> Callable[[Tensor, Tensor], Tensor]:
+        """The rule for one text, as `Sampling.constraint` makes it."""
+        return _Rule(self._tokenizer, grammar, self._size, self._ends)
 
 
 class _Rule:
     """The rule for one text, which follows what was written token by token."""
 
-    def __init__(self, tokenizer: Any, size: int, ends: list[int]) -> None:
-        self._matcher = llguidance.LLMatcher(tokenizer, _GRAMMAR)
+    def __init__(self, tokenizer: Any, grammar: str, size: int, ends: list[int]) -> None:
+        self._matcher = llguidance.LLMatcher(tokenizer, grammar)
         self._size, self._ends, self._read = size, ends, 0
         self._check()
 
@@ -55,9 +70,10 @@ class _Rule:
             raise MemspanError(f"A reply cannot be kept to JSON: {error.splitlines()[0]}")
 
 
-def is_object(text: str) -> bool:
-    """Whether a text is a JSON object as a whole."""
+def is_json(text: str) -> bool:
+    """Whether a text is a JSON value as a whole."""
     try:
-        return isinstance(json.loads(text), dict)
+        json.loads(text)
     except (ValueError, RecursionError):
         return False
+    return True

@@ -191,6 +191,7 @@ async def read_file(
 @router.post("/{name}/ask")
 async def ask(name: str, body: Ask, request: Request, owner: Owner, service: ServiceOf) -> StreamingResponse:
     """An answer as server-sent events: `text` as it is written, then `answer` with passages, citations and confidence."""
+    service.rates.require_tokens(owner)
     sampling = Sampling(max_new_tokens=service.limits.new_tokens if body.max_tokens is None else body.max_tokens)
 
     def work() -> Iterator[dict[str, Any]]:
@@ -205,6 +206,7 @@ async def ask(name: str, body: Ask, request: Request, owner: Owner, service: Ser
         with closing(stream):
             for part in stream:
                 yield {"text": part}
+            service.rates.charge(owner, stream.answer.prompt_tokens + stream.answer.answer_tokens)
             yield {"answer": stream.answer.to_dict()}
 
     return await streamed(request, service, service.engine.stream(owner, work), as_event)

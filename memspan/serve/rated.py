@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse
 
+from memspan.data.plain_text import plain_ids
 from memspan.errors import UsageError
 from memspan.models.generate import Sampling
 from memspan.serve.library import Library
@@ -51,6 +52,7 @@ async def write_pair(body: NewPair, owner: Owner, service: ServiceOf) -> dict[st
     """Let two systems answer a question, and keep the answers on sides drawn by chance."""
     if body.systems[0] == body.systems[1]:
         raise UsageError("The two systems must be different.")
+    service.rates.require_tokens(owner)
     answers = []
     for system in body.systems:
         answers.append(
@@ -93,11 +95,15 @@ def _answer(service: Service, owner: str, system: str, question: str) -> str:
     if system == MODEL:
         answerer = service.answerer or service.lm.answerer
         sampling = Sampling(max_new_tokens=service.limits.new_tokens)
-        return _joined(answerer.answer([{"role": "user", "content": question}], sampling))
+        text = _joined(answerer.answer([{"role": "user", "content": question}], sampling))
+        service.rates.charge(owner, sum(len(plain_ids(service.lm.tokenizer, each)) for each in (question, text)))
+        return text
     if not system.startswith(OF_MEMORY):
         raise UsageError(f'A system must be "{MODEL}" or "{OF_MEMORY}NAME", got {system!r}.')
     memory = service.library.open(owner, system.removeprefix(OF_MEMORY))
-    return service.lm.ask(memory, question, answerer=service.answerer).text
+    answer = service.lm.ask(memory, question, answerer=service.answerer)
+    service.rates.charge(owner, answer.prompt_tokens + answer.answer_tokens)
+    return answer.text
 
 
 def _joined(parts: Iterator[str]) -> str:

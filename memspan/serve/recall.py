@@ -1,9 +1,10 @@
 """Searching as other programs do it: a folder, a query, passages whose scores are from 0 to 1."""
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from memspan.memory import Contents, Filter, Memory, load_memory
+from memspan.memory import Contents, Filter, Memory, Passage, load_memory
 
 if TYPE_CHECKING:
     from memspan.assistant.language_model import LanguageModel
@@ -18,6 +19,7 @@ def scored_passages(
     top: int = 8,
     filter: Filter | None = None,
     min_score: float = 0.0,
+    among: Callable[[Passage], bool] | None = None,
 ) -> "list[RetrievedPassage]":
     """The passages of a search, best first, each with its `confidence`, which is at least `min_score`; none without any text.
 
@@ -28,7 +30,7 @@ def scored_passages(
     view = memory.view()
     if len(view) == 0:
         return []
-    found = lm.search(view, query, top=top, filter=filter)
+    found = lm.search(view, query, top=top, among=among, filter=filter)
     return supported(view, query, found, lm.retriever, min_score)
 
 

@@ -9,7 +9,9 @@ from fastapi import Header
 from pydantic import BaseModel, ConfigDict, Field
 
 from memspan.assistant.chat import Exchange
+from memspan.errors import UsageError
 from memspan.models.generate import Sampling
+from memspan.serve.json_objects import ANY_OBJECT, grammar_of
 from memspan.serve.library import Library
 from memspan.serve.replies import ApiError, missing
 from memspan.serve.service import Service
@@ -51,8 +53,35 @@ class ChatMessage(Strict):
         return self.content or ""
 
 
+FormatName = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class JsonSchema(Strict):
+    """A schema of JSON, as chat completions have it. The reply keeps to it whether it is `strict` or not."""
+
+    name: FormatName
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: bool | None = None
+    description: str | None = None
+
+
 class ReplyFormat(Strict):
-    type: Literal["text", "json_object"]
+    """What a reply must be."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @property
+    def wanted(self) -> dict[str, Any] | None:
+        """The schema that a reply must keep to; None for any text."""
+        match self.type:
+            case "text":
+                return None
+            case "json_object":
+                return ANY_OBJECT
+        if self.json_schema is None:
+            raise ApiError(400, "json_schema must be there.", param="response_format.json_schema")
+        return self.json_schema.schema_
 
 
 class SampledRequest(Strict):
@@ -115,13 +144,20 @@ def refuse(request: BaseModel, **unsupported: tuple[object, ...]) -> None:
             )
 
 
-def in_format(service: Service, sampling: Sampling, form: "ReplyFormat | None", param: str) -> Sampling:
-    """The rule of a sampling with that of the reply's format. Raises ApiError where another program writes the replies."""
-    if form is None or form.type == "text":
+def in_format(service: Service, sampling: Sampling, schema: dict[str, Any] | None, param: str) -> Sampling:
+    """The rule of a sampling with one for JSON of a schema; as it is without a schema.
+
+    Raises ApiError for a schema that cannot be followed, and where another program writes the replies.
+    """
+    if schema is None:
         return sampling
     if service.answerer is not None:
-        raise ApiError(400, "JSON objects are not supported with --answer-with: leave it out.", param=param)
-    return replace(sampling, constraint=lambda: service.object_rule())  # made in the thread of the engine
+        raise ApiError(400, "JSON is not supported with --answer-with: leave it out.", param=param)
+    try:
+        grammar = grammar_of(schema)
+    except UsageError as error:
+        raise ApiError(400, f"{param}: {error}", code="invalid_json_schema", param=param) from error
+    return replace(sampling, constraint=lambda: service.json_rules.rule(grammar))  # made in the thread of the engine
 
 
 def refuse_tools(request: BaseModel) -> None:

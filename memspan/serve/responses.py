@@ -14,14 +14,16 @@ from starlette.concurrency import run_in_threadpool
 from memspan.assistant.chat import Exchange
 from memspan.memory import SourceRecord
 from memspan.serve.disconnects import unless_left
-from memspan.serve.items import assistant_item, items_of, page, text_part
+from memspan.serve.file_search import FileSearchTool, Searched, ToolChoice, file_search_of
+from memspan.serve.items import assistant_item, items_of, page, search_item, text_part
+from memspan.serve.json_objects import ANY_OBJECT
 from memspan.serve.quota import require_room
 from memspan.serve.replies import ApiError, as_api_error, missing
 from memspan.serve.requests import (
     MOST_MESSAGES,
     ChatMessage,
+    FormatName,
     MemoryHeader,
-    ReplyFormat,
     SampledRequest,
     SessionHeader,
     Strict,
@@ -32,7 +34,6 @@ from memspan.serve.requests import (
     memory_of,
     named_session,
     refuse,
-    refuse_tools,
 )
 from memspan.serve.response_ids import (
     conversation_id,
@@ -48,27 +49,68 @@ from memspan.serve.turns import Begun, Reply, Turn, take_turn
 
 router = APIRouter()
 KEPT = "response"  # the name of a response among the values that are kept with an exchange
+SEARCH = (
+    "search"  # in these values: the call of `file_search` without its results, whose texts may be forgotten elsewhere
+)
+RESULTS = "file_search_call.results"
 
 
 class ConversationReference(Strict):
     id: str
 
 
-class TextFormat(Strict):
-    format: ReplyFormat | None = None
+class ResponseFormat(Strict):
+    """What a reply must be: as `ReplyFormat`, but that the schema's fields stand beside its type."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    name: FormatName | None = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    strict: bool | None = None
+    description: str | None = None
+
+    @property
+    def wanted(self) -> dict[str, Any] | None:
+        """The schema that a reply must keep to; None for any text."""
+        if self.type == "json_schema" and (self.schema_ is None or self.name is None):
+            raise ApiError(400, "text.format must have a name and a schema.", param="text.format")
+        return {"text": None, "json_object": ANY_OBJECT}.get(self.type, self.schema_)
+
+
+class TextOptions(Strict):
+    format: ResponseFormat | None = None
+
+
+class SearchItem(Strict):
+    """A call of `file_search` that is sent back with the messages around it; what it found stands in the reply."""
+
+    type: Literal["file_search_call"]
 
 
 class ResponseRequest(SampledRequest):
     """A response's request, as far as it has an effect here."""
 
-    input: str | Annotated[list[ChatMessage], Field(max_length=MOST_MESSAGES)]
+    input: str | Annotated[list[ChatMessage | SearchItem], Field(max_length=MOST_MESSAGES)]
     instructions: str | None = None
     conversation: str | ConversationReference | None = None
     previous_response_id: str | None = None
     store: bool | None = None
     max_output_tokens: Tokens = None
-    text: TextFormat | None = None
+    text: TextOptions | None = None
     stream: bool | None = None
+    tools: list[FileSearchTool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    include: list[str] | None = None
+
+    @property
+    def format(self) -> ResponseFormat:
+        wish = None if self.text is None else self.text.format
+        return ResponseFormat() if wish is None else wish
+
+    @property
+    def messages(self) -> list[ChatMessage]:
+        if isinstance(self.input, str):
+            return [ChatMessage(role="user", content=self.input)]
+        return [item for item in self.input if isinstance(item, ChatMessage)]
 
     @property
     def conversation_id(self) -> str | None:
@@ -87,11 +129,13 @@ async def create_response(
     x_task: TaskHeader = None,
 ) -> Response:
     """The reply to a message, which is kept unless `store` is false."""
-    refuse_tools(body)
     refuse(body, background=(False,), truncation=("auto", "disabled"), n=(1,), top_logprobs=(0,))
+    if "message.output_text.logprobs" in (body.include or ()):
+        raise ApiError(400, "Log-probabilities are not supported here: leave them out.", param="include")
     if body.conversation_id is not None and body.previous_response_id is not None:
         sentence = "conversation and previous_response_id exclude each other: name one of them."
         raise ApiError(400, sentence, param="previous_response_id")
+    service.rates.require_tokens(owner)
     named = named_session(body.model_extra, x_session_id, x_task)
     turn = await run_in_threadpool(_turn, service, owner, body, named, x_memory)
     if turn.session is not None:
@@ -99,10 +143,10 @@ async def create_response(
     response = _Response(service, body, turn)
     if body.stream:
         parts = response.parts()
-        await unless_left(
+        begun = await unless_left(
             request, anext(parts)
-        )  # `Begun`: what is wrong with the request is known before the stream begins
-        return StreamingResponse(response.events(parts), media_type="text/event-stream", headers=UNCACHED)
+        )  # what is wrong with the request is known before the stream begins
+        return StreamingResponse(response.events(begun, parts), media_type="text/event-stream", headers=UNCACHED)
     return await unless_left(request, response.whole())
 
 
@@ -113,19 +157,16 @@ def _turn(service: Service, owner: str, body: ResponseRequest, named: str | None
         body.store is not False and not (body.store is None and service.library.is_single),
     )
     memory = memory_of(service, owner, body.model, body.metadata, header)
-    messages = body.input
-    if isinstance(messages, str):
-        messages = [ChatMessage(role="user", content=messages)]
+    search = file_search_of(library, owner, body.tools, body.tool_choice)
     try:
-        system, history, message = conversation(messages)
+        system, history, message = conversation(body.messages)
     except ApiError as error:
         error.param = "input"
         raise
     system = "\n\n".join(text for text in (body.instructions, system) if text) or None
-    form = None if body.text is None else body.text.format
     sampling = body.sampling(body.max_output_tokens, service.limits.new_tokens)
-    sampling = in_format(service, sampling, form, "text.format")
-    turn = Turn(owner, message, history, system, memory, named, sampling=sampling, stops=body.stops)
+    sampling = in_format(service, sampling, body.format.wanted, "text.format")
+    turn = Turn(owner, message, history, system, memory, named, sampling=sampling, stops=body.stops, search=search)
     if body.conversation_id is not None:
         session = session_of_conversation(body.conversation_id)
         if session is None or not library.holds(owner, session):
@@ -194,19 +235,24 @@ def list_input_items(
     return page(items_of([*exchanges[:-1], last]), limit, after, order)
 
 
-def _object(fields: dict[str, Any], text: str | None) -> dict[str, Any]:
+def _object(fields: dict[str, Any], text: str | None, results: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     """The JSON value of a response; without a text, of one that has just begun."""
-    is_whole = fields["status"] == "completed"
-    item = assistant_item(f"msg_{fields['id'].removeprefix('resp_')}", text or "", fields["status"])
+    is_whole, search = fields["status"] == "completed", fields.get(SEARCH)
+    name, output = f"msg_{fields['id'].removeprefix('resp_')}", []
+    if text is not None and search is not None:
+        output.append(search_item(search["id"], search["queries"], results=results))
+    if text is not None:
+        cited = [] if search is None else search["annotations"]
+        output.append(assistant_item(name, text, fields["status"], cited))
     return {
-        **fields,
+        "tool_choice": "none",
+        "tools": [],
+        **{key: value for key, value in fields.items() if key != SEARCH},
         "object": "response",
-        "output": [] if text is None else [item],
+        "output": output,
         "error": None,
         "incomplete_details": None if is_whole or text is None else {"reason": "max_output_tokens"},
         "parallel_tool_calls": False,
-        "tool_choice": "none",
-        "tools": [],
         "truncation": "auto",
     }
 
@@ -217,6 +263,7 @@ class _Response:
     def __init__(self, service: Service, body: ResponseRequest, turn: Turn) -> None:
         self.service = service
         identity = new_response_id(turn.session)
+        choice = body.tool_choice
         self.fields: dict[str, Any] = {
             "id": identity,
             "created_at": int(time.time()),
@@ -230,10 +277,13 @@ class _Response:
             "temperature": turn.sampling.temperature,
             "top_p": turn.sampling.top_p,
             "max_output_tokens": body.max_output_tokens,
-            "text": {"format": {"type": "text" if turn.sampling.constraint is None else "json_object"}},
+            "text": {"format": body.format.model_dump(by_alias=True, exclude_none=True)},
+            "tools": [tool.model_dump(exclude_unset=True) for tool in body.tools or ()],
+            "tool_choice": {"type": choice.type} if isinstance(choice, ToolChoice) else choice or "auto",
             "usage": None,
         }
-        self.item = f"msg_{identity.removeprefix('resp_')}"
+        self.item, self.call = (f"{kind}_{identity.removeprefix('resp_')}" for kind in ("msg", "fs"))
+        self.shows_results = RESULTS in (body.include or ())
         self.turn = replace(turn, meta=lambda reply: {KEPT: self._finished(reply)})
         self._sequence = 0
 
@@ -245,7 +295,14 @@ class _Response:
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": reply.prompt_tokens + reply.answer_tokens,
         }
-        return {**self.fields, "status": "completed" if reply.reason == "stop" else "incomplete", "usage": counts}
+        fields = {**self.fields, "status": "completed" if reply.reason == "stop" else "incomplete", "usage": counts}
+        if reply.searched is not None:
+            queries = [reply.searched.query]
+            fields[SEARCH] = {"id": self.call, "queries": queries, "annotations": list(reply.annotations)}
+        return fields
+
+    def _results(self, searched: Searched | None) -> list[dict[str, Any]] | None:
+        return searched.results if searched is not None and self.shows_results else None
 
     def parts(self) -> AsyncGenerator[Begun | str | Reply, None]:
         return self.service.engine.stream(self.turn.owner, lambda: take_turn(self.service, self.turn))
@@ -254,19 +311,25 @@ class _Response:
         async with aclosing(self.parts()) as parts:
             async for part in parts:
                 if isinstance(part, Reply):
-                    return JSONResponse(_object(self._finished(part), part.text))
+                    return JSONResponse(_object(self._finished(part), part.text, self._results(part.searched)))
         raise RuntimeError("the turn ended without a reply")
 
-    async def events(self, parts: AsyncGenerator[Begun | str | Reply, None]) -> AsyncIterator[str]:
+    async def events(
+        self, begun: Begun | str | Reply, parts: AsyncGenerator[Begun | str | Reply, None]
+    ) -> AsyncIterator[str]:
         """The server-sent events; an error that comes up in between is the last one."""
-        begun = _object(self.fields, None)
-        where = {"item_id": self.item, "output_index": 0, "content_index": 0}
+        response = _object(self.fields, None)
+        searched = begun.searched if isinstance(begun, Begun) else None
+        where = {"item_id": self.item, "output_index": 0 if searched is None else 1, "content_index": 0}
         try:
             async with aclosing(parts):
-                yield self._event("response.created", response=begun)
-                yield self._event("response.in_progress", response=begun)
+                yield self._event("response.created", response=response)
+                yield self._event("response.in_progress", response=response)
+                if searched is not None:
+                    for event in self._search(searched):
+                        yield event
                 item = {**assistant_item(self.item, "", "in_progress"), "content": []}
-                yield self._event("response.output_item.added", output_index=0, item=item)
+                yield self._event("response.output_item.added", output_index=where["output_index"], item=item)
                 yield self._event("response.content_part.added", **where, part=text_part(""))
                 async for part in parts:
                     if isinstance(part, str):
@@ -278,13 +341,31 @@ class _Response:
             details = as_api_error(error, str(self.service.library.root)).body()["error"]
             yield self._event("error", message=details["message"], code=details["code"], param=details["param"])
 
-    def _endings(self, reply: Reply, where: dict[str, Any]) -> list[str]:
-        final = _object(self._finished(reply), reply.text)
-        item = final["output"][0]
+    def _search(self, searched: Searched) -> list[str]:
+        """The events of a search that has been made."""
+        begun = search_item(self.call, [searched.query], "in_progress")
+        done = search_item(self.call, [searched.query], results=self._results(searched))
+        where = {"item_id": self.call, "output_index": 0}
         return [
+            self._event("response.output_item.added", output_index=0, item=begun),
+            *(
+                self._event(f"response.file_search_call.{state}", **where)
+                for state in ("in_progress", "searching", "completed")
+            ),
+            self._event("response.output_item.done", output_index=0, item=done),
+        ]
+
+    def _endings(self, reply: Reply, where: dict[str, Any]) -> list[str]:
+        final = _object(self._finished(reply), reply.text, self._results(reply.searched))
+        item = final["output"][-1]
+        return [
+            *(
+                self._event("response.output_text.annotation.added", **where, annotation=cited, annotation_index=index)
+                for index, cited in enumerate(reply.annotations)
+            ),
             self._event("response.output_text.done", **where, text=reply.text, logprobs=[]),
             self._event("response.content_part.done", **where, part=item["content"][0]),
-            self._event("response.output_item.done", output_index=0, item=item),
+            self._event("response.output_item.done", output_index=where["output_index"], item=item),
             self._event(f"response.{final['status']}", response=final),
         ]
 

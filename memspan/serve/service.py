@@ -9,9 +9,10 @@ from fastapi import Depends, Request
 from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.language_model import LanguageModel
 from memspan.serve.engine import Engine
-from memspan.serve.json_objects import ObjectRule
+from memspan.serve.json_objects import JsonRules
 from memspan.serve.library import Library
 from memspan.serve.metrics import Metrics
+from memspan.serve.rates import Rates
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Limits:
 
     Attributes:
         requests_per_minute: None for any number.
+        tokens_per_minute: that the model reads in prompts and writes; None for any number.
         stored_bytes: of all memories of an owner; None for any number.
         body_bytes: of one request.
         upload_bytes: of one request that brings a file, to /v1/files.
@@ -28,6 +30,7 @@ class Limits:
     """
 
     requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
     stored_bytes: int | None = None
     body_bytes: int = 4 * 1024**2
     upload_bytes: int = 64 * 1024**2
@@ -61,9 +64,14 @@ class Service:
         watch("memspan_memory_bytes", "Bytes of the memories that are open.", lambda: self.library.open_bytes)
 
     @cached_property
-    def object_rule(self) -> ObjectRule:
-        """The rule that keeps the model's replies to JSON objects."""
-        return ObjectRule(self.lm)
+    def json_rules(self) -> JsonRules:
+        """What keeps the model's replies to JSON."""
+        return JsonRules(self.lm)
+
+    @cached_property
+    def rates(self) -> Rates:
+        """What each owner has asked for in the last minute."""
+        return Rates(self.limits.requests_per_minute, self.limits.tokens_per_minute)
 
     @property
     def lm(self) -> LanguageModel:

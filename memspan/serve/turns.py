@@ -12,10 +12,12 @@ from typing import Any
 
 from memspan.assistant.answerers.base import Usage, window_of
 from memspan.assistant.chat import Chat, Exchange
+from memspan.assistant.confidence import SILENCE
 from memspan.assistant.retriever import RetrievedPassage
 from memspan.data.plain_text import Message, plain_ids
 from memspan.models.generate import Sampling
-from memspan.serve.json_objects import is_object
+from memspan.serve.file_search import FileSearch, Searched
+from memspan.serve.json_objects import is_json
 from memspan.serve.service import Service
 from memspan.serve.sessions import continued
 from memspan.serve.stops import stopped
@@ -34,6 +36,7 @@ class Turn:
         make: whether to make a session that there is not yet.
         stops: texts before which a reply ends.
         meta: the JSON values that are kept with the exchange of a reply.
+        search: of vector stores, whose passages come before those of the memories.
     """
 
     owner: str
@@ -46,11 +49,15 @@ class Turn:
     sampling: Sampling = field(default_factory=Sampling)
     stops: tuple[str, ...] = ()
     meta: "Callable[[Reply], dict[str, Any]] | None" = None
+    search: FileSearch | None = None
 
 
 @dataclass(frozen=True)
 class Begun:
-    """The prompt is ready, and nothing stands in the way of a reply."""
+    """The prompt is ready, and nothing stands in the way of a reply; with what the search of the turn has found."""
+
+    searched: Searched | None = None
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ class Reply:
         memory_tokens: of the prompt's, those that came from the memory: passages, and exchanges of the session.
         recalled: the passages in the prompt, best first.
         session: the name of the memory that holds the exchange; None where it is not kept.
+        searched: what the search of the turn has found.
+        annotations: the citations of what was found in the text.
     """
 
     text: str
@@ -72,6 +81,8 @@ class Reply:
     memory_tokens: int
     recalled: tuple[RetrievedPassage, ...]
     session: str | None = None
+    searched: Searched | None = None
+    annotations: tuple[dict[str, Any], ...] = ()
 
 
 def take_turn(service: Service, turn: Turn) -> Generator[Begun | str | Reply, None, None]:
@@ -79,9 +90,12 @@ def take_turn(service: Service, turn: Turn) -> Generator[Begun | str | Reply, No
 
     Raises UnknownMemory, ApiError and UsageError before anything is changed.
     """
-    begun, metrics, is_first, is_over = time.monotonic(), service.metrics, True, False
+    begun, metrics, is_first, is_over, charged = time.monotonic(), service.metrics, True, False, 0
     try:
         for part in _turn(service, turn):
+            used = _tokens_so_far(part, charged)
+            service.rates.charge(turn.owner, used - charged)  # as they are used: a client that leaves has used them too
+            charged = used
             if isinstance(part, str) and is_first:
                 metrics.first_token.observe(time.monotonic() - begun)
                 is_first = False
@@ -97,21 +111,33 @@ def take_turn(service: Service, turn: Turn) -> Generator[Begun | str | Reply, No
         raise
 
 
+def _tokens_so_far(part: Begun | str | Reply, before: int) -> int:
+    """The tokens that a turn has used up to a part; a part of the text counts as one until the reply says it."""
+    match part:
+        case Begun():
+            return part.prompt_tokens
+        case Reply():
+            return part.prompt_tokens + part.answer_tokens
+    return before + 1
+
+
 def _turn(service: Service, turn: Turn) -> Generator[Begun | str | Reply, None, None]:
     library = service.library
     with ExitStack() as stack:
         named = [] if turn.memory is None else [library.open(turn.owner, turn.memory)]
+        searched = None if turn.search is None else turn.search.found(library, turn.owner, turn.message)
+        options = {} if searched is None else searched.chat_options
         if turn.session is None:
             memory, earlier = service.lm.new_memory(), turn.history
-            chat = _chat(service, turn, memory, also=named, earlier=earlier)
-            yield from _replying(chat, turn)
+            chat = _chat(service, turn, memory, also=named, earlier=earlier, **options)
+            yield from _replying(chat, turn, searched)
             return
         going_on = continued(library, turn.owner, turn.session, turn.history, make=turn.make)
         branch = stack.enter_context(going_on)
-        chat = _chat(service, turn, branch.memory, also=named)
+        chat = _chat(service, turn, branch.memory, also=named, **options)
         for exchange in branch.new:
             chat.remember(exchange.user, exchange.assistant)
-        for part in _replying(chat, turn):
+        for part in _replying(chat, turn, searched):
             if isinstance(part, Reply):
                 chat.remember(turn.message, part.text, **({} if turn.meta is None else turn.meta(part)))
                 part = replace(part, session=branch.name)
@@ -123,13 +149,18 @@ def _chat(service: Service, turn: Turn, memory: Any, **options: Any) -> Chat:
     return Chat(service.lm, memory, system=turn.system, sampling=sampling, answerer=answerer, **options)
 
 
-def _replying(chat: Chat, turn: Turn) -> Iterator[Begun | str | Reply]:
+def _replying(chat: Chat, turn: Turn, searched: Searched | None) -> Iterator[Begun | str | Reply]:
     messages = chat.messages(turn.message)
+    if searched is not None and searched.is_strict and turn.sampling.constraint is None and _is_alone(chat, messages):
+        yield Begun(searched)
+        yield SILENCE
+        yield Reply(SILENCE, "stop", 0, 0, 0, (), searched=searched)
+        return
     sent = _count(
         chat, [*_system(turn), *_written(turn.history if chat.earlier is not None else ()), _user(turn.message)]
     )
     counted = _count(chat, messages)
-    yield Begun()
+    yield Begun(searched, counted)
     text, reason, usage = "", "stop", None
     reply = stopped(chat.parts(turn.message, messages), turn.stops)
     while True:
@@ -146,9 +177,16 @@ def _replying(chat: Chat, turn: Turn) -> Iterator[Begun | str | Reply]:
         reason = "length" if written >= limit else "stop"
     else:
         prompt, written = counted, len(plain_ids(chat.lm.tokenizer, text))
-    if turn.sampling.constraint is not None and not is_object(text):
+    if turn.sampling.constraint is not None and not is_json(text):
         reason = "length"  # also where the model repeated itself without end
-    yield Reply(text, reason, prompt, written, min(max(0, counted - sent), prompt), chat.recalled)
+    memory_tokens = min(max(0, counted - sent), prompt)
+    cited = () if searched is None else searched.annotations(text, chat.recalled)
+    yield Reply(text, reason, prompt, written, memory_tokens, chat.recalled, searched=searched, annotations=cited)
+
+
+def _is_alone(chat: Chat, messages: list[Message]) -> bool:
+    """Whether nothing that could answer a message stands in its prompt: no passage, and no earlier exchange."""
+    return not chat.recalled and all(message["role"] != "assistant" for message in messages)
 
 
 def _count(chat: Chat, messages: list[Message]) -> int:

@@ -271,9 +271,14 @@ async def _attach(service: Service, owner: str, store: str, file_id: str, attrib
 
 def _opened(library: Library, owner: str, store: str) -> Memory:
     """The memory that is a vector store. Raises ApiError 404."""
+    require_store(library, owner, store)
+    return library.open(owner, store)
+
+
+def require_store(library: Library, owner: str, store: str) -> None:
+    """Raises ApiError 404 for what is no vector store of the owner."""
     if is_session(store) or not library.holds(owner, store):
         raise missing("vector store", store, "vector_store_id")
-    return library.open(owner, store)
 
 
 def _source(memory: Contents, file_id: str) -> str:
