@@ -59,7 +59,7 @@ def mcp(
     """
     require_installed("memspan mcp needs", "mcp")
     from memspan.serve.mcp import HOST, MemoryServer, serve_http, serve_stdio
-    from memspan.serve.scope import Scope, memory_folders
+    from memspan.serve.scope import FolderScope, memory_folders
 
     folders = memory_folders(folder, memory, is_writable=write)
 
@@ -70,7 +70,7 @@ def mcp(
         least = {} if min_confidence is None else {"min_confidence": min_confidence}
         return {"sampling": answering.sampling(max_new_tokens), "answerer": answering.answerer(), **least}
 
-    server = MemoryServer(Scope(folders, load, is_writable=write), settings)
+    server = MemoryServer(FolderScope(folders, load, is_writable=write), settings)
     if http is None:
         serve_stdio(server)
     else:

@@ -1,6 +1,7 @@
 """`memspan serve`: memories behind the interfaces that other programs speak."""
 
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,10 +30,14 @@ from memspan.cli.warm.model import server_key
 from memspan.plugins import require_installed
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from memspan.assistant.language_model import LanguageModel
+    from memspan.serve.app import Mounted
     from memspan.serve.keys import Keys
     from memspan.serve.service import Service
 
+TOOLS = "Model Context Protocol"
 MEBIBYTE = 1024**2
 _DETACH = "--detach"
 
@@ -75,6 +80,15 @@ def serve(
         int, typer.Option(min=1, metavar="N", help="Maximum tokens of a reply where the request names none.")
     ] = 512,
     requests_per_minute: REQUESTS_PER_MINUTE = None,
+    tokens_per_minute: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Tokens in a minute that the model reads in prompts and writes (default: any number).",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
     stored: Annotated[
         int | None,
         typer.Option(
@@ -97,6 +111,22 @@ def serve(
             help="End the server of ROOT when its requests are answered; without ROOT all that --detach has started.",
         ),
     ] = False,
+    mcp: Annotated[
+        bool,
+        typer.Option(
+            "--mcp",
+            help="Offer the memories of a key's owner, but those of sessions, as tools at /mcp, by streamable HTTP.",
+            rich_help_panel=TOOLS,
+        ),
+    ] = False,
+    mcp_write: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The same, with tools that add texts to the owner's memory NAME, and forget sources of it.",
+            rich_help_panel=TOOLS,
+        ),
+    ] = None,
     model: MODEL = None,
 ) -> None:
     """Serve memories and the model by the API of OpenAI, for every program that speaks it.
@@ -111,6 +141,9 @@ def serve(
         detached.stop_servers(root)
         return
     require_installed("A server needs", *NEEDED)
+    has_tools = mcp or mcp_write is not None
+    if has_tools:
+        require_installed("--mcp needs", "mcp")
     from memspan.serve.keys import Keys
 
     known = Keys.load(keys)
@@ -121,16 +154,20 @@ def serve(
         raise typer.Exit(detached.start_server(["serve", *arguments], folder))
     key = server_key()
     lm = load_language_model(model, loading, _made_with(folder))
+    from memspan.serve.app import make_app
     from memspan.serve.service import Limits
 
     limits = Limits(
         requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
         stored_bytes=None if stored is None else stored * MEBIBYTE,
         body_bytes=largest_request * MEBIBYTE,
         new_tokens=max_new_tokens,
     )
     service = _service(folder, lm, answer_with, ram * MEBIBYTE, queue, limits)
-    _run(service, loading, key, known, host, port, allow_host or [])
+    mounted = _tools(service, mcp_write) if has_tools else {}
+    app = make_app(service, rules_of(known, host, allow_host or []), mounted=mounted)
+    _run(service, app, loading, key, in_words(known), tuple(mounted), host, port)
 
 
 def _default_root() -> Path:
@@ -165,21 +202,33 @@ def _service(
     return Service(library, engine, model_name(lm.name), answerer, limits)
 
 
+def _tools(service: "Service", write_to: str | None) -> "dict[str, Mounted]":
+    from memspan.serve.mcp.mounted import PATH, MountedTools
+
+    return {PATH: MountedTools(service, write_to)}
+
+
 # What a server consists of, and where it listens.
 def _run(
-    service: "Service", loading: Loading, key: str, keys: "Keys | None", host: str, port: int, names: list[str]
+    service: "Service",
+    app: "FastAPI",
+    loading: Loading,
+    key: str,
+    owners: str,
+    mounted: Sequence[str],
+    host: str,
+    port: int,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises UsageError for an address that is taken or not this machine's."""
-    from memspan.serve.app import make_app
     from memspan.serve.running import make_server
 
-    server = make_server(make_app(service, rules_of(keys, host, names)))
+    server = make_server(app)
     with listening_at(host, port) as (listener, url):
-        root, owners = service.library.root, in_words(keys)
+        root = service.library.root
         is_main = threading.current_thread() is threading.main_thread()
         of_questions = detached.bind(root, key) if is_main else None
         if of_questions is None:
-            _announce(url, root, owners)
+            _announce(url, root, owners, mounted)
             with ends_in_order():
                 server.run(sockets=[listener])
             return
@@ -189,11 +238,13 @@ def _run(
         with ExitStack() as stack:
             stack.callback(of_questions.end)
             serving = stack.enter_context(Serving(server, listener, service.engine))
-            _announce(url, root, owners)
+            _announce(url, root, owners, mounted)
             serving.answer(of_questions, Served(service.lm, loading, serving.turn), about)
 
 
-def _announce(url: str, root: Path, owners: str) -> None:
+def _announce(url: str, root: Path, owners: str, mounted: Sequence[str]) -> None:
     if detached.log() is None:
         print_info(f"{url}/v1 serves {root}, {owners}; Ctrl-C ends it")
         print_info(f"{url}/ui is the page for people")
+        for path in mounted:
+            print_info(f"{url}{path} offers the memories to programs that speak the Model Context Protocol")

@@ -18,8 +18,11 @@ from memspan.memory.store.snapshot import Snapshot
 from memspan.memory.view import Contents, View
 
 
-def united(memories: Sequence[Contents]) -> View:
+def united(memories: Sequence[Contents], *, names_one: bool = False) -> View:
     """One view of several memories, in this order. The source "notes.txt" of the memory "a.mem" is "a.mem/notes.txt" in it.
+
+    Args:
+        names_one: whether sources have the name of their memory also where there is only one.
 
     Raises:
         UsageError: there is none.
@@ -28,7 +31,7 @@ def united(memories: Sequence[Contents]) -> View:
     if not memories:
         raise UsageError("There must be at least one memory, got none.")
     views = [memory.view() for memory in memories]
-    if len(views) == 1:
+    if len(views) == 1 and not names_one:
         return views[0]
     names = _names(views)
     for name, view in zip(names, views, strict=True):

@@ -23,11 +23,14 @@ A request that cannot be carried out raises `ApiError(status, message, code=...,
 `missing("file", id)` for what an owner does not have; errors of memspan and of pydantic become replies of the same form.
 """
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Protocol
 
 from fastapi import APIRouter, FastAPI
 from starlette.concurrency import run_in_threadpool
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from memspan import __version__
 from memspan.serve import (
@@ -64,19 +67,34 @@ ROUTERS: tuple[APIRouter, ...] = (
 )
 
 
-def make_app(service: Service, rules: Rules, routers: Iterable[APIRouter] = ROUTERS) -> FastAPI:
-    """The app of a service. When it ends, so does the engine."""
+class Mounted(Protocol):
+    """An app behind a path of its own, to which requests are posted; it answers within `run`."""
+
+    def run(self) -> AbstractAsyncContextManager[None]: ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+def make_app(
+    service: Service, rules: Rules, routers: Iterable[APIRouter] = ROUTERS, mounted: Mapping[str, Mounted] | None = None
+) -> FastAPI:
+    """The app of a service, with further apps by their paths. When it ends, so does the engine."""
+    others = {} if mounted is None else mounted
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(run_in_threadpool, service.engine.close)
+            for other in others.values():
+                await stack.enter_async_context(other.run())
             yield
 
     app = FastAPI(title="memspan", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     for router in routers:
         app.include_router(router)
+    for path, other in others.items():
+        app.router.routes.append(Route(path, other, methods=["POST"], name=path))
     handle_errors(app, str(service.library.root))
     app.add_middleware(Guard, rules=rules, service=service)
     return app

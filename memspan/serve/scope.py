@@ -1,15 +1,17 @@
-"""What a client of this process may see: the memories that its command line names, and their model.
+"""What a client may see: memories, as one, and their model; and of them the one that it may change, if any.
 
-Unlike a `Library`, which needs the model, a scope shows sources and texts before the model is loaded: a program that speaks to
-it starts at once.
+`FolderScope` is what a command line names. Unlike a `Library`, which needs the model, it shows sources and texts before the model
+is loaded: a program that speaks to it starts at once.
 """
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from memspan.errors import MemspanError, UsageError
 from memspan.memory import Contents, Memory, load_memory
@@ -21,13 +23,71 @@ if TYPE_CHECKING:
     from memspan.assistant.language_model import LanguageModel
 
 
-class Scope:
-    """The memory in a folder, or those in several as one, in which "notes.txt" of the memory "a" is "a/notes.txt".
+VACANT = "The memory is empty: there is nothing to forget."
+
+Result = TypeVar("Result")
+
+
+class Scope(ABC):
+    """The memories that a client may see. Several are shown as one, in which "notes.txt" of the memory "a" is "a/notes.txt".
+
+    Attributes:
+        is_writable: whether clients may change a memory, which is made by the first text if it does not exist.
+    """
+
+    is_writable: bool
+
+    @property
+    @abstractmethod
+    def lm(self) -> "LanguageModel":
+        """The model of the memories; called within `use`."""
+
+    @abstractmethod
+    def contents(self) -> Contents | None:
+        """The memories as they are on disk now; None while there is none.
+
+        Raises:
+            DamagedMemory: a file is not what was written.
+            ForeignMemory: several memories were not made with one model.
+        """
+
+    @abstractmethod
+    def use(self, function: Callable[[], Result]) -> Result:
+        """The result of a function that uses the model or changes a memory: such functions take turns."""
+
+    @abstractmethod
+    def changing(self, *, make: bool) -> AbstractContextManager[Memory]:
+        """Within, the memory to change; called within `use`. Raises as `contents` does.
+
+        Args:
+            make: whether to make one that does not exist.
+
+        Raises UsageError if clients may not change any, and if there is none and none is to be made.
+        """
+
+    @abstractmethod
+    def count(self, tokens: int) -> None:
+        """Note the tokens that an answer has used."""
+
+    def shown(self, source: str) -> str:
+        """How a source of the memory that is changed is called in `contents`."""
+        return source
+
+    def own(self, pattern: str) -> str:
+        """The pattern for sources of the memory that is changed where clients write `pattern` for those of `contents`."""
+        return pattern
+
+    def sentence(self, error: MemspanError) -> str:
+        """What clients are told of an error."""
+        return str(error)
+
+
+class FolderScope(Scope):
+    """The memory in a folder, or those in several.
 
     Attributes:
         folders: of the memories.
-        is_writable: whether clients may change the memory, which then is made by the first text if it does not exist.
-        turn: held while the model is used: questions take turns.
+        turn: held while the model is used.
     """
 
     def __init__(
@@ -56,34 +116,37 @@ class Scope:
 
     @property
     def lm(self) -> "LanguageModel":
-        """The model. The first call loads it."""
+        """See `Scope.lm`. The first call loads it."""
         with self.turn:
             return self._loaded
 
     def contents(self) -> Contents | None:
-        """The memories as they are on disk now; None while there is none.
-
-        Raises:
-            DamagedMemory: a file is not what was written.
-            ForeignMemory: several memories were not made with one model.
-        """
+        """See `Scope.contents`."""
         with self.turn:
             if self._is_vacant():
                 return None
             memories = [self._opened(folder) for folder in self.folders]
             return memories[0] if len(memories) == 1 else united(memories)
 
-    def to_change(self) -> Memory:
-        """The memory to change, which is made if it does not exist; the caller holds `turn`. Raises as `contents` does.
+    def use(self, function: Callable[[], Result]) -> Result:
+        """See `Scope.use`."""
+        with self.turn:
+            return function()
 
-        Raises UsageError if clients may not change it.
-        """
+    @contextmanager
+    def changing(self, *, make: bool) -> Iterator[Memory]:
+        """See `Scope.changing`."""
         if not self.is_writable:
             raise UsageError("This memory can only be read: start the server with --write.")
         (folder,) = self.folders
         if self._is_vacant():
+            if not make:
+                raise UsageError(VACANT)
             self._memories[folder] = self.lm.new_memory(folder)
-        return self._opened(folder)
+        yield self._opened(folder)
+
+    def count(self, tokens: int) -> None:
+        """See `Scope.count`. Here there is no limit."""
 
     def _is_vacant(self) -> bool:
         return self.is_writable and not self._memories and Folder(self.folders[0]).is_vacant()

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ import httpx2
 import openai
 
 from memspan import Answerer, LanguageModel, Library
-from memspan.serve.app import make_app
+from memspan.serve.app import Mounted, make_app
 from memspan.serve.engine import Engine
 from memspan.serve.guard import LOOPBACK, Rules
 from memspan.serve.keys import Keys
@@ -47,9 +47,10 @@ def running(
     limits: Limits | None = None,
     model: str = "tiny",
     answerer: Answerer | None = None,
+    mount: Callable[[Service], Mapping[str, Mounted]] = lambda service: {},
 ) -> Iterator[Running]:
     service = Service(Library(root, lm), Engine(), model, answerer, limits or Limits(new_tokens=8))
-    server = make_server(make_app(service, Rules(keys, LOOPBACK)))
+    server = make_server(make_app(service, Rules(keys, LOOPBACK), mounted=mount(service)))
     listener = listening("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

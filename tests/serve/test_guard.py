@@ -68,6 +68,7 @@ def test_every_route_but_health_needs_a_key(server: Running) -> None:
     assert len(listed) >= 5
     others = [
         ("GET", "/openapi.json"),
+        ("POST", "/mcp"),
         ("GET", "/nowhere"),
         ("GET", "//health"),
         ("GET", "/HEALTH"),

@@ -17,7 +17,7 @@ from mcp_types import CallToolResult
 from memspan import Filter, LanguageModel, Memory, Sampling, load_memory
 from memspan.serve.mcp import MOST_LISTED, MemoryServer, uri_of
 from memspan.serve.mcp.tools import LONGEST_STRETCH, LONGEST_TEXT
-from memspan.serve.scope import Scope, memory_folders
+from memspan.serve.scope import FolderScope, memory_folders
 from tests.assistant.conftest import loaded
 from tests.commands import SECRET
 from tests.tiny import logbook
@@ -52,7 +52,7 @@ Session = Callable[[Client], Awaitable[Any]]
 def served(lm: LanguageModel, folders: Sequence[Path], session: Session, **options: Any) -> Any:
     """What a session with a server of these memories returns."""
     server = MemoryServer(
-        Scope(folders, lambda: lm, **options), lambda: {"sampling": Sampling(4), "min_confidence": 0.0}
+        FolderScope(folders, lambda: lm, **options), lambda: {"sampling": Sampling(4), "min_confidence": 0.0}
     )
 
     async def main() -> Any:
@@ -153,7 +153,7 @@ def test_an_answer_is_that_of_the_library_with_its_passages(lm: LanguageModel, f
 
 
 def test_where_the_memory_says_nothing_there_is_no_answer(lm: LanguageModel, folder: Path) -> None:
-    server = MemoryServer(Scope([folder], lambda: lm), lambda: {"min_confidence": 1.0})
+    server = MemoryServer(FolderScope([folder], lambda: lm), lambda: {"min_confidence": 1.0})
 
     async def main() -> Any:
         async with Client(server) as client:
@@ -167,7 +167,10 @@ def test_where_the_memory_says_nothing_there_is_no_answer(lm: LanguageModel, fol
 
 def test_nobody_waits_for_an_answer_that_a_client_has_given_up(lm: LanguageModel, folder: Path) -> None:
     """The model is free again for the next question long before the answer would have been complete."""
-    begun, server = threading.Event(), MemoryServer(Scope([folder], lambda: lm), lambda: {"sampling": Sampling(2000)})
+    begun, server = (
+        threading.Event(),
+        MemoryServer(FolderScope([folder], lambda: lm), lambda: {"sampling": Sampling(2000)}),
+    )
     stream = lm.stream
 
     def noticed(*arguments: Any, **settings: Any) -> Any:
@@ -312,7 +315,7 @@ def test_the_model_is_loaded_by_the_first_question_and_once(lm: LanguageModel, f
 
     async def main() -> list[int]:
         counts = []
-        async with Client(MemoryServer(Scope([folder], load))) as client:
+        async with Client(MemoryServer(FolderScope([folder], load))) as client:
             await client.list_tools()
             await client.list_resources()
             await client.call_tool("list_sources", {})
@@ -426,11 +429,11 @@ def test_what_is_wrong_with_a_memory_or_its_model_is_a_sentence(
                     await client.read_resource("memspan://sources/log.txt")
             return str(result.content[0].text)
 
-    assert anyio.run(main, MemoryServer(Scope([folder], no_model))) == "There is no model 'tiny'; check the name."
+    assert anyio.run(main, MemoryServer(FolderScope([folder], no_model))) == "There is no model 'tiny'; check the name."
     damaged = folder.rename(tmp_path / "damaged.mem")
     shard = next((damaged / "parts").iterdir())
     shard.write_bytes(shard.read_bytes()[:-1])
-    assert shard.name in anyio.run(main, MemoryServer(Scope([damaged], lambda: lm)))
+    assert shard.name in anyio.run(main, MemoryServer(FolderScope([damaged], lambda: lm)))
 
 
 def test_more_sources_than_are_listed_as_resources_can_still_be_read(lm: LanguageModel, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The Model Context Protocol: a memory as tools and resources of the programs that speak it, by the protocol's own SDK.
 
+mounted     the server behind a route of `memspan serve`
 tools       what the tools do
 results     what they return
 sentences   wrong arguments in a sentence
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+import anyio.to_thread
 from mcp import MCPError
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
@@ -95,7 +97,7 @@ class MemoryServer(MCPServer[Any]):
             if isinstance(cause, ValidationError):
                 raise ToolError(sentence(cause)) from None
             if isinstance(cause, MemspanError):
-                raise ToolError(str(cause)) from None
+                raise ToolError(self.scope.sentence(cause)) from None
             if name not in self._arguments:
                 raise ToolError(f"Unknown tool: {name}.") from None
             raise
@@ -103,9 +105,9 @@ class MemoryServer(MCPServer[Any]):
     async def list_resources(self) -> list[Resource]:
         """The first sources of the memory."""
         try:
-            contents = self.scope.contents()
+            contents = await anyio.to_thread.run_sync(self.scope.contents)
         except MemspanError as error:
-            raise MCPError(INTERNAL_ERROR, str(error)) from error
+            raise MCPError(INTERNAL_ERROR, self.scope.sentence(error)) from error
         names = [] if contents is None else list(contents.sources)[:MOST_LISTED]
         return [Resource(uri=uri_of(name), name=name, mime_type="text/plain") for name in names]
 
@@ -123,9 +125,9 @@ class MemoryServer(MCPServer[Any]):
                 )
             return text_between(contents, name, 0, characters)
         except UsageError as error:
-            raise ResourceNotFoundError(str(error)) from error
+            raise ResourceNotFoundError(self.scope.sentence(error)) from error
         except MemspanError as error:
-            raise ResourceError(str(error)) from error
+            raise ResourceError(self.scope.sentence(error)) from error
 
 
 def uri_of(source: str) -> str:
