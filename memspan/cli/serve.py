@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from memspan.assistant.language_model import LanguageModel
     from memspan.serve.app import Mounted
-    from memspan.serve.keys import Keys
     from memspan.serve.service import Service
 
 TOOLS = "Model Context Protocol"
