@@ -106,7 +106,7 @@ FAULTS = [
     # ---- assistant
     Fault("assistant/retriever.py", "passages[0].score - RERANK_GAP", "passages[-1].score - RERANK_GAP", ("tests/assistant/test_retriever.py",)),
     Fault("assistant/retriever.py", "score=passage.score + LIKELIHOOD_WEIGHT", "score=passage.score - LIKELIHOOD_WEIGHT", ("tests/assistant/test_retriever.py",)),
-    Fault("assistant/chat.py", "chosen, self.lm.retriever, self.min_confidence)", "chosen, self.lm.retriever, 0.0)", ("tests/assistant/test_chat.py",)),
+    Fault("assistant/chat.py", "_bearing(judged, self.min_confidence)", "_bearing(judged, 0.0)", ("tests/assistant/test_chat.py",)),
     Fault("assistant/quotes.py", "Evidence(self.view, query, led_to, self.retriever)", "Evidence(self.view, query, (best,), self.retriever)", ("tests/assistant/test_quotes.py",)),
     Fault("assistant/quotes.py", "if first.passage in {passage.number for passage in led_to}:", "if False:", ("tests/assistant/test_quotes.py",)),
     Fault("assistant/quotes.py", "texts = [with_context(passage) for", "texts = [passage.text for", ("tests/assistant/test_meaning.py",)),
