@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -69,26 +70,37 @@ def test_no_room_is_called_by_what_it_is_not() -> None:
     assert not stems & {"utils", "util", "common", "core", "helpers", "misc"}
 
 
+@cache
+def known_by(path: Path) -> dict[str, int]:
+    """The classes and strings that a file knows, each with a line in which it does."""
+    tree = ast.parse(path.read_text("utf-8"))
+    keys = {key for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys}  # names of their own
+    known = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name) | ast.alias(name=name):
+                known[name] = node.lineno
+            case ast.Attribute(value=value, attr=name) if ast.unparse(value) != "nn":  # torch has an LSTM of its own
+                known[name] = node.lineno
+            case ast.Constant(value=str(text)) if node not in keys:
+                known[f"'{text}'"] = node.lineno
+    return known
+
+
 @pytest.mark.parametrize("name", sorted(MECHANISMS))
 def test_nobody_else_knows_a_mechanism(name: str) -> None:
     """Neither its registered name nor its class stands in the code of another file of the package."""
     cls = MECHANISMS[name]
     home = {Path(__import__(cls.__module__, fromlist=["_"]).__file__ or ""), PACKAGE / "mechanisms" / "__init__.py"}
     for path in set(FILES) - home:
-        tree = ast.parse(path.read_text("utf-8"))
-        keys = {key for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys}  # names of their own
-        for node in ast.walk(tree):
-            known = (
-                (isinstance(node, ast.Name) and node.id == cls.__name__)
-                or (
-                    isinstance(node, ast.Attribute)
-                    and node.attr == cls.__name__
-                    and ast.unparse(node.value) != "nn"  # torch has an LSTM of its own
-                )
-                or (isinstance(node, ast.alias) and node.name == cls.__name__)
-                or (isinstance(node, ast.Constant) and node.value == name and node not in keys)
-            )
-            assert not known, f"{path.relative_to(PACKAGE)}:{getattr(node, 'lineno', '?')} knows {name}"
+        line = known_by(path).get(cls.__name__) or known_by(path).get(f"'{name}'")
+        assert line is None, f"{path.relative_to(PACKAGE)}:{line} knows {name}"
+
+
+def test_a_mechanism_is_known_at_home() -> None:
+    """The names are those that the law above looks for."""
+    at_home = known_by(PACKAGE / "mechanisms" / "__init__.py")
+    assert all(cls.__name__ in at_home for cls in MECHANISMS.values() if cls.__module__.startswith("memspan."))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
