@@ -58,14 +58,14 @@ def citations(text: str, passages: Sequence[int]) -> tuple[Citation, ...]:
 
 
 def resolved_parts(parts: Iterable[str], passages: int) -> Iterator[str]:
-    """`resolved` for a text that comes in parts: a mark is passed on when it is complete."""
+    """`resolved` for a text that comes in parts: a mark is passed on when it is complete, an empty part as it is."""
     held = before = ""
     for part in parts:
         held += part
         unfinished = _UNFINISHED.search(held)
         ready = held[: unfinished.start()] if unfinished else held
         held = held[len(ready) :]
-        if shown := resolved(ready, passages, before):
+        if (shown := resolved(ready, passages, before)) or not part:
             yield shown
         before = ready or before
     if shown := resolved(held, passages, before):

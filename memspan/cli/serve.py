@@ -75,6 +75,14 @@ def serve(
     queue: Annotated[
         int, typer.Option(min=1, metavar="N", help="Requests that may wait for the model; further ones are refused.")
     ] = 64,
+    parallel: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Requests that are answered at the same time; each holds keys and values of its own.",
+        ),
+    ] = 8,
     max_new_tokens: Annotated[
         int, typer.Option(min=1, metavar="N", help="Maximum tokens of a reply where the request names none.")
     ] = 512,
@@ -163,7 +171,7 @@ def serve(
         body_bytes=largest_request * MEBIBYTE,
         new_tokens=max_new_tokens,
     )
-    service = _service(folder, lm, answer_with, ram * MEBIBYTE, queue, limits)
+    service = _service(folder, lm, answer_with, ram * MEBIBYTE, (queue, parallel), limits)
     mounted = _tools(service, mcp_write) if has_tools else {}
     app = make_app(service, rules_of(known, host, allow_host or []), mounted=mounted)
     _run(service, app, loading, key, in_words(known), tuple(mounted), host, port)
@@ -187,7 +195,7 @@ def _made_with(root: Path) -> Path | None:
 
 # What a server consists of.
 def _service(
-    root: Path, lm: "LanguageModel", answer_with: str | None, ram_bytes: int, queue: int, limits: Any
+    root: Path, lm: "LanguageModel", answer_with: str | None, ram_bytes: int, requests: tuple[int, int], limits: Any
 ) -> "Service":
     from memspan.assistant.answerers import answerer_of
     from memspan.serve.engine import Engine
@@ -197,7 +205,8 @@ def _service(
 
     answerer = None if answer_with is None else answerer_of(answer_with, print_info)
     library = Library(root, lm, ram_bytes=ram_bytes)
-    engine = Engine(most_waiting=queue, most_of_owner=max(1, queue // 4))
+    waiting, running = requests
+    engine = Engine(most_waiting=waiting, most_of_owner=max(1, waiting // 4), most_running=running)
     return Service(library, engine, model_name(lm.name), answerer, limits)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel, StaticCache
 from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -28,10 +29,12 @@ from memspan.pretrained.growing_cache import can_step_back, growing_cache
 from memspan.pretrained.lookup import DRAFT, Lookup
 from memspan.pretrained.packed_linear import pack, replace_linear
 from memspan.pretrained.placement import input_device, is_spread, kept_by_hooks
+from memspan.pretrained.rows import current_rows
 from memspan.pretrained.versions import cache_name
 
 _NAME = "memspan_few_queries"
 _FEW = 16  # queries for which the small products are faster
+_ROWS = 4  # from which on products in float32 round alike, as was measured for MKL
 
 
 def shared_copy(model: PreTrainedModel) -> PreTrainedModel:
@@ -52,6 +55,21 @@ def for_decoding(model: PreTrainedModel) -> PreTrainedModel:
     return copy
 
 
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention of one text, or of several in one pass, see `rows`."""
+    rows = current_rows()
+    if rows is None:
+        return _few_queries(module, query, key, value, attention_mask, **kwargs)
+    return rows.attention(_few_queries, module, query, **kwargs)
+
+
 def _few_queries(
     module: nn.Module,
     query: Tensor,
@@ -69,17 +87,18 @@ def _few_queries(
     batch, heads, _, size = query.shape
     groups = heads // key.shape[1]
     grouped = query.reshape(batch, key.shape[1], groups * queries, size)
+    if query.dtype == torch.float32:  # a token gets the same whatever is read with it
+        grouped = functional.pad(grouped, (0, 0, 0, -groups * queries % _ROWS))
     scores = grouped @ key.transpose(2, 3) * (size**-0.5 if scaling is None else scaling)
     if attention_mask is not None:
-        hidden = ~attention_mask[:, :, None, -queries:]
-        shape = (batch, key.shape[1], groups, queries, key.shape[2])
-        scores = scores.view(shape).masked_fill(hidden, torch.finfo(scores.dtype).min).flatten(2, 3)
+        hidden = ~attention_mask[:, :, -queries:].repeat(1, 1, groups, 1)
+        scores[:, :, : groups * queries].masked_fill_(hidden, torch.finfo(scores.dtype).min)
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-    output = (weights @ value).view(batch, heads, queries, value.shape[3])
+    output = (weights @ value)[:, :, : groups * queries].reshape(batch, heads, queries, value.shape[3])
     return output.transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(_NAME, _few_queries)
+AttentionInterface.register(_NAME, _attention)
 AttentionMaskInterface.register(_NAME, sdpa_mask)
 
 
@@ -89,6 +108,64 @@ class Prefix:
 
     ids: tuple[int, ...]
     cache: Cache
+
+
+class Writing:
+    """A text while it is written: what the model has read of it, what it reads next, and by which rule tokens are chosen.
+
+    Attributes:
+        cache: of what was read.
+        window: the ids of the prompt and of what follows it; the model has read all but the last, or all if it is over.
+        is_over: whether nothing follows.
+    """
+
+    def __init__(self, ids: Sequence[int], sampling: Sampling, cache: Cache, most: int, decoder: "Decoder") -> None:
+        """
+        Args:
+            ids: the prompt, which has been read into `cache` when `take` is called first.
+            most: tokens that follow at most.
+        """
+        self.cache, self.window, self.is_over = cache, list(ids), False
+        self._prompt, self._left, self._stop = len(ids), most, decoder.stop
+        self._choose = token_chooser(sampling, input_device(decoder.model))
+        self._lookup = Lookup(ids) if can_step_back(cache) else None
+        self._draft: Sequence[int] = ()
+
+    @property
+    def prefix(self) -> Prefix:
+        """The contents of the window."""
+        return Prefix(tuple(self.window), self.cache)
+
+    def next_tokens(self, longest_draft: int = DRAFT) -> list[int]:
+        """The tokens that the model reads next: the last of the text, and a draft of those that may follow it."""
+        longest = min(longest_draft, self._left - 1)
+        self._draft = () if self._lookup is None or longest < 1 else self._lookup.draft(longest)
+        return [self.window[-1], *self._draft]
+
+    def take(self, logits: Tensor) -> list[int]:
+        """The tokens that follow by the logits of those that were read: (1, V) after the prompt, or (S, V) of `next_tokens`."""
+        new: list[int] = []
+        read = len(self.window) + len(self._draft)
+        for row, guess in zip(logits, (*self._draft, None), strict=True):
+            written = self.window[self._prompt :]
+            token = int(self._choose(row[None], torch.tensor([written], dtype=torch.int64, device=row.device)))
+            if token in self._stop:
+                self.is_over = True
+                break
+            new.append(token)
+            self._left -= 1
+            self.is_over = self._left == 0 or ends_in_cycle([*written, token])
+            if self.is_over:
+                break
+            self.window.append(token)
+            if self._lookup is not None:
+                self._lookup.append(token)
+            if token != guess:
+                break
+        unread = 0 if self.is_over else 1  # the last token
+        if read > len(self.window) - unread:
+            self.cache.crop(len(self.window) - unread - read)
+        return new
 
 
 class Decoder:
@@ -128,6 +205,22 @@ class Decoder:
         logits: Tensor = output.logits[0, -keep:]
         return logits
 
+    def begin(self, ids: Sequence[int], sampling: Sampling, prefix: Prefix | None = None) -> tuple[Writing, Tensor]:
+        """Reads a prompt; returns the text that is to be written and the logits (1, V) of its first token.
+
+        The arguments and errors are those of `generate`.
+        """
+        room = self.window - len(ids)
+        if room < 1 or not ids:
+            raise UsageError(
+                f"The prompt must have from 1 to {self.window - 1} tokens, so that an answer fits into the model's window, got "
+                f"{len(ids)}: shorten the question or lower the budget."
+            )
+        pack(self._packed)
+        cache, read = self.reuse(prefix, ids)
+        writing = Writing(ids, sampling, cache, min(sampling.max_new_tokens, room), self)
+        return writing, self.step(torch.tensor([ids[read:]], device=input_device(self.model)), cache, read)
+
     @torch.inference_mode()
     def generate(
         self, ids: Sequence[int], sampling: Sampling, prefix: Prefix | None = None
@@ -142,45 +235,17 @@ class Decoder:
         Raises:
             UsageError: no ids, or so many that no token fits into the window behind them.
         """
-        room = self.window - len(ids)
-        if room < 1 or not ids:
-            raise UsageError(
-                f"The prompt must have from 1 to {self.window - 1} tokens, so that an answer fits into the model's window, got "
-                f"{len(ids)}: shorten the question or lower the budget."
-            )
-        pack(self._packed)
-        cache, read = self.reuse(prefix, ids)
-        device = input_device(self.model)
-        choose = token_chooser(sampling, device)
-        left, window = min(sampling.max_new_tokens, room), list(ids)
-        lookup = Lookup(ids) if can_step_back(cache) else None
-        draft: Sequence[int] = ()
-        logits = self.step(torch.tensor([window[read:]], device=device), cache, read)
-        while left:
-            read = len(window) + len(draft)
-            for row, guess in zip(logits, (*draft, None), strict=True):
-                written = window[len(ids) :]
-                token = int(choose(row[None], torch.tensor([written], dtype=torch.int64, device=row.device)))
-                if token in self.stop:
-                    left = 0
-                    break
-                yield token
-                left = 0 if ends_in_cycle([*written, token]) else left - 1
-                if not left:
-                    break
-                window.append(token)
-                if lookup is not None:
-                    lookup.append(token)
-                if token != guess:
-                    break
-            unread = 1 if left else 0  # the last token
-            if read > len(window) - unread:
-                cache.crop(len(window) - unread - read)
-            if left:
-                draft = () if lookup is None else lookup.draft(min(DRAFT, left - 1))
-                tokens = torch.tensor([[token, *draft]], device=device)
-                logits = self.step(tokens, cache, len(window) - 1, 1 + len(draft))
-        return Prefix(tuple(window), cache)
+        writing, logits = self.begin(ids, sampling, prefix)
+        while True:
+            yield from writing.take(logits)
+            if writing.is_over:
+                return writing.prefix
+            logits = self.read_on(writing)
+
+    def read_on(self, writing: Writing) -> Tensor:
+        """The logits (S, V) of the next tokens of a text, which are read."""
+        tokens = torch.tensor([writing.next_tokens()], device=input_device(self.model))
+        return self.step(tokens, writing.cache, len(writing.window) - 1, tokens.shape[1])
 
 
 class CompiledDecoder(Decoder):

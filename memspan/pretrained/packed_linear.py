@@ -1,7 +1,9 @@
 """Linear layers whose weights are laid out for products with few rows, such as those of decoding on a CPU.
 
 torch keeps a weight row by row, and oneDNN rearranges it for every product; with a single row, that takes almost half of the
-time. Here a second copy of the weight is kept in the layout of oneDNN. In bfloat16 the results are the same to the bit.
+time. Here a second copy of the weight is kept in the layout of oneDNN. In bfloat16 the results are the same to the bit. In
+float32 they are rounded in another order than those of torch, but in the same for one row as for many where that was measured
+(AVX2): a token gets the same result in a step of its own and in a common one.
 """
 
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from torch.nn import functional
 SHARE = 3  # the copies take at most this part of the memory that is free: one third
 _UNKNOWN_MEMORY = 3 * 2**30  # bytes that are taken to be free where the system does not tell
 _SAMPLED = 64  # numbers of a weight by which a change of it is noticed
-_ROWS = 1  # for which the layout is chosen; it is a good one for others too
+_ROWS = {torch.bfloat16: 1, torch.float32: 8}  # for which the layout is chosen; it is a good one for others too
 
 
 class PackedLinear(nn.Linear):
@@ -39,7 +41,7 @@ class PackedLinear(nn.Linear):
 
     def pack(self) -> None:
         """Copies the weight in the layout of oneDNN."""
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach(), _ROWS)
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach(), _ROWS[self.weight.dtype])
         self._packed_from = self._state()
 
     def forward(self, input: Tensor) -> Tensor:
@@ -57,8 +59,6 @@ class PackedLinear(nn.Linear):
 def replace_linear(model: nn.Module) -> list[PackedLinear]:
     """Puts a `PackedLinear` in place of every linear layer of a model for which it is of use; returns them."""
     replaced: dict[nn.Module, PackedLinear] = {}
-    if not is_supported():
-        return []
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear and _is_packable(child):
@@ -92,16 +92,16 @@ def free_memory() -> int:
 
 
 @cache
-def is_supported() -> bool:
-    """Whether this build of torch and this processor have the products, and they are right."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+def is_supported(dtype: torch.dtype = torch.bfloat16) -> bool:
+    """Whether this build of torch and this processor have the products for weights of this type, and they are right."""
+    if dtype not in _ROWS or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    weight = torch.linspace(-1, 1, 32 * 48).view(32, 48).to(torch.bfloat16)
-    input = torch.linspace(1, -1, 3 * 48).view(3, 48).to(torch.bfloat16)
+    weight = torch.linspace(-1, 1, 32 * 48).view(32, 48).to(dtype)
+    input = torch.linspace(1, -1, 3 * 48).view(3, 48).to(dtype)
     try:
-        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             return False
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS[dtype])
         return torch.allclose(
             _product(input, packed, None).float(), input.float() @ weight.float().T, atol=0.1, rtol=0.02
         )
@@ -117,10 +117,10 @@ def _product(input: Tensor, packed: Any, bias: Tensor | None) -> Tensor:
 def _is_packable(linear: nn.Linear) -> bool:
     weight = linear.weight
     return (
-        weight.dtype == torch.bfloat16
-        and weight.device.type == "cpu"
+        weight.device.type == "cpu"
         and weight.is_contiguous()
         and not weight.is_inference()
         and not (linear._forward_hooks or linear._forward_pre_hooks)
         and "forward" not in vars(linear)  # accelerate replaces it where a model is spread over devices
+        and is_supported(weight.dtype)
     )

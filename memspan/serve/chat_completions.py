@@ -117,7 +117,7 @@ class _Completion:
             def work(turn: Turn = turn) -> Any:
                 return take_turn(self.service, turn)
 
-            async with aclosing(self.service.engine.stream(turn.owner, work)) as stream:
+            async with aclosing(self.service.engine.stream(turn.owner, work, turn.alone)) as stream:
                 async for part in stream:
                     yield number, part
 

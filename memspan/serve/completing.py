@@ -14,6 +14,7 @@ from memspan.assistant.streaming import StreamedText
 from memspan.data.plain_text import conversation_ids
 from memspan.errors import UsageError
 from memspan.models.generate import Sampling
+from memspan.pretrained.batched import PENDING
 from memspan.pretrained.placement import input_device
 
 
@@ -56,13 +57,19 @@ def ids_of(lm: LanguageModel, prompt: str | Sequence[int]) -> list[int]:
 def continued_text(
     lm: LanguageModel, ids: Sequence[int], sampling: Sampling | None, stops: Sequence[str]
 ) -> Generator[str | Continuation, None, None]:
-    """Yields the parts of the text that follows `ids`, and the continuation. Without a sampling, nothing follows."""
+    """Yields the parts of the text that follows `ids`, and the continuation. Without a sampling, nothing follows.
+
+    A part is empty where others may have their turn.
+    """
     written, shown = StreamedText(lm.tokenizer), 0
     limit = 0 if sampling is None else min(sampling.max_new_tokens, lm.decoder.window - len(ids))
     tokens = () if sampling is None else lm.decoder.generate(ids, sampling)
     cut: int | None = None
     longest = max(map(len, stops), default=1) - 1  # characters that may be the beginning of a stop text
     for token in tokens:
+        if token == PENDING:
+            yield ""
+            continue
         written.append(token)
         text = written.text
         found = [start for stop in stops if (start := text.find(stop)) >= 0]

@@ -13,6 +13,7 @@ from pydantic import Field
 from memspan.data.plain_text import plain_ids
 from memspan.serve.completing import Continuation, continued_text, ids_of, likelihoods, text_ids
 from memspan.serve.disconnects import unless_left
+from memspan.serve.engine import PAUSE
 from memspan.serve.replies import ApiError, as_api_error
 from memspan.serve.requests import MOST_TOKENS, ChatMessage, SampledRequest, Strict, named_session, refuse
 from memspan.serve.service import Owner, Service, ServiceOf
@@ -106,6 +107,9 @@ class _Completion:
             sampling = body.sampling(tokens, tokens, number % count) if tokens else None
             self.service.rates.charge(self.owner, len(ids))
             for part in continued_text(lm, ids, sampling, body.stops):
+                if part == "":
+                    yield PAUSE
+                    continue
                 chances = None
                 if isinstance(part, Continuation):
                     self.service.rates.charge(self.owner, len(part.ids))

@@ -18,7 +18,7 @@ from memspan.serve.replies import missing
 from memspan.serve.requests import ChatMessage, Strict
 from memspan.serve.response_ids import conversation_id, new_session, session_of_conversation
 from memspan.serve.service import LibraryOf, Owner, Service, ServiceOf
-from memspan.serve.sessions import branch_names, continued, transcript
+from memspan.serve.sessions import branch_names, continued, first_branch, transcript
 
 router = APIRouter()
 RECORD = "conversation.json"  # beside the files of the session's memory: when it was made, and its metadata
@@ -140,7 +140,7 @@ async def _add(service: Service, owner: str, session: str, items: list[ChatMessa
             chat = Chat(service.lm, branch.memory)
             return [Exchange(chat.remember(user, text), user, text.strip()) for user, text in exchanges]
 
-    return await service.engine.call(owner, remember)
+    return await service.engine.call(owner, remember, (owner, first_branch(session)))
 
 
 def _object(session: str, record: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from starlette.responses import StreamingResponse
 from memspan.assistant.confidence import MIN_CONFIDENCE
 from memspan.memory import Filter, Memory
 from memspan.models.generate import Sampling
+from memspan.serve.engine import PAUSE
 from memspan.serve.quota import require_room
 from memspan.serve.service import LibraryOf, Owner, ServiceOf
 from memspan.serve.sessions import is_session
@@ -205,7 +206,7 @@ async def ask(name: str, body: Ask, request: Request, owner: Owner, service: Ser
         )
         with closing(stream):
             for part in stream:
-                yield {"text": part}
+                yield {"text": part} if part else PAUSE
             service.rates.charge(owner, stream.answer.prompt_tokens + stream.answer.answer_tokens)
             yield {"answer": stream.answer.to_dict()}
 

@@ -305,7 +305,8 @@ class _Response:
         return searched.results if searched is not None and self.shows_results else None
 
     def parts(self) -> AsyncGenerator[Begun | str | Reply, None]:
-        return self.service.engine.stream(self.turn.owner, lambda: take_turn(self.service, self.turn))
+        turn = self.turn
+        return self.service.engine.stream(turn.owner, lambda: take_turn(self.service, turn), turn.alone)
 
     async def whole(self) -> Response:
         async with aclosing(self.parts()) as parts:

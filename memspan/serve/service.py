@@ -1,5 +1,6 @@
 """What the routes share: the library, the engine, the limits; and how a route gets them, as FastAPI's dependencies."""
 
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated
@@ -7,7 +8,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from memspan.assistant.answerers.base import Answerer
+from memspan.assistant.answerers.local import LocalAnswerer
 from memspan.assistant.language_model import LanguageModel
+from memspan.pretrained.batched import BatchedDecoder
+from memspan.pretrained.decoding import Decoder
 from memspan.serve.engine import Engine
 from memspan.serve.json_objects import JsonRules
 from memspan.serve.library import Library
@@ -73,9 +77,16 @@ class Service:
         """What each owner has asked for in the last minute."""
         return Rates(self.limits.requests_per_minute, self.limits.tokens_per_minute)
 
-    @property
+    @cached_property
     def lm(self) -> LanguageModel:
-        return self.library.lm
+        """The language model of the library; texts that it writes at the same time share their steps, see `Engine`."""
+        lm = self.library.lm
+        if type(lm.decoder) is not Decoder:  # a compiled step has constant shapes
+            return lm
+        batched = copy(lm)
+        batched.decoder = BatchedDecoder(lm.causal_lm, sorted(lm.decoder.stop))
+        batched.answerer = LocalAnswerer(lm.tokenizer, batched.decoder, lm.name)
+        return batched
 
 
 def get_service(request: Request) -> Service:

@@ -37,6 +37,11 @@ def is_session(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def first_branch(name: str) -> str:
+    """The name of a session's first memory, by that of any of its branches: turns of a session follow each other."""
+    return "-".join(name.split("-")[:2])
+
+
 @dataclass(frozen=True)
 class Branch:
     """Where a turn goes on.
@@ -150,7 +155,7 @@ def _fork(library: Library, owner: str, name: str, held: int, number: int) -> st
         raise ApiError(
             409, f"A session can have at most {MOST_BRANCHES} branches: begin a new one.", code="too_many_branches"
         )
-    first = "-".join(name.split("-")[:2])
+    first = first_branch(name)
     names = (f"{first}-{count}" for count in range(number, number + MOST_BRANCHES))
     new = next(other for other in names if not library.holds(owner, other))
     library.fork(owner, name, new)

@@ -7,15 +7,19 @@ def stopped(parts: Generator[str, None, object], stops: Sequence[str]) -> Genera
     """The text in `parts` up to the first of the stop texts; returns what `parts` returns, None where it was cut.
 
     White space before the text is dropped, and that behind it. What may be the beginning of a stop text is held back until
-    it is known not to be.
+    it is known not to be. Empty parts are passed on.
     """
     text, shown, returned = "", 0, None
     while True:
         try:
-            text += next(parts)
+            part = next(parts)
         except StopIteration as end:
             returned = end.value
             break
+        if not part:
+            yield part
+            continue
+        text += part
         if shown == 0:
             text = text.lstrip()
         found = [start for stop in stops if (start := text.find(stop)) >= 0]

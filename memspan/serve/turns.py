@@ -16,10 +16,11 @@ from memspan.assistant.confidence import SILENCE
 from memspan.assistant.retriever import RetrievedPassage
 from memspan.data.plain_text import Message, plain_ids
 from memspan.models.generate import Sampling
+from memspan.serve.engine import PAUSE
 from memspan.serve.file_search import FileSearch, Searched
 from memspan.serve.json_objects import is_json
 from memspan.serve.service import Service
-from memspan.serve.sessions import continued
+from memspan.serve.sessions import continued, first_branch
 from memspan.serve.stops import stopped
 
 
@@ -50,6 +51,11 @@ class Turn:
     stops: tuple[str, ...] = ()
     meta: "Callable[[Reply], dict[str, Any]] | None" = None
     search: FileSearch | None = None
+
+    @property
+    def alone(self) -> tuple[str, str] | None:
+        """What no other request may work on meanwhile: the session, if there is one."""
+        return None if self.session is None else (self.owner, first_branch(self.session))
 
 
 @dataclass(frozen=True)
@@ -86,13 +92,16 @@ class Reply:
 
 
 def take_turn(service: Service, turn: Turn) -> Generator[Begun | str | Reply, None, None]:
-    """Yields `Begun`, the parts of the reply, and the reply. It runs in the engine's thread.
+    """Yields `Begun`, the parts of the reply, and the reply, and `PAUSE` in between. It runs in the engine's thread.
 
     Raises UnknownMemory, ApiError and UsageError before anything is changed.
     """
     begun, metrics, is_first, is_over, charged = time.monotonic(), service.metrics, True, False, 0
     try:
         for part in _turn(service, turn):
+            if part == "":
+                yield PAUSE
+                continue
             used = _tokens_so_far(part, charged)
             service.rates.charge(turn.owner, used - charged)  # as they are used: a client that leaves has used them too
             charged = used

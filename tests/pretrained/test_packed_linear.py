@@ -10,9 +10,9 @@ from memspan.pretrained.packed_linear import PackedLinear, free_memory, is_suppo
 needs_onednn = pytest.mark.skipif(not is_supported(), reason="this processor has no bfloat16 products of oneDNN")
 
 
-def network() -> nn.Sequential:
+def network(dtype: torch.dtype = torch.bfloat16) -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(96, 160), nn.ReLU(), nn.Linear(160, 48, bias=False)).to(torch.bfloat16)
+    return nn.Sequential(nn.Linear(96, 160), nn.ReLU(), nn.Linear(160, 48, bias=False)).to(dtype)
 
 
 @needs_onednn
@@ -25,6 +25,17 @@ def test_the_results_are_the_same(rows: int) -> None:
     assert all(layer.is_current for layer in layers)
     with torch.inference_mode():
         torch.testing.assert_close(packed(inputs), plain(inputs), atol=0, rtol=2**-7)
+
+
+@pytest.mark.skipif(not is_supported(torch.float32), reason="this build of torch has no products of oneDNN")
+@pytest.mark.parametrize("rows", [1, 5, 40])
+def test_the_results_in_float32_are_close(rows: int) -> None:
+    plain, packed, inputs = network(torch.float32), network(torch.float32), torch.randn(2, rows, 96)
+    layers = replace_linear(packed)
+    pack(layers)
+    assert [layer.is_current for layer in layers] == [True, True]
+    with torch.inference_mode():
+        torch.testing.assert_close(packed(inputs), plain(inputs))
 
 
 @needs_onednn
@@ -57,7 +68,9 @@ def test_other_types_and_other_modules_stay_as_they_are() -> None:
     class Own(nn.Linear):
         pass
 
-    model = nn.Sequential(nn.Linear(4, 4), Own(4, 4, dtype=torch.bfloat16), nn.Embedding(4, 4, dtype=torch.bfloat16))
+    model = nn.Sequential(
+        nn.Linear(4, 4, dtype=torch.float64), Own(4, 4, dtype=torch.bfloat16), nn.Embedding(4, 4, dtype=torch.bfloat16)
+    )
     spread, hooked = nn.Linear(4, 4, dtype=torch.bfloat16), nn.Linear(4, 4, dtype=torch.bfloat16)
     spread.forward = lambda input: input
     hooked.register_forward_hook(lambda *_: None)

@@ -4,10 +4,11 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
-from memspan.serve.engine import Engine
+from memspan.serve.engine import PAUSE, Engine
 from memspan.serve.replies import ApiError
 
 
@@ -116,7 +117,7 @@ def test_an_error_reaches_its_own_client_only(engine: Engine) -> None:
 
 
 def test_the_end_refuses_what_waits_and_stops_what_runs() -> None:
-    engine, closed, started = Engine(), threading.Event(), threading.Event()
+    engine, closed, started = Engine(most_running=1), threading.Event(), threading.Event()
 
     def work() -> Iterator[int]:
         try:
@@ -148,3 +149,89 @@ def test_the_end_refuses_what_waits_and_stops_what_runs() -> None:
 
     asyncio.run(main())
     assert not engine.is_ready
+
+
+def counting(order: list[str], name: str, turns: int) -> Callable[[], Iterator[str]]:
+    def work() -> Iterator[str]:
+        for turn in range(turns):
+            order.append(name)
+            yield PAUSE if turn % 2 else name
+        yield f"{name} is done"
+
+    return work
+
+
+async def parts_of(
+    engine: Engine, owner: str, work: Callable[[], Iterator[str]], alone: str | None = None
+) -> list[str]:
+    async with aclosing(engine.stream(owner, work, alone)) as parts:
+        return [part async for part in parts]
+
+
+def test_requests_are_worked_on_together_and_pauses_are_sent_to_nobody(engine: Engine) -> None:
+    order: list[str] = []
+
+    async def main() -> list[list[str]]:
+        gate = threading.Event()
+        first = asyncio.create_task(engine.call("z", lambda: gate.wait(30)))
+        await asyncio.sleep(0.05)
+        tasks = [asyncio.create_task(parts_of(engine, name, counting(order, name, 6))) for name in "abc"]
+        await asyncio.sleep(0)
+        gate.set()
+        await first
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(main()) == [[name] * 3 + [f"{name} is done"] for name in "abc"]
+    assert order.index("c") < len(order) - 1 - order[::-1].index("a")  # c began before a ended
+    assert engine.running == 0
+
+
+def test_what_must_be_alone_waits_and_lets_others_pass(engine: Engine) -> None:
+    order: list[str] = []
+
+    async def main() -> None:
+        gate = threading.Event()
+        first = asyncio.create_task(engine.call("z", lambda: gate.wait(30)))
+        await asyncio.sleep(0.05)
+        tasks = [
+            asyncio.create_task(parts_of(engine, "a", counting(order, name, 9), alone))
+            for name, alone in (("s1", "s"), ("s2", "s"), ("t", "t"))
+        ]
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(first, *tasks)
+
+    asyncio.run(main())
+    assert [name for name in order if name != "t"] == ["s1"] * 9 + ["s2"] * 9
+    assert order.index("t") < order.index("s2")
+
+
+def test_an_owner_without_a_request_that_is_worked_on_does_not_wait() -> None:
+    engine = Engine(most_running=2)
+
+    async def main() -> None:
+        begun, ended = [], threading.Event()
+
+        def endless(name: str) -> Callable[[], Iterator[Any]]:
+            def work() -> Iterator[Any]:
+                begun.append(name)
+                while not ended.is_set():
+                    yield PAUSE
+                yield name
+
+            return work
+
+        flood = [asyncio.create_task(parts_of(engine, "a", endless(f"a{number}"))) for number in range(4)]
+        while engine.running < 2:
+            await asyncio.sleep(0.01)
+        other = [asyncio.create_task(parts_of(engine, "b", endless(f"b{number}"))) for number in range(2)]
+        await asyncio.sleep(0)
+        assert await engine.call("c", lambda: sorted(begun)) == ["a0", "a1", "b0"]
+        assert engine.waiting == 3
+        ended.set()
+        assert len(await asyncio.gather(*flood, *other)) == 6
+
+    try:
+        asyncio.run(main())
+    finally:
+        engine.close(5)

@@ -8,6 +8,7 @@ from memspan.assistant.answerers.base import Usage
 from memspan.assistant.streaming import StreamedText
 from memspan.data.plain_text import Message
 from memspan.models.generate import Sampling, ends_in_cycle, repeated_tail
+from memspan.pretrained.batched import PENDING
 from memspan.pretrained.decoding import Decoder, Prefix
 
 
@@ -40,7 +41,7 @@ class LocalAnswerer:
         """The answer in parts of whole characters; returns the tokens of prompt and answer.
 
         What was read before the prompt does not count. What repeats the text before it is held back until something else follows; where the model repeats it without end,
-        it is dropped.
+        it is dropped. A part is empty where a batched decoder lets others have their turn.
         """
         ids = prompts.prompt_ids(self._tokenizer, messages)
         before, self._before = self._before, ()
@@ -49,10 +50,14 @@ class LocalAnswerer:
         decoding = self._decoder.generate([*before, *ids], sampling, prefix)
         while True:
             try:
-                answer.append(next(decoding))
+                token = next(decoding)
             except StopIteration as end:
                 self._prefix = end.value if self._keeps_prefix else None
                 break
+            if token == PENDING:
+                yield ""
+                continue
+            answer.append(token)
             if new := answer.take(repeated_tail(answer.tokens)):
                 yield new
         written = len(answer.tokens)
