@@ -47,6 +47,7 @@ ALLOWED = {
     ("plugins.py", "importlib.util.spec_from_file_location"): "a Python file that the user names with --plugin, never one that data name",
     ("pretrained/wheels.py", "subprocess"): "pip, as a list of fixed words, for the embedded model and encoder",
     ("cli/warm/starting.py", "subprocess"): "this Python with fixed words, for a process that keeps the model loaded",
+    ("cli/listening.py", "socket"): "the type of the socket that a server listens at",
     ("cli/warm/served.py", "socket"): "the type of the socket that the server listens at",
     ("cli/listening.py", "socket"): "the type of the socket that a server listens at",
     ("cli/warm/sockets.py", "socket"): "Unix sockets in a folder of the user's own; another user's process is refused",
