@@ -193,6 +193,7 @@ def named_session(extra: dict[str, Any] | None, header: str | None, task: str | 
 
     A request with a task, such as a title to be found for a conversation, is no turn of it.
     """
+    header, task = _filled_in(header), _filled_in(task)
     identity = (extra or {}).get("session_id")
     if identity is not None and not isinstance(identity, str):
         raise ApiError(400, "session_id must be a string.", param="session_id")
@@ -200,6 +201,14 @@ def named_session(extra: dict[str, Any] | None, header: str | None, task: str | 
         return None
     identity = header if identity is None else identity
     return None if identity is None or not identity.strip() else session_name("session", identity.strip())
+
+
+def _filled_in(header: str | None) -> str | None:
+    """A header that a program fills in from a template; None where it has left the placeholder, such as {{CHAT_ID}}.
+
+    All conversations would be one session of that name.
+    """
+    return None if header is None or re.fullmatch(r"\s*\{\{\s*\w+\s*\}\}\s*", header) else header
 
 
 def served_names(library: Library, owner: str) -> list[str]:
