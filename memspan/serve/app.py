@@ -47,6 +47,7 @@ from memspan.serve import (
     ui,
     vector_stores,
 )
+from memspan.serve.contract import describe
 from memspan.serve.guard import Guard, Rules
 from memspan.serve.replies import handle_errors
 from memspan.serve.service import Service
@@ -95,6 +96,7 @@ def make_app(
         app.include_router(router)
     for path, other in others.items():
         app.router.routes.append(Route(path, other, methods=["POST"], name=path))
+    describe(app, has_keys=rules.keys is not None)
     handle_errors(app, str(service.library.root))
     app.add_middleware(Guard, rules=rules, service=service)
     return app

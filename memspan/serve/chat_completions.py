@@ -33,7 +33,7 @@ from memspan.serve.requests import (
     refuse_tools,
 )
 from memspan.serve.service import Owner, Service, ServiceOf
-from memspan.serve.streams import DONE, UNCACHED, as_event
+from memspan.serve.streams import DONE, EVENTS, UNCACHED, as_event
 from memspan.serve.turns import Begun, Reply, Turn, take_turn
 
 router = APIRouter()
@@ -54,7 +54,7 @@ class ChatRequest(SampledRequest):
     stream_options: StreamOptions | None = None
 
 
-@router.post("/v1/chat/completions")
+@router.post("/v1/chat/completions", responses=EVENTS)
 async def chat_completion(
     body: ChatRequest,
     request: Request,

@@ -17,7 +17,7 @@ from memspan.serve.engine import PAUSE
 from memspan.serve.replies import ApiError, as_api_error
 from memspan.serve.requests import MOST_TOKENS, ChatMessage, SampledRequest, Strict, named_session, refuse
 from memspan.serve.service import Owner, Service, ServiceOf
-from memspan.serve.streams import DONE, as_event
+from memspan.serve.streams import DONE, EVENTS, as_event
 
 router = APIRouter()
 MOST_PROMPTS = 64
@@ -50,7 +50,7 @@ class CompletionRequest(SampledRequest):
         return [prompt for prompt in self.prompt if not isinstance(prompt, int)]
 
 
-@router.post("/v1/completions")
+@router.post("/v1/completions", responses=EVENTS)
 async def complete(body: CompletionRequest, request: Request, owner: Owner, service: ServiceOf) -> Response:
     """What follows a text, by the language model itself."""
     refuse(

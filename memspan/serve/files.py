@@ -16,6 +16,7 @@ from memspan.serve.store_objects import sources_of_file
 from memspan.serve.stored_files import drop_file, file_object, file_path, file_record, file_records, keep_file
 
 router = APIRouter()
+BYTES: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
 MOST_LISTED = 10_000
 _PART = 1024 * 1024  # bytes
 
@@ -64,7 +65,7 @@ def retrieve_file(file_id: str, owner: Owner, library: LibraryOf) -> dict[str, A
     return file_object(file_record(library, owner, file_id))
 
 
-@router.get("/v1/files/{file_id}/content", response_class=Response)
+@router.get("/v1/files/{file_id}/content", response_class=Response, responses=BYTES)
 def file_content(file_id: str, owner: Owner, library: LibraryOf) -> Response:
     """The bytes of a file, as they were uploaded."""
     path = file_path(library, owner, file_record(library, owner, file_id))

@@ -20,7 +20,7 @@ from memspan.serve.engine import PAUSE
 from memspan.serve.quota import require_room
 from memspan.serve.service import LibraryOf, Owner, ServiceOf
 from memspan.serve.sessions import is_session
-from memspan.serve.streams import as_event, as_line, streamed
+from memspan.serve.streams import EVENTS, LINES, as_event, as_line, streamed
 from memspan.serve.texts import add_text, record_of, text_between
 from memspan.serve.uploads import file_name, read_upload, stored_upload
 
@@ -168,7 +168,7 @@ async def read_text(name: str, body: NewText, owner: Owner, service: ServiceOf) 
     return await service.engine.call(owner, read)
 
 
-@router.post("/{name}/files")
+@router.post("/{name}/files", response_class=StreamingResponse, responses=LINES)
 async def read_file(
     name: str, file: Annotated[UploadFile, File()], request: Request, owner: Owner, service: ServiceOf
 ) -> StreamingResponse:
@@ -189,7 +189,7 @@ async def read_file(
     return await streamed(request, service, turns(), as_line)
 
 
-@router.post("/{name}/ask")
+@router.post("/{name}/ask", response_class=StreamingResponse, responses=EVENTS)
 async def ask(name: str, body: Ask, request: Request, owner: Owner, service: ServiceOf) -> StreamingResponse:
     """An answer as server-sent events: `text` as it is written, then `answer` with passages, citations and confidence."""
     service.rates.require_tokens(owner)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import PlainTextResponse
+from starlette.responses import Response
 
 from memspan.data.plain_text import plain_ids
 from memspan.errors import UsageError
@@ -15,6 +15,7 @@ from memspan.models.generate import Sampling
 from memspan.serve.library import Library
 from memspan.serve.ratings import Pair, Ratings, as_json
 from memspan.serve.service import LibraryOf, Owner, Service, ServiceOf
+from memspan.serve.streams import LINES
 
 router = APIRouter(prefix="/v1/ratings", tags=["ratings"])
 MODEL = "model"  # the system that answers without a memory
@@ -83,11 +84,11 @@ async def results(owner: Owner, library: LibraryOf) -> dict[str, Any]:
     return as_json(await run_in_threadpool(lambda: _ratings(library, owner).results()))
 
 
-@router.get("/lines", response_class=PlainTextResponse)
-async def lines(owner: Owner, library: LibraryOf) -> PlainTextResponse:
+@router.get("/lines", response_class=Response, responses=LINES)
+async def lines(owner: Owner, library: LibraryOf) -> Response:
     """All ratings as JSON Lines, with the systems."""
     text = await run_in_threadpool(lambda: "".join(_ratings(library, owner).lines()))
-    return PlainTextResponse(text, media_type="application/jsonl")
+    return Response(text, media_type="application/jsonl")
 
 
 def _answer(service: Service, owner: str, system: str, question: str) -> str:

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from memspan.errors import AnswererFailed, MemoryLocked, MemspanError, SystemRefused, UnknownMemory, UsageError
 
@@ -100,12 +101,30 @@ def handle_errors(app: FastAPI, root: str) -> None:
             405: f"{request.url.path} does not take {request.method}.",
         }
         sentence = what.get(error.status_code, str(error.detail))
-        return ApiError(error.status_code, sentence, headers=error.headers).response()
+        headers = {**(error.headers or {}), **({"Allow": _allowed(request)} if error.status_code == 405 else {})}
+        return ApiError(error.status_code, sentence, headers=headers).response()
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     for kind in (ApiError, MemspanError, Exception):
         app.add_exception_handler(kind, reply)
+
+
+def _allowed(request: Request) -> str:
+    """The methods that the routes of a path take together; Starlette names those of the first alone.
+
+    A path that stands in the contract as it is, is not an id in another one.
+    """
+    documented = request.app.openapi()["paths"].get(request.url.path)
+    if documented is not None:
+        return ", ".join(sorted(method.upper() for method in documented))
+    routes = request.app.router.routes
+    taken = (
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    )
+    return ", ".join(taken)
 
 
 def _invalid(error: RequestValidationError) -> ApiError:

@@ -44,7 +44,7 @@ from memspan.serve.response_ids import (
 )
 from memspan.serve.service import LibraryOf, Owner, Service, ServiceOf
 from memspan.serve.sessions import branch_names, until
-from memspan.serve.streams import UNCACHED, as_event
+from memspan.serve.streams import EVENTS, UNCACHED, as_event
 from memspan.serve.turns import Begun, Reply, Turn, take_turn
 
 router = APIRouter()
@@ -118,7 +118,7 @@ class ResponseRequest(SampledRequest):
         return wish.id if isinstance(wish, ConversationReference) else wish
 
 
-@router.post("/v1/responses")
+@router.post("/v1/responses", responses=EVENTS)
 async def create_response(
     body: ResponseRequest,
     request: Request,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from memspan import __version__
@@ -33,7 +33,7 @@ def version() -> dict[str, Any]:
     return {"version": __version__}
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 def metrics(service: ServiceOf) -> Response:
     """Counts and times for Prometheus."""
     return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -15,6 +15,10 @@ from memspan.serve.service import Service
 UNCACHED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
+# Of routes, for the contract: what they reply with beside JSON, or instead of it.
+EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+LINES: dict[int | str, dict[str, Any]] = {200: {"content": {"application/jsonl": {"schema": {"type": "string"}}}}}
+
 DONE = "data: [DONE]\n\n"  # the last event of a completion
 
 
