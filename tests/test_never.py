@@ -49,7 +49,6 @@ ALLOWED = {
     ("cli/warm/starting.py", "subprocess"): "this Python with fixed words, for a process that keeps the model loaded",
     ("cli/listening.py", "socket"): "the type of the socket that a server listens at",
     ("cli/warm/served.py", "socket"): "the type of the socket that the server listens at",
-    ("cli/listening.py", "socket"): "the type of the socket that a server listens at",
     ("cli/warm/sockets.py", "socket"): "Unix sockets in a folder of the user's own; another user's process is refused",
     ("pretrained/hub.py", "socket"): "whether the hub's name resolves; nothing is sent",
     ("pretrained/hub.py", "urllib.request.getproxies"): "whether there is a proxy; nothing is sent",
