@@ -92,6 +92,6 @@ def test_a_signal_ends_the_server_in_order(tmp_path: Path, tiny_model: Path, num
         stream.close()
         assert process.wait() == 0
         assert process.stderr is not None
-        assert process.stderr.read() == ""
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/ui is the page for people\n", process.stderr.read())
     (folder,) = (tmp_path / "root" / "local").iterdir()
     assert load_memory(folder).sources == {}
