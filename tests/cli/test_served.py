@@ -273,13 +273,13 @@ def test_who_asks_loads_neither_torch_nor_the_memory(folder: Path, tmp_path: Pat
             for message in ({"process": 1}, {"out": "Under the "}, {"out": "stairs.\n"}, {"exit": 3}):
                 connection.send(message)
 
-    thread = threading.Thread(target=answer)
+    thread = threading.Thread(target=answer, daemon=True)
     thread.start()
     command = [sys.executable, "-c", ALONE, "ask", "library", HELD, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "Under the stairs.\n", "")
     thread.join()
     listener.end()
-    assert (done.returncode, done.stdout, done.stderr) == (3, "Under the stairs.\n", "")
     assert messages[0]["arguments"] == ["ask", "library", HELD, "--json"]
     assert messages[0]["seconds"] is None
 
@@ -303,7 +303,7 @@ def test_a_background_process_answers_also_without_the_option(run: Run, library:
             connection.send({"process": 1})
             connection.send({"exit": 7})
 
-    thread = threading.Thread(target=answer)
+    thread = threading.Thread(target=answer, daemon=True)
     thread.start()
     assert run("ask", "library", HELD, *SHORT).code == 7
     thread.join()
