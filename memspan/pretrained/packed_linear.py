@@ -50,6 +50,10 @@ class PackedLinear(nn.Linear):
             return functional.linear(input, self.weight, self.bias)
         return _product(input, self._packed, self.bias)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the packed copy, which can neither be copied nor saved: a copy of the layer is packed anew."""
+        return {**vars(self), "_packed": None, "_packed_from": None}
+
     def _state(self) -> tuple[int, int, Tensor]:
         weight = self.weight.detach()
         sample = weight.view(-1)[:: max(1, weight.numel() // _SAMPLED)].clone()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-Attention = Callable[..., tuple[Tensor, None]]
+Attend = Callable[..., tuple[Tensor, None]]
 
 _CURRENT: ContextVar["Rows | None"] = ContextVar("rows of the forward pass", default=None)
 
@@ -69,7 +69,7 @@ class Rows(Cache):  # type: ignore[misc]
         ]
         return key_states, value_states
 
-    def attention(self, attention: Attention, module: nn.Module, query: Tensor, **kwargs: Any) -> tuple[Tensor, None]:
+    def attention(self, attention: Attend, module: nn.Module, query: Tensor, **kwargs: Any) -> tuple[Tensor, None]:
         """query (1, Hq, S, K) -> (1, S, Hq, K), by the attention function of a single text."""
         outputs = [
             attention(module, part, keys, values, mask, **kwargs)[0]

@@ -264,8 +264,13 @@ sys.exit(f"imported: {heavy}" if heavy else status)
 """
 
 
+KEY = "from memspan.cli.warm import model; print(model.server_key(), end='')"
+
+
 def test_who_asks_loads_neither_torch_nor_the_memory(folder: Path, tmp_path: Path) -> None:
-    listener, messages = sockets.Listener.bind(sockets.path_of_server(model.server_key(), tmp_path)), []
+    # The key of a new process: libraries that other tests have loaded into this one change variables behind os.environ.
+    key = subprocess.run([sys.executable, "-c", KEY], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    listener, messages = sockets.Listener.bind(sockets.path_of_server(key, tmp_path)), []
 
     def answer() -> None:
         with listener.accept() as connection:

@@ -1,5 +1,7 @@
 """Packed weights: the results of torch's own linear layers, also after the weights have changed."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -89,3 +91,17 @@ def test_gradients_flow_through_the_plain_weights() -> None:
 
 def test_free_memory_is_a_number_of_bytes() -> None:
     assert free_memory() > 2**20
+
+
+@pytest.mark.skipif(not is_supported(torch.float32), reason="this build of torch has no products of oneDNN")
+def test_a_copy_of_packed_layers_is_packed_anew() -> None:
+    packed, inputs = network(torch.float32), torch.randn(2, 5, 96)
+    layers = replace_linear(packed)
+    pack(layers)
+    copied = deepcopy(packed)
+    copies = [layer for layer in copied.modules() if isinstance(layer, PackedLinear)]
+    assert [layer.is_current for layer in copies] == [False, False]
+    pack(copies)
+    assert [layer.is_current for layer in (*layers, *copies)] == [True] * 4
+    with torch.inference_mode():
+        assert torch.equal(copied(inputs), packed(inputs))
