@@ -296,6 +296,23 @@ def decoding() -> str:
     return f"{first}\n\n{ratios}"
 
 
+def serving() -> str:
+    """What the server gains where several ask at once, and what it costs."""
+    found = newest("serving-small")
+    rows = [(row["what"], f"{row['ratio']:.2f}") for row in found["ratios"]]
+    rows.append(("texts of eight streams that differ from those written alone", str(len(found["differ"]))))
+    return markdown(("what", "measured"), rows)
+
+
+def warm() -> str:
+    """How soon a question of the command line reaches the server that holds the model."""
+    rows = newest("warm")["seconds"]
+    return markdown(
+        ("what", "median, s", "least", "most"),
+        [(row["what"], f"{row['median']:.2f}", f"{row['least']:.2f}", f"{row['most']:.2f}") for row in rows],
+    )
+
+
 def durability() -> str:
     """What was found after each kill."""
     found = newest("durability")
