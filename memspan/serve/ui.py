@@ -4,6 +4,7 @@ The page holds no data: what it shows it asks the other routes for, with the key
 header that no other site can set, so that none can use the page's rights.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -11,7 +12,6 @@ from starlette.responses import FileResponse, Response
 
 from memspan.serve.replies import missing
 
-router = APIRouter(include_in_schema=False)
 FOLDER = Path(__file__).with_name("page")
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 FILES = {file.name: file for file in sorted(FOLDER.iterdir()) if file.suffix in TYPES}
@@ -27,20 +27,31 @@ HEADERS = {
 }
 
 
-@router.get("/ui")
-async def page() -> Response:
-    """The page."""
-    return _file("page.html")
+def page_router(files: Mapping[str, Path]) -> APIRouter:
+    """The routes of a page at /ui: `page.html`, and the files that it names.
+
+    Args:
+        files: by their names; their endings are those of `TYPES`.
+    """
+    router = APIRouter(include_in_schema=False)
+
+    def answer(name: str) -> Response:
+        if name not in files:
+            raise missing("file", name)
+        media_type = f"{TYPES[files[name].suffix]}; charset=utf-8"
+        return FileResponse(files[name], media_type=media_type, headers=HEADERS)
+
+    @router.get("/ui")
+    async def page() -> Response:
+        """The page."""
+        return answer("page.html")
+
+    @router.get("/ui/{name}")
+    async def file_of_page(name: str) -> Response:
+        """A file of the page."""
+        return answer(name)
+
+    return router
 
 
-@router.get("/ui/{name}")
-async def file_of_page(name: str) -> Response:
-    """A file of the page."""
-    return _file(name)
-
-
-def _file(name: str) -> Response:
-    file = FILES.get(name)
-    if file is None:
-        raise missing("file", name)
-    return FileResponse(file, media_type=f"{TYPES[file.suffix]}; charset=utf-8", headers=HEADERS)
+router = page_router(FILES)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import memspan
+from memspan.cli.warm import sockets
 from tests.commands import SECRET, Run
 from tests.tiny import logbook
 
@@ -22,3 +23,10 @@ def library(run: Run, tmp_path: Path) -> Path:
     (tmp_path / "secret.md").write_text(SECRET, "utf-8")
     assert run("read", "log.txt", "secret.md", "--into", "library").code == 0
     return tmp_path / "library"
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of sockets, in a folder for state of its own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("s")))
+    return sockets.folder()

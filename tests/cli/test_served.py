@@ -28,19 +28,8 @@ from memspan.serve.engine import Engine
 from memspan.serve.guard import Rules
 from memspan.serve.running import listening, make_server
 from memspan.serve.service import Service
-from tests.cli.warm_asking import Asking
+from tests.cli.warm_asking import FOREIGN, HELD, SHORT, Asking
 from tests.commands import Outcome, Run, run_process
-
-HELD = "Where does the zinc trunk stand under the stairs of the boathouse?"
-FOREIGN = "Who won the football championship of 1998 in Paris?"
-SHORT = ("--max-new-tokens", "4")
-
-
-@pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of sockets, in a folder for state of its own."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("s")))
-    return sockets.folder()
 
 
 @pytest.fixture(scope="module")

@@ -21,20 +21,8 @@ from memspan.cli.warm import client, model, sockets
 from memspan.cli.warm.model import Held
 from memspan.cli.warm.process import Background, Question
 from memspan.errors import MemspanError, UsageError
-from tests.cli.warm_asking import Asking
+from tests.cli.warm_asking import FOREIGN, HELD, SHORT, Asking
 from tests.commands import Outcome, Run, run_process
-
-HELD = "Where does the zinc trunk stand under the stairs of the boathouse?"
-FOREIGN = "Who won the football championship of 1998 in Paris?"
-SHORT = ("--max-new-tokens", "4")
-
-
-@pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of sockets, in a folder for state of its own."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("s")))
-    return sockets.folder()
-
 
 Script = Callable[[Asking], None]
 

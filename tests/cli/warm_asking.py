@@ -7,6 +7,10 @@ from typing import Any
 from memspan.cli.warm import sockets
 from tests.commands import Outcome
 
+HELD = "Where does the zinc trunk stand under the stairs of the boathouse?"
+FOREIGN = "Who won the football championship of 1998 in Paris?"
+SHORT = ("--max-new-tokens", "4")
+
 
 class Asking:
     """Whoever asks a process in this process, which runs in the main thread."""

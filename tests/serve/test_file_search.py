@@ -1,6 +1,5 @@
 """The tool `file_search` of responses, by the client that OpenAI publishes, whose models check every reply strictly."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +27,6 @@ def filled(client: openai.OpenAI, **texts: str) -> str:
         file = client.files.create(file=(f"{name}.txt", text.encode()), purpose="user_data")
         client.vector_stores.files.create(store, file_id=file.id, attributes={"name": name})
     return store
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, lm: LanguageModel) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("server"), lm) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(server: Running) -> openai.OpenAI:
-    return server.client()
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,15 @@
 """Replies by a schema of JSON, as the client that OpenAI publishes asks for them and reads them."""
 
 import json
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import openai
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from memspan import LanguageModel
 from memspan.errors import UsageError
 from memspan.serve.json_objects import grammar_of
-from tests.serve.running import Running, running
+from tests.serve.running import Running
 
 
 class Pet(BaseModel):
@@ -23,17 +21,6 @@ class Pet(BaseModel):
     legs: Literal[2, 4]
     is_tame: bool
     friends: list[Literal["Ann", "Bert"]]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, lm: LanguageModel) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("server"), lm) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(server: Running) -> openai.OpenAI:
-    return server.client()
 
 
 MESSAGE: Any = [{"role": "user", "content": "Describe a pet."}]

@@ -1,6 +1,5 @@
 """Responses and conversations, by the client that OpenAI publishes."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -13,17 +12,6 @@ from memspan.serve.requests import served_names
 from tests.serve.running import ANNA, BERT, KEYS, Running, running
 
 FACT = "The zinc trunk stands under the stairs of the boathouse."
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, lm: LanguageModel) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("server"), lm) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(server: Running) -> openai.OpenAI:
-    return server.client()
 
 
 def create(client: openai.OpenAI, message: Any, **options: Any) -> Response:

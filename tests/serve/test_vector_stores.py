@@ -1,6 +1,5 @@
 """Files and vector stores, by the client that OpenAI publishes, whose models check every reply strictly."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -18,17 +17,6 @@ from tests.serve.running import ANNA, BERT, KEYS, Running, running
 FACT = "The zinc trunk stands under the stairs of the boathouse."
 SOUP = "Green peas are soaked overnight before the soup is cooked."
 QUERY = "Where does the zinc trunk stand?"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, lm: LanguageModel) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("server"), lm) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(server: Running) -> openai.OpenAI:
-    return server.client()
 
 
 def strictly(reply: Any) -> Any:

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import FileResponse, Response
 
 from memspan.apps.support.folder import KNOWLEDGE, Folder
 from memspan.apps.support.reply import Desk
@@ -24,7 +23,7 @@ from memspan.serve.app import make_app
 from memspan.serve.engine import Engine
 from memspan.serve.guard import Rules
 from memspan.serve.library import Library
-from memspan.serve.replies import ApiError, missing
+from memspan.serve.replies import ApiError
 from memspan.serve.service import EngineOf, Limits, Owner, Service
 
 PAGE = Path(__file__).with_name("page")
@@ -33,7 +32,6 @@ FILES = {name: ui.FILES[name] for name in SHARED} | {
     file.name: file for file in sorted(PAGE.iterdir()) if file.suffix in ui.TYPES
 }
 router = APIRouter(prefix="/v1/support", tags=["support"])
-page_router = APIRouter(include_in_schema=False)
 
 
 @dataclass(frozen=True)
@@ -141,25 +139,6 @@ async def forget(customer: str, owner: Owner, counter: CounterOf, engine: Engine
     return await engine.call(owner, forgotten)
 
 
-@page_router.get("/ui")
-async def page() -> Response:
-    """The page for persons."""
-    return _file("page.html")
-
-
-@page_router.get("/ui/{name}")
-async def file_of_page(name: str) -> Response:
-    """A file of the page."""
-    return _file(name)
-
-
-def _file(name: str) -> Response:
-    file = FILES.get(name)
-    if file is None:
-        raise missing("file", name)
-    return FileResponse(file, media_type=f"{ui.TYPES[file.suffix]}; charset=utf-8", headers=ui.HEADERS)
-
-
 # What a server consists of.
 def make_support_app(
     desk: Desk, rules: Rules, *, engine: Engine, limits: Limits, channels: frozenset[str] = frozenset()
@@ -171,6 +150,6 @@ def make_support_app(
     """
     path = desk.folder.path
     service = Service(Library.of_memory(path / KNOWLEDGE, desk.lm), engine, "support", limits=limits)
-    app = make_app(service, rules, (router, page_router, status.router))
+    app = make_app(service, rules, (router, ui.page_router(FILES), status.router))
     app.state.counter = Counter(desk, channels)
     return app
