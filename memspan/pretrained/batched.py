@@ -1,6 +1,6 @@
 """Writing several texts at a time with one model: a step reads the next tokens of all of them.
 
-On a CPU a step takes about as long for eight tokens as for one, because it waits for the weights. The generators of a batched
+On a CPU a step takes about twice as long for eight texts as for one, because it waits for the weights. The generators of a batched
 decoder share their steps: whichever needs a token first has the model read on in all texts that wait for theirs, which find
 them when it is their turn. Nothing but turns is needed for that: a program takes tokens of several generators in one thread.
 """
