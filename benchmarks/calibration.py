@@ -36,7 +36,7 @@ LIMIT = 90.0  # CPU seconds of the whole calibration
 
 
 def corpus(rng: np.random.Generator, heads: int, groups: int, size: int) -> tuple[list[HeadQuery], Block]:
-    """Random queries and keys of one layer, as many as the calibration has: 36 questions, 96 passages of 120 tokens."""
+    """Random queries and keys of one layer, as many as the calibration has, with passages of 120 tokens."""
     lengths = np.full(calibration.PASSAGES, 120)
     keys = rng.integers(-127, 128, (lengths.sum(), groups, size)).astype(np.int8)
     scales = np.full(keys.shape[:2], 0.02, np.float16)
