@@ -4,7 +4,7 @@
     python -m benchmarks.tasks_pretrained --only csl             # a minute on one core
     python -m benchmarks.tasks_pretrained --only squad --seeds 1 --limit 50
 
-Each row is one run of `memspan compare` as it is without `--model` and `--mechanism`. Without a memory the same method sees
+Each draw is one run of `memspan compare` as it is without `--model` and `--mechanism`, and is saved when it ends. Without a memory the same method sees
 the last tokens of the text alone. Articles of SQuAD and CMRC are split in halves, as in `benchmarks.questions`; the weights of
 the spans come from the half for choosing, the figures from the other one. Summaries of QMSum and titles of CSL are measured on
 their test files; the weights are fitted to the validation files. The interval is 1.96 standard errors over all questions.
@@ -12,10 +12,12 @@ their test files; the weights are fitted to the validation files. The interval i
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from benchmarks import questions, report
 
 DATA = report.DATA
 RUNS = ("csl", "squad", "qmsum", "cmrc")
+ALL_TEXTS = ("csl", "qmsum")  # measured on all of their texts, so that there is one draw
 
 
 def options(name: str, folder: Path) -> list[str]:
@@ -42,10 +45,10 @@ def options(name: str, folder: Path) -> list[str]:
         ]
     if name == "qmsum":
         files = [report.needs(DATA / "qmsum" / f"ALL_{part}.jsonl") for part in ("val", "test")]
-        rest = ["format=qmsum", "--documents", "35", "--limit", "300", "--seeds", "1"]
+        rest = ["format=qmsum", "--documents", "35", "--limit", "300"]
     else:
         files = [report.needs(DATA / "csl_zh" / f"ts_{part}.tsv") for part in ("dev", "test")]
-        rest = ["format=csl_title", "--documents", "1000", "--limit", "1000", "--seeds", "1", "--budget", "160"]
+        rest = ["format=csl_title", "--documents", "1000", "--limit", "1000", "--budget", "160"]
     test = settings(f"test={files[1]}", rest[0])
     return ["--task", "summarisation", "--data", str(files[0]), *test, *rest[1:]]
 
@@ -73,6 +76,33 @@ def error(figures: list[dict[str, float]]) -> float:
     return sum(each["standard error"] ** 2 for each in figures) ** 0.5 / len(figures)
 
 
+def joined(draws: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Several runs of a command, each with one draw of its own, as one run with all of the draws."""
+    contenders = []
+    for of_draws in zip(*(draw["contenders"] for draw in draws), strict=True):
+        means = [of_draw["mean"] for of_draw in of_draws]
+        contenders.append(
+            {
+                **of_draws[0],
+                "figures": [figures for of_draw in of_draws for figures in of_draw["figures"]],
+                "mean": statistics.fmean(means),
+                "spread": statistics.stdev(means) if len(means) > 1 else 0.0,
+                "seconds": [seconds for of_draw in of_draws for seconds in of_draw["seconds"]],
+            }
+        )
+    baselines = {name: statistics.fmean(draw["baselines"][name] for draw in draws) for name in draws[0]["baselines"]}
+    memory, window = (contender["mean"] for contender in contenders)
+    gains = [draw["gain"] for draw in draws]
+    return {
+        **draws[0],
+        "contenders": contenders,
+        "baselines": baselines,
+        "gain": memory - window,
+        "clear": all(draw["clear"] for draw in draws) and min(gains) > 0,
+        "draws": [draw["draw"] for draw in draws],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=RUNS, default=list(RUNS))
@@ -84,19 +114,27 @@ def main() -> None:
     earlier = report.newest(chosen.name)
     found: dict[str, Any] = {} if earlier is None else dict(earlier["runs"])
     for name in chosen.only:
-        with tempfile.TemporaryDirectory() as folder:
-            words = ["compare", "--seeds", str(chosen.seeds), *options(name, Path(folder)), "--json"]
-            words += [] if chosen.limit is None else ["--limit", str(chosen.limit)]
-            begun = time.perf_counter()
-            done = subprocess.run([sys.executable, "-m", "memspan", *words], capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"{name}: {done.stderr.strip()[-2000:]}")
-        shown = " ".join(words).replace(str(DATA), "../shared/data").replace(folder, ".")
-        result = json.loads(done.stdout)
-        found[name] = {"command": f"memspan {shown}", "seconds": time.perf_counter() - begun, **result}
-        print(row(name, found[name]), flush=True)
-        report.save(chosen.name, {"runs": found}, seeds=range(chosen.seeds))
+        draws: list[dict[str, Any]] = []
+        for draw in range(1 if name in ALL_TEXTS else chosen.seeds):
+            draws.append(run(name, draw, chosen.limit))
+            found[name] = joined(draws)
+            print(row(name, found[name]), flush=True)
+            report.save(chosen.name, {"runs": found}, seeds=range(len(draws)))
     report.table([row(name, result) for name, result in found.items()])
+
+
+def run(name: str, draw: int, limit: int | None) -> dict[str, Any]:
+    """The result of `memspan compare` with one draw of the questions."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["compare", "--seeds", "1", "--seed", str(draw), *options(name, Path(folder)), "--json"]
+        words += [] if limit is None else ["--limit", str(limit)]
+        begun = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "memspan", *words], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{name}: {done.stderr.strip()[-2000:]}")
+    shown = " ".join(words).replace(str(DATA), "../shared/data").replace(folder, ".")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return {"command": f"memspan {shown}", "draw": draw, "seconds": time.perf_counter() - begun, **result}
 
 
 if __name__ == "__main__":
