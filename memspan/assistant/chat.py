@@ -196,7 +196,8 @@ class Chat:
             return passage.number >= ours or own.passage(passage.number).source not in without
 
         try:
-            found = self.lm.search(view, text, top=top, among=may_enter, filter=self.filter)
+            # Reranking takes longer than reading the prompt, and what enters it stays almost the same, see LOG.md.
+            found = self.lm.search(view, text, top=top, rerank=0, among=may_enter, filter=self.filter)
         except NoMatch:  # a filter may exclude all that was read so far
             return given
         found = with_complement(text, found, self.lm.retriever.vectors.encoder)

@@ -84,15 +84,15 @@ LOG = "Captain Birtle locked the strongroom.\nNobody saw him."
 
 
 def test_what_bears_on_a_message_is_what_a_search_supports(lm: LanguageModel) -> None:
-    """The threshold is that of a search: at none something is recalled for every message, at 1 nothing for any."""
+    """The threshold is that of a search without reranking: at none something is recalled for every message, at 1 nothing for any."""
     memory = lm.read(f"{logbook()[:6000]}\n\n{LOG}", source="log.txt")
     question = "Who locked the strongroom?"
     for message, least in itertools.product((question, FOREIGN), (0.0, MIN_CONFIDENCE, SUPPORTED, 1.0)):
         chat = Chat(lm, memory, sampling=SHORT, min_confidence=least, passages=8, budget=1000)
         chat.prompt_ids(message)
-        supports = {passage.number: passage for passage in lm.search(memory, message, min_confidence=1e-9)}
+        supports = {passage.number: passage for passage in lm.search(memory, message, rerank=0, min_confidence=1e-9)}
         assert all(passage == supports[passage.number] for passage in chat.recalled)
-        assert bool(chat.recalled) == (supports[lm.search(memory, message)[0].number].confidence >= least)
+        assert bool(chat.recalled) == (supports[lm.search(memory, message, rerank=0)[0].number].confidence >= least)
     chat = Chat(lm, memory, sampling=SHORT)
     chat.prompt_ids(question)
     assert [passage.confidence is not None and passage.confidence > SUPPORTED for passage in chat.recalled] == [True]
