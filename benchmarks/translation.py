@@ -34,13 +34,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(DIRECTIONS), default=list(DIRECTIONS), metavar="DIRECTION")
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--limit", type=int, default=LIMIT, help="held-out sentences of a draw")
+    parser.add_argument("--precision", default="bf16", help="fp32 where the processor has no products in bfloat16")
     options = parser.parse_args()
     corpus = report.needs(report.DATA / "tatoeba_cmn_eng")
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         tables = write_tables(corpus, Path(scratch))
         for direction in options.only:
-            words = ["compare", "--task", "translation", "--model", options.model, "--precision", "bf16"]
+            words = ["compare", "--task", "translation", "--model", options.model, "--precision", options.precision]
             words += [*DIRECTIONS[direction], "--shots", str(SHOTS), "--limit", str(options.limit)]
             words += ["--seeds", str(SEEDS), "--json"]
             real = [str(tables.get(word, word)) for word in words]
