@@ -145,16 +145,16 @@ def answer_figures(lm, view, paragraphs: Sequence[str], questions: Sequence[Ques
     from memspan.assistant.prompts import Quotation
     from memspan.assistant.quotes import Evidence
 
-    usable = lm.prompt_budget
+    usable, encoder = lm.prompt_budget, lm.retriever.vectors.encoder
     memory = [within_budget(found, usable.tokens, usable.passages, usable.max_score_gap) for found in searched]
-    needed = [
-        with_complement(
-            item.question,
-            [passage for passage in found if item.paragraphs & set(held[passage.number])],
-            lm.retriever.vectors.encoder,
-        )
-        for item, found in zip(questions, searched, strict=True)
-    ]
+
+    def needed_alone(item: Question, found: Sequence) -> list:
+        def is_needed(passage) -> bool:
+            return bool(item.paragraphs & set(held[passage.number]))
+
+        return with_complement(view, item.question, list(filter(is_needed, found)), encoder, among=is_needed)
+
+    needed = [needed_alone(item, found) for item, found in zip(questions, searched, strict=True)]
     prompts = {
         "memory": ([in_reading_order(passages) for passages in memory], searched),
         "best passage": ([in_reading_order(found[:1]) for found in searched], searched),
@@ -201,6 +201,7 @@ def main() -> None:
     lengths = np.array([len(text) for text in paragraphs])
     held = paragraphs_of(memory, np.cumsum([0, *(lengths[:-1] + 2)]), lengths)
     print(f"{memory.tokens} tokens, {len(memory)} passages, {len(questions)} questions")
+    view, encoder = memory.view(), lm.retriever.vectors.encoder
 
     def chosen(found, budget):
         return within_budget(found, budget.tokens, budget.passages, budget.max_score_gap)
@@ -210,9 +211,7 @@ def main() -> None:
     for name, rounds in (("two rounds", nullcontext), ("one round", one_round)):
         with rounds():
             searches[name] = [
-                with_complement(
-                    item.question, lm.search(memory, item.question, top=FOUND), lm.retriever.vectors.encoder
-                )
+                with_complement(view, item.question, lm.search(memory, item.question, top=FOUND), encoder)
                 for item in questions
             ]
         shares = {
@@ -226,7 +225,7 @@ def main() -> None:
         figures[name] = {budget: figure(right) for budget, right in shares.items()}
     report.table(rows)
     if options.answers:
-        figures["answers"] = answer_figures(lm, memory.view(), paragraphs, questions, searches["two rounds"], held)
+        figures["answers"] = answer_figures(lm, view, paragraphs, questions, searches["two rounds"], held)
     unusual = ["choosing"] * (options.half != "test")
     unusual += [str(options.questions)] * (options.questions != EACH) + [options.model] * (options.model != "smollm2")
     report.save(

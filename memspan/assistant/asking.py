@@ -124,7 +124,7 @@ def recall(
     found = retriever.search(
         view, question.text, top=top + question.condensed, rerank=question.rerank, filter=question.filter
     )
-    near = with_complement(question.text, found[:top], retriever.vectors.encoder)
+    near = with_complement(view, question.text, found[:top], retriever.vectors.encoder, filter=question.filter)
     return surrounded(view, near, question.around), found[top:]
 
 

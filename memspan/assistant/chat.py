@@ -200,7 +200,8 @@ class Chat:
             found = self.lm.search(view, text, top=top, rerank=0, among=may_enter, filter=self.filter)
         except NoMatch:  # a filter may exclude all that was read so far
             return given
-        found = with_complement(text, found, self.lm.retriever.vectors.encoder)
+        encoder = self.lm.retriever.vectors.encoder
+        found = with_complement(view, text, found, encoder, among=may_enter, filter=self.filter)
         chosen = self._within(found, budget, most)
         judged = supported(view, text, chosen, self.lm.retriever, 0.0)
         return (*given, *_bearing(judged, self.min_confidence))

@@ -1,66 +1,116 @@
 """The complement: the passage that is needed beside the best one, where a question needs two.
 
-Of the passages that were found it is the one with which the best passage is most like the question: every token of the
-question counts where it is most like a token of either, see `memspan.assistant.likeness`. Beside this count the score of the
-search, and whether the best passage names what the passage is about. The second round of a search finds such passages; here
-the one among them is told that a small model should read too. Chosen on questions outside the benchmarks, see LOG.md.
+Candidates are the passages that were found, and those that begin with a name which the best passage holds: "Maximum Overdrive
+was shot in Leland" leads to the passage about Maximum Overdrive, whatever words of the question that lacks. Of them the
+complement is the one with which the best passage is most like the question: every token of the question counts where it is
+most like a token of either, see `memspan.assistant.likeness`. Beside this count the score of the search, and whether the
+best passage names what the passage is about. Chosen on questions outside the benchmarks, see LOG.md.
 
-Letters: C candidates, T tokens of the question.
+Letters: C candidates, P passages of a memory, T tokens of the question.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memspan.assistant.likeness import Likeness
-from memspan.assistant.retriever import RetrievedPassage
-from memspan.assistant.second_round import first_name
+from memspan.assistant.rare_words import RareWords
+from memspan.assistant.retriever import RetrievedPassage, distinct
+from memspan.assistant.second_round import first_name, names_in
 from memspan.data.chunking import sentence_spans
+from memspan.memory import Filter, Passage, View
 from memspan.memory.index.bm25 import words_of
+from memspan.memory.index.head_scores import best
 from memspan.pretrained.encoders import EMBEDDED
 from memspan.pretrained.text_encoder import TextEncoder
 
 CANDIDATES = 8  # of the passages that were found, the best included
-LEAST_GAIN = 0.04  # in the mean over the tokens of the question: with less, the best passage has what there is
+MOST_NAMES = 16  # of the best passage, by which further candidates are looked for
+SAME_NAME = 3  # passages that hold a name most often, among which the one that begins with it is looked for
 SCORE_WEIGHT = 0.2  # of a candidate's score as a share of that of the best passage
 NAMED_WEIGHT = 0.1  # of the name with which a candidate begins standing in the best passage
+# A complement is called for by what it gains in the mean over the tokens of the question, and by the words of the question
+# that the best passage lacks though the memory holds them, counted in words that stand in one passage alone. With less, the
+# best passage has what there is. What gains next to nothing is no complement, whatever is lacking.
+LACKING_WEIGHT = 0.05
+LEAST_CALL = 0.1
+LEAST_GAIN = 0.005
 
 Floats = NDArray[np.float64]
 
 
+# What was found, and the conditions of the search that found it.
 def with_complement(
-    question: str, found: Sequence[RetrievedPassage], encoder: TextEncoder | None
+    view: View,
+    question: str,
+    found: Sequence[RetrievedPassage],
+    encoder: TextEncoder | None,
+    *,
+    among: Callable[[Passage], bool] | None = None,
+    filter: Filter | None = None,
 ) -> list[RetrievedPassage]:
     """The passages of a search, best first: the complement comes second, with a `second_gap` of 0; the others have none.
 
-    Without the embedded sentence encoder, and for a question that it does not know, they stay as they are: the second
-    round alone tells what is needed.
+    A complement that the search did not find has the score of the last candidate. Without the embedded sentence encoder, and
+    for a question that it does not know, the passages stay as they are: the second round alone tells what is needed.
+
+    Args:
+        among, filter: the conditions on passages, as in `LanguageModel.search`.
+
+    Raises NoMatch if no passage of the memory passes the filter.
     """
     if encoder is None or encoder.name not in EMBEDDED or encoder.question(question) is None:
         return list(found)
-    number = complement(question, found[:CANDIDATES], encoder)
     passages = [replace(passage, second_gap=None) for passage in found]
-    if number is not None:
-        passages.insert(1, replace(passages.pop(number), second_gap=0.0))
-    return passages
+    if not passages:
+        return passages
+    candidates = passages[:CANDIDATES]
+    passing = view.passing(filter)
+    named = (passage for passage in named_by(view, passages[0].text) if passage.number in passing)
+    further = [
+        RetrievedPassage.of(passage, candidates[-1].score) for passage in named if among is None or among(passage)
+    ]
+    known = {passage.number for passage in candidates}
+    candidates = list(distinct([*candidates, *(passage for passage in further if passage.number not in known)]))
+    number = complement(view, question, candidates, encoder)
+    if number is None:
+        return passages
+    chosen = replace(candidates[number], second_gap=0.0)
+    return [passages[0], chosen, *(passage for passage in passages[1:] if passage.number != chosen.number)]
 
 
-def complement(question: str, found: Sequence[RetrievedPassage], encoder: TextEncoder) -> int | None:
+def named_by(view: View, text: str) -> Iterator[Passage]:
+    """The passages of a memory that begin with a name which a text holds; those of the names that come first."""
+    for name in names_in(text)[:MOST_NAMES]:
+        scores = view.word_scores(name)
+        holding = np.flatnonzero(scores > 0)
+        for index in best(scores[holding], SAME_NAME):
+            passage = view.passage(int(holding[index]))
+            if words_of(first_name(passage.text)) == words_of(name):
+                yield passage
+
+
+def complement(view: View, question: str, candidates: Sequence[RetrievedPassage], encoder: TextEncoder) -> int | None:
     """The index of the complement of the first passage among the others; None if it needs none."""
-    if len(found) < 2:
+    if len(candidates) < 2:
         return None
-    alike = _likeness(question, [passage.text for passage in found], encoder)
-    together = np.maximum(alike[:, :1], alike).mean(axis=0) if len(alike) else np.zeros(len(found))
-    best = found[0]
-    scores = np.array([passage.score for passage in found]) / best.score if best.score > 0 else np.zeros(len(found))
-    known = set(words_of(best.text))
-    subjects = [set(words_of(first_name(passage.text))) for passage in found]
+    alike = _likeness(question, [passage.text for passage in candidates], encoder)
+    together = np.maximum(alike[:, :1], alike).mean(axis=0) if len(alike) else np.zeros(len(candidates))
+    top = candidates[0]
+    scores = (
+        np.array([passage.score for passage in candidates]) / top.score if top.score > 0 else np.zeros(len(candidates))
+    )
+    known = set(words_of(top.text))
+    subjects = [set(words_of(first_name(passage.text))) for passage in candidates]
     is_named = np.array([bool(subject) and subject <= known for subject in subjects])
     worth = together + SCORE_WEIGHT * scores + NAMED_WEIGHT * is_named
     chosen = 1 + int(np.argmax(worth[1:]))
-    return chosen if together[chosen] - together[0] >= LEAST_GAIN else None
+    words = RareWords.of(view, question)
+    lacking = words.weights @ (~words.held([top.text])[:, 0] & (words.counts > 0)) / words.largest
+    gain = together[chosen] - together[0]
+    return chosen if gain >= LEAST_GAIN and gain + LACKING_WEIGHT * lacking >= LEAST_CALL else None
 
 
 def _likeness(question: str, texts: Sequence[str], encoder: TextEncoder) -> Floats:

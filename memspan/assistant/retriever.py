@@ -74,6 +74,22 @@ class RetrievedPassage:
     second_gap: float | None = None
     statements: tuple[Statement, ...] = ()
 
+    @classmethod
+    def of(cls, passage: Passage, score: float, second_gap: float | None = None) -> "RetrievedPassage":
+        """A passage of a memory with its score, and its gap in the second round."""
+        return cls(
+            passage.source,
+            passage.start,
+            passage.end,
+            score,
+            passage.text,
+            passage.tokens,
+            passage.number,
+            marks=passage.marks,
+            happened=passage.happened,
+            second_gap=second_gap,
+        )
+
 
 AnyPassage = TypeVar("AnyPassage", Passage, RetrievedPassage)
 _WORD = re.compile(r"\w+")
@@ -259,15 +275,4 @@ def _first(statements: tuple[Statement, ...], passages: list[RetrievedPassage]) 
 def _retrieved(passage: Passage, scores: Scores, second: Scores | None) -> RetrievedPassage:
     """A passage with its score, and its gap in the second round, among the scores of all passages, (P,) each."""
     gap = inf if second is None else float(second.max() - second[passage.number])
-    return RetrievedPassage(
-        passage.source,
-        passage.start,
-        passage.end,
-        float(scores[passage.number]),
-        passage.text,
-        passage.tokens,
-        passage.number,
-        marks=passage.marks,
-        happened=passage.happened,
-        second_gap=gap if isfinite(gap) else None,
-    )
+    return RetrievedPassage.of(passage, float(scores[passage.number]), gap if isfinite(gap) else None)

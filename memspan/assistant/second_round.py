@@ -107,12 +107,17 @@ def names_of(view: View, text: str, question: str) -> list[str]:
     In a text without capitals, as Chinese, its rarest words stand for them.
     """
     known = set(words_of(question))
-    names = [name for name in map(_without_function_words, _NAME.findall(text)) if not set(words_of(name)) <= known]
+    names = [name for name in names_in(text) if not set(words_of(name)) <= known]
     if names:
-        return list(dict.fromkeys(names))[:MOST_NAMES]
+        return names[:MOST_NAMES]
     words = RareWords.of(view, text, without=known | FUNCTION_WORDS)
     rarest = sorted(range(len(words.words)), key=lambda index: -words.weights[index])[:MOST_NAMES]
     return list(dict.fromkeys(stretches(text, {words.words[index] for index in rarest})))
+
+
+def names_in(text: str) -> list[str]:
+    """The names in a text, each once, in their order: words with capitals; none in a script without."""
+    return list(dict.fromkeys(filter(None, map(_without_function_words, _NAME.findall(text)))))
 
 
 def first_name(text: str) -> str:
