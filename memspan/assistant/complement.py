@@ -9,13 +9,14 @@ best passage names what the passage is about. Chosen on questions outside the be
 Letters: C candidates, P passages of a memory, T tokens of the question.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memspan.assistant.likeness import Likeness
+from memspan.assistant.prompt_budget import MAX_SCORE_GAP
 from memspan.assistant.rare_words import RareWords
 from memspan.assistant.retriever import RetrievedPassage, distinct
 from memspan.assistant.second_round import first_name, names_in
@@ -31,12 +32,15 @@ MOST_NAMES = 16  # of the best passage, by which further candidates are looked f
 SAME_NAME = 3  # passages that hold a name most often, among which the one that begins with it is looked for
 SCORE_WEIGHT = 0.2  # of a candidate's score as a share of that of the best passage
 NAMED_WEIGHT = 0.1  # of the name with which a candidate begins standing in the best passage
-# A complement is called for by what it gains in the mean over the tokens of the question, and by the words of the question
-# that the best passage lacks though the memory holds them, counted in words that stand in one passage alone. With less, the
-# best passage has what there is. What gains next to nothing is no complement, whatever is lacking.
+# A complement is called for by what it gains in the mean over the tokens of the question, by the words of the question that
+# the best passage lacks though the memory holds them, counted in words that stand in one passage alone, and by its beginning
+# with a name of the best passage. What gains next to nothing is no complement.
 LACKING_WEIGHT = 0.05
-LEAST_CALL = 0.1
-LEAST_GAIN = 0.005
+BEGINS_WEIGHT = 0.05
+LEAST_GAIN = 0.01
+# With less than the first, the best passage has what there is; from the second on a model is to read the complement too that
+# a needless passage distracts. Between them a sentence of it is quoted, which costs the answer nothing.
+QUOTE_CALL, READ_CALL = 0.08, 0.15
 
 Floats = NDArray[np.float64]
 
@@ -51,10 +55,11 @@ def with_complement(
     among: Callable[[Passage], bool] | None = None,
     filter: Filter | None = None,
 ) -> list[RetrievedPassage]:
-    """The passages of a search, best first: the complement comes second, with a `second_gap` of 0; the others have none.
+    """The passages of a search, best first: the complement comes second; the others have no `second_gap`.
 
-    A complement that the search did not find has the score of the last candidate. Without the embedded sentence encoder, and
-    for a question that it does not know, the passages stay as they are: the second round alone tells what is needed.
+    Its own is 0 where the model should read it in any case, and `MAX_SCORE_GAP` where it is only quoted from unless the model
+    can use many passages. One that the search did not find has the score of the last candidate. Without the embedded sentence
+    encoder, and for a question that it does not know, the passages stay as they are: the second round alone tells what is needed.
 
     Args:
         among, filter: the conditions on passages, as in `LanguageModel.search`.
@@ -67,17 +72,18 @@ def with_complement(
     if not passages:
         return passages
     candidates = passages[:CANDIDATES]
-    passing = view.passing(filter)
-    named = (passage for passage in named_by(view, passages[0].text) if passage.number in passing)
-    further = [
-        RetrievedPassage.of(passage, candidates[-1].score) for passage in named if among is None or among(passage)
+    known, passing = {passage.number for passage in candidates}, view.passing(filter)
+    named = {passage.number: passage for passage in named_by(view, passages[0].text)}
+    candidates += [
+        RetrievedPassage.of(passage, candidates[-1].score)
+        for passage in named.values()
+        if passage.number not in known and passage.number in passing and (among is None or among(passage))
     ]
-    known = {passage.number for passage in candidates}
-    candidates = list(distinct([*candidates, *(passage for passage in further if passage.number not in known)]))
-    number = complement(view, question, candidates, encoder)
-    if number is None:
+    candidates = list(distinct(candidates))
+    number, call = complement(view, question, candidates, named, encoder)
+    if call < QUOTE_CALL:
         return passages
-    chosen = replace(candidates[number], second_gap=0.0)
+    chosen = replace(candidates[number], second_gap=0.0 if call >= READ_CALL else MAX_SCORE_GAP)
     return [passages[0], chosen, *(passage for passage in passages[1:] if passage.number != chosen.number)]
 
 
@@ -92,10 +98,16 @@ def named_by(view: View, text: str) -> Iterator[Passage]:
                 yield passage
 
 
-def complement(view: View, question: str, candidates: Sequence[RetrievedPassage], encoder: TextEncoder) -> int | None:
-    """The index of the complement of the first passage among the others; None if it needs none."""
+def complement(
+    view: View, question: str, candidates: Sequence[RetrievedPassage], named: Collection[int], encoder: TextEncoder
+) -> tuple[int, float]:
+    """The index of what would be the complement of the first passage, and how far it is called for; 0 if it gains nothing.
+
+    Args:
+        named: the numbers of passages that begin with a name of the first.
+    """
     if len(candidates) < 2:
-        return None
+        return 0, 0.0
     alike = _likeness(question, [passage.text for passage in candidates], encoder)
     together = np.maximum(alike[:, :1], alike).mean(axis=0) if len(alike) else np.zeros(len(candidates))
     top = candidates[0]
@@ -110,7 +122,8 @@ def complement(view: View, question: str, candidates: Sequence[RetrievedPassage]
     words = RareWords.of(view, question)
     lacking = words.weights @ (~words.held([top.text])[:, 0] & (words.counts > 0)) / words.largest
     gain = together[chosen] - together[0]
-    return chosen if gain >= LEAST_GAIN and gain + LACKING_WEIGHT * lacking >= LEAST_CALL else None
+    call = gain + LACKING_WEIGHT * lacking + BEGINS_WEIGHT * (candidates[chosen].number in named)
+    return chosen, float(call) if gain >= LEAST_GAIN else 0.0
 
 
 def _likeness(question: str, texts: Sequence[str], encoder: TextEncoder) -> Floats:

@@ -261,7 +261,7 @@ class Evidence:
         led_to = [
             passage
             for passage in self.passages
-            if passage.number != best.number and passage.second_gap is not None and passage.second_gap < MAX_SCORE_GAP
+            if passage.number != best.number and passage.second_gap is not None and passage.second_gap <= MAX_SCORE_GAP
         ]
         query = second_query(self.view, self.question, best.text) or self.question
         if not led_to:

@@ -50,7 +50,7 @@ class RetrievedPassage:
             memory, see `memspan.memory.index.fusion`, plus the weighted gain if it was reranked.
         second_gap: how far its score in the second round, which goes on from the best passage of the first, is below the
             best there, see `memspan.assistant.second_round`; None if there was no second round. Where answers are written
-            it is 0 for the passage that the best one needs beside it, see `memspan.assistant.complement`.
+            it is that of the passage which the best one needs beside it, see `memspan.assistant.complement`.
         number: of the passage in the memory.
         marks: what holds of it, such as its page.
         happened: unix seconds of what it is about; None if that is not known.

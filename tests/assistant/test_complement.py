@@ -9,7 +9,9 @@ import pytest
 
 from memspan import Filter, LanguageModel
 from memspan.assistant.complement import CANDIDATES, named_by, with_complement
+from memspan.assistant.prompt_budget import MAX_SCORE_GAP
 from memspan.assistant.prompt_choice import within_budget
+from memspan.assistant.quotes import Evidence
 from memspan.assistant.retriever import RetrievedPassage
 from memspan.memory import View
 from memspan.pretrained.encoders import DEFAULT
@@ -97,13 +99,24 @@ def test_a_passage_that_has_everything_needs_no_other(lm: LanguageModel) -> None
         assert with_complement(view, QUESTION, found, Words()) == alone
 
 
-def test_a_small_gain_is_enough_where_the_best_passage_lacks_more_of_the_question(lm: LanguageModel) -> None:
+def test_a_small_gain_counts_where_the_best_passage_lacks_more_of_the_question(lm: LanguageModel) -> None:
+    """First the complement is quoted, and a model that a needless passage distracts does not read it; then it does."""
     question = "when where why how whether country bell was silent film born director ingrid halvorsen by the of a is"
     goat = "Goats eat where it is dry."  # one word of the question that FILM lacks
-    for more, expected in (("", [None, None]), (" heron plaice", [None, 0.0])):
-        view, found = searched(lm, [FILM, goat], ["Herons eat plaice.", *(f"Fog number {n}." for n in range(30))])
+    lacking = [
+        ("", [FILM], [None, None]),
+        (" heron", [FILM], [None, MAX_SCORE_GAP]),
+        (" heron plaice cod", [FILM, goat], [None, 0.0]),
+    ]
+    for more, read, gaps in lacking:
+        view, found = searched(
+            lm, [FILM, goat], ["Herons eat plaice and cod.", *(f"Fog number {n}." for n in range(30))]
+        )
         completed = with_complement(view, question + more, found, Words())
-        assert [passage.second_gap for passage in completed] == expected
+        assert [passage.second_gap for passage in completed] == gaps
+        assert [passage.text for passage in within_budget(completed, 640)] == read
+        evidence = Evidence(view, question + more, completed, lm.retriever)
+        assert {quote.passage for quote in evidence.quotes()} == ({0} if gaps[1] is None else {0, 1})
 
 
 def test_only_the_first_passages_are_looked_at(lm: LanguageModel) -> None:
