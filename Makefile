@@ -20,6 +20,8 @@ TRIED = train,tasks,tune,explain
 EXTRAS = $(TRIED),html,gguf,watch,monitor,mcp,langchain,llm,serve
 MATRIX ?= lowest newest
 TORCH ?= $(patsubst torch==%,%,$(filter torch==%,$(file < constraints.txt)))
+# Compiled files are kept, whatever the environment says: the tests start hundreds of processes, each of which imports memspan.
+KEPT = PYTHONDONTWRITEBYTECODE=
 FAST = -m pytest -m "not slow" -q -n 2 --dist worksteal
 GENERATED = README.md README.zh-CN.md docs/benchmarks.md docs/cli.md docs/cookbook.md docs/desk.md docs/mechanisms.md docs/monitor.md docs/recommend.md docs/safety.md docs/tasks.md
 
@@ -41,10 +43,10 @@ demo: $(BUILD)/logbook.md
 	$(BIN)/python examples/demo.py $(BUILD)/logbook.md $(BUILD)/logbook.mem
 
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python $(FAST)
+	$(KEPT) OMP_NUM_THREADS=1 $(BIN)/python $(FAST)
 
 slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow -q
+	$(KEPT) $(BIN)/python -m pytest -m slow -q
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

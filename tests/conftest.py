@@ -7,17 +7,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import settings
 
 from memspan.cli import main
 from tests.commands import Outcome, Run
-from tests.pretrained.bases import bases  # noqa: F401 - a fixture
-from tests.tiny import save_tiny_model
 
-torch.set_num_threads(1)  # small tensors: more threads wait for each other longer than they work
+# Nothing here imports torch or transformers before a test asks for it: the process that only hands tests to its workers needs neither.
 settings.register_profile("unhurried", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def threads() -> None:
+    """One of torch: with small tensors, more wait for each other longer than they work."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -32,8 +37,12 @@ def signals() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A folder for the key that signs word indexes, and no sentence encoder, also for the processes of the tests."""
+    """A folder for the key that signs word indexes, and no sentence encoder, also for the processes of the tests.
+
+    These keep what they compile: each of them imports memspan.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.setenv("MEMSPAN_ENCODER", "none")  # a test that is about sentence encoders names one
         yield
@@ -48,7 +57,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.delenv("MEMSPAN_MODEL", raising=False)
+        from tests.tiny import save_tiny_model
+
         yield save_tiny_model(folder / "model")
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of a tiny causal model, encoder and encoder-decoder with random weights, by these names."""
+    from tests.pretrained.bases import save_bases
+
+    return save_bases(tmp_path_factory.mktemp)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from memspan.models.folders import write_checksums
 from memspan.pretrained import hub
 from memspan.pretrained.identity import gguf_identity
 from memspan.training.config import TrainConfig
+from memspan.training.ewc import EWC
 from tests.paths import ROOT
 from tests.tiny import logbook
 
@@ -117,6 +118,7 @@ def folder(stand_in: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MEMSPAN_CACHE", str(stand_in))
     monkeypatch.delenv("MEMSPAN_MODEL", raising=False)
+    monkeypatch.setattr(EWC.estimate.__func__, "__defaults__", (4,))  # streams: as many as `--steps 2` is worth
     shutil.copytree(ROOT / "examples" / "notes", tmp_path / "examples" / "notes")
     shutil.copytree(tiny_model, tmp_path / "your-model")
     short = f"{logbook()[:3000]}\n\nThe treasure was buried beneath the third stair."
@@ -187,6 +189,8 @@ def shortened(arguments: list[str]) -> list[str]:
     """The same command, with so little training and evaluation that it takes a second."""
     if arguments[0] == "eval":
         return [*arguments, "--batch-size", "4", "--segments", "2"]
+    if arguments[:2] == ["recommend", "eval"]:
+        return [*arguments, "--network", "0.2"]
     if arguments[0] not in {"train", "compare", "tune"}:
         return arguments
     if "--seconds" in arguments:
@@ -195,7 +199,9 @@ def shortened(arguments: list[str]) -> list[str]:
     if arguments[0] == "tune":
         return [*arguments, "--trials", "1"]
     extra = ["--seeds", "1", "--limit", "12"] if arguments[0] == "compare" else []
-    return [*arguments, *extra, "--steps", "2"]
+    if "--state-bytes" in arguments:
+        extra += ["--lengths", "2"]  # every mechanism is sized at the longest one
+    return [*arguments, *extra, "--steps", "2", "--batch-size", "4"]
 
 
 def is_tested_elsewhere(line: str) -> bool:

@@ -1,8 +1,8 @@
-"""Tiny pretrained models of three kinds, as folders: a fixture of the whole suite."""
+"""Tiny pretrained models of three kinds, as folders: the fixture `bases` of the whole suite."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -47,8 +47,7 @@ def save(model: PreTrainedModel, folder: Path, frame: str) -> str:
     return str(folder)
 
 
-@pytest.fixture(scope="session")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def save_bases(new_folder: Callable[[str], Path]) -> dict[str, str]:
     """Folders of a tiny causal model, encoder and encoder-decoder with random weights, by these names."""
     torch.manual_seed(0)
     made = {
@@ -63,4 +62,4 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             "$A </s>",
         ),
     }
-    return {name: save(model, tmp_path_factory.mktemp(name), frame) for name, (model, frame) in made.items()}
+    return {name: save(model, new_folder(name), frame) for name, (model, frame) in made.items()}
