@@ -1,9 +1,11 @@
 """A wheel of another package, whose mechanism, format, model and task memspan finds and uses, in a process of its own."""
 
+import json
 import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,23 +97,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-@pytest.fixture
-def run(installed: Path):
-    """Runs code in a process of its own that has the wheel installed; its output."""
-
-    def run(code: str) -> str:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), *sys.path])}
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-        )
-        assert not done.returncode, done.stderr
-        return done.stdout
-
-    return run
-
-
-def test_a_mechanism_is_found_built_and_held_to_the_laws(run) -> None:
-    out = run("""
+MECHANISM = """
 import sys
 from memspan.mechanisms import build, mechanism_names, settings_of
 from memspan.testing import check_laws
@@ -125,12 +111,8 @@ try:
     check_laws("ahead", lambda: build(32, "ahead"))
 except AssertionError as error:
     print(error)
-""")
-    assert out.startswith("'ahead' violates a law: the whole stream equals the stream in segments.")
-
-
-def test_a_broken_mechanism_is_refused_in_a_sentence(run) -> None:
-    out = run("""
+"""
+BROKEN = """
 from memspan.errors import UsageError
 from memspan.mechanisms import build
 for name in ("broken", "number", "unheard"):
@@ -138,7 +120,60 @@ for name in ("broken", "number", "unheard"):
         build(8, name)
     except UsageError as error:
         print(error)
-""").splitlines()
+"""
+OTHERS = """
+from memspan.data.formats import format_of
+from memspan.models.saved import model_class, model_kinds
+from memspan.tasks import build, task_names
+import torch
+assert format_of("a.SHOUT").name == "shouted"
+assert "constant" in task_names() and build("constant").batch(2, 3, torch.Generator()).ids.shape == (2, 24)
+assert "embedder" in model_kinds() and model_class("embedder").__name__ == "Embedder"
+"""
+RUNNER = """
+import contextlib, io, json, sys, traceback
+outcomes = []
+for part in sys.argv[1:]:
+    out, error = io.StringIO(), ""
+    try:
+        with contextlib.redirect_stdout(out):
+            exec(part, {})
+    except BaseException:
+        error = traceback.format_exc()
+    outcomes.append((out.getvalue(), error))
+print(json.dumps(outcomes))
+"""
+
+
+@pytest.fixture(scope="module")
+def outputs(installed: Path) -> dict[str, tuple[str, str]]:
+    """What each program prints, and its traceback: one after the other in a process that has the wheel, which imports torch once."""
+    programs = (MECHANISM, BROKEN, OTHERS)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), *sys.path])}
+    command = [sys.executable, "-c", RUNNER, *programs]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    return dict(zip(programs, map(tuple, json.loads(done.stdout)), strict=True))
+
+
+@pytest.fixture
+def run(outputs: dict[str, tuple[str, str]]) -> Callable[[str], str]:
+    """The output of a program, which must not fail."""
+
+    def output(program: str) -> str:
+        out, error = outputs[program]
+        assert not error, error
+        return out
+
+    return output
+
+
+def test_a_mechanism_is_found_built_and_held_to_the_laws(run: Callable[[str], str]) -> None:
+    assert run(MECHANISM).startswith("'ahead' violates a law: the whole stream equals the stream in segments.")
+
+
+def test_a_broken_mechanism_is_refused_in_a_sentence(run: Callable[[str], str]) -> None:
+    out = run(BROKEN).splitlines()
     assert out[0].startswith("The plugin 'broken' of memspan.mechanisms must be importable, got AttributeError:")
     assert out[0].endswith("; repair or uninstall theirs.")
     assert out[1].startswith("The plugin 'number' of memspan.mechanisms must be a subclass of Mechanism or KVMechanism")
@@ -147,13 +182,5 @@ for name in ("broken", "number", "unheard"):
     assert len(out) == 3
 
 
-def test_a_format_a_task_and_a_model_are_found_too(run) -> None:
-    run("""
-from memspan.data.formats import format_of
-from memspan.models.saved import model_class, model_kinds
-from memspan.tasks import build, task_names
-import torch
-assert format_of("a.SHOUT").name == "shouted"
-assert "constant" in task_names() and build("constant").batch(2, 3, torch.Generator()).ids.shape == (2, 24)
-assert "embedder" in model_kinds() and model_class("embedder").__name__ == "Embedder"
-""")
+def test_a_format_a_task_and_a_model_are_found_too(run: Callable[[str], str]) -> None:
+    run(OTHERS)

@@ -99,7 +99,7 @@ def test_the_embedded_model_remembers_what_has_left_its_window() -> None:
     """A made-up number far behind the window is likelier with the trained memory than without it, and with another's."""
     loaded = hub.load("smollm2")
     number = "The access code of Magnus Holloway is 7352.\n"
-    filler = "The rain went on all afternoon, and nobody in the house said a word about the harvest.\n" * 12
+    filler = "The rain went on all afternoon, and nobody in the house said a word about the harvest.\n" * 6
     question, answer = "The access code of Magnus Holloway is", " 7352"
 
     def loss(text: str, mechanism: str) -> float:

@@ -118,6 +118,7 @@ def test_two_processes_are_as_one(in_two_processes: dict[bool, list[TrainConfig]
         assert again.step == alone["step"]
 
 
+@pytest.mark.slow  # its launcher starts that of torch, which the test above does each time
 def test_accelerate_launches_them_too(tmp_path: Path) -> None:
     """As the documentation has it. Without `--multi-gpu` there is one process on a machine without GPUs."""
     config = tiny(segments=3, bptt_segments=1)
