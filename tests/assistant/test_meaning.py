@@ -8,6 +8,7 @@ import pytest
 
 import memspan
 from memspan import LanguageModel, Memory
+from memspan.assistant.complement import READ_CALL
 from memspan.assistant.confidence import SUPPORTED, WITH_MEANING, WITH_NAMES, WITHOUT_MEANING, confidence, features
 from memspan.assistant.likeness import Likeness
 from memspan.assistant.quotes import Evidence
@@ -202,7 +203,7 @@ def test_an_answer_is_written_from_the_complement_of_the_best_passage_too(
     memory = seeing.read(logbook()[:6000], source="book")
     found = seeing.search(memory, QUESTION)
     monkeypatch.setitem(encoders.EMBEDDED, encoder.name, encoders.EMBEDDED[encoders.DEFAULT])
-    monkeypatch.setattr("memspan.assistant.complement.complement", lambda *_: 3)
+    monkeypatch.setattr("memspan.assistant.complement.complement", lambda *_: (3, READ_CALL))
     answer = seeing.ask(memory, QUESTION, passages=2, sampling=memspan.Sampling(max_new_tokens=2))
     assert [passage.number for passage in answer.passages] == [found[0].number, found[3].number]
 
@@ -211,9 +212,9 @@ def test_a_chat_recalls_the_complement_of_a_passage_that_bears_on_the_message(
     seeing: LanguageModel, encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = seeing.read(logbook()[:6000], source="book")
-    found = seeing.search(memory, QUESTION)
+    found = seeing.search(memory, QUESTION, rerank=0)
     monkeypatch.setitem(encoders.EMBEDDED, encoder.name, encoders.EMBEDDED[encoders.DEFAULT])
-    monkeypatch.setattr("memspan.assistant.complement.complement", lambda *_: 3)
+    monkeypatch.setattr("memspan.assistant.complement.complement", lambda *_: (3, READ_CALL))
     confidences = {found[0].number: 0.5}  # the others bear on nothing by themselves
     monkeypatch.setattr(
         "memspan.assistant.chat.supported",
