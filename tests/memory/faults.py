@@ -81,11 +81,16 @@ def system() -> Iterator[System]:
         yield fake
 
 
-def calls_of(action: Callable[[], object]) -> int:
-    """How many calls of the system an action makes."""
+def names_of_calls(action: Callable[[], object]) -> list[str]:
+    """The names of the calls of the system that an action makes, in their order."""
     with system() as fake:
         action()
-        return len(fake.calls)
+        return fake.calls
+
+
+def calls_of(action: Callable[[], object]) -> int:
+    """How many calls of the system an action makes."""
+    return len(names_of_calls(action))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 from memspan.errors import MemspanError
 from memspan.memory import Memory, load_memory
 from memspan.memory.store import folder
-from tests.memory.faults import calls_of
+from tests.memory.faults import names_of_calls
 from tests.memory.make import FINGERPRINT, contents_of, encoded, word_scores
 from tests.paths import ROOT
 
@@ -105,7 +105,8 @@ class Trials:
         change.prepare(root / "prepared" / "m")
         path, act = self.next()
         self.before = state(path)
-        self.calls = calls_of(act)
+        self.names = names_of_calls(act)
+        self.calls = len(self.names)
         self.after = state(path)
 
     def next(self) -> tuple[Path, Callable[[], Memory]]:

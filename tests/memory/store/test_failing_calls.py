@@ -30,12 +30,15 @@ from tests.memory.store.changes import (
     stray_files,
 )
 
+READING = {"read", "fstat", "lstat", "listdir"}  # no full disk makes them fail
+
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=["full", "broken"])
 def test_every_call_may_fail_once(change: Change, error: int, quick_path: Path) -> None:
     trials = Trials(change, quick_path)
     refusals = 0
-    for number in range(trials.calls):
+    may_fail = [number for number, name in enumerate(trials.names) if error != errno.ENOSPC or name not in READING]
+    for number in may_fail:
         path, act = trials.next()
         with failing(number, error):
             refused = refusal(act)
@@ -58,7 +61,7 @@ def test_every_call_may_fail_once(change: Change, error: int, quick_path: Path) 
         assert contents_of(act()).items() <= trials.after.items(), number
         assert state(path) == trials.after, number
         assert stray_files(path) == []
-    assert refusals >= trials.calls / 3
+    assert refusals >= len(may_fail) / 3
 
 
 def test_a_disk_may_stay_broken_for_a_while(change: Change, quick_path: Path) -> None:
