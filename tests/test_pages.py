@@ -88,7 +88,7 @@ def _write_reports(folder: Path) -> None:
     (folder / "shop").mkdir()
     long = {"id": "long", "time": SECONDS, "text": f"tea {LONG} is bad, 茶很难喝"}
     with Store.create(folder / "shop", MonitorSettings("day", "negative")) as store:
-        few = days(16, risen=range(12, 16), each=5)  # axe looks at every text of every day
+        few = days(30, risen=range(22, 28), each=5)  # axe looks at every text of every day, and few raise no alert
         take(store, lines(folder / "texts.jsonl", [long, {"text": ""}, *few]))
         for language in ("en", "zh"):
             (folder / f"monitor-{language}.html").write_text(report.render(report.made(store), language), "utf-8")
