@@ -24,6 +24,7 @@ MOST_HEADS = 8  # each further head dilutes the others by more than it adds
 MIN_QUALITY = 0.75  # smallest mean reciprocal rank of a chosen head, as a share of the best one's
 DEPTH = 2 / 3  # of the layers, from the bottom: heads above slow down reading by more than they improve it, see LOG.md
 PER_SEGMENT = 4  # passages
+PER_BATCH = 10  # questions
 QUESTIONS_SHARE, TEXTS_SHARE = 0.1, 0.6  # of the time, when the questions and then the texts are encoded
 
 
@@ -137,9 +138,9 @@ def _scores_by_head(
     count = math.ceil(DEPTH * reader.layers)
     segments = [texts[first : first + PER_SEGMENT] for first in range(0, len(texts), PER_SEGMENT)]
     queries, encoded = [], []
-    for number, question in enumerate(questions, start=1):
-        queries.append(_queries(reader, tokenizer, question, count))
-        progress(QUESTIONS_SHARE * number / len(questions))
+    for first in range(0, len(questions), PER_BATCH):
+        queries += _queries(reader, tokenizer, questions[first : first + PER_BATCH], count)
+        progress(QUESTIONS_SHARE * len(queries) / len(questions))
     for number, segment in enumerate(segments, start=1):
         encoded.append(_layers(reader, tokenizer, segment, count))
         progress(QUESTIONS_SHARE + (TEXTS_SHARE - QUESTIONS_SHARE) * number / len(segments))
@@ -162,11 +163,22 @@ class _Layer:
     ends: list[int]
 
 
-def _queries(reader: HeadReader, tokenizer: Any, question: str, count: int) -> list[NDArray[np.float32]]:
-    """The queries (S, Hq, K) of `count` layers for a question, as `KeyEncoder.question` computes them for chosen heads."""
-    ids, tokens = repeated_question(tokenizer, question)
-    layers = reader.all_layers(torch.tensor([[sink_of(tokenizer), *ids]], device=reader.device), count)
-    return [queries[0, -tokens:].float().cpu().numpy() for _, queries, _ in layers]
+def _queries(
+    reader: HeadReader, tokenizer: Any, questions: Sequence[str], count: int
+) -> list[list[NDArray[np.float32]]]:
+    """For each question its queries (S, Hq, K) of `count` layers, as `KeyEncoder.question` computes them for chosen heads.
+
+    Questions are read side by side, the shorter ones with padding behind them, which no token before it sees.
+    """
+    sink = sink_of(tokenizer)
+    encoded = [repeated_question(tokenizer, question) for question in questions]
+    longest = max(len(ids) for ids, _ in encoded)
+    rows = [[sink, *ids, *[sink] * (longest - len(ids))] for ids, _ in encoded]
+    layers = [queries for _, queries, _ in reader.all_layers(torch.tensor(rows, device=reader.device), count)]
+    return [
+        [queries[row, 1 + len(ids) - tokens : 1 + len(ids)].float().cpu().numpy() for queries in layers]
+        for row, (ids, tokens) in enumerate(encoded)
+    ]
 
 
 def _layers(reader: HeadReader, tokenizer: Any, texts: Sequence[str], count: int) -> list[_Layer]:
