@@ -4,13 +4,14 @@
     python -m benchmarks.tasks_pretrained --only csl             # a minute on one core
     python -m benchmarks.tasks_pretrained --only squad --seeds 1 --limit 50
 
-Each draw is one run of `memspan compare` as it is without `--model` and `--mechanism`, and is saved when it ends. Without a memory the same method sees
-the last tokens of the text alone. Articles of SQuAD and CMRC are split in halves, as in `benchmarks.questions`; the weights of
+Each draw is one run of `memspan compare` as it is without `--model` and `--mechanism`, and is saved when it ends. Without a
+memory the same method sees the last tokens of the text alone. Articles of SQuAD and CMRC are split in halves, as in `benchmarks.questions`; the weights of
 the spans come from the half for choosing, the figures from the other one. Summaries of QMSum and titles of CSL are measured on
 their test files; the weights are fitted to the validation files. The interval is 1.96 standard errors over all questions.
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import questions, report
+from memspan.evaluation.ablation import Comparison, Contender
+from memspan.tasks.metrics import mean_and_spread
 
 DATA = report.DATA
 RUNS = ("csl", "squad", "qmsum", "cmrc")
@@ -78,29 +81,15 @@ def error(figures: list[dict[str, float]]) -> float:
 
 def joined(draws: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Several runs of a command, each with one draw of its own, as one run with all of the draws."""
+    fields = [field.name for field in dataclasses.fields(Comparison)]
     contenders = []
-    for of_draws in zip(*(draw["contenders"] for draw in draws), strict=True):
-        means = [of_draw["mean"] for of_draw in of_draws]
-        contenders.append(
-            {
-                **of_draws[0],
-                "figures": [figures for of_draw in of_draws for figures in of_draw["figures"]],
-                "mean": statistics.fmean(means),
-                "spread": statistics.stdev(means) if len(means) > 1 else 0.0,
-                "seconds": [seconds for of_draw in of_draws for seconds in of_draw["seconds"]],
-            }
-        )
+    for runs in zip(*(draw["contenders"] for draw in draws), strict=True):
+        summary = mean_and_spread([run["mean"] for run in runs])
+        lists = {name: [value for run in runs for value in run[name]] for name in ("figures", "seconds")}
+        contenders.append(Contender(**{**runs[0], **lists, "mean": summary["mean"], "spread": summary["spread"]}))
     baselines = {name: statistics.fmean(draw["baselines"][name] for draw in draws) for name in draws[0]["baselines"]}
-    memory, window = (contender["mean"] for contender in contenders)
-    gains = [draw["gain"] for draw in draws]
-    return {
-        **draws[0],
-        "contenders": contenders,
-        "baselines": baselines,
-        "gain": memory - window,
-        "clear": all(draw["clear"] for draw in draws) and min(gains) > 0,
-        "draws": [draw["draw"] for draw in draws],
-    }
+    together = {name: draws[0][name] for name in fields} | {"contenders": contenders, "baselines": baselines}
+    return {**draws[0], **Comparison(**together).to_dict(), "draws": [draw["draw"] for draw in draws]}
 
 
 def main() -> None:
