@@ -125,9 +125,7 @@ def recall(
         view, question.text, top=top + question.condensed, rerank=question.rerank, filter=question.filter
     )
     near = with_complement(view, question.text, found[:top], retriever.vectors.encoder, filter=question.filter)
-    entering = {passage.number for passage in near}  # the complement may come from beyond the first
-    others = [passage for passage in found[top:] if passage.number not in entering]
-    return surrounded(view, near, question.around), others
+    return surrounded(view, near, question.around), found[top:]
 
 
 def write(

@@ -1,10 +1,12 @@
 """Passages that are read in condensed form before the prompt."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from memspan import LanguageModel, Memory, Sampling
+from memspan.assistant.asking import LEAST_FOUND
 from memspan.assistant.prompt_budget import PASSAGE_TOKENS
 from memspan.errors import UsageError
 from memspan.pretrained.condenser import Condenser
@@ -46,6 +48,20 @@ def test_the_next_best_passages_are_condensed_the_best_last(
     assert read == [[f"{passage.text.strip()}\n\n" for passage in reversed(both.condensed)]]
     assert both.text != alone.text
     assert [passage["number"] for passage in both.to_dict()["condensed"]] == [one.number for one in both.condensed]
+
+
+def test_a_complement_from_beyond_the_best_is_not_condensed_as_well(
+    lm: LanguageModel, memory: Memory, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a passage that the search ranks among those to condense."""
+    beyond = replace(lm.search(memory, QUESTION, top=LEAST_FOUND + 3)[LEAST_FOUND + 1], second_gap=0.0)
+    monkeypatch.setattr(
+        "memspan.assistant.asking.with_complement", lambda _, __, found, *___, **____: [found[0], beyond]
+    )
+    answer = lm.ask(memory, QUESTION, passages=2, condensed=3, memory_weights=run, sampling=SHORT)
+    numbers = [passage.number for passage in (*answer.passages, *answer.condensed)]
+    assert beyond.number in numbers
+    assert len(numbers) == len(set(numbers)) > 2
 
 
 def test_they_leave_room_for_the_prompt_and_the_answer(lm: LanguageModel, memory: Memory, run: Path) -> None:
