@@ -178,20 +178,22 @@ def fit(config: TrainConfig, task: Task, mechanism: str, budget: Budget, segment
         raise UsageError("It sees later tokens, and the task is to be solved from left to right.")
     alone: dict[str, Any] = {"window": 0} if issubclass(cls, KVMechanism) and config.model.window is None else {}
     best, reason = None, "its settings do not suit this model"
-    for settings in _settings(cls):
-        sized = config.replace(mechanism=mechanism, mechanism_settings=settings, **alone)
+    sizes = _settings(cls)
+    while sizes:  # bisection: weights and state grow with the size
+        middle = len(sizes) // 2
+        sized = config.replace(mechanism=mechanism, mechanism_settings=sizes[middle], **alone)
         try:
             weights = count_parameters(sized.replace(feedforward=LEAST_FEEDFORWARD), task)
-            if weights > budget.parameters:
-                reason = f"its smallest model has {weights:,} weights"
-                break
-            used = state_bytes(sized, task, segments)
+            used = state_bytes(sized, task, segments) if weights <= budget.parameters else 0
         except UsageError:  # a size that does not go with the width
+            del sizes[middle]
             continue
-        if used > budget.state_bytes:
-            reason = f"its smallest state has {used:,} bytes"
-            break
-        best = Sized(mechanism, settings, sized, used)
+        if weights > budget.parameters:
+            reason, sizes = f"its smallest model has {weights:,} weights", sizes[:middle]
+        elif used > budget.state_bytes:
+            reason, sizes = f"its smallest state has {used:,} bytes", sizes[:middle]
+        else:
+            best, sizes = Sized(mechanism, sizes[middle], sized, used), sizes[middle + 1 :]
     if best is None:
         raise UsageError(f"It does not fit: {reason}.")
     return best
