@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from memspan.assistant.language_model import LanguageModel
     from memspan.assistant.loading import load_model
     from memspan.assistant.progress import ReadProgress
-    from memspan.assistant.retriever import RetrievedPassage
+    from memspan.assistant.retrieved import RetrievedPassage
     from memspan.assistant.screen import Screen
     from memspan.data.redaction import Redaction
     from memspan.memory import Filter, Memory, View, load_memory
@@ -62,7 +62,7 @@ _HOMES = {
     "memspan.assistant.language_model": ("LanguageModel",),
     "memspan.assistant.loading": ("load_model",),
     "memspan.assistant.progress": ("ReadProgress",),
-    "memspan.assistant.retriever": ("RetrievedPassage",),
+    "memspan.assistant.retrieved": ("RetrievedPassage",),
     "memspan.assistant.screen": ("Screen",),
     "memspan.data.redaction": ("Redaction",),
     "memspan.models.generate": ("Sampling",),

@@ -10,7 +10,7 @@ from memspan.assistant.citations import Citation
 from memspan.assistant.confidence import SUPPORTED
 from memspan.assistant.newest import Statement
 from memspan.assistant.quotes import Quote
-from memspan.assistant.retriever import RetrievedPassage
+from memspan.assistant.retrieved import RetrievedPassage
 
 _WORD = re.compile(r"\w+")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from memspan.assistant.answer import Answer
-    from memspan.assistant.retriever import RetrievedPassage
+    from memspan.assistant.retrieved import RetrievedPassage
 
 _CELL = "text-align: left; vertical-align: top; white-space: pre-wrap"
 

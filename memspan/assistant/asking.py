@@ -16,7 +16,8 @@ from memspan.assistant.confidence import SILENCE, confidence, require_confidence
 from memspan.assistant.prompt_budget import PromptBudget, default_budget
 from memspan.assistant.prompt_choice import Prompt, Room, budget_within, choose, within_budget
 from memspan.assistant.quotes import Evidence
-from memspan.assistant.retriever import RERANKED, RetrievedPassage, Retriever
+from memspan.assistant.retrieved import RetrievedPassage
+from memspan.assistant.retriever import RERANKED, Retriever
 from memspan.assistant.surroundings import surrounded
 from memspan.data.plain_text import plain_ids
 from memspan.errors import require_type, require_whole

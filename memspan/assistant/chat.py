@@ -14,7 +14,7 @@ from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.prompt_budget import default_budget
 from memspan.assistant.prompt_choice import in_reading_order, within_budget
 from memspan.assistant.prompts import Quotable, chat_message
-from memspan.assistant.retriever import RetrievedPassage
+from memspan.assistant.retrieved import RetrievedPassage
 from memspan.assistant.screen import Screen
 from memspan.data.plain_text import Message, plain_ids
 from memspan.data.redaction import REDACTED, Redaction

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from memspan.assistant.likeness import Likeness
 from memspan.assistant.prompt_budget import MAX_SCORE_GAP
 from memspan.assistant.rare_words import RareWords
-from memspan.assistant.retriever import RetrievedPassage, distinct
+from memspan.assistant.retrieved import RetrievedPassage, distinct
 from memspan.assistant.second_round import first_name, names_in
 from memspan.data.chunking import sentence_spans
 from memspan.memory import Filter, Passage, View

@@ -6,7 +6,7 @@ from typing import Any
 from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.answerers.local import LocalAnswerer
 from memspan.assistant.prompt_choice import Prompt, Room
-from memspan.assistant.retriever import RetrievedPassage, distinct
+from memspan.assistant.retrieved import RetrievedPassage, distinct
 from memspan.data.plain_text import plain_ids
 from memspan.pretrained.condenser import Condenser
 

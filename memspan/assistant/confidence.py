@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 
 from memspan.assistant.likeness import Likeness
 from memspan.assistant.quotes import Evidence
-from memspan.assistant.retriever import RetrievedPassage, Retriever
+from memspan.assistant.retrieved import RetrievedPassage
+from memspan.assistant.retriever import Retriever
 from memspan.errors import UsageError, require_type
 from memspan.memory import View
 from memspan.memory.index.head_scores import head_scores

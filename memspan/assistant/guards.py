@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Final, TypeAlias
 
-from memspan.assistant.retriever import RetrievedPassage
+from memspan.assistant.retrieved import RetrievedPassage
 from memspan.data.redaction import KINDS, Redaction, parse_kinds
 from memspan.data.scripts import UNSPACED
 from memspan.errors import UnknownName, UsageError

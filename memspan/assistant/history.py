@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from memspan.assistant.confidence import MIN_CONFIDENCE
 from memspan.assistant.language_model import LanguageModel
-from memspan.assistant.retriever import RetrievedPassage
+from memspan.assistant.retrieved import RetrievedPassage
 from memspan.memory import Contents, Filter
 from memspan.memory.union import united
 

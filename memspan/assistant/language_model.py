@@ -24,7 +24,8 @@ from memspan.assistant.progress import ReadProgress
 from memspan.assistant.prompt_budget import default_budget
 from memspan.assistant.quotes import PASSAGES, Evidence
 from memspan.assistant.reader import TextReader, source_name
-from memspan.assistant.retriever import RERANKED, RetrievedPassage, Retriever
+from memspan.assistant.retrieved import RetrievedPassage
+from memspan.assistant.retriever import RERANKED, Retriever
 from memspan.assistant.screen import Screen
 from memspan.assistant.spans import Span, SpanReader, span
 from memspan.assistant.surroundings import surrounded

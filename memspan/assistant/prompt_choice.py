@@ -7,7 +7,7 @@ from typing import Any
 
 from memspan.assistant import prompts
 from memspan.assistant.prompt_budget import MAX_SCORE_GAP, PromptBudget
-from memspan.assistant.retriever import RetrievedPassage, distinct
+from memspan.assistant.retrieved import RetrievedPassage, distinct
 from memspan.data.plain_text import Message, plain_tokens
 from memspan.errors import UsageError
 from memspan.memory.context import context_of

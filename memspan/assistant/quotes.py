@@ -21,7 +21,8 @@ from memspan.assistant.likeness import Likeness
 from memspan.assistant.locations import Location, locate
 from memspan.assistant.prompt_budget import MAX_SCORE_GAP
 from memspan.assistant.rare_words import RareWords
-from memspan.assistant.retriever import RetrievedPassage, Retriever
+from memspan.assistant.retrieved import RetrievedPassage
+from memspan.assistant.retriever import Retriever
 from memspan.assistant.second_round import second_query
 from memspan.assistant.spellings import holds_name
 from memspan.data.chunking import sentence_spans

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from memspan.assistant.answer import Answer
 from memspan.assistant.confidence import SUPPORTED, require_confidence
 from memspan.assistant.guards import Guard, GuardFunction, as_guard
-from memspan.assistant.retriever import RetrievedPassage
+from memspan.assistant.retrieved import RetrievedPassage
 
 HIDDEN = "[withheld]"  # in place of a passage or a quote
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from memspan.assistant.answer_kinds import asked_kind, holds
 from memspan.assistant.quotes import Evidence
 from memspan.assistant.rare_words import FUNCTION_WORDS
-from memspan.assistant.retriever import RetrievedPassage
+from memspan.assistant.retrieved import RetrievedPassage
 from memspan.assistant.stretches import best_stretch, is_unspaced
 from memspan.data.plain_text import plain_ids, plain_tokens
 from memspan.data.scripts import CHARACTER_WORDS

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from memspan.assistant.retriever import RetrievedPassage
+from memspan.assistant.retrieved import RetrievedPassage
 from memspan.memory import View
 
 

@@ -12,7 +12,7 @@ import typer
 from memspan.errors import UsageError
 
 if TYPE_CHECKING:
-    from memspan.assistant.retriever import RetrievedPassage
+    from memspan.assistant.retrieved import RetrievedPassage
     from memspan.memory.audit import AuditLog, Event
 
 FILE = "MEMSPAN_AUDIT"  # the path of the log; the environment also reaches a background process

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from memspan.assistant.locations import Location
     from memspan.assistant.newest import Statement
     from memspan.assistant.quotes import Quote
-    from memspan.assistant.retriever import RetrievedPassage
+    from memspan.assistant.retrieved import RetrievedPassage
     from memspan.memory import Contents
 
 PREVIEW = 160  # characters of a passage in a list

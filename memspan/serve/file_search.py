@@ -18,7 +18,7 @@ from memspan.assistant.confidence import MIN_CONFIDENCE
 from memspan.assistant.prompt_choice import in_reading_order
 from memspan.assistant.prompts import Quotable, question_message
 from memspan.assistant.rare_words import RareWords
-from memspan.assistant.retriever import RetrievedPassage
+from memspan.assistant.retrieved import RetrievedPassage
 from memspan.data.chunking import sentence_spans
 from memspan.memory import Filter, Passage, SourceRecord, View
 from memspan.memory.context import with_context

@@ -8,7 +8,7 @@ from memspan.memory import Contents, Filter, Memory, Passage, load_memory
 
 if TYPE_CHECKING:
     from memspan.assistant.language_model import LanguageModel
-    from memspan.assistant.retriever import RetrievedPassage
+    from memspan.assistant.retrieved import RetrievedPassage
 
 
 def scored_passages(

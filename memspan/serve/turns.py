@@ -13,7 +13,7 @@ from typing import Any
 from memspan.assistant.answerers.base import Usage, window_of
 from memspan.assistant.chat import Chat, Exchange
 from memspan.assistant.confidence import SILENCE
-from memspan.assistant.retriever import RetrievedPassage
+from memspan.assistant.retrieved import RetrievedPassage
 from memspan.data.plain_text import Message, plain_ids
 from memspan.models.generate import Sampling
 from memspan.serve.engine import PAUSE

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from memspan.assistant.retriever import RetrievedPassage
+from memspan.assistant.retrieved import RetrievedPassage
 from memspan.data.documents import open_documents
 from memspan.errors import MemspanError
 from memspan.memory import Contents, Filter, Memory

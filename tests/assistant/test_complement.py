@@ -12,7 +12,7 @@ from memspan.assistant.complement import CANDIDATES, named_by, with_complement
 from memspan.assistant.prompt_budget import MAX_SCORE_GAP
 from memspan.assistant.prompt_choice import within_budget
 from memspan.assistant.quotes import Evidence
-from memspan.assistant.retriever import RetrievedPassage
+from memspan.assistant.retrieved import RetrievedPassage
 from memspan.memory import View
 from memspan.pretrained.encoders import DEFAULT
 from memspan.pretrained.text_encoder import ReadText

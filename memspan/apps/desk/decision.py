@@ -22,7 +22,7 @@ from memspan.assistant.language_model import LanguageModel
 from memspan.assistant.locations import locate
 from memspan.assistant.quotes import Evidence
 from memspan.assistant.rare_words import RareWords
-from memspan.assistant.retriever import RetrievedPassage
+from memspan.assistant.retrieved import RetrievedPassage
 from memspan.data.dates import day_of
 from memspan.data.scripts import HAN
 from memspan.memory import Contents, View

@@ -11,7 +11,7 @@ from memspan.memory.filter import TAGS
 
 if TYPE_CHECKING:
     from memspan.assistant.answer import Answer
-    from memspan.assistant.retriever import RetrievedPassage
+    from memspan.assistant.retrieved import RetrievedPassage
 
 Source = Annotated[str, Field(description="Name of the source.")]
 Start = Annotated[int, Field(description="First character in the source, from 0.")]
