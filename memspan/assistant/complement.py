@@ -15,12 +15,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from memspan.assistant.closer_look import read_sentences
 from memspan.assistant.likeness import Likeness
 from memspan.assistant.prompt_budget import MAX_SCORE_GAP
 from memspan.assistant.rare_words import RareWords
 from memspan.assistant.retrieved import RetrievedPassage, distinct
 from memspan.assistant.second_round import first_name, names_in
-from memspan.data.chunking import sentence_spans
 from memspan.memory import Filter, Passage, View
 from memspan.memory.index.bm25 import words_of
 from memspan.memory.index.head_scores import best
@@ -128,9 +128,8 @@ def complement(
 
 def _likeness(question: str, texts: Sequence[str], encoder: TextEncoder) -> Floats:
     """How like each token of the question is to the most like of each text, whose sentences are read one by one, (T, C)."""
-    sentences = [text[start:end] for text in texts for start, end in sentence_spans(text)]
-    of = np.repeat(np.arange(len(texts)), [len(sentence_spans(text)) for text in texts])
-    likeness = Likeness.of(question, encoder.read([question])[0], encoder.read(sentences))
+    of, sentences = read_sentences(texts, encoder)
+    likeness = Likeness.of(question, encoder.read([question])[0], sentences)
     largest = np.zeros((len(likeness.cosines), len(texts)))
     for number, cosines in zip(of, likeness.cosines.T, strict=True):
         largest[:, number] = np.maximum(largest[:, number], cosines)

@@ -212,13 +212,14 @@ class LanguageModel:
     ) -> list[RetrievedPassage]:
         """The `top` passages that bear most on `question`, best first.
 
-        The retrieval heads and BM25 rank all passages; the best are reranked by the likelihood of the question. The memory
-        is searched as it is when the call begins, whatever other threads and processes change meanwhile.
+        The retrieval heads, BM25 and the sentence encoder rank all passages; the best are ranked anew at a closer look, see
+        `memspan.assistant.closer_look`, or, where no encoder knows the question, by its likelihood. The memory is searched as it
+        is when the call begins, whatever other threads and processes change meanwhile.
 
         Args:
             memory: the memory, or a view of it; of several memories one ranking, in which the source "notes.txt" of the
                 memory "a.mem" is "a.mem/notes.txt".
-            rerank: passages to rerank, at most; 0 is faster, and a little less exact.
+            rerank: passages to rank anew, at most; 0 is faster, and a little less exact.
             around: passages before and after each to show with it in one text; passages whose texts overlap become one.
             among: the condition on passages to search, tried from the best on until enough meet it; None searches all.
             filter: the passages to search, and among which the rankings are compared; None searches all.

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from memspan.assistant.newest import Statement
@@ -17,14 +17,15 @@ class RetrievedPassage:
     Attributes:
         start, end: character offsets in the source.
         score: the number by which passages are ranked: what the rankers give it above the mean of all passages of the
-            memory, see `memspan.memory.index.fusion`, plus the weighted gain if it was reranked.
+            memory, see `memspan.memory.index.fusion`, and `reranked`.
         second_gap: how far its score in the second round, which goes on from the best passage of the first, is below the
             best there, see `memspan.assistant.second_round`; None if there was no second round. Where answers are written
             it is that of the passage which the best one needs beside it, see `memspan.assistant.complement`.
         number: of the passage in the memory.
         marks: what holds of it, such as its page.
         happened: unix seconds of what it is about; None if that is not known.
-        gain: nats per token by which the passage makes the question likelier than no text does; None if not computed.
+        reranked: what ranking it anew has added to the score, see `memspan.assistant.closer_look` and `Retriever.rerank`; None
+            if that was not done.
         confidence: how far it supports an answer, from 0 to 1, see `memspan.assistant.confidence`; None if not computed.
         statements: of the first passage, what the memory has stated at different times of the fact that is asked for, the
             oldest first; the last is from this passage. See `memspan.assistant.newest`.
@@ -37,7 +38,7 @@ class RetrievedPassage:
     text: str
     tokens: int
     number: int
-    gain: float | None = None
+    reranked: float | None = None
     marks: Mapping[str, Value] = field(default_factory=dict)
     happened: float | None = None
     confidence: float | None = None
@@ -59,6 +60,10 @@ class RetrievedPassage:
             happened=passage.happened,
             second_gap=second_gap,
         )
+
+    def ranked_anew(self, added: float) -> "RetrievedPassage":
+        """The passage with so much added to its score."""
+        return replace(self, score=self.score + added, reranked=added)
 
 
 AnyPassage = TypeVar("AnyPassage", Passage, RetrievedPassage)

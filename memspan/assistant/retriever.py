@@ -1,4 +1,7 @@
-"""Retrieval: passages ranked by all rankers together, in one or two rounds, then by the likelihood of the question.
+"""Retrieval: passages ranked by all rankers together, in one or two rounds, and the best of them at a closer look.
+
+That is taken by the sentence encoder. Where it has nothing to say, with none at hand or in a language that it does not know,
+passages that score alike are ranked by the likelihood of the question.
 
 Letters: P passages of a memory, T tokens of a passage.
 """
@@ -14,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from memspan.assistant import newest
+from memspan.assistant.closer_look import looked_at_closely
 from memspan.assistant.newest import Statement
 from memspan.assistant.prompts import likelihood_prefix
 from memspan.assistant.retrieved import RetrievedPassage, distinct
@@ -32,7 +36,8 @@ from memspan.memory.index.rankers import Encoders, Scores, make_rankers, rank
 from memspan.pretrained.placement import input_device
 
 # Each measured on questions outside the benchmarks, see LOG.md.
-RERANKED = 4  # passages reranked by likelihood, at most
+RERANKED = 16  # passages that are looked at closely, at most
+BY_LIKELIHOOD = 4  # of them that are ranked by the likelihood of the question, each of which costs a pass of the model
 LIKELIHOOD_WEIGHT = 3.0  # of the score that one nat per token counts for
 RERANK_GAP = 2.0  # a passage that scores further below the best is not reranked; where the best stands out, none is
 
@@ -94,7 +99,8 @@ class Retriever:
         )
         passages = [_retrieved(passage, scores, second) for passage in found]
         if rerank > 0 and passages:
-            passages = self.rerank(question, passages, rerank)
+            closer = looked_at_closely(view, question, passages, rerank, self.vectors.encoder)
+            passages = self.rerank(question, passages, min(rerank, BY_LIKELIHOOD)) if closer is None else closer
         return _first(statements, passages)[:top]
 
     def token_scores(self, memory: Contents, question: str, numbers: Sequence[int]) -> list[NDArray[np.float32]]:
@@ -124,17 +130,9 @@ class Retriever:
         near = [passage for passage in passages[:count] if passage.score > passages[0].score - RERANK_GAP]
         if len(near) < 2:
             return list(passages)
-        reranked = [
-            replace(passage, score=passage.score + LIKELIHOOD_WEIGHT * (passage.gain or 0.0))
-            for passage in self.with_gains(question, near)
-        ]
+        gains = self.likelihood_gains(question, [with_context(passage) for passage in near])
+        reranked = [passage.ranked_anew(LIKELIHOOD_WEIGHT * gain) for passage, gain in zip(near, gains, strict=True)]
         return sorted(reranked, key=lambda passage: -passage.score) + list(passages[len(near) :])
-
-    def with_gains(self, question: str, passages: Sequence[RetrievedPassage]) -> list[RetrievedPassage]:
-        """The passages, each with its gain in likelihood of the question; their scores stay."""
-        missing = [passage for passage in passages if passage.gain is None]
-        gains = iter(self.likelihood_gains(question, [with_context(passage) for passage in missing]) if missing else ())
-        return [replace(passage, gain=next(gains)) if passage.gain is None else passage for passage in passages]
 
     @torch.inference_mode()
     def likelihood_gains(self, question: str, texts: Sequence[str]) -> list[float]:

@@ -66,7 +66,7 @@ NO_RERANK = Annotated[
     bool,
     typer.Option(
         "--no-rerank",
-        help="Skip reranking the passages by the likelihood of the question: faster, slightly less accurate.",
+        help="Skip ranking the best passages anew, sentence by sentence: faster, slightly less accurate.",
     ),
 ]
 BUDGET = Annotated[

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from memspan.assistant.language_model import LanguageModel
-from memspan.assistant.retriever import LIKELIHOOD_WEIGHT
 from memspan.errors import UsageError
 from memspan.explain.page import Bar, Cell, Page, ShadedSpan, ShadedText, Table
 from memspan.explain.token_spans import token_spans
@@ -23,7 +22,7 @@ class Evidence:
         heads, words, meaning: its shares by the retrieval heads, by word search and by the sentence encoder, above the
             mean of all passages; 0 by a ranker that has nothing to say.
         second_round: what the second round of the search adds, which goes on from the best passage of the first.
-        likelihood: the weighted gain in log-likelihood of the question; 0 if it was not computed.
+        reranked: what ranking the best passages anew has added; 0 if that was not done.
         carried: nats per token by which the answer is likelier with the text of the prompt that holds the passage than without.
         tokens, values: its token spans, and the score of each by the retrieval heads for the question.
     """
@@ -36,7 +35,7 @@ class Evidence:
     words: float
     meaning: float
     second_round: float
-    likelihood: float
+    reranked: float
     carried: float
     tokens: list[str]
     values: list[float]
@@ -76,7 +75,7 @@ class RecallExplanation:
                         passage.words,
                         passage.meaning,
                         passage.second_round,
-                        passage.likelihood,
+                        passage.reranked,
                     )
                 ),
                 Cell("", Bar(passage.carried)),
@@ -104,7 +103,7 @@ class RecallExplanation:
             how=[
                 "These retrieved passages were part of the prompt. A score is the sum of five parts: by the model's retrieval "
                 "heads, by word search (in a conversation, of all of it too), by the sentence encoder (all above the mean of all passages of the memory), what a "
-                "second search adds that goes on from the best passage, and the gain in likelihood of the question.",
+                "second search adds that goes on from the best passage, and what ranking the best passages anew adds.",
                 "Carried is how much likelier the answer is with the text of the prompt that holds the passage than without it, in "
                 "nats per token.",
                 "The stronger the colour of a token, the higher its score by the retrieval heads for the question.",
@@ -112,7 +111,7 @@ class RecallExplanation:
             tables=[
                 Table(
                     "Passages",
-                    ["", "from", "score", "heads", "words", "meaning", "second round", "likelihood", "carried"],
+                    ["", "from", "score", "heads", "words", "meaning", "second round", "reranked", "carried"],
                     rows,
                 )
             ],
@@ -150,7 +149,7 @@ def explain_recall(
                     for name in ("heads", "words", "meaning")
                 },
                 second_round=float(raised[passage.number]),
-                likelihood=LIKELIHOOD_WEIGHT * (passage.gain or 0.0),
+                reranked=passage.reranked or 0.0,
                 carried=gains.get(number, 0.0),
                 tokens=[text for text, _ in spans],
                 values=[float(values[tokens].sum()) for _, tokens in spans],

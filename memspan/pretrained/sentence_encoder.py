@@ -26,6 +26,7 @@ from memspan.data.plain_text import plain_batch, plain_tokens
 from memspan.errors import DamagedFolder, UsageError
 from memspan.models.folders import read_json
 from memspan.pretrained import identity, loading
+from memspan.pretrained.kept_readings import KeptReadings
 from memspan.pretrained.model_folder import CONFIG, files_read, read_object
 from memspan.pretrained.text_encoder import ReadingModel, ReadText
 
@@ -81,6 +82,7 @@ class SentenceEncoder:
         self.name, self.identity, self.pooling = name, identity, pooling
         self.size = int(model.config.hidden_size)
         self._model = model.eval()
+        self._kept = KeptReadings(self._read_anew)
         self._around = _special_ids(tokenizer)
         self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._tokenizer.no_truncation()
@@ -101,9 +103,12 @@ class SentenceEncoder:
         vector = self._vectors([text], self.pooling.query)[0]
         return vector if vector.any() else None
 
-    @torch.inference_mode()
     def read(self, texts: Sequence[str]) -> list[ReadText]:
-        """The vectors of passages, as `passages` gives them, and the states of their tokens, in one pass."""
+        """The vectors of passages, as `passages` gives them, and the states of their tokens, in one pass; the last are kept."""
+        return self._kept(texts)
+
+    @torch.inference_mode()
+    def _read_anew(self, texts: Sequence[str]) -> list[ReadText]:
         prompt = self.pooling.passage
         parts = sorted(self._encoded(texts, prompt), key=lambda part: part.number)
         vectors = self._means(parts, len(texts))

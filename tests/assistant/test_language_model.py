@@ -103,10 +103,10 @@ def test_ask_keeps_to_its_budget_and_reranks_as_it_is_told(lm: LanguageModel) ->
     question = "What was the weather on the gallery?"
     alone = lm.ask(memory, question, budget=1, sampling=short)
     assert len(alone.passages) == 1
-    assert alone.passages[0].gain is not None
+    assert alone.passages[0].reranked is not None
     plain = lm.ask(memory, question, budget=1, rerank=0, sampling=short)
     assert plain.passages == tuple(lm.search(memory, question, top=1, rerank=0))
-    assert plain.passages[0].gain is None
+    assert plain.passages[0].reranked is None
 
 
 def test_what_is_recalled_is_quoted_in_the_users_message(lm: LanguageModel) -> None:

@@ -201,8 +201,8 @@ def test_an_answer_is_written_from_the_complement_of_the_best_passage_too(
     seeing: LanguageModel, encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = seeing.read(logbook()[:6000], source="book")
-    found = seeing.search(memory, QUESTION)
     monkeypatch.setitem(encoders.EMBEDDED, encoder.name, encoders.EMBEDDED[encoders.DEFAULT])
+    found = seeing.search(memory, QUESTION)
     monkeypatch.setattr("memspan.assistant.complement.complement", lambda *_: (3, READ_CALL))
     answer = seeing.ask(memory, QUESTION, passages=2, sampling=memspan.Sampling(max_new_tokens=2))
     assert [passage.number for passage in answer.passages] == [found[0].number, found[3].number]

@@ -54,7 +54,8 @@ def test_likelihood_orders_what_is_within_reach(lm: LanguageModel, monkeypatch: 
     order = lm.retriever.rerank("Why?", found, 16)
     assert [one.number for one in order] == [2, 1, 0, 3, 4]  # the last is out of reach
     assert [one.score for one in order] == pytest.approx([10.6, 10.5, 10.0, 6.0, 1.0])
-    assert order[-1].gain is None
+    assert [one.reranked for one in order[:4]] == pytest.approx([1.5, 0.6, 0.0, -3.0])
+    assert order[4].reranked is None
     assert [one.number for one in lm.retriever.rerank("Why?", found, 2)] == [1, 0, 2, 3, 4]
 
 
@@ -95,19 +96,6 @@ def test_nothing_is_reranked_where_the_best_stands_out(lm: LanguageModel, monkey
     ]
     assert lm.retriever.rerank("Why?", found, 3) == found
     assert lm.retriever.rerank("Why?", [], 3) == []
-
-
-def test_a_gain_is_computed_once(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    computed = []
-    monkeypatch.setattr(
-        lm.retriever, "likelihood_gains", lambda _, texts: [computed.append(text) or 0.5 for text in texts]
-    )
-    found = [
-        RetrievedPassage("a", 0, 1, 9.0, "known", 1, 0, gain=0.1),
-        RetrievedPassage("a", 1, 2, 8.0, "unknown", 1, 1),
-    ]
-    assert [passage.gain for passage in lm.retriever.with_gains("Why?", found)] == [0.1, 0.5]
-    assert computed == ["unknown"]
 
 
 def test_the_words_that_make_a_question_do_not_count(lm: LanguageModel) -> None:

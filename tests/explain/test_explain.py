@@ -273,7 +273,7 @@ def test_a_memory_is_explained_by_what_was_recalled(tiny_model: Path, run: Run, 
     best = found.passages[0]
     assert f"<script>{FACT}" in "".join(best.tokens)
     number = next(n for n in range(len(memory)) if FACT in memory.passage(n).text)
-    assert best.score == pytest.approx(best.heads + best.words + best.meaning + best.likelihood, abs=1e-4)
+    assert best.score == pytest.approx(best.heads + best.words + best.meaning + best.reranked, abs=1e-4)
     asked = head_scores(lm.encoder.question(question), memory.blocks())
     assert sum(best.values) == pytest.approx(float(asked[number]), rel=1e-3)
     answer = lm.ask(memory, question)
