@@ -105,7 +105,9 @@ FAULTS = [
     Fault("assistant/retriever.py", "view = memory.view()\n        if len(view)", "view = memory\n        if len(view)", ("tests/assistant/test_threads.py",)),
     # ---- assistant
     Fault("assistant/retriever.py", "passages[0].score - RERANK_GAP", "passages[-1].score - RERANK_GAP", ("tests/assistant/test_retriever.py",)),
-    Fault("assistant/retriever.py", "score=passage.score + LIKELIHOOD_WEIGHT", "score=passage.score - LIKELIHOOD_WEIGHT", ("tests/assistant/test_retriever.py",)),
+    Fault("assistant/retriever.py", "ranked_anew(LIKELIHOOD_WEIGHT * gain)", "ranked_anew(-LIKELIHOOD_WEIGHT * gain)", ("tests/assistant/test_retriever.py",)),
+    Fault("assistant/closer_look.py", "min(0.0, lowest - passage.score)", "0.0", ("tests/assistant/test_closer_look.py",)),
+    Fault("assistant/closer_look.py", "np.argsort(-(scores + added), kind=\"stable\")", "range(len(near))", ("tests/assistant/test_closer_look.py",)),
     Fault("assistant/chat.py", "_bearing(judged, self.min_confidence)", "_bearing(judged, 0.0)", ("tests/assistant/test_chat.py",)),
     Fault("assistant/quotes.py", "Evidence(self.view, query, led_to, self.retriever)", "Evidence(self.view, query, (best,), self.retriever)", ("tests/assistant/test_quotes.py",)),
     Fault("assistant/quotes.py", "if first.passage in {passage.number for passage in led_to}:", "if False:", ("tests/assistant/test_quotes.py",)),
