@@ -3,7 +3,8 @@
 A search compares whole passages with the question. Of the best ones each sentence is read by the sentence encoder, and a
 passage gains by the sentence that is about the same as the question, by that whose words are most like its words, and by
 that which has most of its rare words or others of their meaning: the late interaction of ColBERT (Khattab and Zaharia 2020)
-with states that were not trained for it. It costs a tenth of reading the passages with a language model.
+with states that were not trained for it. It costs a tenth of reading the passages with a language model. A turn of a
+conversation says little by itself, so passages of turns are not looked at.
 
 Letters: P passages, N sentences, T tokens of the question.
 """
@@ -23,7 +24,7 @@ from memspan.pretrained.text_encoder import ReadText, TextEncoder
 
 # Of the score: what a cosine of one counts for, of the sentence with the question, in the mean over the tokens of the
 # question, and in the mean over its words, weighed by how rare they are. For the embedded encoder, see LOG.md.
-MEANING_WEIGHT, TOKENS_WEIGHT, WORDS_WEIGHT = 10.0, 10.0, 10.0
+MEANING_WEIGHT, TOKENS_WEIGHT, WORDS_WEIGHT = 8.0, 8.0, 8.0
 
 Floats = NDArray[np.float64]
 
@@ -36,10 +37,10 @@ def looked_at_closely(
     The best has the score of the best before, and whoever follows those that were looked at has at most their lowest.
 
     Args:
-        encoder: compares sentences. The weights are for the embedded one; with another, without one, and for a question that
-            it does not know the answer is None.
+        encoder: compares sentences. The weights are for the embedded one; with another, without one, for a question that it
+            does not know, and where the best passage is of a conversation the answer is None.
     """
-    if not found or encoder is None or encoder.name not in EMBEDDED:
+    if not found or encoder is None or encoder.name not in EMBEDDED or "speaker" in found[0].marks:
         return None
     vector = encoder.question(question)
     if vector is None:

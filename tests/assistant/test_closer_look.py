@@ -112,6 +112,8 @@ def test_it_is_not_taken_by_an_encoder_that_cannot_tell(
     assert looked_at_closely(view, "unknown to it", found, 8, words) is None
     assert looked_at_closely(view, QUESTION, [], 8, words) is None
     assert looked_at_closely(view, QUESTION, found, 8, None) is None
+    turns = [replace(found[0], marks={"speaker": "Ann"}), *found[1:]]
+    assert looked_at_closely(view, QUESTION, turns, 8, words) is None
     assert looked_at_closely(view, QUESTION, found, 8, seeing.vectors.encoder) is None  # not the embedded one
     texts: list[str] = []
 
