@@ -40,16 +40,22 @@ class NoModel:
 
     tokenizer = ("",)  # a vocabulary of a single token
 
-    def encode(self, text: str, before: Any = (), progress: Any = None) -> Any:
-        from memspan.memory.index.encoder import Encoding
+    def cut(self, text: str) -> Any:
+        from memspan.memory.index.encoder import CutText
 
         tokens = max(1, len(text) // 4)
         ends = np.array([*range(256, tokens - 255, 256), tokens], np.int64)
         character_ends = np.minimum(ends * 4, len(text))
         character_ends[-1] = len(text)
         passages = np.column_stack([[0, *ends[:-1]], ends, [0, *character_ends[:-1]], character_ends])
-        keys, scales = np.zeros((tokens, 1, 8), np.int8), np.ones((tokens, 1), np.float16)
-        return Encoding(np.zeros(tokens, np.int32), keys, scales, passages.astype(np.int64))
+        return CutText(np.zeros(tokens, np.int32), passages.astype(np.int64))
+
+    def encode(self, text: str, before: Any = (), progress: Any = None, cut: Any = None) -> Any:
+        from memspan.memory.index.encoder import Encoding
+
+        cut = self.cut(text) if cut is None else cut
+        keys, scales = np.zeros((len(cut.ids), 1, 8), np.int8), np.ones((len(cut.ids), 1), np.float16)
+        return Encoding(cut.ids, keys, scales, cut.passages)
 
 
 def status() -> dict[str, int]:

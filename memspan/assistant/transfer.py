@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import IO, Any
 
 from memspan.assistant.language_model import LanguageModel
-from memspan.assistant.reader import FILE
+from memspan.assistant.reading import FILE
 from memspan.data.chunking import in_chunks
 from memspan.data.documents import Document
 from memspan.data.marks import Chunk, Mark, Value, in_force, portions

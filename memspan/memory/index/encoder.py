@@ -28,6 +28,14 @@ REPORT_SECONDS = 0.5  # within a batch that takes longer, progress is reported s
 
 
 @dataclass(frozen=True)
+class CutText:
+    """A text as a tokenizer cuts it, which needs no model: T tokens, P passages."""
+
+    ids: NDArray[np.int32]  # (T,)
+    passages: NDArray[np.int64]  # (P, 4): first token, end token, first character, end character
+
+
+@dataclass(frozen=True)
 class Encoding:
     """A text as a model encodes it: T tokens, P passages, G key-value heads of size K."""
 
@@ -37,7 +45,25 @@ class Encoding:
     passages: NDArray[np.int64]  # (P, 4): first token, end token, first character, end character
 
 
-class KeyEncoder:
+class TextCutter:
+    """Cuts texts into the tokens of a fast tokenizer, and into passages of these."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Raises UsageError if the tokenizer is slow."""
+        if not getattr(tokenizer, "is_fast", False):
+            raise UsageError(
+                f"The tokenizer must be a fast one, which knows the characters of each token, got {type(tokenizer).__name__}: "
+                "load the model with its tokenizer.json."
+            )
+        self.tokenizer = tokenizer
+
+    def cut(self, text: str) -> CutText:
+        """The tokens and the passages of `text`."""
+        tokens, spans = plain_tokens(self.tokenizer, text)
+        return CutText(np.array(tokens, np.int32), _passages(text, np.array([end for _, end in spans], np.int64)))
+
+
+class KeyEncoder(TextCutter):
     """Reads text with a model's retrieval heads. Device memory depends on the segment, never on the text."""
 
     def __init__(self, reader: HeadReader, tokenizer: Any, heads: Sequence[Head]) -> None:
@@ -48,31 +74,29 @@ class KeyEncoder:
         Raises:
             UsageError: the tokenizer is slow.
         """
-        if not getattr(tokenizer, "is_fast", False):
-            raise UsageError(
-                f"The tokenizer must be a fast one, which knows the characters of each token, got {type(tokenizer).__name__}: "
-                "load the model with its tokenizer.json."
-            )
-        self.reader, self.tokenizer, self.heads = reader, tokenizer, tuple(heads)
+        super().__init__(tokenizer)
+        self.reader, self.heads = reader, tuple(heads)
         self.key_heads = tuple(sorted({reader.key_head(head) for head in heads}))
         self._groups = tuple(self.key_heads.index(reader.key_head(head)) for head in self.heads)
         self.sink = sink_of(tokenizer)
 
     def encode(
-        self, text: str, before: Sequence[int] = (), progress: Callable[[int, int], None] | None = None
+        self,
+        text: str,
+        before: Sequence[int] = (),
+        progress: Callable[[int, int], None] | None = None,
+        cut: CutText | None = None,
     ) -> Encoding:
         """The encoding of `text`; the last of the ids `before` it are the context of its first tokens.
 
         `progress` is called with the tokens encoded so far and all tokens of `text`: after every batch of segments, and
-        within a batch of a slow model about twice a second, by the layers that the batch has passed.
+        within a batch of a slow model about twice a second, by the layers that the batch has passed. `cut` is what `cut`
+        gives for the text, where that is known already.
 
         Raises MemspanError if the model computes numbers that are not finite.
         """
-        tokens, spans = plain_tokens(self.tokenizer, text)
-        ids = np.array(tokens, np.int32)
-        ends = np.array([end for _, end in spans], np.int64)
-        passages = _passages(text, ends)
-        keys = self._keys(ids.tolist(), list(before), progress)
+        cut = self.cut(text) if cut is None else cut
+        keys = self._keys(cut.ids.tolist(), list(before), progress)
         try:
             quantised, scales = quantise(keys)
         except ValueError as error:
@@ -80,7 +104,7 @@ class KeyEncoder:
                 "The model computed numbers that are not finite while reading; nothing of this text was kept. "
                 "Load it with --dtype float32, or check its weights."
             ) from error
-        return Encoding(ids, quantised, scales, passages)
+        return Encoding(cut.ids, quantised, scales, cut.passages)
 
     def question(self, text: str) -> HeadQuery:
         """The queries of a question by the retrieval heads, see `repeated_question`. Raises UsageError if it is empty."""

@@ -49,27 +49,11 @@ class VectorEncoder:
     def why_not(self, memory: Fingerprint) -> str | None:
         """A sentence that says why the vectors of a memory cannot be compared or continued here; None if they can, or if
         the memory holds none."""
-        theirs = memory.encoder
-        if theirs is None:
-            return None
-        if self.encoder is None:
-            return f"The memory holds vectors of the sentence encoder '{theirs.name}', which is not loaded."
-        if (self.encoder.identity, self.encoder.size) != (theirs.identity, theirs.size):
-            return (
-                f"The memory holds vectors of the sentence encoder '{theirs.name}' ({theirs.identity[:12]}), but loaded is "
-                f"'{self.encoder.name}' ({self.encoder.identity[:12]})."
-            )
-        return None
+        return _why_not(self.fingerprint, memory)
 
     def check(self, memory: Fingerprint) -> None:
         """Raises ForeignMemory, with the way out, if passages cannot be added to a memory here."""
-        why = self.why_not(memory)
-        if why is not None and memory.encoder is not None:
-            name = memory.encoder.name
-            raise ForeignMemory(
-                f"{why} Load it (--encoder {name}, memspan.load_model(..., encoder='{name}')), or read the documents into a "
-                "new memory."
-            )
+        check_vectors(self.fingerprint, memory)
 
     def added_to(self, text: EncodedText, memory: Fingerprint) -> EncodedText:
         """A text with the vectors of its passages, each read behind its context line; as it is if the memory holds none.
@@ -84,6 +68,32 @@ class VectorEncoder:
     def question(self, text: str) -> NDArray[np.float32] | None:
         """The vector of a question, float32 (E,), of length one; None if the encoder does not know its words."""
         return None if self.encoder is None else self.encoder.question(text)
+
+
+def check_vectors(loaded: EncoderFingerprint | None, memory: Fingerprint) -> None:
+    """Raises ForeignMemory, with the way out, if passages cannot be added to a memory with this sentence encoder, or none."""
+    why = _why_not(loaded, memory)
+    if why is not None and memory.encoder is not None:
+        name = memory.encoder.name
+        raise ForeignMemory(
+            f"{why} Load it (--encoder {name}, memspan.load_model(..., encoder='{name}')), or read the documents into a "
+            "new memory."
+        )
+
+
+def _why_not(loaded: EncoderFingerprint | None, memory: Fingerprint) -> str | None:
+    """See `VectorEncoder.why_not`."""
+    theirs = memory.encoder
+    if theirs is None:
+        return None
+    if loaded is None:
+        return f"The memory holds vectors of the sentence encoder '{theirs.name}', which is not loaded."
+    if (loaded.identity, loaded.size) != (theirs.identity, theirs.size):
+        return (
+            f"The memory holds vectors of the sentence encoder '{theirs.name}' ({theirs.identity[:12]}), but loaded is "
+            f"'{loaded.name}' ({loaded.identity[:12]})."
+        )
+    return None
 
 
 def _in_context(text: EncodedText) -> Iterator[str]:
