@@ -73,6 +73,10 @@ class MemoryLocked(MemspanError):
     """Another process is writing to the memory and did not finish in time."""
 
 
+class WorkerLost(MemspanError):
+    """A process that worked for this one is gone, and so are those that took its work over."""
+
+
 class UnsupportedModel(UsageError):
     """A model whose attention cannot be given a memory through the public seams of transformers."""
 

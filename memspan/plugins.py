@@ -28,7 +28,7 @@ OPTIONAL = {
     "nltk": ("NLTK", "memspan[train]"),
     "optuna": ("Optuna", "memspan[tune]"),
     "peft": ("PEFT", "memspan[peft]"),
-    "ray": ("Ray Train", "memspan[ray]"),
+    "ray": ("Ray", "memspan[ray]"),
     "river": ("river", "memspan[monitor]"),
     "prometheus_client": ("the Prometheus client", "memspan[serve]"),
     "rouge_score": ("rouge-score", "memspan[tasks,train]"),

@@ -50,8 +50,15 @@ class TextReader:
         """
         progress = None if meter is None else meter.within(chunk.text)
         encoding = self.encoder.encode(chunk.text, chunk.before, progress, chunk.cut)
-        arrays = {"ids": encoding.ids, "keys": encoding.keys, "scales": encoding.scales, "passages": encoding.passages}
-        return self.vectors.added_to(EncodedText(text=chunk.text, **arrays, **chunk.fields), memory)
+        text = EncodedText(
+            text=chunk.text,
+            ids=encoding.ids,
+            keys=encoding.keys,
+            scales=encoding.scales,
+            passages=encoding.passages,
+            **chunk.fields,
+        )
+        return self.vectors.added_to(text, memory)
 
     def remember(self, memory: Memory, text: str, *, source: str, kind: str, meta: dict[str, Any]) -> None:
         """Reads one short, complete text in one commit; see `LanguageModel.remember`."""

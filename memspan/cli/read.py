@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,15 +24,17 @@ from memspan.cli.output import (
     print_waiting,
 )
 from memspan.cli.redacting import REDACT
-from memspan.cli.renewal import OF_THE_MEMORY, Renewal, forget_gone, gone, renews, show_gone, watch
+from memspan.cli.renewal import ENDING, Renewal, forget_gone, gone, renews, show_gone, watch
 from memspan.cli.retention import forget_what_is_too_old
 from memspan.data.formats import format_names
 from memspan.data.redaction import parse_kinds
 from memspan.errors import MemspanError, UsageError
 
 if TYPE_CHECKING:
+    from memspan.assistant.bulk_reading import ReadDocument
     from memspan.assistant.language_model import LanguageModel
     from memspan.assistant.progress import ReadProgress
+    from memspan.assistant.ray_encoders import RayEncoders
     from memspan.data.documents import Document, Skipped
     from memspan.memory import Memory
 
@@ -75,6 +78,14 @@ def read(
         ),
     ] = False,
     where: TAGS = None,
+    ray: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Number of processes that Ray starts to read with (extra `ray`); the memory becomes the same.",
+        ),
+    ] = None,
     as_json: AS_JSON = False,
     model: MODEL = None,
 ) -> None:
@@ -88,6 +99,10 @@ def read(
     """
     _check_name(name, paths)
     renewal.check(paths)
+    if ray is not None:
+        from memspan.pretrained.ray_cluster import require_ray
+
+        require_ray(loading.device)
     opening = {
         "encoding": encoding,
         "main_text": main_text,
@@ -108,15 +123,13 @@ def read(
     if not documents:
         _print_failures(report)
         raise UsageError("There is no readable document at these paths: see the warnings above.")
-    lm = load_language_model(model, loading, into)
-    memory = lm.new_memory(into)
-    memory.lock_seconds, memory.on_wait = None, print_waiting
+    memory, reader = _memory_and_reader(model, loading, into, ray)
 
     def read_now(documents: "list[tuple[str, Document]]", report: _Report) -> None:
         passages = len(memory)
         with audited("read", into) as event:
             try:
-                _read_documents(lm, memory, documents, options, report)
+                _read_documents(reader, memory, documents, options, report)
             finally:
                 event.sources = [str(document["source"]) for document in report.documents if document["tokens"]]
         report.passages = max(0, len(memory) - passages)
@@ -125,16 +138,16 @@ def read(
             forget_gone(memory, report.forgotten)
         report.forgotten = [*report.forgotten, *forget_what_is_too_old(memory)]
 
-    _reported(memory, report, lambda: read_now(documents, report), as_json)
-    if renewal.watch:
+    def again() -> None:
+        report = _Report(is_quiet=True)
+        documents = documents_now(report)
+        _reported(memory, report, lambda: read_now(documents, report), as_json)
 
-        def again() -> None:
-            report = _Report(is_quiet=True)
-            documents = documents_now(report)
-            _reported(memory, report, lambda: read_now(documents, report), as_json)
-
-        watch(paths, into, again)
-    elif report.failed:
+    with reader:
+        _reported(memory, report, lambda: read_now(documents, report), as_json)
+        if renewal.watch:
+            watch(paths, into, again)
+    if report.failed and not renewal.watch:
         raise typer.Exit(1)
 
 
@@ -150,7 +163,7 @@ class _Report:
         passages: added now.
         forgotten: names of documents whose files are gone, and of sources older than the memory keeps them.
         is_quiet: whether nothing is printed about what has not changed.
-        seconds: wall time of the reading, without loading the model.
+        seconds: wall time of the reading, without loading the model in this process.
     """
 
     documents: list[dict[str, Any]] = field(default_factory=list)
@@ -198,6 +211,41 @@ class _Report:
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
 
+class _Reader:
+    """Reads documents in this process, as `RayEncoders` does in several."""
+
+    def __init__(self, lm: "LanguageModel") -> None:
+        self._lm = lm
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def reads(
+        self, memory: "Memory", documents: "Sequence[tuple[str, Document]]", **options: Any
+    ) -> "Iterator[ReadDocument]":
+        """For each document in order a function that reads it into the memory."""
+        for name, document in documents:
+            yield partial(self._lm.read, document, memory, source=name, **options)
+
+
+def _memory_and_reader(
+    model: str | None, loading: Loading, into: Path, ray: int | None
+) -> "tuple[Memory, _Reader | RayEncoders]":
+    """The memory in a folder, and what reads documents into it; with `ray` the model is not kept in this process."""
+    lm = load_language_model(model, loading, into)
+    memory = lm.new_memory(into)
+    memory.lock_seconds, memory.on_wait = None, print_waiting
+    if ray is None:
+        return memory, _Reader(lm)
+    from memspan.assistant.ray_encoders import RayEncoders
+
+    trusted, threads = loading.trust_remote_code, loading.threads
+    return memory, RayEncoders(lm, ray, device=loading.device, trust_remote_code=trusted, threads=threads)
+
+
 def _check_name(name: str | None, paths: Sequence[str]) -> None:
     """Raises UsageError for an empty name, or one for several documents."""
     if name is not None and (len(paths) > 1 or Path(paths[0]).is_dir()):
@@ -228,7 +276,7 @@ def _documents(paths: Sequence[str], opening: dict[str, Any], report: _Report) -
 
 
 def _read_documents(
-    lm: "LanguageModel",
+    reader: "_Reader | RayEncoders",
     memory: "Memory",
     documents: "Sequence[tuple[str, Document]]",
     options: dict[str, Any],
@@ -244,7 +292,7 @@ def _read_documents(
     known = {name for name, _ in documents if name in sources and sources[name].complete}
     outlook = Outlook(document for name, document in documents if name not in known)
     with ReadingDisplay(len(documents), outlook) as display:
-        for name, document in documents:
+        for (name, document), read_document in zip(documents, reader.reads(memory, documents, **options), strict=True):
             display.begin(document, name, is_known=name in known)
             previous, read_now = memory.sources.get(name), 0
 
@@ -254,8 +302,8 @@ def _read_documents(
                 display.show(progress)
 
             try:
-                lm.read(document, memory, source=name, progress=advance, **options)
-            except OF_THE_MEMORY:
+                read_document(progress=advance)
+            except ENDING:
                 raise
             except MemspanError as error:
                 report.failed.append(error)

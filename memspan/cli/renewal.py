@@ -11,12 +11,21 @@ import typer
 
 from memspan.cli.commands import adds_options
 from memspan.cli.output import print_error, print_info, print_line
-from memspan.errors import DamagedMemory, ForeignMemory, MemoryLocked, MemspanError, SystemRefused, UsageError
+from memspan.errors import (
+    DamagedMemory,
+    ForeignMemory,
+    MemoryLocked,
+    MemspanError,
+    SystemRefused,
+    UsageError,
+    WorkerLost,
+)
 
 if TYPE_CHECKING:
     from memspan.memory import Contents, Memory
 
-OF_THE_MEMORY = (SystemRefused, MemoryLocked, DamagedMemory, ForeignMemory)  # errors that end a reading
+# Errors that end a reading, whatever the document.
+ENDING = (SystemRefused, MemoryLocked, DamagedMemory, ForeignMemory, WorkerLost)
 
 
 @dataclass(frozen=True)
@@ -120,8 +129,8 @@ def show_gone(folder: Path, paths: Sequence[str], names: Collection[str], passed
 def watch(paths: Sequence[str], memory: Path, again: Callable[[], None]) -> None:
     """Calls `again` at once and whenever files at the paths have changed, until Ctrl-C.
 
-    What changes during a call leads to another one; changes of the memory's folder count nothing. An error that is not of
-    the memory is printed, once as long as it stays the same, and watching goes on.
+    What changes during a call leads to another one; changes of the memory's folder count nothing. An error that does not
+    end a reading is printed, once as long as it stays the same, and watching goes on.
     """
     print_info("watching for changes; Ctrl-C ends it")
     last = ""
@@ -131,7 +140,7 @@ def watch(paths: Sequence[str], memory: Path, again: Callable[[], None]) -> None
         try:
             again()
             last = ""
-        except OF_THE_MEMORY:
+        except ENDING:
             raise
         except MemspanError as error:
             if str(error) != last:

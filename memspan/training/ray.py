@@ -3,8 +3,6 @@
 """
 
 import os
-import signal
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 from memspan.errors import MemspanError, UsageError
 from memspan.models.folders import undone
 from memspan.plugins import not_installed
+from memspan.pretrained.ray_cluster import first_line, has_gpus, interruptible, ray_started
 from memspan.training.config import TrainConfig
 from memspan.training.distributed import check_alone
 from memspan.training.loop import MADE, checkpoint_of, train
@@ -39,24 +38,27 @@ def train_on_ray(config: TrainConfig, workers: int, resume: bool = False) -> Rep
         Diverged, MemspanError: as `train` does; MemspanError also where a worker was lost.
     """
     try:
-        import ray
         from ray.exceptions import RayActorError
         from ray.train import RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
         from ray.train.torch import TorchTrainer
     except ImportError as error:  # also Ray without the libraries of Ray Train
-        raise not_installed("Workers of Ray need", "ray") from error
+        raise not_installed("Workers need", "ray") from error
     check_alone("Starting workers with Ray")
     if config.run.output is None:
         raise UsageError("Workers of Ray need an output folder: report and model come back through it.")
     checkpoint_of(config, resume)
     output = Path(config.run.output)
     work = {"folder": os.getcwd(), "config": config.to_dict()}
-    with undone(output, MADE, unless=LAST), _ray(workers, config), _interruptible(), _folder_in(output) as own:
-        gpus = config.run.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+    with (
+        undone(output, MADE, unless=LAST),
+        ray_started(workers, config.run.device),
+        interruptible(),
+        _folder_in(output) as own,
+    ):
         trainer = TorchTrainer(
             _work,
             train_loop_config=work,
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=has_gpus(config.run.device)),
             run_config=RunConfig(storage_path=str(own.resolve())),
         )
         try:
@@ -64,7 +66,7 @@ def train_on_ray(config: TrainConfig, workers: int, resume: bool = False) -> Rep
         except WorkerGroupError as error:
             raise _failure(error.worker_failures) from error
         except (TrainingFailedError, RayActorError) as error:
-            raise MemspanError(f"Ray could not carry out the run: {_first_line(error)}") from error
+            raise MemspanError(f"Ray could not carry out the run: {first_line(error)}") from error
     if not (output / REPORT).is_file():
         raise MemspanError(
             f"The workers left nothing in {output}: on other machines they need a folder that this one sees too."
@@ -93,54 +95,8 @@ def _work(work: Mapping[str, Any]) -> None:
     train(TrainConfig.from_mapping(work["config"]), resume=True)
 
 
-@contextmanager
-def _ray(workers: int, config: TrainConfig) -> Iterator[None]:
-    """Ray, for as long as the block takes unless it was there before."""
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    address = os.environ.get("RAY_ADDRESS")
-    try:
-        if address:
-            ray.init(**quiet)
-        else:
-            cpus = max(workers, os.cpu_count() or 1)
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = f"at {address} cannot be reached" if address else "cannot be started"
-        raise UsageError(f"Ray {where}: {_first_line(error)}") from error
-    try:
-        have = int(ray.cluster_resources().get("GPU", 0))
-        if not address and config.run.device != "cpu" and 0 < have < workers:
-            raise UsageError(f"{workers} workers need a GPU each, but there are {have}: ask for fewer, or device: cpu.")
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C interrupts: Ray leaves the program with exit code 0 at it, and keeps the signal afterwards."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as leaving:
-        raise KeyboardInterrupt from leaving
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
-
-
 def _failure(failures: Mapping[int, Exception]) -> MemspanError:
     """The error of the first worker that failed by itself, rather than because another one did."""
     in_order = [failures[rank] for rank in sorted(failures)]
     own = [error for error in in_order if isinstance(error, MemspanError)]
-    return own[0] if own else MemspanError(f"A worker of Ray failed: {_first_line(in_order[0])}")
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return own[0] if own else MemspanError(f"A worker of Ray failed: {first_line(in_order[0])}")

@@ -42,7 +42,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("torchmetrics", ["train", "--task", "recommendation", *OUT], f"TorchMetrics: {TASKS}"),
         ("datasets", ["train", *SMALL, "--data", "table.csv", *OUT], f"Reading tables needs datasets: {TASKS}"),
         ("optuna", ["tune", "run.yaml", "--search", "width=8,16", *OUT], "Optuna: pip install 'memspan[tune]'"),
-        ("ray", ["train", *SMALL, "--ray", "2", *OUT], "Ray Train: pip install 'memspan[ray]'"),
+        ("ray", ["train", *SMALL, "--ray", "2", *OUT], "Workers need Ray: pip install 'memspan[ray]'"),
         ("fastapi", ["serve", "memories"], "A server needs FastAPI: pip install 'memspan[serve]'"),
         ("uvicorn", ["serve", "memories"], "A server needs uvicorn: pip install 'memspan[serve]'"),
         (

@@ -5,14 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from memspan.cli import run
 from memspan.errors import Diverged, MemspanError, UsageError
 from memspan.training.loop import train
-from memspan.training.ray import _failure, _interruptible, _ray, train_on_ray
+from memspan.training.ray import _failure, train_on_ray
 from memspan.training.report import Report
 from tests.training.test_distributed import losses, processes_of
 from tests.training.test_loop import assert_same_weights, tiny, weights
@@ -23,7 +22,7 @@ def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     tiny().save(tmp_path / "run.yaml")
     arguments = ["train", str(tmp_path / "run.yaml"), "--output", str(tmp_path / "run"), "--ray", "2"]
     assert run(arguments) == 2
-    assert capsys.readouterr().err == "error: Workers of Ray need Ray Train: pip install 'memspan[ray]'.\n"
+    assert capsys.readouterr().err == "error: Workers need Ray: pip install 'memspan[ray]'.\n"
     assert not (tmp_path / "run").exists()
     (tmp_path / "texts.txt").write_text("a text\n")
     assert run([*arguments, "--unlabelled", str(tmp_path / "texts.txt")]) == 2
@@ -38,66 +37,6 @@ def test_what_is_told_of_the_workers() -> None:
         MemspanError,
         "A worker of Ray failed: RuntimeError: connection closed by peer",
     )
-
-
-class Rays:
-    """What of Ray is used to start it, with two GPUs; it notes how."""
-
-    def __init__(self) -> None:
-        self.begun: list[dict[str, Any]] = []
-        self.ended = 0
-        self.error: Exception | None = None
-
-    def is_initialized(self) -> bool:
-        return len(self.begun) > self.ended
-
-    def init(self, **how: Any) -> None:
-        if self.error is not None:
-            raise self.error
-        self.begun.append({**how, "telemetry": os.environ["RAY_USAGE_STATS_ENABLED"]})
-
-    def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": 4.0, "GPU": 2.0}
-
-    def shutdown(self) -> None:
-        self.ended += 1
-
-
-@pytest.fixture
-def rays(monkeypatch: pytest.MonkeyPatch) -> Rays:
-    monkeypatch.setattr(os, "environ", {name: one for name, one in os.environ.items() if not name.startswith("RAY_")})
-    monkeypatch.setitem(sys.modules, "ray", made := Rays())
-    return made
-
-
-def test_ray_lasts_as_long_as_the_run(rays: Rays) -> None:
-    with _ray(500, tiny()), _ray(3, tiny()):  # the inner one finds it there, and leaves it
-        assert rays.is_initialized()
-    assert rays.ended == 1
-    (how,) = rays.begun
-    assert (how["address"], how["num_cpus"], how["include_dashboard"], how["telemetry"]) == ("local", 500, False, "0")
-    with pytest.raises(UsageError, match="3 workers need a GPU each, but there are 2"), _ray(3, tiny(device="auto")):
-        pass
-    assert rays.ended == 2
-
-
-def test_a_cluster_of_ray_is_named_by_the_environment(rays: Rays) -> None:
-    os.environ["RAY_ADDRESS"] = "head:6379"
-    with _ray(3, tiny(device="auto")):  # it may still grow
-        pass
-    (how,) = rays.begun
-    assert not {"address", "num_cpus"} & how.keys()
-    rays.error = ConnectionError("nobody answers\nand more")
-    with pytest.raises(UsageError, match=r"^Ray at head:6379 cannot be reached: ConnectionError: nobody answers$"):
-        _ray(3, tiny()).__enter__()
-    del os.environ["RAY_ADDRESS"]
-    with pytest.raises(UsageError, match="Ray cannot be started: ConnectionError: nobody answers"):
-        _ray(3, tiny()).__enter__()
-
-
-def test_leaving_at_an_interrupt_is_an_interrupt() -> None:
-    with pytest.raises(KeyboardInterrupt), _interruptible():
-        sys.exit(0)
 
 
 def test_a_report_comes_back(tmp_path: Path) -> None:
