@@ -33,6 +33,9 @@ class Encoders(Protocol):
     count: int
     preparation: Preparation
 
+    def start(self) -> None:
+        """Make them ready to work, if they are not; what goes wrong is raised."""
+
     def submit(self, chunk: UnencodedText, memory: Fingerprint) -> Callable[[], EncodedText]:
         """Have a chunk encoded for a memory of this fingerprint; the function waits for it, and raises what went wrong."""
 
@@ -94,7 +97,10 @@ class BulkReading:
         the encoders, and ends the reading.
         """
         for name, document in self._documents:
-            self._work_ahead()
+            if not self._begun:
+                self._begin()
+            if self._begun[0].reading is not None:
+                self._encoders.start()
 
             def read(progress: Callable[[ReadProgress], None] | None = None) -> None:
                 self._read(name, document, progress)  # noqa: B023  # it is called at once
@@ -127,9 +133,7 @@ class BulkReading:
             raise begun.error
 
     def _work_ahead(self) -> None:
-        """Begin with the document whose turn it is, and submit chunks until there are enough under way."""
-        if not self._begun:
-            self._begin()
+        """Submit chunks until there are enough under way."""
         while self._under_way < self._most:
             if not self._begun[-1].is_read:
                 self._submit(self._begun[-1])

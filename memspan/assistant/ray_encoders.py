@@ -78,7 +78,7 @@ class _Worker:
 
 
 class RayEncoders:
-    """`Encoders` in workers of Ray, which are started with the first chunk; close them, or use them as a context manager.
+    """`Encoders` in workers of Ray, which are started when there is something to read; close them, or use them as a context manager.
 
     A worker that dies is started anew and given its chunks again, `LOSSES` times.
     """
@@ -142,12 +142,10 @@ class RayEncoders:
         """For each document in order a function that reads it into the memory, see `BulkReading`."""
         return BulkReading(self, memory, documents, **options).reads()
 
-    def submit(self, chunk: UnencodedText, memory: Fingerprint) -> Callable[[], EncodedText]:
-        """Have a chunk encoded by the worker that has least to do. The first call waits until all have loaded the model.
+    def start(self) -> None:
+        """Start the workers, if they are not, and wait until all have loaded the model.
 
         Raises UsageError if Ray cannot be started or reached, has too few GPUs, or a worker finds no model, or another.
-
-        The function that waits for the chunk raises WorkerLost where its worker was lost too often, else what was raised there.
         """
         if not self._workers:
             try:
@@ -155,6 +153,12 @@ class RayEncoders:
             except BaseException:
                 self.close()
                 raise
+
+    def submit(self, chunk: UnencodedText, memory: Fingerprint) -> Callable[[], EncodedText]:
+        """Have a chunk encoded by the worker that has least to do, after `start`.
+
+        The function that waits for it raises WorkerLost where its worker was lost too often, and else what was raised there.
+        """
         self._waiting = [[future for future in waiting if not future.done()] for waiting in self._waiting]
         least = min(range(self.count), key=lambda number: len(self._waiting[number]))
         future = self._workers[least].encode.remote(chunk, memory).future()

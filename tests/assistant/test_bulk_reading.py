@@ -30,7 +30,11 @@ class Threads:
         self.count, self.preparation = count, Preparation(lm.encoder, lm.fingerprint, lm.vectors.fingerprint)
         self.reader, self.lock, self.pool = lm.reader, threading.Lock(), ThreadPoolExecutor(count)
         self.submitted: list[str] = []
-        self.held = self.most = 0
+        self.ahead: list[int] = []  # how many were submitted when the next was waited for
+        self.held = self.most = self.starts = 0
+
+    def start(self) -> None:
+        self.starts += 1
 
     def submit(self, chunk: UnencodedText, memory: Fingerprint) -> Callable[[], EncodedText]:
         self.submitted.append(chunk.fields["source"])
@@ -39,6 +43,7 @@ class Threads:
         future = self.pool.submit(self.encode, chunk, memory)
 
         def wait() -> EncodedText:
+            self.ahead.append(len(self.submitted))
             self.held -= 1
             return future.result()
 
@@ -143,26 +148,26 @@ def test_encoders_work_ahead_and_only_so_far(lm: LanguageModel) -> None:
     names = [f"text {number}" for number in range(40)]
     encoders, memory = Threads(lm), lm.new_memory()
     reads = BulkReading(encoders, memory, [(name, document(name, "An anchor.", "A net.")) for name in names]).reads()
-    assert encoders.submitted == []
     for number, read in enumerate(reads):
-        assert len(set(encoders.submitted)) > min(number + 1, 39)  # those of the next document are under way
         read()
         assert list(memory.sources) == names[: number + 1]
-    assert encoders.most == AHEAD * encoders.count
+    most = AHEAD * encoders.count
+    assert (encoders.most, encoders.starts) == (most, 40)
+    assert encoders.ahead == [min(80, number + most) for number in range(80)]
     assert encoders.submitted == [name for name in names for _ in range(2)]
     known = [(name, document(name, "An anchor.", "A net.")) for name in names]
     reads = BulkReading(encoders, memory, known).reads()
-    next(reads)
-    assert encoders.submitted == [name for name in names for _ in range(2)]
+    for read in reads:
+        read()
+    assert (len(encoders.submitted), encoders.starts) == (80, 40)  # all is known: nobody has to start
 
 
 def test_a_long_text_is_divided_among_the_encoders(lm: LanguageModel) -> None:
     encoders, memory = Threads(lm), lm.new_memory()
     book = document("book", *in_chunks([TEXT * (3 * MAX_CHUNK // len(TEXT) + 1)]))
     reads = BulkReading(encoders, memory, [("book", book)]).reads()
-    read = next(reads)
-    assert len(encoders.submitted) > 2
-    read()
+    next(reads)()
+    assert encoders.ahead[0] > 2
     for block, expected in zip(memory.blocks(), lm.read(book).blocks(), strict=True):
         assert np.array_equal(block.keys, expected.keys)
         assert np.array_equal(block.scales, expected.scales)
