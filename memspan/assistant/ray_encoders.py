@@ -128,13 +128,8 @@ class RayEncoders:
 
     def close(self) -> None:
         """End the workers, and Ray if it was started for them."""
-        if self._workers:
-            import ray
-
-            for worker in self._workers:
-                ray.kill(worker)
-        self._workers, self._waiting = [], []
         self._running.close()
+        self._workers, self._waiting = [], []
 
     def reads(
         self, memory: Memory, documents: Sequence[tuple[str, Document]], **options: Any
@@ -171,6 +166,8 @@ class RayEncoders:
         if torch.cuda.is_available():
             gc.collect()  # the model of this process may be in the way of a worker
             torch.cuda.empty_cache()
+        if ray.is_initialized():  # else the workers end with it
+            self._running.callback(lambda: [ray.kill(worker) for worker in self._workers])
         with signals_kept():
             self._running.enter_context(ray_started(self.count, self._model.device))
         on_gpu = has_gpus(self._model.device)

@@ -48,6 +48,8 @@ def ray_started(workers: int, device: str | None) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"at {address} cannot be reached" if address else "cannot be started"
         raise UsageError(f"Ray {where}: {first_line(error)}") from error
+    # Ray writes about lost workers to the standard output of this process, whatever `log_to_driver` says.
+    ray._private.worker._worker_logs_enabled = False
     try:
         have = int(ray.cluster_resources().get("GPU", 0))
         if not address and device != "cpu" and 0 < have < workers:
@@ -55,6 +57,7 @@ def ray_started(workers: int, device: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        ray._private.worker._worker_logs_enabled = True
 
 
 def has_gpus(device: str | None) -> bool:

@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,7 +15,8 @@ import memspan
 from memspan import load_memory
 from memspan.assistant import ray_encoders
 from memspan.assistant.ray_encoders import RayEncoders
-from memspan.data.documents import open_documents
+from memspan.data import documents
+from memspan.data.documents import Document, open_documents
 from memspan.errors import UsageError, WorkerLost
 from memspan.memory.store import encoded_text
 from memspan.memory.store.folder import Folder
@@ -39,6 +42,13 @@ def cluster(tiny_model: Path) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passages are added at the same time, and files have settled, whoever reads them."""
+    monkeypatch.setattr(encoded_text.time, "time", lambda: 1.8e9)
+    monkeypatch.setattr(documents, "SETTLED_NS", 0)
+
+
 @pytest.fixture
 def texts(tmp_path: Path) -> list[str]:
     """The names of files in the current folder, one of several chunks, one that is no text further down."""
@@ -54,16 +64,19 @@ def files_of(folder: Path) -> list[bytes]:
     return [(folder / "parts" / f"{entry.name}.safetensors").read_bytes() for entry in Folder(folder).manifest().shards]
 
 
-def kill(worker: Any) -> None:
-    """End the process of a worker as the system does where memory is short."""
-    os.kill(ray.get(worker.__ray_call__.remote(lambda self: os.getpid())), signal.SIGKILL)
+def opened(folder: Path, names: list[str]) -> list[tuple[str, Document]]:
+    return [(name, document) for name in names for document in open_documents([folder / name])]
+
+
+def processes_of(encoders: RayEncoders) -> list[int]:
+    """The processes of the workers, once they have done what they have to do."""
+    return [ray.get(worker.__ray_call__.remote(lambda self: os.getpid())) for worker in encoders._workers]
 
 
 @pytest.mark.usefixtures("cluster")
 def test_the_memory_is_that_of_one_process(
     run: Run, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoded_text.time, "time", lambda: 1.8e9)
     options = ("--where", "shelf=top", "--redact", "email", "--json")
     one = run("read", *texts, "--into", "one", *options)
     many = run("read", *texts, "--into", "many", *options, "--ray", "2", "--threads", "1")
@@ -86,22 +99,23 @@ def test_the_memory_is_that_of_one_process(
 
 @pytest.mark.usefixtures("cluster")
 def test_a_worker_that_is_killed_is_replaced_and_nothing_is_stored_twice(
-    tiny_model: Path, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, texts: list[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(encoded_text.time, "time", lambda: 1.8e9)
     lm = memspan.load_model(str(tiny_model), encoder="none")
-    documents = [
-        (name, document) for name in texts if name != "broken.txt" for document in open_documents([tmp_path / name])
-    ]
+    named = opened(tmp_path, texts[:2] + texts[3:])
     memory, expected = lm.new_memory(tmp_path / "many"), lm.new_memory(tmp_path / "one")
-    for name, document in documents:
+    for name, document in named:
         lm.read(document, expected, source=name)
     with RayEncoders(lm, 2, threads=1) as encoders:
-        for number, read in enumerate(encoders.reads(memory, documents)):
-            if number == 1:  # the chunks of the long text are under way
-                for worker in encoders._workers:
-                    kill(worker)
+        reads = encoders.reads(memory, named)
+        first = next(reads)
+        processes = processes_of(encoders)
+        first()
+        for process in processes:  # the chunks of the long text are under way
+            os.kill(process, signal.SIGKILL)
+        for read in reads:
             read()
+        assert not set(processes) & set(processes_of(encoders))
     assert files_of(tmp_path / "many") == files_of(tmp_path / "one")
 
 
@@ -111,13 +125,16 @@ def test_workers_that_are_lost_too_often_end_the_reading(
 ) -> None:
     monkeypatch.setattr(ray_encoders, "LOSSES", 0)
     lm = memspan.load_model(str(tiny_model), encoder="none")
-    documents = [(name, document) for name in texts[:2] for document in open_documents([tmp_path / name])]
+    (tmp_path / texts[1]).write_text(logbook(30_000) * 4, "utf-8")  # more than what is under way at a time
+    named = opened(tmp_path, texts[:2])
     memory = lm.new_memory(tmp_path / "many")
     with RayEncoders(lm, 1, threads=1) as encoders:
-        reads = encoders.reads(memory, documents)
-        next(reads)()
+        reads = encoders.reads(memory, named)
+        first = next(reads)
+        (process,) = processes_of(encoders)
+        first()
         second = next(reads)
-        kill(encoders._workers[0])
+        os.kill(process, signal.SIGKILL)
         with pytest.raises(WorkerLost, match="A worker of Ray was lost 1 times: ActorDiedError"):
             second()
     assert load_memory(tmp_path / "many").sources["0.txt"].complete
@@ -137,3 +154,33 @@ def test_workers_that_find_another_model_are_refused(tiny_model: Path, texts: li
         pytest.raises(UsageError, match="found another model or sentence encoder under the name"),
     ):
         next(encoders.reads(lm.new_memory(), [("text", document)]))
+
+
+def test_a_signal_ends_the_reading_in_order(run: Run, tiny_model: Path, tmp_path: Path) -> None:
+    """Ctrl-C reaches the whole group of processes. What was read is kept, and nothing of Ray is left or printed."""
+    (tmp_path / "long.txt").write_text(logbook(30_000) * 40, "utf-8")
+    arguments = ["read", "long.txt", "--into", "stopped", "--ray", "2", "--threads", "1"]
+    environment = {**os.environ, "RAY_worker_niceness": "0"}
+    environment.pop("RAY_ADDRESS", None)
+    reading = subprocess.Popen(
+        [sys.executable, "-m", "memspan", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's children ignore it
+    )
+    manifest = tmp_path / "stopped" / "manifest.json"
+    while reading.poll() is None and not (manifest.exists() and '"tokens":' in manifest.read_text("utf-8")):
+        time.sleep(0.05)
+    os.killpg(reading.pid, signal.SIGINT)
+    out, err = reading.communicate()
+    assert (reading.returncode, out) == (130, ""), err
+    assert err.splitlines()[-1].endswith("tokens read and kept; the same command goes on from there")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(reading.pid, 0)
+    stopped = load_memory(tmp_path / "stopped")
+    assert stopped.tokens > 0
+    assert not stopped.sources["long.txt"].complete

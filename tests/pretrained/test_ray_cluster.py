@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ class Rays:
         self.begun: list[dict[str, Any]] = []
         self.ended = 0
         self.error: Exception | None = None
+        self._private = SimpleNamespace(worker=SimpleNamespace(_worker_logs_enabled=True))
 
     def is_initialized(self) -> bool:
         return len(self.begun) > self.ended
