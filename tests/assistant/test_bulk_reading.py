@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def together(encoders: Threads, memory: Memory, documents: list[Document], **opt
 @pytest.fixture
 def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Passages are added at the same time, whoever reads them."""
-    monkeypatch.setattr(encoded_text.time, "time", lambda: 1.8e9)
+    monkeypatch.setattr(encoded_text, "time", SimpleNamespace(time=lambda: 1.8e9))
 
 
 @pytest.mark.usefixtures("still_clock")

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,7 +46,7 @@ def cluster(tiny_model: Path) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Passages are added at the same time, and files have settled, whoever reads them."""
-    monkeypatch.setattr(encoded_text.time, "time", lambda: 1.8e9)
+    monkeypatch.setattr(encoded_text, "time", SimpleNamespace(time=lambda: 1.8e9))
     monkeypatch.setattr(documents, "SETTLED_NS", 0)
 
 
