@@ -1,6 +1,7 @@
 """Encoders in processes that Ray starts, on this machine or on a cluster, each of which loads the model once."""
 
 import gc
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -52,7 +53,7 @@ class ModelToLoad:
             torch.set_num_threads(self.threads)
         options = {"device": self.device, "dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
         lm = load_model(self.name, encoder=self.encoder, **options)  # type: ignore[arg-type]
-        if lm.fingerprint != self.fingerprint:
+        if _compared(lm.fingerprint) != _compared(self.fingerprint):
             raise UsageError(
                 f"A worker of Ray found another model or sentence encoder under the name {self.name}: all machines need the "
                 "same files."
@@ -106,11 +107,11 @@ class RayEncoders:
         self.count = count
         self.preparation = Preparation(TextCutter(lm.tokenizer), lm.fingerprint, recorded)
         self._model = ModelToLoad(
-            name=lm.name,
+            name=_absolute(lm.name),
             device=device,
             dtype=lm.fingerprint.dtype,
             trust_remote_code=trust_remote_code,
-            encoder=NONE if recorded is None else recorded.name,
+            encoder=NONE if recorded is None else _absolute(recorded.name),
             fingerprint=lm.fingerprint,
             threads=threads,
         )
@@ -180,6 +181,17 @@ class RayEncoders:
         self._waiting = [[] for _ in self._workers]
         for future in [worker.load.remote().future() for worker in self._workers]:
             _result(future)
+
+
+def _absolute(name: str) -> str:
+    """A name that means the same in any folder, as that of a folder or file would not."""
+    return os.path.realpath(name) if os.path.exists(name) else name
+
+
+def _compared(fingerprint: Fingerprint) -> tuple[object, ...]:
+    """What of a fingerprint must be the same in a worker, which may load by another path."""
+    encoder = None if fingerprint.encoder is None else (fingerprint.encoder.identity, fingerprint.encoder.size)
+    return (*(getattr(fingerprint, name) for name in ("model", "tokenizer", "dtype", "heads", "head_size")), encoder)
 
 
 def _result(future: "Future[Result]") -> Result:
