@@ -27,6 +27,7 @@ from memspan.errors import UsageError
 from memspan.memory import Contents, Filter, Fingerprint, Passage, View
 from memspan.memory.context import with_context
 from memspan.memory.index.bm25 import without_question_words
+from memspan.memory.index.candidates import candidate_scores
 from memspan.memory.index.conversations import conversation_scores
 from memspan.memory.index.encoder import KeyEncoder
 from memspan.memory.index.fusion import fuse, shares
@@ -156,6 +157,9 @@ class Retriever:
 
     def _fused(self, view: View, question: str, passing: NDArray[np.int64]) -> Scores:
         """The score of each of the passages `passing`, (P,); -inf for the others."""
+        of_candidates = candidate_scores(self.rankers, view, question, passing)
+        if of_candidates is not None:
+            return of_candidates
         scores = np.full(len(view), -np.inf, np.float32)
         rankings, spoken, full = self._compared(view, question)
         selected = {name: part[passing] for name, part in rankings.items()}

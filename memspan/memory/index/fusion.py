@@ -71,6 +71,12 @@ def shares(
     return parts
 
 
+def share_of(name: str, scores: Floats, mean: float) -> Floats:
+    """What a ranker in `WEIGHTS` adds to the score of some passages, (P,), where its mean over all of the memory is known."""
+    share: Floats = np.minimum(scores - mean, MOST[name]).astype(np.float32) * np.float32(WEIGHTS[name])
+    return share
+
+
 def standing(scores: Floats) -> Floats:
     """How far each passage stands out, (P,): the mean of all is 0 and that of the `BEST` is `SCALE`; it is limited.
 

@@ -48,6 +48,17 @@ def head_scores(question: HeadQuery, blocks: Iterable[Block]) -> Floats:
     return scores
 
 
+def scores_of_part(log_masses: Floats, counts: Floats) -> Floats:
+    """The `head_scores` of some passages of a memory, (P,), where the others are known by some of them.
+
+    Args:
+        log_masses: of these passages, see `log_masses`, (S * H, P).
+        counts: how many passages of the memory each stands for, (P,).
+    """
+    scores: Floats = _shares(log_masses, counts).sum(axis=0, dtype=np.float32)
+    return scores
+
+
 def scores_by_head(questions: Sequence[HeadQuery], blocks: Iterable[Block]) -> Floats:
     """The share of each head in the `head_scores` of several questions, which the same heads ask: float32 (Q, H, P).
 
@@ -58,7 +69,7 @@ def scores_by_head(questions: Sequence[HeadQuery], blocks: Iterable[Block]) -> F
     rows = _contributions(HeadQuery(queries, questions[0].groups), blocks)
     by_head = np.empty((*queries.shape[:2], rows.shape[1]), np.float32)
     first = 0
-    for group in np.unique(groups):  # the order of rows is that of `_log_mass`
+    for group in np.unique(groups):  # the order of rows is that of `log_masses`
         heads = np.flatnonzero(groups == group)
         last = first + len(queries) * len(heads)
         by_head[:, heads] = rows[first:last].reshape(len(queries), len(heads), -1)
@@ -74,7 +85,7 @@ def token_scores(question: HeadQuery, blocks: Iterable[Block], numbers: Sequence
     The contribution of a head and a question token to a passage is divided by the head's attention within the passage.
     """
     blocks = list(blocks)
-    contributions, limits = _contributions(question, blocks), _longest_scales(blocks)
+    contributions, limits = _contributions(question, blocks), longest_scales(blocks)
     groups = np.asarray(question.groups)
     scores_by_passage = []
     for number in numbers:
@@ -82,7 +93,7 @@ def token_scores(question: HeadQuery, blocks: Iterable[Block], numbers: Sequence
         row = number - block.first
         begin, end = 0 if row == 0 else int(block.ends[row - 1]), int(block.ends[row])
         inside = []
-        for group in np.unique(groups):  # the order of rows is that of `_log_mass`
+        for group in np.unique(groups):  # the order of rows is that of `log_masses`
             keys = _keys(block, begin, end, group, limits)
             scores = (question.queries[:, groups == group].reshape(-1, keys.shape[1]) * SHARPNESS) @ keys.T
             weights = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -94,20 +105,25 @@ def token_scores(question: HeadQuery, blocks: Iterable[Block], numbers: Sequence
 def _contributions(question: HeadQuery, blocks: Iterable[Block]) -> Floats:
     """The contribution of each question token and head to the score of each passage, (S * H, P)."""
     blocks = list(blocks)
-    limits = _longest_scales(blocks)
-    by_block = [_log_mass(question, block, limits) for block in blocks]
+    limits = longest_scales(blocks)
+    by_block = [log_masses(question, block, limits) for block in blocks]
     if not by_block:
         return np.zeros((1, 0), np.float32)
     log_mass = np.concatenate(by_block, axis=1)
+    return _shares(log_mass)
+
+
+def _shares(log_mass: Floats, counts: Floats | None = None) -> Floats:
+    """The contributions, (S * H, P), of passages that stand for `counts` of them each, (P,), or for themselves alone."""
     top = log_mass.max(axis=1, keepdims=True)
     mass = np.exp(log_mass - top)
-    mass /= mass.sum(axis=1, keepdims=True)
-    shares = mass.shape[1] * EVEN_SHARES
+    mass /= mass.sum(axis=1, keepdims=True) if counts is None else (mass @ counts)[:, None]
+    shares = (mass.shape[1] if counts is None else float(counts.sum(dtype=np.float64))) * EVEN_SHARES
     contributions: Floats = np.log1p(mass * shares)
     return contributions
 
 
-def _longest_scales(blocks: Sequence[Block]) -> Floats:
+def longest_scales(blocks: Sequence[Block]) -> Floats:
     """The largest scale that counts, (G,): no token may outshout all others by the length of its key alone."""
     samples = [block.scales[:: len(block.scales) // SAMPLED + 1].astype(np.float32) for block in blocks]
     if not samples:
@@ -124,7 +140,7 @@ def _keys(block: Block, begin: int, end: int, group: int, limits: Floats) -> Flo
     return keys
 
 
-def _log_mass(question: HeadQuery, block: Block, limits: Floats) -> Floats:
+def log_masses(question: HeadQuery, block: Block, limits: Floats) -> Floats:
     """The log of the summed exp(score) of every passage for each head and question token: (S * H, P)."""
     groups = np.asarray(question.groups)
     starts = np.concatenate([[0], block.ends[:-1]])
@@ -150,8 +166,24 @@ def _log_mass(question: HeadQuery, block: Block, limits: Floats) -> Floats:
     return np.concatenate(out, axis=1).astype(np.float32)
 
 
+def gathered(blocks: Iterable[Block], numbers: Sequence[int] | NDArray[np.int64]) -> Block:
+    """The passages `numbers`, ascending, without their vectors, copied from their blocks as one block from number 0."""
+    keys, scales, lengths = [], [], []
+    for block in blocks:
+        first, last = np.searchsorted(numbers, [block.first, block.first + len(block.ends)])
+        for row in (np.asarray(numbers[first:last]) - block.first).tolist():
+            begin, end = 0 if row == 0 else int(block.ends[row - 1]), int(block.ends[row])
+            keys.append(block.keys[begin:end])
+            scales.append(block.scales[begin:end])
+            lengths.append(end - begin)
+    return Block(0, np.concatenate(keys), np.concatenate(scales), np.cumsum(lengths, dtype=np.int64))
+
+
 def best(scores: Floats, count: int) -> list[int]:
     """The numbers of the `count` best passages, best first; of equals the earlier comes first."""
+    if count < len(scores) // 8:  # the others need no order
+        among = np.flatnonzero(scores >= np.partition(scores, -max(1, count))[-max(1, count)])
+        return among[np.argsort(-scores[among], kind="stable")[:count]].tolist()  # type: ignore[no-any-return]
     return [int(number) for number in np.argsort(-scores, kind="stable")[:count]]
 
 

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memspan.memory.index import head_scores as recall
-from memspan.memory.index.head_scores import HeadQuery, best, head_scores, quantise, scores_by_head, token_scores
+from memspan.memory.index.head_scores import (
+    HeadQuery,
+    best,
+    gathered,
+    head_scores,
+    quantise,
+    scores_by_head,
+    token_scores,
+)
+from memspan.memory.index.rankers.heads import standard
 from memspan.memory.store.snapshot import Block
 
 
@@ -154,3 +163,46 @@ def test_a_passage_of_long_keys_does_not_silence_the_others() -> None:
     assert np.corrcoef(scores[others], usual[others])[0, 1] > 0.7
     forged[ends[2] : ends[3]] = np.float16("nan")
     assert np.isfinite(head_scores(question, [Block(0, keys, forged, ends)])[others]).all()
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.integers(1, 200))
+def test_the_best_of_many_are_those_of_a_full_order(values: list[int], count: int) -> None:
+    scores = np.array(values, np.float32)
+    scores[scores == 0] = -np.inf
+    assert best(scores, count) == np.argsort(-scores, kind="stable")[:count].tolist()
+
+
+def test_some_passages_are_copied_from_their_blocks() -> None:
+    _, keys, scales, ends = make(2, passages=9)
+    cut = int(ends[3])
+    blocks = [Block(0, keys[:cut], scales[:cut], ends[:4]), Block(4, keys[cut:], scales[cut:], ends[4:] - cut)]
+    part = gathered(blocks, [0, 3, 4, 8])
+    starts = [0, *ends[:-1]]
+    expected = [keys[starts[number] : ends[number]] for number in (0, 3, 4, 8)]
+    np.testing.assert_array_equal(part.keys, np.concatenate(expected))
+    assert part.ends.tolist() == np.cumsum([len(piece) for piece in expected]).tolist()
+    assert len(part.scales) == len(part.keys)
+
+
+def test_a_passage_that_stands_for_several_counts_as_if_it_were_there_several_times() -> None:
+    question, keys, scales, ends = make(4, passages=5)
+    limits = recall.longest_scales([Block(0, keys, scales, ends)])
+    masses = recall.log_masses(question, Block(0, keys, scales, ends), limits)
+    counts = np.array([1, 3, 1, 2, 1], np.float32)
+    repeated = recall.scores_of_part(masses.repeat(counts.astype(int), axis=1), np.ones(8, np.float32))
+    np.testing.assert_allclose(recall.scores_of_part(masses, counts), repeated[[0, 1, 4, 5, 7]], rtol=1e-5)
+
+
+def test_a_sample_stands_for_a_memory() -> None:
+    question, keys, scales, ends = make(5, passages=2000)
+    blocks = [Block(0, keys, scales, ends)]
+    expected = standard(np.sqrt(head_scores(question, blocks)))
+    chosen = np.sort(best(expected, 20))
+    sampled = np.setdiff1d(np.arange(0, 2000, 8), chosen)
+    order = np.sort(np.concatenate([chosen, sampled]))
+    part = gathered(blocks, order)
+    counts = np.where(np.isin(order, chosen), 1, (2000 - len(chosen)) / len(sampled)).astype(np.float32)
+    masses = recall.log_masses(question, part, recall.longest_scales(blocks))
+    scores = standard(np.sqrt(recall.scores_of_part(masses, counts)), counts)[np.isin(order, chosen)]
+    assert expected[chosen].min() > 1.5
+    np.testing.assert_allclose(scores, expected[chosen], rtol=0.2)

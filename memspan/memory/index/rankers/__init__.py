@@ -9,14 +9,14 @@ from typing import TypeAlias
 import numpy as np
 
 from memspan.errors import UsageError
-from memspan.memory.index.rankers.base import Encoders, Ranker, Scores
+from memspan.memory.index.rankers.base import Encoders, PartRanker, Ranker, Scores
 from memspan.memory.index.rankers.heads import HeadRanker
 from memspan.memory.index.rankers.meaning import MeaningRanker
 from memspan.memory.index.rankers.words import WordRanker
 from memspan.memory.view import View
 from memspan.plugins import load_plugin, plugin_names
 
-__all__ = ["GROUP", "RANKERS", "Encoders", "Ranker", "Scores", "make_rankers", "rank", "ranker_classes"]
+__all__ = ["GROUP", "RANKERS", "Encoders", "PartRanker", "Ranker", "Scores", "make_rankers", "rank", "ranker_classes"]
 
 GROUP = "memspan.rankers"
 RankerClass: TypeAlias = Callable[[Encoders], Ranker]

@@ -39,3 +39,11 @@ class Ranker(Protocol):
         Scores are raw: of any scale and distribution, which fusion makes comparable. `view` holds at least one passage;
         `len(view)` is their number, and `view.passage(number)` has the text and the provenance of one.
         """
+
+
+@runtime_checkable
+class PartRanker(Ranker, Protocol):
+    """A ranker that can score some passages of a memory without all others, see `memspan.memory.index.candidates`."""
+
+    def scores_of(self, view: View, question: str, numbers: NDArray[np.int64]) -> tuple[Scores, float]:
+        """What `scores` gives to the passages `numbers`, ascending, float32 (N,), and its mean over all passages."""
