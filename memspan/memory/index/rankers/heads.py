@@ -75,8 +75,9 @@ class HeadRanker:
         block = gathered(snapshot.blocks(), numbers)
         # Of the sample, what is scored itself stands for nothing else: one passage that draws much would count many times.
         is_other = ~np.isin(sample.numbers, numbers)
-        counts = np.ones(len(numbers) + np.count_nonzero(is_other), np.float32)
-        counts[len(numbers) :] = (len(view) - len(numbers)) / max(1, np.count_nonzero(is_other))
+        others = int(np.count_nonzero(is_other))
+        counts = np.ones(len(numbers) + others, np.float32)
+        counts[len(numbers) :] = (len(view) - len(numbers)) / max(1, others)
 
         def standing(query: HeadQuery, sampled: Floats) -> Scores:
             masses = np.concatenate([log_masses(query, block, sample.limits), sampled[:, is_other]], axis=1)
@@ -123,9 +124,9 @@ def standard(scores: Scores, counts: Floats | None = None) -> Scores:
     if counts is not None:
         order = np.argsort(scores)
         passages = round(float(counts.sum(dtype=np.float64)))
-        ordinary = order[np.cumsum(counts[order], dtype=np.float64) <= passages - _outstanding(passages) + 0.5]
-        mean = np.average(scores[ordinary], weights=counts[ordinary])
-        spread = np.sqrt(np.average((scores[ordinary] - mean) ** 2, weights=counts[ordinary]))
+        kept = order[np.cumsum(counts[order], dtype=np.float64) <= passages - _outstanding(passages) + 0.5]
+        mean = np.average(scores[kept], weights=counts[kept])
+        spread = np.sqrt(np.average((scores[kept] - mean) ** 2, weights=counts[kept]))
         return ((scores - mean) / spread).astype(np.float32) if spread > 0 else np.zeros_like(scores)
     ordinary = np.sort(scores)[: len(scores) - _outstanding(len(scores))]
     spread = ordinary.std() if len(ordinary) > 0 else 0
