@@ -7,8 +7,9 @@ import pytest
 
 from memspan import LanguageModel, Memory
 from memspan.memory import Filter
-from memspan.memory.index import candidates
+from memspan.memory.index import candidates, head_scores
 from memspan.memory.index.head_scores import best
+from memspan.memory.index.rankers import Encoders
 from memspan.memory.index.rankers.heads import HeadRanker
 from memspan.pretrained import encoders
 from tests.tiny import logbook, save_tiny_encoder
@@ -53,6 +54,21 @@ def test_candidates_have_the_scores_of_an_exhaustive_search_where_all_passages_a
     np.testing.assert_allclose(scores[first], expected[first], rtol=1e-3, atol=1e-3)
     if count > len(memory):
         assert best(scores, len(scores)) == best(expected, len(expected))
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_the_heads_score_some_passages_as_they_score_all(
+    lm: LanguageModel, seeing: LanguageModel, memory: Memory, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With attention so sharp that passages stand out, as those of a trained model do."""
+    monkeypatch.setattr(head_scores, "SHARPNESS", 500.0)
+    ranker = HeadRanker(Encoders(lm.retriever.encoder, seeing.vectors))
+    expected = ranker.scores(memory.view(), QUESTION)
+    assert expected.max() - expected.min() > 1
+    numbers = np.sort(best(expected, count))
+    scores, mean = ranker.scores_of(memory.view(), QUESTION, numbers)
+    np.testing.assert_allclose(scores, expected[numbers], rtol=1e-3, atol=1e-3)
+    assert mean == pytest.approx(float(expected.mean()), abs=1e-3)
 
 
 def test_conditions_hold_before_the_cut(seeing: LanguageModel, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
