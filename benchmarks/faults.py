@@ -106,7 +106,7 @@ class Server:
             "--max-new-tokens",
             "16",
         ]
-        state = {name: str(self.disk) for name in ("TMPDIR", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")}
+        state = {name: str(self.disk) for name in ("TMPDIR", "XDG_STATE_HOME")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env={**os.environ, **state})
         while self.process.poll() is None:

@@ -270,6 +270,8 @@ class Uploader(Client):
         with self.ledger.request("large upload" if is_large else "upload"):
             file = self.client.files.create(file=(f"{word}.txt", content), purpose="assistants").id
         self.contents[file] = content
+        if is_large:
+            return
         with self.ledger.request("read"):
             self.client.vector_stores.files.create(self.current, file_id=file)
         self.held[self.current][file] = word

@@ -24,6 +24,7 @@ from memspan.memory.union import united
 from memspan.models.generate import Sampling
 
 KIND = "exchange"
+TURNS = "turns"  # the name of the messages among the values that are kept with an exchange
 TEMPLATE_TOKENS = 8  # approximate number of tokens that a chat template puts around a message
 
 
@@ -45,7 +46,7 @@ def latest_exchanges(memory: Contents) -> Iterator[Exchange]:
     """The exchanges that a memory holds, the latest first; they are looked up as they are taken."""
     for name in reversed(memory.sources):
         source = memory.sources[name]
-        match source.meta.get("turns"):
+        match source.meta.get(TURNS):
             case [["user", str(user)], ["assistant", str(assistant)]] if source.kind == KIND:
                 yield Exchange(source.name, user, assistant)
 
@@ -280,9 +281,15 @@ class Chat:
         if self.redaction is not None:
             meta[REDACTED] = self.redaction.name
         exchange = Exchange(self._free_name(), redact(user), redact(assistant.strip()))
-        turns = [["user", exchange.user], ["assistant", exchange.assistant]]
-        self.lm.remember(self.memory, exchange.text, source=exchange.source, kind=KIND, turns=turns, **meta)
+        self.lm.remember(self.memory, exchange.text, source=exchange.source, kind=KIND, **_turns(exchange), **meta)
         return exchange.source
+
+    def rewrite(self, exchange: Exchange, **meta: Any) -> None:
+        """Puts another wording of an exchange into its position; what it said before is gone as after `forget`.
+
+        `meta` are the JSON values that are kept with it from now on. Raises UsageError if there is no such exchange.
+        """
+        self.lm.reader.rewrite(self.memory, exchange.text, source=exchange.source, meta={**meta, **_turns(exchange)})
 
     def _free_name(self) -> str:
         """`chat/` and the time, numbered if it is taken: a clock may be set back."""
@@ -292,6 +299,11 @@ class Chat:
             count += 1
             name = f"{base} ({count})"
         return name
+
+
+def _turns(exchange: Exchange) -> dict[str, Any]:
+    """The values by which `latest_exchanges` knows an exchange."""
+    return {TURNS: [["user", exchange.user], ["assistant", exchange.assistant]]}
 
 
 def _bearing(passages: Sequence[RetrievedPassage], least: float) -> list[RetrievedPassage]:

@@ -67,6 +67,27 @@ class TextReader:
         fields = {"source": source, "start": 0, "complete": True, "kind": kind, "meta": meta}
         memory.append([self.encode(UnencodedText(text, self.encoder.cut(text), (), fields), memory.fingerprint)])
 
+    def rewrite(self, memory: Memory, text: str, *, source: str, meta: dict[str, Any]) -> None:
+        """Puts a short, complete text into the position of one that `remember` has read, in one commit.
+
+        The earlier text is gone as after `Memory.forget`; name, kind and time stay. Raises UsageError if there is no such source.
+        """
+        memory.check_fingerprint(self.fingerprint)
+        self.vectors.check(memory.fingerprint)
+        record = memory.sources.get(source)
+        if record is None:
+            raise UsageError(f"no source has the name {source!r}; nothing was changed.")
+        fields = {
+            "source": source,
+            "start": 0,
+            "complete": True,
+            "kind": record.kind,
+            "added": record.added,
+            "meta": meta,
+        }
+        encoded = self.encode(UnencodedText(text, self.encoder.cut(text), (), fields), memory.fingerprint)
+        memory.replace([source], [encoded], in_position=True)
+
     def _encoding(self, chunk: UnencodedText, memory: Fingerprint) -> Encode:
         return lambda meter: self.encode(chunk, memory, meter)
 

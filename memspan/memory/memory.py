@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from memspan.memory.store.manifest import (
     new_lineage,
     refuse_foreign,
 )
+from memspan.memory.store.replacement import replaced
 from memspan.memory.store.shard import Shard, join, select, without
 from memspan.memory.store.snapshot import Snapshot
 from memspan.memory.view import Contents, View
@@ -224,10 +224,11 @@ class Memory(Contents):
             self._commit(without(self.snapshot.shards, forgotten), new_lineage())
             return forgotten
 
-    def replace(self, sources: Collection[str], texts: Sequence[EncodedText]) -> None:
-        """Remove sources and append texts in one commit: all or nothing, such as a document for its earlier version.
+    def replace(self, sources: Collection[str], texts: Sequence[EncodedText], *, in_position: bool = False) -> None:
+        """Remove sources and add texts in one commit: all or nothing, such as a document for its earlier version.
 
-        What is removed is gone as after `forget`.
+        What is removed is gone as after `forget`. The texts are the last ones, or, `in_position`, stand where the first of
+        the sources stood.
 
         Raises:
             UsageError: there is no such source; or a text is not what `append` takes.
@@ -238,10 +239,7 @@ class Memory(Contents):
         with self._turn(cleaning=True):
             if absent := [name for name in sources if name not in self.sources]:
                 raise UsageError(f"no source has the name {absent[0]!r}; nothing was changed.")
-            groups = without(self.snapshot.shards, sources)
-            kept = Snapshot(self.generation, self.snapshot.lineage, tuple(chain.from_iterable(groups)))
-            views, _ = continue_sources(texts, kept, {})
-            self._commit([*groups, *([view] for view in views)], new_lineage())
+            self._commit(replaced(self.snapshot, sources, texts, in_position=in_position), new_lineage())
 
     def clean(self) -> None:
         """Delete what interrupted writers left in the folder, such as the files of forgotten sources.

@@ -2,16 +2,18 @@
 
 import json
 import time
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from memspan.assistant.chat import Chat, Exchange
+from memspan.assistant.chat import Chat, Exchange, latest_exchanges
 from memspan.errors import DamagedMemory
 from memspan.memory.store.files import Directory
-from memspan.serve.items import items_of, page
+from memspan.serve.items import item_id, items_of, page
+from memspan.serve.kept_responses import without_message
 from memspan.serve.library import Library
 from memspan.serve.quota import require_room
 from memspan.serve.replies import missing
@@ -114,6 +116,39 @@ def retrieve_item(conversation: str, item: str, owner: Owner, library: LibraryOf
     if not found:
         raise missing("item", item, "item_id")
     return found[0]
+
+
+@router.delete("/v1/conversations/{conversation}/items/{item}")
+async def delete_item(conversation: str, item: str, owner: Owner, service: ServiceOf) -> dict[str, Any]:
+    """Forgets one message for good, in all branches of the conversation; returns the conversation."""
+    library = service.library
+    session = await run_in_threadpool(_session, library, owner, conversation)
+
+    def forget() -> bool:
+        return sum(_forget_item(service, owner, branch, item) for branch in branch_names(library, owner, session)) > 0
+
+    if not await service.engine.call(owner, forget, (owner, first_branch(session))):
+        raise missing("item", item, "item_id")
+    return await run_in_threadpool(lambda: _object(session, _record(library, owner, session)))
+
+
+def _forget_item(service: Service, owner: str, branch: str, item: str) -> bool:
+    """Forget a message of one branch; the other message of its exchange stays in its position. Whether it was there."""
+    with service.library.lease(owner, branch) as memory:
+        for exchange in latest_exchanges(memory):
+            if item not in [other["id"] for other in items_of([exchange])]:
+                continue
+            meta = dict(memory.sources[exchange.source].meta)
+            if item == item_id(exchange.source, "user"):
+                left = replace(exchange, user="")
+            else:
+                left = replace(exchange, assistant="")
+            if left.user or left.assistant:
+                Chat(service.lm, memory).rewrite(left, **without_message(meta, is_reply=not left.assistant))
+            else:
+                memory.replace([exchange.source], [])
+            return True
+    return False
 
 
 def _session(library: Library, owner: str, conversation: str) -> str:

@@ -17,6 +17,7 @@ from memspan.serve.disconnects import unless_left
 from memspan.serve.file_search import FileSearchTool, Searched, ToolChoice, file_search_of
 from memspan.serve.items import assistant_item, items_of, page, search_item, text_part
 from memspan.serve.json_objects import ANY_OBJECT
+from memspan.serve.kept_responses import KEPT, SEARCH
 from memspan.serve.quota import require_room
 from memspan.serve.replies import ApiError, as_api_error, missing
 from memspan.serve.requests import (
@@ -48,10 +49,6 @@ from memspan.serve.streams import EVENTS, UNCACHED, as_event
 from memspan.serve.turns import Begun, Reply, Turn, take_turn
 
 router = APIRouter()
-KEPT = "response"  # the name of a response among the values that are kept with an exchange
-SEARCH = (
-    "search"  # in these values: the call of `file_search` without its results, whose texts may be forgotten elsewhere
-)
 RESULTS = "file_search_call.results"
 
 

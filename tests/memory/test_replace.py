@@ -44,6 +44,24 @@ def test_sources_can_be_replaced_by_nothing() -> None:
     assert list(memory.sources) == ["b"]
 
 
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_text_can_take_the_position_of_the_source(tmp_path: Path, on_disk: bool, name: str) -> None:
+    memory = filled(tmp_path / "m" if on_disk else None)
+    memory.append([encoded("last of all", "d")])
+    before = {other: [memory.passage(number).text for number in memory.passages_of(other)] for other in memory.sources}
+    memory.replace([name], [encoded("fourteen fifteen", name)], in_position=True)
+    assert list(memory.sources) == ["a", "b", "c", "d"]
+    after = {other: [memory.passage(number).text for number in memory.passages_of(other)] for other in memory.sources}
+    assert {**after, name: before[name]} == before
+    assert "".join(after[name]) == "fourteen fifteen"
+    assert word_scores(memory, ["fifteen"]) == scores_of_new_index(memory, ["fifteen"])
+    if on_disk:
+        assert contents_of(Memory.load(tmp_path / "m")) == contents_of(memory)
+        removed = "".join(before[name]).encode()
+        assert not any(removed in file.read_bytes() for file in (tmp_path / "m").rglob("*") if file.is_file())
+
+
 def test_files_without_the_source_stay_as_they_are(tmp_path: Path) -> None:
     memory = Memory.open(tmp_path / "m", FINGERPRINT)
     memory.append([encoded(" ".join(f"word{number}" for number in range(9000)), "large")])

@@ -78,6 +78,7 @@ def test_a_method_that_is_not_taken_is_told_which_are(server: Running) -> None:
             ("/v1/models", "GET"),
             ("/v1/conversations/x", "DELETE, GET, POST"),
             ("/v1/conversations/x/items", "GET, POST"),
+            ("/v1/conversations/x/items/y", "DELETE, GET"),
             ("/v1/files", "GET, POST"),
             ("/v1/ratings/pairs/next", "GET"),
             ("/v1/ratings/pairs/x", "POST"),

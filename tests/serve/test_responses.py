@@ -199,6 +199,11 @@ def test_ids_of_others_equal_ids_of_nobody(tmp_path_factory: pytest.TempPathFact
                 f"conv_{none[:32]}",
                 lambda name: bert.conversations.items.retrieve(item, conversation_id=name),
             ),  # type: ignore[arg-type]
+            (
+                conversation.id,
+                f"conv_{none[:32]}",
+                lambda name: bert.conversations.items.delete(item, conversation_id=name),
+            ),  # type: ignore[arg-type]
             (conversation.id, f"conv_{none[:32]}", lambda name: create(bert, "Hi", conversation=name)),
             (
                 conversation.id,
