@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 PAUSE = 0.4  # seconds between two bad requests, on average
-LONGEST_WAIT = 45.0  # seconds for a reply: more than the server gives a body
+LONGEST_WAIT = 30.0  # seconds for a reply
 READERS, SENDERS = 12, 6  # slow clients that stay open
 
 

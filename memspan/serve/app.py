@@ -51,6 +51,7 @@ from memspan.serve.contract import describe
 from memspan.serve.guard import Guard, Rules
 from memspan.serve.replies import handle_errors
 from memspan.serve.service import Service
+from memspan.serve.stored_files import drop_unfinished
 
 ROUTERS: tuple[APIRouter, ...] = (
     chat_completions.router,
@@ -86,6 +87,7 @@ def make_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(run_in_threadpool, service.engine.close)
+            await run_in_threadpool(drop_unfinished, service.library)
             for other in others.values():
                 await stack.enter_async_context(other.run())
             yield

@@ -10,7 +10,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from memspan.assistant.chat import Chat, Exchange, latest_exchanges
-from memspan.errors import DamagedMemory
+from memspan.errors import DamagedMemory, MemspanError
 from memspan.memory.store.files import Directory
 from memspan.serve.items import item_id, items_of, page
 from memspan.serve.kept_responses import without_message
@@ -53,7 +53,11 @@ async def create_conversation(body: ConversationRequest, owner: Owner, service: 
     await require_room(service, owner)
     await run_in_threadpool(service.library.create, owner, session)
     record = {"created_at": int(time.time()), "metadata": body.metadata or {}}
-    await run_in_threadpool(_write, service.library, owner, session, record)
+    try:
+        await run_in_threadpool(_write, service.library, owner, session, record)
+    except MemspanError:
+        await run_in_threadpool(service.library.delete, owner, session)
+        raise
     if body.items:
         await _add(service, owner, session, body.items)
     return _object(session, record)

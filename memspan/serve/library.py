@@ -230,7 +230,9 @@ class Library:
             )
 
     def _refuse_taken(self, key: Key) -> None:
-        if os.path.lexists(self._path(key)):
+        path = self._path(key)
+        is_interrupted = path.is_dir() and not path.is_symlink() and Folder(path).is_vacant()  # it is made again
+        if os.path.lexists(path) and not is_interrupted:
             raise UsageError(f"There is something called {key[1]!r} already: choose another name, or delete it first.")
 
     def _path(self, key: Key) -> Path:
@@ -241,7 +243,7 @@ class Library:
         if self._only is not None:
             return key == (LOCAL, self._only) and Folder.is_memory(self.root)
         path = self._path(key)
-        return is_name(key[1]) and not (path.is_symlink() or path.parent.is_symlink()) and Folder.is_memory(path)
+        return is_name(key[1]) and not (path.is_symlink() or path.parent.is_symlink()) and Folder.is_saved(path)
 
     def _turn(self, key: Key) -> _Turn:
         with self._mutex:

@@ -96,6 +96,10 @@ def handle_errors(app: FastAPI, root: str) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if isinstance(error.__cause__, OSError):  # an upload whose form could not be stored
+            return as_api_error(
+                SystemRefused(f"a form could not be stored: {error.__cause__.strerror}."), root
+            ).response()
         what = {
             404: f"There is no route {request.url.path}.",
             405: f"{request.url.path} does not take {request.method}.",

@@ -6,7 +6,10 @@ import socket
 import h11
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from memspan.serve.replies import ApiError
 
 KEEP_ALIVE = 5  # seconds that a connection may be idle between requests
 HEAD_SECONDS = 10.0  # within which the head of a request must have been sent
@@ -22,7 +25,18 @@ class BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            self.app = _overloaded
         self._expect()
+
+    def send_400_response(self, msg: str) -> None:
+        """Replies to what is no HTTP as to everything that is wrong, and closes the connection."""
+        body = bytes(ApiError(400, msg, code="bad_request").response().body)
+        fields = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
+        for event in (h11.Response(status_code=400, headers=fields, reason=b"Bad Request"), h11.Data(data=body)):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
+        self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -45,6 +59,13 @@ class BoundedProtocol(H11Protocol):
             self._deadline = None
 
 
+async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:
+    """The app of a connection that is one too many."""
+    headers = {"Retry-After": "5", "Connection": "close"}
+    error = ApiError(503, "The server has too many connections: try again later.", code="overloaded", headers=headers)
+    await error.response()(scope, receive, send)
+
+
 def make_server(app: FastAPI) -> uvicorn.Server:
     """A server of the app, which `run(sockets=[...])` runs until a signal or `should_exit` ends it."""
     config = uvicorn.Config(
@@ -58,7 +79,6 @@ def make_server(app: FastAPI) -> uvicorn.Server:
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=STOP_SECONDS,
-        limit_concurrency=MOST_CONNECTIONS,
         h11_max_incomplete_event_size=LARGEST_HEAD,
     )
     return uvicorn.Server(config)

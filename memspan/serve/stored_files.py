@@ -9,14 +9,15 @@ import re
 import secrets
 import time
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from memspan.errors import DamagedMemory
-from memspan.memory.store.files import Directory
+from memspan.errors import DamagedMemory, MemspanError
+from memspan.memory.store.files import Directory, unfinished
 from memspan.serve.library import Library
-from memspan.serve.names import require_owner
+from memspan.serve.names import is_owner, require_owner
 from memspan.serve.replies import ApiError, missing
 
 _ID = re.compile(r"file-[0-9a-f]{24}")
@@ -24,6 +25,7 @@ _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 _FOLDER = ".files"  # no memory can have such a name
 _LARGEST_RECORD = 64 * 1024
 LONGEST_NAME = 200
+UNFINISHED_SECONDS = 3600.0  # since its last byte, after which an upload without a record is given up
 
 
 def keep_file(library: Library, owner: str, name: str, purpose: str, parts: Iterable[bytes]) -> dict[str, Any]:
@@ -35,19 +37,47 @@ def keep_file(library: Library, owner: str, name: str, purpose: str, parts: Iter
     folder.make()
     suffix = PurePosixPath(name).suffix.lower()
     stored = file_id + (suffix if _SUFFIX.fullmatch(suffix) and suffix != ".json" else ".txt")
-    size, _ = folder.write(stored, parts)
-    record = {
-        "id": file_id,
-        "object": "file",
-        "bytes": size,
-        "created_at": int(time.time()),
-        "filename": name,
-        "purpose": purpose,
-        "status": "processed",
-        "stored": stored,
-    }
-    folder.write(f"{file_id}.json", [json.dumps(record).encode()])  # the file is there from now on
+    try:
+        size, _ = folder.write(stored, parts)
+        record = {
+            "id": file_id,
+            "object": "file",
+            "bytes": size,
+            "created_at": int(time.time()),
+            "filename": name,
+            "purpose": purpose,
+            "status": "processed",
+            "stored": stored,
+        }
+        folder.write(f"{file_id}.json", [json.dumps(record).encode()])  # the file is there from now on
+    except MemspanError:
+        with suppress(MemspanError):
+            folder.remove(f"{file_id}.json", stored)
+        raise
     return record
+
+
+def drop_unfinished(library: Library) -> None:
+    """Delete what uploads left that were interrupted long ago: bytes without a record, and files half written."""
+    if library.is_single:
+        return
+    for owner in filter(is_owner, Directory(library.root).names()):
+        if (library.root / owner).is_symlink():
+            continue
+        folder = _directory(library, owner)
+        names = folder.names()
+        ids = {name.removesuffix(".json") for name in names if name.endswith(".json")}
+        left = [name for name in names if _is_unfinished(name, ids)]
+        statuses = {name: folder.status(name) for name in left}
+        old = time.time() - UNFINISHED_SECONDS  # another server may be at work in this folder
+        folder.remove(*(name for name, status in statuses.items() if status is not None and status.st_mtime < old))
+
+
+def _is_unfinished(name: str, ids: Collection[str]) -> bool:
+    """Whether this is a name of an upload that has no record."""
+    whole = unfinished(name) or name
+    match = _ID.match(whole)
+    return match is not None and (whole != name or match[0] not in ids)
 
 
 def file_record(library: Library, owner: str, file_id: str) -> dict[str, Any]:

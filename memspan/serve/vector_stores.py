@@ -99,8 +99,8 @@ async def create_store(body: StoreRequest, owner: Owner, service: ServiceOf) -> 
         with library.lease(owner, name) as memory:
             write_store_record(memory, record)
 
-    await run_in_threadpool(write)
     try:
+        await run_in_threadpool(write)
         for file_id in body.file_ids or ():
             await _attach(service, owner, name, file_id, {})
     except (ApiError, MemspanError):

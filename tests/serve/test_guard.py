@@ -206,6 +206,28 @@ def test_what_is_too_large_or_too_slow_is_closed(server: Running) -> None:
         assert http.get("/ready").status_code == 200
 
 
+def test_what_is_no_http_gets_an_error_of_the_same_form(server: Running) -> None:
+    for content in (
+        bytes(range(256)),
+        b"\x16\x03\x01\x02\x00" * 20,
+        b"GET /\r\n\r\n",
+    ):
+        head_of_reply, _, body = raw(server, content).partition(b"\r\n\r\n")
+        assert head_of_reply.startswith(b"HTTP/1.1 400")
+        assert json.loads(body)["error"].keys() == {"message", "type", "param", "code"}
+
+
+def test_a_connection_too_many_gets_an_error_of_the_same_form(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memspan.serve.running.MOST_CONNECTIONS", 0)
+    with server.http(ANNA) as http:
+        reply = http.get("/v1/models")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "overloaded")
+        assert reply.headers["Connection"] == "close"
+    monkeypatch.undo()
+    with server.http(ANNA) as http:
+        assert http.get("/v1/models").status_code == 200
+
+
 def test_a_head_that_does_not_come_is_not_waited_for(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memspan.serve.running.HEAD_SECONDS", 0.2)
     for content in (b"", b"GET /v1/mod", b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n"):

@@ -69,6 +69,11 @@ class Folder:
         """Whether there is the folder of a memory at `path`, by its manifest, which is not read."""
         return Path(path, _MANIFEST).is_file()
 
+    @staticmethod
+    def is_saved(path: str | os.PathLike[str]) -> bool:
+        """Whether there is the folder of a memory whose saving was not interrupted; its manifest is not read."""
+        return Folder.is_memory(path) and not os.path.lexists(Path(path, _UNFINISHED_MARK))
+
     def lock(self, seconds: float | None = LOCK_SECONDS, on_wait: OnWait | None = None) -> AbstractContextManager[None]:
         """Keep other writers out, waiting `seconds` for them, or as long as it takes if `None`.
 
