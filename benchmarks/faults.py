@@ -133,7 +133,7 @@ class Server:
     def sample(self) -> None:
         """Note the memory and the descriptors of the process."""
         assert self.process is not None
-        with suppress(OSError, ValueError):  # it was killed meanwhile
+        with suppress(OSError, KeyError, ValueError):  # it was killed meanwhile
             folder = Path("/proc", str(self.process.pid))
             lines = dict(line.split(":", 1) for line in (folder / "status").read_text("utf-8").splitlines())
             kibibytes = int(lines["RssAnon"].split()[0])

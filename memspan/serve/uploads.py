@@ -96,7 +96,7 @@ async def _read_documents(
         source = name + document.source.removeprefix(str(path))
         named, is_read = replace(document, source=source, state=lambda: None), False
         while not is_read:
-            is_read, progress = await service.engine.call(owner, partial(_read_for_a_while, service, memory, named))
+            is_read, progress = await service.engine.call(owner, partial(read_for_a_while, service, memory, named))
             if progress is not None:
                 tokens += progress.tokens if is_read else progress.kept
                 yield Read(source, tokens, _share(progress))
@@ -104,10 +104,12 @@ async def _read_documents(
     yield Read(name, tokens, 1.0, tuple(names))
 
 
-def _read_for_a_while(
+def read_for_a_while(
     service: Service, memory: Callable[[], AbstractContextManager[Memory]], document: Document
 ) -> tuple[bool, ReadProgress | None]:
-    """Whether the document was read to its end, and the last progress of this turn; None if there was nothing to read."""
+    """Reads on in a document for a turn, in the engine's thread.
+
+    Returns whether it was read to its end, and the last progress of this turn; None if there was nothing to read."""
     begun, found, last = time.monotonic(), None, None
 
     def progress(now: ReadProgress) -> None:

@@ -6,7 +6,11 @@ A score is memspan's calibrated confidence, from 0 to 1; results stand in the or
 import glob
 import secrets
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -14,7 +18,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from memspan.assistant.retrieved import RetrievedPassage
-from memspan.data.documents import open_documents
+from memspan.data.documents import Document, open_documents
 from memspan.errors import MemspanError
 from memspan.memory import Contents, Filter, Memory
 from memspan.memory.filter import TAGS
@@ -40,6 +44,7 @@ from memspan.serve.store_objects import (
 )
 from memspan.serve.stored_files import file_path, file_record
 from memspan.serve.texts import text_between
+from memspan.serve.uploads import read_for_a_while
 
 router = APIRouter()
 MOST_FILES = 100  # of one request
@@ -244,29 +249,51 @@ def _result(view: Contents, passage: RetrievedPassage) -> dict[str, Any]:
 
 
 async def _attach(service: Service, owner: str, store: str, file_id: str, attributes: dict[str, Any]) -> dict[str, Any]:
-    """Read a file into a store. Raises ApiError 404 for a file that is not there, 400 for what cannot be read as text."""
+    """Read a file into a store, in turns with other requests.
+
+    Raises ApiError 404 for a file that is not there, 400 for what cannot be read as text.
+    """
     record = await run_in_threadpool(file_record, service.library, owner, file_id)
     path = file_path(service.library, owner, record)
     tags = {key: value for key, value in attributes.items() if not isinstance(value, bool)}
     meta = {FILE_ID: file_id, ATTRIBUTES: attributes, **({TAGS: tags} if tags else {})}
 
-    def read() -> dict[str, Any]:
-        with service.library.lease(owner, store) as memory:
-            if sources_of_file(memory, file_id):
-                raise ApiError(409, f"The file {file_id!r} is in this vector store already.", param="file_id")
-            shown = str(record["filename"])
-            source = f"{file_id} {shown}" if shown in memory.sources else shown
-            try:
-                (document,) = open_documents([path])
-                service.lm.read(replace(document, source=source, meta=meta, state=lambda: None), memory)
-            except MemspanError as error:
-                if source in memory.sources:
-                    memory.forget(glob.escape(source))
-                error.args = (str(error).replace(str(path), shown),)
-                raise
-            return store_file_object(store, memory.sources[source])
+    lease, document = partial(service.library.lease, owner, store), None
 
-    return await service.engine.call(owner, read)
+    def read() -> dict[str, Any] | None:
+        """The file in the store when it has been read to its end; None where others have a turn before that."""
+        nonlocal document
+        try:
+            if document is None:
+                document = replace(_document(lease, path, str(record["filename"]), file_id), meta=meta)
+            is_read, _ = read_for_a_while(service, lease, document)
+        except MemspanError as error:
+            with lease() as memory:
+                for source in sources_of_file(memory, file_id):
+                    memory.forget(glob.escape(source))
+            error.args = (str(error).replace(str(path), str(record["filename"])),)
+            raise
+        return (
+            store_file_object(store, service.library.open(owner, store).sources[document.source]) if is_read else None
+        )
+
+    while (found := await service.engine.call(owner, read)) is None:
+        pass
+    return found
+
+
+def _document(lease: Callable[[], AbstractContextManager[Memory]], path: Path, name: str, file_id: str) -> Document:
+    """The document of a file, under the name of the source that it becomes, or that an interrupted request began.
+
+    Raises ApiError 409 for a file that was read to its end, UnreadableSource for one that is no document.
+    """
+    with lease() as memory:
+        begun = sources_of_file(memory, file_id)
+        if begun and memory.sources[begun[0]].complete:
+            raise ApiError(409, f"The file {file_id!r} is in this vector store already.", param="file_id")
+        source = begun[0] if begun else f"{file_id} {name}" if name in memory.sources else name
+    (document,) = open_documents([path])
+    return replace(document, source=source, state=lambda: None)
 
 
 def _opened(library: Library, owner: str, store: str) -> Memory:

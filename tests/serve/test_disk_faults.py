@@ -23,9 +23,8 @@ def test_a_memory_whose_making_was_interrupted_can_be_made(tmp_path: Path, lm: L
     for number in range(1, calls_of(lambda: library.create(LOCAL, "first")) + 1):
         for kind, disturbed in (("full", failing(number, errno.ENOSPC)), ("killed", crashing(number))):
             name = f"{kind}-{number}"
-            with disturbed:
-                with suppress(MemspanError, Crash):
-                    library.create(LOCAL, name)
+            with disturbed, suppress(MemspanError, Crash):
+                library.create(LOCAL, name)
             again = Library(library.root, lm)
             assert (name in again.names(LOCAL)) == again.holds(LOCAL, name)
             if not again.holds(LOCAL, name):

@@ -12,6 +12,7 @@ from memspan.serve.attribute_filters import Comparison, Compound, passes
 from memspan.serve.library import LOCAL
 from memspan.serve.recall import scored_passages
 from memspan.serve.service import Limits
+from memspan.serve.uploads import read_for_a_while
 from tests.serve.running import ANNA, BERT, KEYS, Running, running
 
 FACT = "The zinc trunk stands under the stairs of the boathouse."
@@ -245,3 +246,33 @@ def test_filters_compare_as_the_api_has_it() -> None:
     nothing = Compound(type="and", filters=[])
     assert passes(nothing, attributes)
     assert not passes(Compound(type="or", filters=[]), attributes)
+
+
+def test_a_long_file_is_read_in_turns_and_goes_on_where_an_interruption_stopped_it(
+    server: Running, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memspan.serve.uploads.TURN", 0.0)
+    monkeypatch.setattr("memspan.serve.uploads._SHARE_OF_FINDING", 0.0)
+    text = "".join(f"Line {number} of the log of the mill at the bridge.\n" for number in range(3000))
+    file, store = upload(client, text), client.vector_stores.create()
+    ends: list[bool] = []
+
+    def interrupted(*arguments: Any) -> Any:
+        if len(ends) == 1:
+            ends.append(False)
+            raise RuntimeError("as if the process had ended")
+        is_read, progress = read_for_a_while(*arguments)
+        ends.append(is_read)
+        return is_read, progress
+
+    monkeypatch.setattr("memspan.serve.vector_stores.read_for_a_while", interrupted)
+    with pytest.raises(openai.InternalServerError):
+        client.vector_stores.files.create(store.id, file_id=file.id)
+    assert client.vector_stores.files.retrieve(file.id, vector_store_id=store.id).status == "in_progress"
+    read = client.vector_stores.files.create(store.id, file_id=file.id)
+    assert read.status == "completed"
+    assert ends.count(True) == 1
+    assert len(ends) > 2
+    content = client.vector_stores.files.content(file.id, vector_store_id=store.id)
+    assert "".join(part.text or "" for part in content.data) == text
+    assert client.vector_stores.retrieve(store.id).file_counts.total == 1
