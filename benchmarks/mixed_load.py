@@ -20,6 +20,7 @@ import openai
 THINKING = 0.7  # seconds between two requests of a client, on average
 TURNS, FILES = 20, 12  # after which a client begins another conversation, or another store
 KEPT_OF = 4  # of so many conversations and stores that are done with, one is left and the others are deleted
+SEARCHED = 20  # files that each reader searches for in the end
 LARGE = 1_500_000  # bytes of an upload that does not stay in the server's RAM
 BROKEN = (openai.APIConnectionError, httpx2.HTTPError)
 
@@ -349,7 +350,9 @@ class Reader(Client):
     def search(self, store: str, file: str, word: str) -> None:
         with self.gone_meanwhile(lambda: store not in self.uploader.held):
             with self.ledger.request("search"):
-                found = self.client.vector_stores.search(store, query=f"Who keeps the key of {word}?").data
+                found = self.client.vector_stores.search(
+                    store, query=f"Who keeps the key of {word}?", max_num_results=50
+                ).data
             if file not in [result.file_id for result in found] and store in self.uploader.held:
                 self.ledger.wrong.append(f"a search in {store} for {word} found nothing of {file}")
             self.ledger.count("searches")
@@ -372,9 +375,9 @@ class Reader(Client):
             raise
 
     def check(self) -> None:
-        for store, files in self.uploader.held.items():
-            for file, word in files.items():
-                self.search(store, file, word)
+        pairs = [(store, file, word) for store, files in self.uploader.held.items() for file, word in files.items()]
+        for store, file, word in self.draw.sample(pairs, min(SEARCHED, len(pairs))):
+            self.search(store, file, word)
 
 
 def turns_of(items: list[Any]) -> list[tuple[str, str]]:

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.bad_clients import is_error, is_whole
+from benchmarks.faults import latencies, memory_of, unexpected
+from benchmarks.mixed_load import Ledger, Request, compare_turns
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 FILES = sorted(FOLDER.rglob("*.py"))
 MODULES = ("sklearn", "torch.nn", "scipy.optimize")
@@ -68,3 +72,62 @@ def test_modelling_is_recognised(code: str, tmp_path: Path) -> None:
     path = tmp_path / "benchmark.py"
     path.write_text(code, "utf-8")
     assert modelling(path)
+
+
+SENT: list[tuple[str, str | None]] = [("one", "1"), ("two", None), ("three", "3")]
+
+
+@pytest.mark.parametrize(
+    ("found", "lost", "doubled", "wrong"),
+    [
+        ([("one", "1"), ("three", "3")], 0, 0, 0),
+        ([("one", "1"), ("two", "2"), ("three", "3")], 0, 0, 0),  # kept, but the reply did not arrive
+        ([("one", "1")], 1, 0, 0),
+        ([("one", "1"), ("three", "4")], 1, 0, 0),
+        ([("one", "1"), ("two", "2"), ("two", "2"), ("three", "3")], 0, 1, 0),
+        ([("three", "3"), ("one", "1")], 0, 0, 1),
+        ([("one", "1"), ("three", "3"), ("four", "4")], 0, 0, 1),
+    ],
+)
+def test_turns_that_are_lost_doubled_or_wrong_are_noticed(
+    found: list[tuple[str, str]], lost: int, doubled: int, wrong: int
+) -> None:
+    ledger = Ledger()
+    compare_turns(ledger, "conversation", SENT, found)
+    assert len(ledger.lost) == lost
+    assert len(ledger.doubled) == doubled
+    assert (len(ledger.wrong) > 0) == (wrong > 0)
+
+
+def test_only_a_kill_explains_no_reply_and_only_a_full_disk_a_refusal() -> None:
+    down, full = [(10.0, 20.0)], [(30.0, 40.0)]
+    explained = [Request("turn", 9, 11, 0), Request("turn", 35, 36, 507), Request("turn", 1, 2, 200)]
+    assert unexpected(explained, down, full) == []
+    others = [Request("turn", 1, 2, 0), Request("turn", 15, 16, 507), Request("turn", 35, 36, 500)]
+    assert len(unexpected(others, down, full)) == 3
+
+
+def test_latencies_leave_out_what_a_kill_delayed() -> None:
+    calm = [Request("turn", float(at), at + 1.0, 200) for at in range(10)]
+    faulty = [Request("turn", float(at), at + 2.0, 200) for at in range(10, 20)]
+    delayed = [Request("turn", 12.0, 19.5, 200), Request("turn", 5.0, 100.0, 507)]
+    found = latencies([*calm, *faulty, *delayed], [(0.0, 10.0)], [(10.0, 25.0)], [(19.0, 19.2)])
+    assert found["ratio of p99"] == pytest.approx(2)
+    assert found["requests"] == [10, 8]
+
+
+def test_memory_is_that_of_the_longest_life() -> None:
+    samples = [(float(at), 0.0, 2**30, 9) for at in range(20)]
+    samples += [(100.0 + at, 100.0, 2**20 * (50 + at), 9) for at in range(60)]
+    assert memory_of(samples)["slope, MiB a minute"] == pytest.approx(60)
+
+
+def test_an_error_of_another_form_is_noticed() -> None:
+    head = b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n"
+    body = b'{"error": {"message": "m", "type": "t", "param": null, "code": null}}'
+    reply = head % len(body) + body
+    assert is_whole(reply)
+    assert is_error(reply)
+    assert not is_whole(reply[:-1])
+    for wrong in (b"Invalid", b"{}", b'{"error": "m"}', b'{"error": {"message": "m"}}'):
+        assert not is_error(head % len(wrong) + wrong)
