@@ -6,6 +6,7 @@ from typing import Any
 from memspan.assistant.progress import ReadingMeter, ReadProgress
 from memspan.assistant.reading import Preparation, Reading, UnencodedText
 from memspan.data.documents import Document
+from memspan.errors import UsageError
 from memspan.memory import EncodedText, Fingerprint, Memory
 from memspan.memory.index.encoder import KeyEncoder
 from memspan.memory.index.passage_vectors import VectorEncoder
