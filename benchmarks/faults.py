@@ -41,11 +41,11 @@ import openai
 
 from benchmarks import report
 from benchmarks.bad_clients import BadClient, SlowClients, bad_requests
-from benchmarks.mixed_load import Client, Failed, Ledger, Reader, Request, Resender, Talker, Uploader
+from benchmarks.ledger import Failed, Ledger, Request
+from benchmarks.mixed_load import Client, Reader, Resender, Talker, Uploader
 from tests.tiny import save_tiny_model
 
-BLOCKS = 5  # times without faults, and as many with them
-BLOCKS_WITH_KILLS = 3  # of those with faults, the first
+BLOCKS, BLOCKS_WITH_KILLS = 5, 3  # times without faults, and as many with them, of which the first have kills
 BETWEEN_KILLS, BETWEEN_FILLS, FULL = 25.0, 8.0, 8.0  # seconds, on average; and how long the disk is full
 DISK = 512  # mebibytes
 GOOD, OTHER = "good-key-0123456789abcdef", "other-key-0123456789abcdef"

@@ -304,6 +304,37 @@ def serving() -> str:
     return markdown(("what", "measured"), rows)
 
 
+def faults() -> str:
+    """What a server kept under faults, and what they cost those who did nothing wrong."""
+    found = newest("faults-small")
+    latency, memory, down = found["latency"], found["memory"], found["seconds from a kill to the next reply"]
+    again = found["found again"]
+    rows = [
+        ("kills", str(found["kills"])),
+        (
+            "times with a full disk; requests that it refused",
+            f"{found['times with a full disk']}; {sum(found['requests that a full disk refused'].values())}",
+        ),
+        (
+            "bad requests; connections of slow clients",
+            f"{sum(found['bad requests'].values())}; {sum(found['slow connections'].values())}",
+        ),
+        (
+            "acknowledged turns, files, files in stores and deletions looked for",
+            f"{sum(again[name] for name in ('turns', 'files', 'files in stores', 'deleted')):,}",
+        ),
+        ("of them lost; doubled", f"{len(found['lost'])}; {len(found['doubled'])}"),
+        ("wrong replies; tracebacks in the log", f"{len(found['wrong'])}; {found['tracebacks in the log']}"),
+        (
+            "99th percentile of latency with faults over that without",
+            f"{latency['ratio of p99']:.2f} ({latency['interval'][0]:.2f} to {latency['interval'][1]:.2f})",
+        ),
+        ("from a kill to the next reply, median, s", f"{down['median']:.1f}"),
+        ("growth of the process's memory, MiB a minute", f"{memory['slope, MiB a minute']:.2f}"),
+    ]
+    return markdown(("what", "measured"), rows)
+
+
 def warm() -> str:
     """How soon a question of the command line reaches the server that holds the model."""
     rows = newest("warm")["seconds"]

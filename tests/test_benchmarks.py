@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.bad_clients import is_error, is_whole
 from benchmarks.faults import latencies, memory_of, unexpected
-from benchmarks.mixed_load import Ledger, Request, compare_turns
+from benchmarks.ledger import Ledger, Request, compare_turns
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 FILES = sorted(FOLDER.rglob("*.py"))
