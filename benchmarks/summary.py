@@ -309,6 +309,7 @@ def faults() -> str:
     found = newest("faults-small")
     latency, memory, down = found["latency"], found["memory"], found["seconds from a kill to the next reply"]
     again = found["found again"]
+    by_kind = {row["kind"]: f"{row['p99 with'] / row['p99 without']:.2f}" for row in latency["by kind"]}
     rows = [
         ("kills", str(found["kills"])),
         (
@@ -325,12 +326,16 @@ def faults() -> str:
         ),
         ("of them lost; doubled", f"{len(found['lost'])}; {len(found['doubled'])}"),
         ("wrong replies; tracebacks in the log", f"{len(found['wrong'])}; {found['tracebacks in the log']}"),
+        *(
+            (f"99th percentile of a {kind} with faults over that without", by_kind[kind])
+            for kind in ("turn", "search", "read")
+        ),
         (
-            "99th percentile of latency with faults over that without",
+            "the same of all requests that were carried out",
             f"{latency['ratio of p99']:.2f} ({latency['interval'][0]:.2f} to {latency['interval'][1]:.2f})",
         ),
         ("from a kill to the next reply, median, s", f"{down['median']:.1f}"),
-        ("growth of the process's memory, MiB a minute", f"{memory['slope, MiB a minute']:.2f}"),
+        ("growth of the process's memory over the last minutes, MiB a minute", f"{memory['slope, MiB a minute']:.1f}"),
     ]
     return markdown(("what", "measured"), rows)
 
