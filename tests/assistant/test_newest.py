@@ -15,6 +15,7 @@ from memspan.assistant.quotes import Evidence
 from memspan.data.documents import Document
 from memspan.data.marks import Chunk, Mark
 from memspan.memory.index.bm25 import words_of
+from memspan.pretrained.text_encoder import ReadText
 
 DAY = 86_400.0
 FUNCTION_WORDS = {"the", "of", "to", "is", "in", "a", "was", "does", "which", "what", "where"}
@@ -34,6 +35,9 @@ class BagOfWords:
             for word in set(words_of(text)) - FUNCTION_WORDS:
                 vectors[row, sum(ord(letter) * 31**index for index, letter in enumerate(word)) % 4096] = 1
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def read(self, texts: list[str]) -> list[ReadText]:
+        return [ReadText(vector, np.zeros((0, 4096), np.float32), []) for vector in self.passages(texts)]
 
 
 def dated(lm: LanguageModel, texts: dict[str, tuple[float | None, str]], **marks: str) -> Memory:
