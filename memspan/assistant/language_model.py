@@ -219,7 +219,7 @@ class LanguageModel:
         Args:
             memory: the memory, or a view of it; of several memories one ranking, in which the source "notes.txt" of the
                 memory "a.mem" is "a.mem/notes.txt".
-            rerank: passages to rank anew, at most; 0 is faster, and a little less exact.
+            rerank: passages to rank anew, at most, and by likelihood never more than 4; 0 is faster, and a little less exact.
             around: passages before and after each to show with it in one text; passages whose texts overlap become one.
             among: the condition on passages to search, tried from the best on until enough meet it; None searches all.
             filter: the passages to search, and among which the rankings are compared; None searches all.
