@@ -81,7 +81,8 @@ def test_the_scores_are_those_of_a_naive_loop(seeing: LanguageModel, embedded: S
     assert [passage.number for passage in closer[:5]] == sorted(expected, key=lambda number: -expected[number])
     highest = max(expected.values())
     assert [passage.score - found[0].score for passage in closer[:5]] == pytest.approx(
-        [expected[passage.number] - highest for passage in closer[:5]], abs=1e-3
+        [expected[passage.number] - highest for passage in closer[:5]],
+        abs=1e-2,  # weights of 8 on rounded cosines
     )
     assert closer[5].number == found[5].number
     assert closer[5].score == min(found[5].score, closer[4].score)
