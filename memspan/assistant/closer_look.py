@@ -26,6 +26,8 @@ from memspan.pretrained.text_encoder import ReadText, TextEncoder
 # Of the score: what a cosine of one counts for, of the sentence with the question, in the mean over the tokens of the
 # question, and in the mean over its words, weighed by how rare they are. For the embedded encoder, see LOG.md.
 MEANING_WEIGHT, TOKENS_WEIGHT, WORDS_WEIGHT = 8.0, 8.0, 8.0
+# Whose score is further below the best one's is not read: it could hardly make up for that (LOG.md).
+REACH = 8.0
 
 Floats = NDArray[np.float64]
 
@@ -33,9 +35,10 @@ Floats = NDArray[np.float64]
 def looked_at_closely(
     view: View, question: str, found: Sequence[RetrievedPassage], count: int, encoder: TextEncoder | None
 ) -> list[RetrievedPassage] | None:
-    """The passages of a search with the first `count` of them ranked anew; None where that cannot be told.
+    """The passages of a search, best first, with those of the first `count` ranked anew whose scores are near the best one's.
 
-    The best has the score of the best before, and whoever follows those that were looked at has at most their lowest.
+    None where that cannot be told. The best has the score of the best before, and whoever follows those that were looked at has
+    at most their lowest.
 
     Args:
         encoder: compares sentences. The weights are for the embedded one; with another, without one, for a question that it
@@ -46,7 +49,8 @@ def looked_at_closely(
     vector = encoder.question(question)
     if vector is None:
         return None
-    near, others = found[:count], found[count:]
+    near = [passage for passage in found[:count] if found[0].score - passage.score <= REACH]
+    others = found[len(near) :]
     scores = np.array([passage.score for passage in near])
     bearing = _bearing(view, question, vector, [passage.text for passage in near], encoder)
     added = bearing + scores.max() - (scores + bearing).max()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from memspan import LanguageModel, Memory
-from memspan.assistant.closer_look import MEANING_WEIGHT, TOKENS_WEIGHT, WORDS_WEIGHT, looked_at_closely
+from memspan.assistant.closer_look import MEANING_WEIGHT, REACH, TOKENS_WEIGHT, WORDS_WEIGHT, looked_at_closely
 from memspan.assistant.rare_words import RareWords
 from memspan.assistant.retrieved import RetrievedPassage
 from memspan.memory import View
@@ -90,6 +90,26 @@ def test_the_scores_are_those_of_a_naive_loop(seeing: LanguageModel, embedded: S
     assert [passage.reranked for passage in closer] == pytest.approx(
         [passage.score - before[passage.number] for passage in closer], abs=1e-4
     )
+
+
+def test_a_passage_far_behind_is_not_read(
+    seeing: LanguageModel, embedded: SentenceEncoder, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [
+        replace(passage, score=30.0 - behind, text=f"The weather of day {behind}.")
+        for behind, passage in zip(
+            (0.0, REACH, REACH + 0.1, 20.0), seeing.search(memory, QUESTION, rerank=0), strict=False
+        )
+    ]
+    read: list[str] = []
+    monkeypatch.setattr(
+        embedded, "read", lambda texts, read_all=embedded.read: [read.extend(texts), read_all(texts)][1]
+    )
+    closer = looked_at_closely(memory.view(), QUESTION, found, 4, embedded)
+    assert closer is not None
+    assert set(read) == {QUESTION, found[0].text, found[1].text}
+    assert [passage.number for passage in closer[2:]] == [passage.number for passage in found[2:]]
+    assert closer[0].score == 30.0
 
 
 def test_a_search_takes_it_and_asks_no_language_model(
