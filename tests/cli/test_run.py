@@ -50,3 +50,12 @@ def test_a_reader_that_has_enough_is_no_error(library: Path) -> None:
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_few_kernels_are_kept_unless_the_user_says_how_many() -> None:
+    names = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"
+    shown = f"print(*(os.environ.get(name) for name in {names}), 'torch' in sys.modules)"
+    code = f"import os, sys\nfrom memspan import cli\ncli.run = lambda arguments: {shown} or 0\ncli.main([])"
+    given = {name: value for name, value in os.environ.items() if name not in names} | {names[1]: "7"}
+    done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["128", "7", "False"]  # torch reads them when it is loaded
