@@ -35,7 +35,7 @@ def main() -> None:
     for name in options.only:
         for book, file in BOOKS.items():
             words = [
-                *("compare", "--task", "language_modelling", "--model", options.model, "--precision", "bf16"),
+                *("compare", "--task", "language_modelling", "--model", options.model, "--precision", "auto"),
                 *("--data", str(folder / file), "--task-settings", "segment=128", "--task-settings", "valid=0.5"),
                 *(
                     "--mechanism",

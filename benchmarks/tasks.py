@@ -33,7 +33,7 @@ OPTIONS: dict[str, list[str]] = {
     ],
     "question_answering": [
         *("--data", str(DATA / "squad11_dev" / "dev-v1.1.json.zip"), "--task-settings", "format=squad"),
-        *("--task-settings", "held_out=0.5", "--model", "smollm2", "--precision", "bf16", "--shots", "2"),
+        *("--task-settings", "held_out=0.5", "--model", "smollm2", "--precision", "auto", "--shots", "2"),
     ],
     "dialogue": [
         *("--data", str(DATA / "multiwoz21" / "val.json.zip"), "--data", str(DATA / "multiwoz21" / "test.json.zip")),
@@ -53,7 +53,7 @@ OPTIONS: dict[str, list[str]] = {
     ],
     "summarisation": [
         *("--data", str(DATA / "qmsum" / "ALL_val.jsonl"), "--task-settings", "format=qmsum", "--model", "smollm2"),
-        *("--task-settings", "held_out=0.3", "--precision", "bf16", "--documents", "3"),
+        *("--task-settings", "held_out=0.3", "--precision", "auto", "--documents", "3"),
     ],
     "translation": [
         *("--data", str(DATA / "tatoeba_cmn_eng" / "cmn_2019.txt"), "--task-settings", "format=tatoeba"),

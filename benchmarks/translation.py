@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(DIRECTIONS), default=list(DIRECTIONS), metavar="DIRECTION")
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--limit", type=int, default=LIMIT, help="held-out sentences of a draw")
-    parser.add_argument("--precision", default="bf16", help="fp32 where the processor has no products in bfloat16")
+    parser.add_argument("--precision", default="auto", help="of the weights; auto: what the processor computes in")
     options = parser.parse_args()
     corpus = report.needs(report.DATA / "tatoeba_cmn_eng")
     found: dict[str, Any] = {}

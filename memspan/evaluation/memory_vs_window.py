@@ -31,6 +31,7 @@ from memspan.tasks.metrics import mean_and_spread
 from memspan.training.build import build_task
 from memspan.training.config import TrainConfig
 from memspan.training.loop import train
+from memspan.training.precision import precision_of
 
 MEMORY = "memory"
 SEPARATOR = "\n\n"  # between documents, and between passages
@@ -195,7 +196,7 @@ class PromptedModel:
         self.config, self.task, self.budget, self.shots, self.answerer = config, task, budget, shots, answerer
         self.instruction = prompts.INSTRUCTION if task.instruction is None else task.instruction
         device = None if config.run.device == "auto" else config.run.device
-        self.lm = load_model(config.model.name, device=device, dtype=DTYPES[config.optimisation.precision])
+        self.lm = load_model(config.model.name, device=device, dtype=DTYPES[precision_of(config)])
         self.prefix: list[int] = []  # ids before the text: examples, and what a trained model begins with
 
     def begin(self, seed: int) -> None:

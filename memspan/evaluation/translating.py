@@ -24,6 +24,7 @@ from memspan.tasks import Translation, require
 from memspan.tasks.metrics import mean_and_spread
 from memspan.training.build import build_task
 from memspan.training.config import TrainConfig
+from memspan.training.precision import precision_of
 
 MEMORY, RANDOM = "translation memory", "random pairs"
 INSTRUCTION = "Translate each sentence as the sentences before it were translated. Write the translation alone.\n\n"
@@ -110,7 +111,7 @@ class Translator:
         self.answerer, self.sampling, self.parameters = answerer, Sampling(max_new_tokens=tokens), 0
         if answerer is None:
             device = None if config.run.device == "auto" else config.run.device
-            self.lm = load_model(config.model.name, device=device, dtype=DTYPES[config.optimisation.precision])
+            self.lm = load_model(config.model.name, device=device, dtype=DTYPES[precision_of(config)])
             self.parameters = sum(weight.numel() for weight in self.lm.model.parameters())
 
     def translate(self, source: str, pairs: Sequence[Record]) -> str:

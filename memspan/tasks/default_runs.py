@@ -35,4 +35,4 @@ class DefaultRun(NamedTuple):
 
 
 # Answers in words of the text, which a pretrained model helps to choose.
-EXTRACTED = DefaultRun({"extract": True, "precision": "bf16"}, unless=OF_SCRATCH | {"lora", "features"})
+EXTRACTED = DefaultRun({"extract": True, "precision": "auto"}, unless=OF_SCRATCH | {"lora", "features"})

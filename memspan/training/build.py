@@ -18,6 +18,7 @@ from memspan.plugins import require_installed
 from memspan.tasks import Labelled, Task, build, settings_of, task_class
 from memspan.training.config import RECOMMENDER, SCRATCH, TrainConfig
 from memspan.training.options import read_yaml
+from memspan.training.precision import precision_of
 
 if TYPE_CHECKING:
     from memspan.assistant.extracts.model import ExtractiveModel
@@ -108,12 +109,12 @@ def _pretrained_model(config: TrainConfig, task: Task, weights: Path | None) -> 
     if task.learned_by == "pretrained_vectors":
         from memspan.pretrained.text_vectors import adapt_vectors
 
-        return adapt_vectors(options.name, config.optimisation.precision, lora=options.lora)
+        return adapt_vectors(options.name, precision_of(config), lora=options.lora)
     adapted = adapt(
         options.name,
         task.vocabulary,
         options.lora,
-        config.optimisation.precision,
+        precision_of(config),
         *_working_memory(config, task),
     )
     if task.learned_by not in (None, adapted.kind):
@@ -171,7 +172,7 @@ def sources_of(config: TrainConfig) -> "Sources":
     encoder = encoders.chosen(encoders.AUTO)
     return Sources(
         base=_base(config),
-        dtype=DTYPES[config.optimisation.precision],
+        dtype=DTYPES[precision_of(config)],
         encoder=encoders.DEFAULT if encoder == encoders.AUTO else encoder,
     )
 
@@ -205,7 +206,7 @@ def build_extractive(config: TrainConfig, task: Task, lm: "LanguageModel | None"
         length=length,
         base=_base(config),
         vocabulary=task.vocabulary,
-        dtype=DTYPES[config.optimisation.precision],
+        dtype=DTYPES[precision_of(config)],
         device=None if config.run.device == "auto" else config.run.device,
     )
     return ExtractiveModel(described, lm)

@@ -17,7 +17,7 @@ from memspan.training.options import OptionGroup, option, option_name, option_ty
 
 SCRATCH = "scratch"
 RECOMMENDER = "recommender"  # a model that is fitted at once, on items and their texts
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 TRACKERS = ("tensorboard", "wandb")
 DEVICES = ("auto", "cpu")
 ATTACKS = ("fgm", "pgd")
@@ -105,7 +105,11 @@ class OptimisationOptions(OptionGroup):
         None, "Segments that gradients flow back through (default: the whole stream).", at_least=1
     )
     auxiliary_loss_weight: float = option(0.1, "Weight of the losses that mechanisms have of their own.", at_least=0)
-    precision: str = option("fp32", "Precision: fp32, bf16 or fp16; fp16 needs a GPU.", choices=PRECISIONS)
+    precision: str = option(
+        "fp32",
+        "Precision: fp32, bf16, fp16 (needs a GPU), or auto: what the hardware computes in fastest.",
+        choices=PRECISIONS,
+    )
     compile: bool = option(
         False, "Compile the model (torch.compile): first steps take up to minutes longer, later ones less time."
     )

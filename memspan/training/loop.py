@@ -34,6 +34,7 @@ from memspan.training.config import TrainConfig
 from memspan.training.distributed import Processes
 from memspan.training.ewc import EWC
 from memspan.training.measure import Score, measure
+from memspan.training.precision import precision_of
 from memspan.training.report import BEST, LAST, Report, TrainProgress
 from memspan.training.run import Run
 
@@ -287,7 +288,7 @@ class TrainingLoop:
 def make_accelerator(config: TrainConfig) -> Accelerator:
     """Accelerate as a run wants it. Raises UsageError for a precision or a tracker that is not to be had here."""
     options = config.run
-    precision = config.optimisation.precision
+    precision = precision_of(config)
     if precision == "fp16" and (options.device == "cpu" or not torch.cuda.is_available()):
         raise UsageError("precision must be fp32 or bf16 without a CUDA GPU, got fp16.")
     if options.tracker is not None:

@@ -73,7 +73,7 @@ def test_layers_in_short_and_spelled_out() -> None:
         ({"betas": (0.9, 1.0)}, "below 1"),
         ({"betas": (0.9,)}, "a pair of numbers"),
         ({"curriculum": 9}, "at most `segments`, 5, got 9"),
-        ({"precision": "fp8"}, "one of fp32, bf16, fp16, got 'fp8'"),
+        ({"precision": "fp8"}, "one of fp32, bf16, fp16, auto, got 'fp8'"),
         ({"tracker": "pencil"}, "one of tensorboard, wandb, got 'pencil'"),
         ({"residual": "none"}, "residual must be prenorm or rezero"),
         ({"width": 63}, "must divide a width of 63"),

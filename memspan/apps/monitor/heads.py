@@ -130,7 +130,7 @@ def prepare(
             segments=SEGMENTS,
             model=model or os.environ.get("MEMSPAN_MODEL") or DEFAULT,
             features=list(features),
-            precision="bf16",
+            precision="auto",
             output=str(folder / head),
         )
         task = require(build_task(config), Classification, "The heads of a monitor must be classifiers.")

@@ -29,7 +29,7 @@ LABELS = "labels.json"
 MOST_CONFUSED = 10  # pairs of labels that a report shows
 LOWEST = -30.0  # log-probability
 WITH_ADAPTERS = DefaultRun(
-    {"precision": "bf16"}, needs=frozenset({"lora"}), unless=OF_SCRATCH - LENGTH - {"augment"}, is_sized=True
+    {"precision": "auto"}, needs=frozenset({"lora"}), unless=OF_SCRATCH - LENGTH - {"augment"}, is_sized=True
 )
 OUT_OF_SCOPE = "oos"  # the label of texts that fit no other, as in CLINC150
 

@@ -16,7 +16,7 @@ from memspan.tasks.text.base import LEARN_FROM, TextTask
 
 # A classifier over features reads up to 256 segments of 128 tokens.
 ON_FEATURES = DefaultRun(
-    {"features": [AUTO], "segments": 256, "precision": "bf16"}, {"segment": 128}, unless=OF_SCRATCH | {"lora"}
+    {"features": [AUTO], "segments": 256, "precision": "auto"}, {"segment": 128}, unless=OF_SCRATCH | {"lora"}
 )
 # Where features are named, a mechanism may read those of segments.
 ON_NAMED_FEATURES = ON_FEATURES._replace(needs=frozenset({"features"}), unless=ON_FEATURES.unless - OF_A_MEMORY)
