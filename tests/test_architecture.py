@@ -57,12 +57,14 @@ def test_every_room_has_a_place() -> None:
     assert {room(path) for path in FILES} - {"__init__"} <= set(ROOMS)
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if room(path) != "__init__"], ids=lambda path: path.name)
-def test_rooms_import_from_their_left_only(path: Path) -> None:
-    own = ROOMS.index(room(path))
-    for name in imports(path):
-        if name in ROOMS:
-            assert ROOMS.index(name) <= own, f"{path.name} imports {name}, which stands to the right of {room(path)}"
+def test_rooms_import_from_their_left_only() -> None:
+    assert [
+        f"{path} imports {name}, which stands to the right of {room(path)}"
+        for path in FILES
+        if room(path) != "__init__"
+        for name in imports(path)
+        if name in ROOMS and ROOMS.index(name) > ROOMS.index(room(path))
+    ] == []
 
 
 def test_no_room_is_called_by_what_it_is_not() -> None:
@@ -103,16 +105,20 @@ def test_a_mechanism_is_known_at_home() -> None:
     assert all(cls.__name__ in at_home for cls in MECHANISMS.values() if cls.__module__.startswith("memspan."))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_data_is_never_executed(path: Path) -> None:
+def test_data_is_never_executed() -> None:
+    assert [finding for path in FILES for finding in executes(path)] == []
+
+
+def executes(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = {alias.name.split(".")[0] for alias in node.names} | {getattr(node, "module", None) or ""}
-            assert not names & {"pickle", "dill", "joblib", "shelve", "marshal"}, path
+            if names & {"pickle", "dill", "joblib", "shelve", "marshal"}:
+                yield f"{path}:{node.lineno} imports {', '.join(names)}"
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            assert called.split(".")[-1] not in {"treespec_loads"}, f"{path}: {called}"
-            assert called not in {"eval", "exec", "torch.load", "yaml.load"}, f"{path}: {called}"
+            if called.split(".")[-1] == "treespec_loads" or called in {"eval", "exec", "torch.load", "yaml.load"}:
+                yield f"{path}:{node.lineno} calls {called}"
 
 
 def test_public_names() -> None:

@@ -3,9 +3,8 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 import memspan
 
@@ -37,6 +36,7 @@ RETIRED = frozenset(
 )
 
 
+@cache
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"))
 
@@ -66,39 +66,49 @@ def test_the_top_of_the_package_can_be_kept_in_mind() -> None:
     assert sum(path.suffix == ".py" for path in names) <= TOP_FILES
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_files_and_functions_can_be_read_at_once(path: Path) -> None:
+def test_files_and_functions_can_be_read_at_once() -> None:
     """A function may be longer, or take more parameters, where a comment right above it says why."""
+    assert [finding for path in FILES for finding in too_large(path)] == []
+
+
+def too_large(path: Path) -> Iterator[str]:
     lines = path.read_text("utf-8").splitlines()
-    assert len(lines) <= LINES, f"{path} has {len(lines)} lines"
+    if len(lines) > LINES:
+        yield f"{path} has {len(lines)} lines"
     for function in functions(parse(path)):
         first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
-        explained = lines[first - 2].strip().startswith("#") if first > 1 else False
-        assert explained or function.end_lineno - function.lineno < FUNCTION_LINES, f"{path}: {function.name} is long"  # type: ignore[operator]
+        if first > 1 and lines[first - 2].strip().startswith("#"):
+            continue
+        if function.end_lineno - function.lineno >= FUNCTION_LINES:  # type: ignore[operator]
+            yield f"{path}: {function.name} is long"
         arguments = function.args
         count = len([*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs])
         count -= any(argument.arg in ("self", "cls") for argument in arguments.args[:1])
-        assert explained or count <= PARAMETERS, f"{path}: {function.name} takes {count} parameters"
+        if count > PARAMETERS:
+            yield f"{path}: {function.name} takes {count} parameters"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_names_are_those_of_the_field(path: Path) -> None:
-    retired = [f"{name} (line {line})" for name, line in defined_names(parse(path)) if name.strip("_") in RETIRED]
-    assert not retired, f"{path} uses retired names: {', '.join(retired)}"
+def test_names_are_those_of_the_field() -> None:
+    assert [
+        f"{path}:{line} uses the retired name {name}"
+        for path in FILES
+        for name, line in defined_names(parse(path))
+        if name.strip("_") in RETIRED
+    ] == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_private_name_of_another_module_is_used(path: Path) -> None:
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("memspan"):
-            private = [alias.name for alias in node.names if re.match(r"_[a-z]", alias.name)]
-            assert not private, f"{path}:{node.lineno} imports {private[0]} of {node.module}"
+def test_no_private_name_of_another_module_is_used() -> None:
+    assert [
+        f"{path}:{node.lineno} imports {alias.name} of {node.module}"
+        for path in FILES
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("memspan")
+        for alias in node.names
+        if re.match(r"_[a-z]", alias.name)
+    ] == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_says_what_it_is(path: Path) -> None:
-    docstring = ast.get_docstring(parse(path))
-    if path.name == "__init__.py" and not path.read_text("utf-8").strip():
-        return
-    assert docstring, f"{path} has no docstring"
-    assert docstring.split(".")[0].strip(), f"{path}: its docstring must begin with a sentence"
+def test_a_module_says_what_it_is() -> None:
+    """Its docstring begins with a sentence; an empty `__init__.py` needs none."""
+    described = [path for path in FILES if path.name != "__init__.py" or path.read_text("utf-8").strip()]
+    assert [path for path in described if not (ast.get_docstring(parse(path)) or "").split(".")[0].strip()] == []

@@ -59,7 +59,7 @@ class LongContext(TextTask):
         metrics="all found",
         on_sample="--mechanism delta --task-settings words=60 --task-settings kind=literal --task-settings texts=400 "
         "--task-settings segment=16 --segments 10 --batch-size 16 --learning-rate 4e-3 --seconds 30",
-        on_files="--model smollm2 --precision bf16 --mechanism retrieval --data book.txt "
+        on_files="--model smollm2 --precision auto --mechanism retrieval --data book.txt "
         "--task-settings words=3000 --documents 4 --seeds 1",
     )
 
