@@ -23,6 +23,7 @@ from memspan.pretrained.rows import Rows
 
 PENDING = -1  # yielded in the position of a token: the next takes a step, before which others may have a turn
 MOST_READ = 16  # tokens of a step, with the drafts of its texts; every text has at least its last token read
+PROMPT_PART = 128  # tokens of a prompt that are read in one pass while others write: they wait for it
 RUN_AHEAD = 64  # tokens that are written of a text before they are taken
 _TOLERANCE = 0.02  # of the largest logit, by which those of a common step may differ from those of steps of their own
 
@@ -64,8 +65,16 @@ class BatchedDecoder(Decoder):
     def generate(
         self, ids: Sequence[int], sampling: Sampling, prefix: Prefix | None = None
     ) -> Generator[int, None, Prefix]:
-        """As `Decoder.generate`, with `PENDING` before each step: who gets it can let others take their tokens."""
-        writing, logits = self.begin(ids, sampling, prefix)
+        """As `Decoder.generate`, with `PENDING` before each step: who gets it can let others take their tokens.
+
+        While other texts are written, a long prompt is read in parts, with a step of theirs between any two.
+        """
+        writing, read = self.open(ids, sampling, prefix)
+        while self._texts and len(ids) - read > PROMPT_PART and can_step_back(writing.cache):
+            self.read_prompt(writing, ids, read, read + PROMPT_PART)
+            read += PROMPT_PART
+            yield PENDING
+        logits = self.read_prompt(writing, ids, read, len(ids))
         text = _Text(writing)
         text.take(logits)
         self._texts.append(text)

@@ -210,6 +210,14 @@ class Decoder:
 
         The arguments and errors are those of `generate`.
         """
+        writing, read = self.open(ids, sampling, prefix)
+        return writing, self.read_prompt(writing, ids, read, len(ids))
+
+    def open(self, ids: Sequence[int], sampling: Sampling, prefix: Prefix | None = None) -> tuple[Writing, int]:
+        """The text that is to be written, and how many tokens of its prompt its cache has already.
+
+        The arguments and errors are those of `generate`.
+        """
         room = self.window - len(ids)
         if room < 1 or not ids:
             raise UsageError(
@@ -218,8 +226,12 @@ class Decoder:
             )
         pack(self._packed)
         cache, read = self.reuse(prefix, ids)
-        writing = Writing(ids, sampling, cache, min(sampling.max_new_tokens, room), self)
-        return writing, self.step(torch.tensor([ids[read:]], device=input_device(self.model)), cache, read)
+        return Writing(ids, sampling, cache, min(sampling.max_new_tokens, room), self), read
+
+    def read_prompt(self, writing: Writing, ids: Sequence[int], start: int, end: int) -> Tensor:
+        """Reads the tokens of a prompt from `start` to `end`; the logits (1, V) of the token behind them."""
+        tokens = torch.tensor([ids[start:end]], device=input_device(self.model))
+        return self.step(tokens, writing.cache, start)
 
     @torch.inference_mode()
     def generate(

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from memspan.models.generate import Sampling
-from memspan.pretrained.batched import PENDING, RUN_AHEAD, BatchedDecoder
+from memspan.pretrained.batched import PENDING, PROMPT_PART, RUN_AHEAD, BatchedDecoder
 from memspan.pretrained.decoding import Decoder, Prefix
 
 PROMPTS = [[(7 * index + 3 + text) % 1900 + 5 for index in range(20 + 11 * text)] for text in range(5)]
@@ -79,6 +79,26 @@ def test_texts_join_and_leave(model: Any, decoder: BatchedDecoder, monkeypatch: 
     assert begun == [alone(model, ids, rule)[0] for ids in PROMPTS[:2]]
     assert written[1] == alone(model, PROMPTS[2], rule)
     assert set(steps) == {2}
+
+
+def test_a_long_prompt_is_read_between_the_steps_of_others(
+    model: Any, decoder: BatchedDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    original = decoder.step
+    monkeypatch.setattr(decoder, "step", lambda ids, *others: (passes.append(ids.shape[1]), original(ids, *others))[1])
+    long, rule = [(13 * index + 7) % 1900 + 5 for index in range(2 * PROMPT_PART + 40)], Sampling(6)
+    writing = decoder.generate(PROMPTS[0], Sampling(30))
+    first = next(writing)
+    written = in_turns(writing, decoder.generate(long, rule))
+    assert [first, *written[0]] == alone(model, PROMPTS[0], Sampling(30))
+    assert written[1] == alone(model, long, rule)
+    parts = [number for number, size in enumerate(passes) if size in (PROMPT_PART, 40)]
+    assert [passes[number] for number in parts] == [PROMPT_PART, PROMPT_PART, 40]
+    assert parts[0] < parts[1] - 1 < parts[2] - 2  # a step of the other text between any two
+    passes.clear()
+    assert [token for token in decoder.generate(long, rule) if token != PENDING] == written[1]
+    assert passes[0] == len(long)  # nobody waits
 
 
 def test_who_waits_for_one_text_lets_the_others_run_ahead_within_bounds(model: Any, decoder: BatchedDecoder) -> None:
