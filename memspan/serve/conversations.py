@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -13,14 +14,14 @@ from memspan.assistant.chat import Chat, Exchange, latest_exchanges
 from memspan.errors import DamagedMemory, MemspanError
 from memspan.memory.store.files import Directory
 from memspan.serve.items import item_id, items_of, page
-from memspan.serve.kept_responses import without_message
+from memspan.serve.kept_responses import citations, without_message
 from memspan.serve.library import Library
 from memspan.serve.quota import require_room
 from memspan.serve.replies import missing
 from memspan.serve.requests import ChatMessage, Strict
 from memspan.serve.response_ids import conversation_id, new_session, session_of_conversation
 from memspan.serve.service import LibraryOf, Owner, Service, ServiceOf
-from memspan.serve.sessions import branch_names, continued, first_branch, transcript
+from memspan.serve.sessions import branch_names, continued, first_branch, sources_of, transcript
 
 router = APIRouter()
 RECORD = "conversation.json"  # beside the files of the session's memory: when it was made, and its metadata
@@ -109,14 +110,14 @@ def list_items(
 ) -> dict[str, Any]:
     """The messages of a conversation, the latest first."""
     session = _session(library, owner, conversation)
-    return page(items_of(transcript(library, owner, session)), limit, after, order)
+    return page(_items(library, owner, session), limit, after, order)
 
 
 @router.get("/v1/conversations/{conversation}/items/{item}")
 def retrieve_item(conversation: str, item: str, owner: Owner, library: LibraryOf) -> dict[str, Any]:
     """One message."""
     session = _session(library, owner, conversation)
-    found = [other for other in items_of(transcript(library, owner, session)) if other["id"] == item]
+    found = [other for other in _items(library, owner, session) if other["id"] == item]
     if not found:
         raise missing("item", item, "item_id")
     return found[0]
@@ -134,6 +135,16 @@ async def delete_item(conversation: str, item: str, owner: Owner, service: Servi
     if not await service.engine.call(owner, forget, (owner, first_branch(session))):
         raise missing("item", item, "item_id")
     return await run_in_threadpool(lambda: _object(session, _record(library, owner, session)))
+
+
+def _items(library: Library, owner: str, session: str) -> list[dict[str, Any]]:
+    """The messages of a conversation, the oldest first, those of replies with what they cite."""
+    sources = sources_of(library, owner, session)
+
+    def cited(exchange: Exchange) -> Sequence[dict[str, Any]]:
+        return citations(sources[exchange.source].meta) if exchange.source in sources else ()
+
+    return items_of(transcript(library, owner, session), cited)
 
 
 def _forget_item(service: Service, owner: str, branch: str, item: str) -> bool:

@@ -1,7 +1,7 @@
 """Items: the messages of an exchange as the APIs of responses and conversations have them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from memspan.assistant.chat import Exchange
@@ -37,14 +37,21 @@ def search_item(
     return {**call, "queries": list(queries), "results": results}
 
 
-def items_of(exchanges: Sequence[Exchange]) -> list[dict[str, Any]]:
-    """The messages of exchanges, in their order; what was not said is none."""
+def items_of(
+    exchanges: Sequence[Exchange], citations: Callable[[Exchange], Sequence[dict[str, Any]]] = lambda exchange: ()
+) -> list[dict[str, Any]]:
+    """The messages of exchanges, in their order; what was not said is none.
+
+    Args:
+        citations: the annotations of the reply of an exchange.
+    """
     items = []
     for exchange in exchanges:
         if exchange.user:
             items.append(user_item(exchange))
         if exchange.assistant:
-            items.append(assistant_item(item_id(exchange.source, "assistant"), exchange.assistant))
+            name = item_id(exchange.source, "assistant")
+            items.append(assistant_item(name, exchange.assistant, annotations=citations(exchange)))
     return items
 
 

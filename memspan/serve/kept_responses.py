@@ -1,6 +1,6 @@
 """What is kept of a response beside the texts of its exchange, among the values of the exchange's source."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 KEPT: Final = "response"  # the name of a response among these values
@@ -23,3 +23,11 @@ def without_message(values: Mapping[str, Any], *, is_reply: bool) -> dict[str, A
     if not isinstance(search, dict):
         return dict(values)
     return {**values, KEPT: {**kept, SEARCH: {**search, "queries": []}}}
+
+
+def citations(values: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+    """The annotations of the reply of an exchange with these values; none where nothing was searched for."""
+    kept = values.get(KEPT)
+    search = kept.get(SEARCH) if isinstance(kept, dict) else None
+    cited = search.get("annotations") if isinstance(search, dict) else None
+    return cited if isinstance(cited, list) else ()

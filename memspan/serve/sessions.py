@@ -98,6 +98,12 @@ def transcript(library: Library, owner: str, name: str) -> list[Exchange]:
     return branches[_latest(branches)]
 
 
+def sources_of(library: Library, owner: str, name: str) -> dict[str, SourceRecord]:
+    """The sources of all branches of a session by their names; an exchange has the same in all of them."""
+    branches = branch_names(library, owner, name)
+    return {source: record for other in branches for source, record in library.open(owner, other).sources.items()}
+
+
 def until(library: Library, owner: str, name: str, holds: Callable[[SourceRecord], bool]) -> list[Exchange]:
     """The exchanges of a session up to the first that `holds`, that included; none where there is no such exchange."""
     for other in branch_names(library, owner, name):

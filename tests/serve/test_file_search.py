@@ -152,6 +152,12 @@ def test_sentences_that_rest_on_a_passage_cite_its_file(tmp_path: Path, lm: Lang
         added = [event for event in events if event.type == "response.output_text.annotation.added"]
         assert [event.annotation.model_dump() for event in added] == [each.model_dump() for each in cited]  # type: ignore[union-attr]
         assert [(event.annotation_index, event.output_index) for event in added] == [(0, 1), (1, 1)]
+        conversation = client.conversations.create()
+        create(client, QUERY, tools=tools, conversation=conversation.id)
+        reply, message = client.conversations.items.list(conversation.id).data
+        assert [each.model_dump() for each in reply.content[0].annotations] == [each.model_dump() for each in cited]  # type: ignore[union-attr]
+        assert client.conversations.items.retrieve(reply.id, conversation_id=conversation.id) == reply  # type: ignore[union-attr]
+        assert "annotations" not in message.model_dump()["content"][0]
         again = create(client, [*_sent(QUERY), *response.output, *_sent("And the peas?")], store=False)
         assert again.output_text == text
         assert sentences[1] in str(other.bodies[-1]["messages"])
