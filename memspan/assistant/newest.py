@@ -31,6 +31,7 @@ from memspan.pretrained.text_encoder import TextEncoder
 
 PASSAGES: Final = 64  # the best of a search, among which statements of a fact are looked for
 MOST_SENTENCES = 160  # of them that are compared, those of the best passages
+CLOSEST = 16  # passages, the best with a sentence: one of their sentences says which fact is asked for
 # Chosen on generated facts, and on texts whose answers must stay where they were, see LOG.md.
 LIKENESS = 0.28  # of a statement to the question without its names, with a part of that to the main statement, at least
 MAIN_WEIGHT = 0.2  # of the cosine with the sentence that says which fact is asked for, beside the one with the question
@@ -87,16 +88,27 @@ def newest(
         return ()
     names = _names(view, question)
     sentences = list(islice(_sentences(passages, names), MOST_SENTENCES))
-    question_vector = encoder.question(_without(names, question))
-    if question_vector is None or not sentences:
+    times = view.event_times[np.array([passage.number for passage in passages], np.int64)]
+    if not sentences or np.isnan(times[[index for index, _ in sentences]]).all():
         return ()
-    of = np.array([index for index, _ in sentences])
-    vectors = encoder.passages([_without(names, text) for _, text in sentences])
-    meaning: Floats = vectors @ question_vector
+    question_vector = encoder.question(_without(names, question))
+    if question_vector is None:
+        return ()
     words = RareWords.of(view, question, without=[name.casefold() for name in names])
     held = words.held([passage.text for passage in passages])
     support = COVERAGE_WEIGHT * words.share(held) + PASSAGE_WEIGHT * np.array(scores)
-    main = int(np.argmax(meaning + support[of]))
+    of = np.array([index for index, _ in sentences])
+    closest = np.isin(of, list(dict.fromkeys(of.tolist()))[:CLOSEST])
+    vectors = np.zeros((len(sentences), len(question_vector)), np.float32)
+    vectors[closest] = _vectors(encoder, names, sentences, closest)
+    meaning: Floats = vectors @ question_vector
+    main = int(np.argmax(np.where(closest, meaning + support[of], -np.inf)))
+    if np.isnan(times[of[main]]):
+        return ()
+    others = ~closest & ~np.isnan(times[of])  # no fact of an unknown time is newer than another
+    if others.any():
+        vectors[others] = _vectors(encoder, names, sentences, others)
+    meaning = vectors @ question_vector
     likeness = vectors @ vectors[main]
     if names:
         same_fact = meaning + MAIN_WEIGHT * likeness >= LIKENESS
@@ -105,9 +117,6 @@ def newest(
     missing = words.weights @ (held[:, [of[main]]] & ~held)
     same_fact &= missing[of] <= MISSING
     same_fact[main] = True
-    times = view.event_times[np.array([passage.number for passage in passages], np.int64)]
-    if np.isnan(times[of[main]]):
-        return ()
     best = {int(of[index]): index for index in np.argsort(meaning, kind="stable") if same_fact[index]}
     dated = sorted((index for index in best if not np.isnan(times[index])), key=lambda index: (times[index], -index))
     found = [
@@ -129,6 +138,14 @@ def _without_stories(found: list[Statement], latest: Passage, first: Passage) ->
         if latest.source == first.source and latest.number != first.number:
             return ()
     return () if len(found) == 1 and latest.number == first.number else tuple(found)
+
+
+def _vectors(
+    encoder: TextEncoder, names: Sequence[str], sentences: Sequence[tuple[int, str]], chosen: NDArray[np.bool_]
+) -> list[Floats]:
+    """The vectors of the chosen sentences, without the names."""
+    texts = [text for (_, text), is_chosen in zip(sentences, chosen, strict=True) if is_chosen]
+    return [read.vector for read in encoder.read([_without(names, text) for text in texts])]
 
 
 def _names(view: View, question: str) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from memspan import LanguageModel, Memory
 from memspan.assistant.answer import Answer
 from memspan.assistant.history import history
-from memspan.assistant.newest import newest
+from memspan.assistant.newest import CLOSEST, newest
 from memspan.assistant.quotes import Evidence
 from memspan.data.documents import Document
 from memspan.data.marks import Chunk, Mark
@@ -110,6 +110,35 @@ def test_where_text_without_a_time_states_the_fact_nothing_is_newer(lm: Language
         lm, {"manual": (None, "Ann Vel sits in room 5, which is the room in which Ann Vel does sit."), **ROOMS}
     )
     assert latest(memory, "In which room does Ann Vel sit?") is None
+
+
+class Listening(BagOfWords):
+    """It notes what it is given to read."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def read(self, texts: list[str]) -> list[ReadText]:
+        self.texts += texts
+        return super().read(texts)
+
+
+def test_no_more_is_read_than_can_change_what_is_newest(lm: LanguageModel) -> None:
+    question = "In which room does Ann Vel sit?"
+    manuals = {f"manual {number}": (None, f"Ann Vel reads manual {number}.") for number in range(CLOSEST)}
+    encoder = Listening()
+    assert latest(dated(lm, {**ROOMS, **manuals, "late": (2.0, "Ann Vel runs.")}), question, encoder) == "new"
+    read = [text for text in encoder.texts if "manual" in text]
+    assert len(read) == CLOSEST - len([text for _, text in ROOMS.values() if "Ann Vel" in text])
+    assert "runs." in encoder.texts  # further behind, and of a known time
+    encoder = Listening()
+    first = {"manual": (None, "Ann Vel sits in room 5, which is the room in which Ann Vel does sit."), **manuals}
+    assert latest(dated(lm, {**first, **ROOMS}), question, encoder) is None
+    assert len(encoder.texts) == CLOSEST
+    undated = {name: (None if "Ann Vel" in text else day, text) for name, (day, text) in ROOMS.items()}
+    encoder = Listening()
+    assert latest(dated(lm, undated), question, encoder) is None
+    assert not encoder.texts
 
 
 def test_the_thresholds_are_for_the_embedded_encoder_only(lm: LanguageModel) -> None:
