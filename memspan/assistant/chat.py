@@ -197,8 +197,8 @@ class Chat:
             return passage.number >= ours or own.passage(passage.number).source not in without
 
         try:
-            # Reranking takes longer than reading the prompt, and what enters it stays almost the same, see LOG.md.
-            found = self.lm.search(view, text, top=top, rerank=0, among=may_enter, filter=self.filter)
+            # The likelihood of a message takes longer than reading the prompt, and changes next to nothing, see LOG.md.
+            found = self.lm.retriever.search(view, text, top=top, by_likelihood=0, among=may_enter, filter=self.filter)
         except NoMatch:  # a filter may exclude all that was read so far
             return given
         encoder = self.lm.retriever.vectors.encoder

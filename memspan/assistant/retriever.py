@@ -77,10 +77,15 @@ class Retriever:
         *,
         top: int = 8,
         rerank: int = RERANKED,
+        by_likelihood: int = BY_LIKELIHOOD,
         among: Callable[[Passage], bool] | None = None,
         filter: Filter | None = None,
     ) -> list[RetrievedPassage]:
-        """The `top` passages that bear most on `question`, best first; see `LanguageModel.search`."""
+        """The `top` passages that bear most on `question`, best first; see `LanguageModel.search`.
+
+        Args:
+            by_likelihood: passages that are ranked anew by the likelihood of the question, at most, where sentences cannot tell.
+        """
         memory.check_fingerprint(self.fingerprint)
         self.check_length(question)
         view = memory.view()
@@ -101,7 +106,7 @@ class Retriever:
         passages = [_retrieved(passage, scores, second) for passage in found]
         if rerank > 0 and passages:
             closer = looked_at_closely(view, question, passages, rerank, self.vectors.encoder)
-            passages = self.rerank(question, passages, min(rerank, BY_LIKELIHOOD)) if closer is None else closer
+            passages = self.rerank(question, passages, min(rerank, by_likelihood)) if closer is None else closer
         return _first(statements, passages)[:top]
 
     def token_scores(self, memory: Contents, question: str, numbers: Sequence[int]) -> list[NDArray[np.float32]]:

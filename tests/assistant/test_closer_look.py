@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memspan import LanguageModel, Memory
+from memspan import Chat, LanguageModel, Memory
 from memspan.assistant.closer_look import MEANING_WEIGHT, REACH, TOKENS_WEIGHT, WORDS_WEIGHT, looked_at_closely
 from memspan.assistant.rare_words import RareWords
 from memspan.assistant.retrieved import RetrievedPassage
@@ -122,6 +122,21 @@ def test_a_search_takes_it_and_asks_no_language_model(
     assert seeing.search(memory, QUESTION, top=16) == expected
     assert seeing.search(memory, QUESTION, top=3) == expected[:3]  # found further down than what is returned
     assert [passage.number for passage in expected] != [passage.number for passage in first]
+
+
+def test_a_chat_takes_it_and_never_the_likelihood(
+    seeing: LanguageModel, embedded: SentenceEncoder, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = seeing.search(memory, QUESTION)
+    monkeypatch.setattr(seeing.retriever, "likelihood_gains", lambda *_: pytest.fail("the likelihood was computed"))
+    chat = Chat(seeing, memory, min_confidence=0.0, passages=1, budget=1000)
+    chat.prompt_ids(QUESTION)
+    assert [passage.number for passage in chat.recalled] == [expected[0].number]
+    assert expected[0].number != seeing.search(memory, QUESTION, rerank=0)[0].number
+    monkeypatch.setattr("memspan.assistant.retriever.looked_at_closely", lambda *_: None)
+    monkeypatch.setattr("memspan.assistant.retriever.RERANK_GAP", np.inf)
+    chat.prompt_ids("What was the weather on the gallery today?")
+    assert chat.recalled
 
 
 def test_it_is_not_taken_by_an_encoder_that_cannot_tell(
