@@ -125,18 +125,19 @@ def test_a_search_takes_it_and_asks_no_language_model(
 
 
 def test_a_chat_takes_it_and_never_the_likelihood(
-    seeing: LanguageModel, embedded: SentenceEncoder, memory: Memory, monkeypatch: pytest.MonkeyPatch
+    seeing: LanguageModel, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = seeing.search(memory, QUESTION)
+    looked_at = "memspan.assistant.retriever.looked_at_closely"
+    monkeypatch.setattr("memspan.assistant.retriever.RERANK_GAP", np.inf)
     monkeypatch.setattr(seeing.retriever, "likelihood_gains", lambda *_: pytest.fail("the likelihood was computed"))
+    first = seeing.search(memory, QUESTION, top=16, rerank=0)
+    monkeypatch.setattr(looked_at, lambda view, question, found, count, encoder: [*reversed(found[:count])])
     chat = Chat(seeing, memory, min_confidence=0.0, passages=1, budget=1000)
     chat.prompt_ids(QUESTION)
-    assert [passage.number for passage in chat.recalled] == [expected[0].number]
-    assert expected[0].number != seeing.search(memory, QUESTION, rerank=0)[0].number
-    monkeypatch.setattr("memspan.assistant.retriever.looked_at_closely", lambda *_: None)
-    monkeypatch.setattr("memspan.assistant.retriever.RERANK_GAP", np.inf)
-    chat.prompt_ids("What was the weather on the gallery today?")
-    assert chat.recalled
+    assert [passage.number for passage in chat.recalled] == [first[-1].number]
+    monkeypatch.setattr(looked_at, lambda *_: None)
+    chat.prompt_ids(QUESTION + " ")
+    assert [passage.number for passage in chat.recalled] == [first[0].number]
 
 
 def test_it_is_not_taken_by_an_encoder_that_cannot_tell(
