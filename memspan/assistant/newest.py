@@ -31,7 +31,10 @@ from memspan.pretrained.text_encoder import TextEncoder
 
 PASSAGES: Final = 64  # the best of a search, among which statements of a fact are looked for
 MOST_SENTENCES = 160  # of them that are compared, those of the best passages
-CLOSEST = 16  # passages, the best with a sentence: one of their sentences says which fact is asked for
+CLOSEST, REACH = (
+    16,
+    8.0,
+)  # passages with a sentence, and how far below the best: one of their sentences says which fact is asked for
 # Chosen on generated facts, and on texts whose answers must stay where they were, see LOG.md.
 LIKENESS = 0.28  # of a statement to the question without its names, with a part of that to the main statement, at least
 MAIN_WEIGHT = 0.2  # of the cosine with the sentence that says which fact is asked for, beside the one with the question
@@ -98,7 +101,8 @@ def newest(
     held = words.held([passage.text for passage in passages])
     support = COVERAGE_WEIGHT * words.share(held) + PASSAGE_WEIGHT * np.array(scores)
     of = np.array([index for index, _ in sentences])
-    closest = np.isin(of, list(dict.fromkeys(of.tolist()))[:CLOSEST])
+    behind = np.max(np.asarray(scores)[of]) - np.asarray(scores)[of]
+    closest = np.isin(of, list(dict.fromkeys(of.tolist()))[:CLOSEST]) & (behind <= REACH)
     vectors = np.zeros((len(sentences), len(question_vector)), np.float32)
     vectors[closest] = _vectors(encoder, names, sentences, closest)
     meaning: Floats = vectors @ question_vector
