@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.report import interval, newest
+from benchmarks.tasks_pretrained import error
 
 RANKERS = {
     "memspan": "memspan",
@@ -505,18 +506,19 @@ def memory_on_texts() -> str:
     """Tasks on public data with a pretrained model: with a memory, without, and the best plain baseline, 95 % intervals."""
     rows = []
     labels = {
-        "squad": ("question answering", "SQuAD, 120 questions about a heap of 300 paragraphs", "the last 640 tokens"),
+        "squad": (
+            "question answering",
+            "SQuAD, three draws of 60 questions about a heap of 300 paragraphs",
+            "the last 640 tokens",
+        ),
         "csl": ("summarisation", "CSL, titles of 1,000 Chinese abstracts", "the last 160 tokens"),
         "qmsum": ("summarisation", "QMSum, questions about 35 meetings", "the last 640 tokens"),
     }
     for data, (task, label, seen) in labels.items():
         run = newest(f"tasks-pretrained-{data}")["runs"][data]
         memory, none = run["contenders"]
-        error = "standard error"
         found = [
-            _with_three_digits(
-                side["mean"], [side["mean"] + sign * 1.96 * side["figures"][0][error] for sign in (-1, 1)]
-            )
+            _with_three_digits(side["mean"], [side["mean"] + sign * 1.96 * error(side["figures"]) for sign in (-1, 1)])
             for side in (memory, none)
         ]
         best = max(run["baselines"], key=lambda name: run["baselines"][name])
