@@ -10,7 +10,7 @@ import pytest
 from memspan import LanguageModel, Memory
 from memspan.assistant.answer import Answer
 from memspan.assistant.history import history
-from memspan.assistant.newest import CLOSEST, newest
+from memspan.assistant.newest import CLOSEST, REACH, newest
 from memspan.assistant.quotes import Evidence
 from memspan.data.documents import Document
 from memspan.data.marks import Chunk, Mark
@@ -139,6 +139,17 @@ def test_no_more_is_read_than_can_change_what_is_newest(lm: LanguageModel) -> No
     encoder = Listening()
     assert latest(dated(lm, undated), question, encoder) is None
     assert not encoder.texts
+
+
+def test_a_passage_far_behind_does_not_say_which_fact_is_asked_for(lm: LanguageModel) -> None:
+    memory = dated(lm, {"band": (3.0, "Ann Vel sits in the band."), "old": ROOMS["old"], "new": ROOMS["new"]})
+    view, question = memory.view(), "In which room does Ann Vel sit?"
+    passages = [view.passage(number) for number in range(len(view))]
+    encoder = Listening()
+    for behind, statements in ((REACH, 2), (REACH + 1, 3)):
+        scores = np.array([20.0, 20.0 - behind, 20.0 - behind], np.float32)
+        found = newest(view, question, passages, scores, encoder)
+        assert len(found) == statements, behind
 
 
 def test_the_thresholds_are_for_the_embedded_encoder_only(lm: LanguageModel) -> None:
