@@ -26,8 +26,7 @@ from memspan.pretrained.text_encoder import ReadText, TextEncoder
 # Of the score: what a cosine of one counts for, of the sentence with the question, in the mean over the tokens of the
 # question, and in the mean over its words, weighed by how rare they are. For the embedded encoder, see LOG.md.
 MEANING_WEIGHT, TOKENS_WEIGHT, WORDS_WEIGHT = 8.0, 8.0, 8.0
-# Whose score is further below the best one's is not read: it could hardly make up for that (LOG.md).
-REACH = 8.0
+REACH = 8.0  # whose score is further below the best one's is not read: it could hardly make up for that, see LOG.md
 
 Floats = NDArray[np.float64]
 

@@ -31,10 +31,8 @@ from memspan.pretrained.text_encoder import TextEncoder
 
 PASSAGES: Final = 64  # the best of a search, among which statements of a fact are looked for
 MOST_SENTENCES = 160  # of them that are compared, those of the best passages
-CLOSEST, REACH = (
-    16,
-    8.0,
-)  # passages with a sentence, and how far below the best: one of their sentences says which fact is asked for
+CLOSEST = 16  # passages with a sentence: one of their sentences says which fact is asked for
+REACH = 8.0  # how far below the best score they are at most; those within it are read for other reasons too
 # Chosen on generated facts, and on texts whose answers must stay where they were, see LOG.md.
 LIKENESS = 0.28  # of a statement to the question without its names, with a part of that to the main statement, at least
 MAIN_WEIGHT = 0.2  # of the cosine with the sentence that says which fact is asked for, beside the one with the question
