@@ -502,6 +502,24 @@ def tasks_on_texts(language: str = "en") -> str:
     return markdown(heads, [[*row[:2], f"{row[2]:.3f}", row[3], f"{row[4]:.3f}"] for row in rows])
 
 
+def translation() -> str:
+    """Sentences translated behind the most similar known pairs, behind random ones, and the best baseline: chrF."""
+    rows = []
+    for direction, run in newest("translation")["directions"].items():
+        means = {each["name"]: each for each in run["contenders"]}
+        draws = [f"{figures['chrF']:.1f}" for figures in means["translation memory"]["figures"]]
+        rows.append(
+            [
+                direction,
+                f"{means['translation memory']['mean']:.1f} ({', '.join(draws)})",
+                f"{means['random pairs']['mean']:.1f}",
+                f"{run['baselines']['most similar sentence']:.1f}",
+            ]
+        )
+    heads = ("direction", "translation memory, mean and the three draws", "random pairs", "most similar sentence")
+    return markdown(heads, rows)
+
+
 def memory_on_texts() -> str:
     """Tasks on public data with a pretrained model: with a memory, without, and the best plain baseline, 95 % intervals."""
     rows = []
