@@ -212,8 +212,8 @@ def test_a_chat_recalls_the_complement_of_a_passage_that_bears_on_the_message(
     seeing: LanguageModel, encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = seeing.read(logbook()[:6000], source="book")
-    found = seeing.search(memory, QUESTION, rerank=0)
     monkeypatch.setitem(encoders.EMBEDDED, encoder.name, encoders.EMBEDDED[encoders.DEFAULT])
+    found = seeing.search(memory, QUESTION)
     monkeypatch.setattr("memspan.assistant.complement.complement", lambda *_: (3, READ_CALL))
     confidences = {found[0].number: 0.5}  # the others bear on nothing by themselves
     monkeypatch.setattr(
