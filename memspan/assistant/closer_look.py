@@ -3,9 +3,9 @@
 A search compares whole passages with the question. Of the best ones each sentence is read by the sentence encoder, and a
 passage gains by the sentence that is about the same as the question, by that whose words are most like its words, and by
 that which has most of its rare words or others of their meaning: the late interaction of ColBERT (Khattab and Zaharia 2020)
-with states that were not trained for it. The embedded encoder has a twelfth of the weights of
-the smallest language model at work on a token, so a passage costs much less than its likelihood would. A turn of a conversation
-says little by itself, so passages of turns are not looked at.
+with states that were not trained for it. The embedded encoder has a twelfth of the weights of the smallest language model at
+work on a token, so a passage costs much less than its likelihood would. A turn of a conversation says little by itself, so
+passages of turns are not looked at.
 
 Letters: P passages, N sentences, T tokens of the question.
 """

@@ -97,9 +97,9 @@ def newest(
         return ()
     words = RareWords.of(view, question, without=[name.casefold() for name in names])
     held = words.held([passage.text for passage in passages])
-    support = COVERAGE_WEIGHT * words.share(held) + PASSAGE_WEIGHT * np.array(scores)
+    support = COVERAGE_WEIGHT * words.share(held) + PASSAGE_WEIGHT * scores
     of = np.array([index for index, _ in sentences])
-    behind = np.max(np.asarray(scores)[of]) - np.asarray(scores)[of]
+    behind = scores[of].max() - scores[of]
     closest = np.isin(of, list(dict.fromkeys(of.tolist()))[:CLOSEST]) & (behind <= REACH)
     vectors = np.zeros((len(sentences), len(question_vector)), np.float32)
     vectors[closest] = _vectors(encoder, names, sentences, closest)

@@ -40,8 +40,8 @@ _ALONE = {"ask": "ask", "search": "ask"}  # commands that a running process may 
 _KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
 """How many kernels of oneDNN a process keeps, by the variables of oneDNN and of torch's bridge to it, which are read once.
 
-There is one kernel for each shape of a product, so for each length of a text. Left to themselves both keep 1,024: a process that
-reads texts of all lengths grows by a hundred megabytes over its first hours. The shapes that return with every token are fewer."""
+There is one kernel for each shape of a product, so for each length of a text. Left to themselves both keep 1,024: a server of a
+tiny model grew by a hundred megabytes in a minute of conversations, see LOG.md. The shapes that return with every token are fewer."""
 
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, of click or of typer's own copy of it
 
