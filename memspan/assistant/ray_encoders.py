@@ -21,7 +21,7 @@ from memspan.errors import MemspanError, UsageError, WorkerLost
 from memspan.memory import EncodedText, Fingerprint, Memory
 from memspan.memory.index.encoder import TextCutter
 from memspan.pretrained.encoders import NONE
-from memspan.pretrained.ray_cluster import first_line, has_gpus, ray_started, require_ray, signals_kept
+from memspan.pretrained.ray_cluster import cpus_of_each, first_line, has_gpus, ray_started, require_ray, signals_kept
 
 LOSSES = 3  # a worker is started anew so many times, and a chunk given to it again
 
@@ -46,6 +46,27 @@ class ModelToLoad:
     encoder: str
     fingerprint: Fingerprint
     threads: int | None
+
+    @classmethod
+    def of(
+        cls,
+        lm: LanguageModel,
+        *,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+        threads: int | None = None,
+    ) -> "ModelToLoad":
+        """What loads a model that was loaded by name; it is not kept."""
+        recorded = lm.fingerprint.encoder
+        return cls(
+            name=_absolute(lm.name),
+            device=device,
+            dtype=lm.fingerprint.dtype,
+            trust_remote_code=trust_remote_code,
+            encoder=NONE if recorded is None else _absolute(recorded.name),
+            fingerprint=lm.fingerprint,
+            threads=threads,
+        )
 
     def load(self) -> LanguageModel:
         """Load it. Raises as `load_model` does; UsageError if it is another model than the one of this fingerprint."""
@@ -103,18 +124,9 @@ class RayEncoders:
         Raises UsageError if Ray is not installed, or for another device.
         """
         require_ray(device)
-        recorded = lm.fingerprint.encoder
         self.count = count
-        self.preparation = Preparation(TextCutter(lm.tokenizer), lm.fingerprint, recorded)
-        self._model = ModelToLoad(
-            name=_absolute(lm.name),
-            device=device,
-            dtype=lm.fingerprint.dtype,
-            trust_remote_code=trust_remote_code,
-            encoder=NONE if recorded is None else _absolute(recorded.name),
-            fingerprint=lm.fingerprint,
-            threads=threads,
-        )
+        self.preparation = Preparation(TextCutter(lm.tokenizer), lm.fingerprint, lm.fingerprint.encoder)
+        self._model = ModelToLoad.of(lm, device=device, trust_remote_code=trust_remote_code, threads=threads)
         self._running = ExitStack()
         self._workers: list[Any] = []
         self._waiting: list[list[Future[EncodedText]]] = []  # what each worker has to do
@@ -172,10 +184,8 @@ class RayEncoders:
         with signals_kept():
             self._running.enter_context(ray_started(self.count, self._model.device))
         on_gpu = has_gpus(self._model.device)
-        most = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=1)
-        cpus = max(1, min(most, int(ray.cluster_resources().get("CPU", 1)) // self.count))
         actor = ray.remote(_Worker).options(
-            num_cpus=cpus, num_gpus=int(on_gpu), max_restarts=LOSSES, max_task_retries=LOSSES
+            num_cpus=cpus_of_each(self.count), num_gpus=int(on_gpu), max_restarts=LOSSES, max_task_retries=LOSSES
         )
         self._workers = [actor.remote(self._model) for _ in range(self.count)]
         self._waiting = [[] for _ in self._workers]

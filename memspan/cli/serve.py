@@ -1,10 +1,11 @@
 """`memspan serve`: memories behind the interfaces that other programs speak."""
 
+import os
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,14 +28,16 @@ from memspan.cli.options import MODEL, Loading, load_language_model, loads_model
 from memspan.cli.output import print_info
 from memspan.cli.warm import detached
 from memspan.cli.warm.model import server_key
+from memspan.errors import UsageError
 from memspan.plugins import require_installed
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from memspan.assistant.language_model import LanguageModel
-    from memspan.serve.app import Mounted
+    from memspan.assistant.ray_encoders import ModelToLoad
+    from memspan.serve.guard import Rules
     from memspan.serve.service import Service
+    from memspan.serve.settings import Settings
 
 TOOLS = "Model Context Protocol"
 MEBIBYTE = 1024**2
@@ -134,6 +137,15 @@ def serve(
             rich_help_panel=TOOLS,
         ),
     ] = None,
+    ray: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Number of replicas that Ray starts, each with the model (extra `ray`); a session stays with one of them.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
     model: MODEL = None,
 ) -> None:
     """Serve memories and the model by the API of OpenAI, for every program that speaks it.
@@ -156,13 +168,15 @@ def serve(
     known = Keys.load(keys)
     check_address(host, known)
     folder = _default_root() if root is None else root
+    if ray is not None:
+        _check_replicas(loading, detach=detach, counts_tokens=tokens_per_minute is not None)
     if detach:
         arguments = [argument for argument in context.meta[ARGUMENTS] if argument != _DETACH]
         raise typer.Exit(detached.start_server(["serve", *arguments], folder))
     key = server_key()
     lm = load_language_model(model, loading, _made_with(folder))
-    from memspan.serve.app import make_app
     from memspan.serve.service import Limits
+    from memspan.serve.settings import Settings
 
     limits = Limits(
         requests_per_minute=requests_per_minute,
@@ -171,10 +185,43 @@ def serve(
         body_bytes=largest_request * MEBIBYTE,
         new_tokens=max_new_tokens,
     )
-    service = _service(folder, lm, answer_with, ram * MEBIBYTE, (queue, parallel), limits)
-    mounted = _tools(service, mcp_write) if has_tools else {}
-    app = make_app(service, rules_of(known, host, allow_host or []), mounted=mounted)
-    _run(service, app, loading, key, in_words(known), tuple(mounted), host, port)
+    settings = Settings(
+        Path(os.path.realpath(folder)),
+        limits,
+        os.path.realpath(answer_with) if answer_with is not None and os.path.exists(answer_with) else answer_with,
+        ram * MEBIBYTE,
+        most_waiting=queue,
+        most_running=parallel,
+        has_tools=has_tools,
+        write_to=mcp_write,
+    )
+    rules, owners = rules_of(known, host, allow_host or []), in_words(known)
+    if ray is not None:
+        from memspan.assistant.ray_encoders import ModelToLoad
+
+        trusted, threads = loading.trust_remote_code, loading.threads
+        loaded = ModelToLoad.of(lm, device=loading.device, trust_remote_code=trusted, threads=threads)
+        del lm  # it was loaded to say what is wrong with it; from now on the replicas have it
+        _run_replicas(ray, loaded, settings, rules, owners, host, port)
+        return
+    from memspan.serve.app import make_app
+
+    service = settings.service(lm, print_info)
+    mounted = settings.mounted(service)
+    _run(service, make_app(service, rules, mounted=mounted), loading, key, owners, tuple(mounted), host, port)
+
+
+def _check_replicas(loading: Loading, *, detach: bool, counts_tokens: bool) -> None:
+    """Raises UsageError if Ray is not installed, or for an option that replicas do not have."""
+    from memspan.pretrained.ray_cluster import require_ray
+
+    require_ray(loading.device)
+    if detach:
+        raise UsageError("Replicas are served in the foreground: leave out --detach or --ray.")
+    if counts_tokens:
+        raise UsageError(
+            "Replicas do not count tokens together: give --requests-per-minute instead, or leave out --ray."
+        )
 
 
 def _default_root() -> Path:
@@ -191,29 +238,6 @@ def _made_with(root: Path) -> Path | None:
         return root
     memories = sorted(path.parent for path in root.glob("*/*/manifest.json") if not path.parent.name.startswith("."))
     return memories[0] if memories else None
-
-
-# What a server consists of.
-def _service(
-    root: Path, lm: "LanguageModel", answer_with: str | None, ram_bytes: int, requests: tuple[int, int], limits: Any
-) -> "Service":
-    from memspan.assistant.answerers import answerer_of
-    from memspan.serve.engine import Engine
-    from memspan.serve.library import Library
-    from memspan.serve.requests import model_name
-    from memspan.serve.service import Service
-
-    answerer = None if answer_with is None else answerer_of(answer_with, print_info)
-    library = Library(root, lm, ram_bytes=ram_bytes)
-    waiting, running = requests
-    engine = Engine(most_waiting=waiting, most_of_owner=max(1, waiting // 4), most_running=running)
-    return Service(library, engine, model_name(lm.name), answerer, limits)
-
-
-def _tools(service: "Service", write_to: str | None) -> "dict[str, Mounted]":
-    from memspan.serve.mcp.mounted import PATH, MountedTools
-
-    return {PATH: MountedTools(service, write_to)}
 
 
 # What a server consists of, and where it listens.
@@ -248,6 +272,27 @@ def _run(
             serving = stack.enter_context(Serving(server, listener, service.engine))
             _announce(url, root, owners, mounted)
             serving.answer(of_questions, Served(service.lm, loading, serving.turn), about)
+
+
+# What a server consists of, and where it listens.
+def _run_replicas(
+    count: int, model: "ModelToLoad", settings: "Settings", rules: "Rules", owners: str, host: str, port: int
+) -> None:
+    """Serve by replicas until Ctrl-C or SIGTERM. Raises UsageError as `_run` does, and where Ray cannot be started."""
+    from memspan.pretrained.ray_cluster import interruptible
+    from memspan.serve.guard import Guard
+    from memspan.serve.replicas import started_replicas
+    from memspan.serve.running import make_server
+
+    with (
+        listening_at(host, port) as (listener, url),
+        interruptible(),
+        started_replicas(count, model, settings, has_keys=rules.keys is not None) as front,
+    ):
+        server = make_server(Guard(front, rules=rules, service=front))
+        _announce(url, settings.root, owners, settings.mounted_at())
+        with ends_in_order():
+            server.run(sockets=[listener])
 
 
 def _announce(url: str, root: Path, owners: str, mounted: Sequence[str]) -> None:

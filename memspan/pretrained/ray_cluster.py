@@ -67,6 +67,14 @@ def has_gpus(device: str | None) -> bool:
     return device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
 
 
+def cpus_of_each(workers: int) -> int:
+    """The CPUs of each of so many workers: its share of the cluster's, but no more than a machine has."""
+    import ray
+
+    most = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=1)
+    return max(1, min(most, int(ray.cluster_resources().get("CPU", 1)) // workers))
+
+
 @contextmanager
 def signals_kept() -> Iterator[None]:
     """SIGINT and SIGTERM do afterwards what they did before: Ray takes them to itself when it is started."""

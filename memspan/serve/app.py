@@ -81,6 +81,18 @@ def make_app(
     service: Service, rules: Rules, routers: Iterable[APIRouter] = ROUTERS, mounted: Mapping[str, Mounted] | None = None
 ) -> FastAPI:
     """The app of a service, with further apps by their paths. When it ends, so does the engine."""
+    app = unguarded_app(service, rules.keys is not None, routers, mounted)
+    app.add_middleware(Guard, rules=rules, service=service)
+    return app
+
+
+def unguarded_app(
+    service: Service,
+    has_keys: bool,
+    routers: Iterable[APIRouter] = ROUTERS,
+    mounted: Mapping[str, Mounted] | None = None,
+) -> FastAPI:
+    """The same without its guard, for requests that have passed one and have their owner in the state."""
     others = {} if mounted is None else mounted
 
     @asynccontextmanager
@@ -98,7 +110,6 @@ def make_app(
         app.include_router(router)
     for path, other in others.items():
         app.router.routes.append(Route(path, other, methods=["POST"], name=path))
-    describe(app, has_keys=rules.keys is not None)
+    describe(app, has_keys=has_keys)
     handle_errors(app, str(service.library.root))
-    app.add_middleware(Guard, rules=rules, service=service)
     return app

@@ -8,15 +8,17 @@ import re
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memspan.serve.keys import Keys
 from memspan.serve.library import LOCAL
+from memspan.serve.metrics import Metrics
+from memspan.serve.rates import Rates
 from memspan.serve.replies import ApiError
-from memspan.serve.service import Service
+from memspan.serve.service import Limits
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MOST_HEADERS, LONGEST_HEADERS = 100, 32 * 1024  # fields, and bytes of all of them
@@ -39,10 +41,23 @@ class Rules:
     hosts: frozenset[str] = field(default=LOOPBACK)
 
 
+class Guarded(Protocol):
+    """What the guard needs to know of a service, and where it counts."""
+
+    @property
+    def limits(self) -> Limits: ...
+
+    @property
+    def metrics(self) -> Metrics: ...
+
+    @property
+    def rates(self) -> Rates: ...
+
+
 class Guard:
     """The middleware. It passes requests on to the app with their owner in the state."""
 
-    def __init__(self, app: ASGIApp, *, rules: Rules, service: Service) -> None:
+    def __init__(self, app: ASGIApp, *, rules: Rules, service: Guarded) -> None:
         self._app, self._rules, self._limits, self._metrics = app, rules, service.limits, service.metrics
         self._rates = service.rates
 

@@ -14,10 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from filelock import FileLock, Timeout
+
 from memspan.assistant.language_model import LanguageModel
 from memspan.errors import MemoryLocked, UnknownMemory, UsageError, require_whole
 from memspan.memory import Memory
-from memspan.memory.store.files import Directory, explained
+from memspan.memory.store.files import FILE_MODE, Directory, explained
 from memspan.memory.store.folder import Folder
 from memspan.memory.store.lock import LOCK_SECONDS
 from memspan.serve.names import LOCAL as LOCAL
@@ -25,16 +27,23 @@ from memspan.serve.names import is_name, is_owner, require_name, require_owner
 
 RAM_BYTES = 1024**3
 
+LEASE = "lease"  # the file beside those of a memory by which a lease keeps other processes out
+OTHERS_SECONDS = 1.0  # that a lease waits for one of another process: meanwhile an engine does nothing else
+
 _DELETED = ".deleted-"  # in front of the name of a folder that is being deleted
 
 Key = tuple[str, str]  # owner and name
 
 
 class _Turn:
-    """The locks of one memory: `writing` of a lease, and `opening`, which is held for as long as files are read."""
+    """The locks of one memory: `writing` of a lease, and `opening`, which is held for as long as files are read.
 
-    def __init__(self) -> None:
+    `others` is held with the first lease of the thread that writes, and keeps other processes out.
+    """
+
+    def __init__(self, path: Path) -> None:
         self.writing, self.opening = threading.RLock(), threading.RLock()
+        self.others = FileLock(path / LEASE, timeout=OTHERS_SECONDS, mode=FILE_MODE, thread_local=False)
 
 
 class Library:
@@ -48,10 +57,13 @@ class Library:
         lm: the model that the memories are made with.
         root: the folder of the owners' folders; of a library of one memory, that memory's folder.
         ram_bytes: of the memories that are kept open, at most, beside those that are leased.
+        is_shared: whether libraries of other processes have the same root, so that a lease must keep them out too.
         lease_seconds: how long `lease` waits for another writer of this process.
     """
 
-    def __init__(self, root: str | os.PathLike[str], lm: LanguageModel, *, ram_bytes: int = RAM_BYTES) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], lm: LanguageModel, *, ram_bytes: int = RAM_BYTES, is_shared: bool = False
+    ) -> None:
         """
         Args:
             root: the folder, which is made if it does not exist; or the folder of one memory, as for `of_memory`.
@@ -61,7 +73,7 @@ class Library:
             MemspanError: the system refused to make it.
         """
         require_whole("ram_bytes", ram_bytes, least=0)
-        self.lm, self.root, self.ram_bytes = lm, Path(os.path.realpath(root)), ram_bytes
+        self.lm, self.root, self.ram_bytes, self.is_shared = lm, Path(os.path.realpath(root)), ram_bytes, is_shared
         self.lease_seconds = LOCK_SECONDS
         self._only: str | None = None
         self._mutex = threading.Lock()  # of the tables below; never held while a file is read
@@ -145,14 +157,14 @@ class Library:
     def lease(self, owner: str, name: str) -> Iterator[Memory]:
         """Within, the memory for writing: no other thread has a lease of it. The same thread may take it again.
 
-        Writers of other processes wait for each change, as everywhere.
+        Writers of other processes wait for each change, as everywhere; where the library is shared, their leases for this one.
 
         Raises:
             UnknownMemory, ForeignMemory, DamagedMemory: as `open` does.
-            MemoryLocked: another lease did not end within `lease_seconds`.
+            MemoryLocked: another lease did not end within `lease_seconds`, or that of another process within a second.
         """
         key = self._known(owner, name)
-        with self._held(key):
+        with self._held(key), self._kept_from_others(key):
             with self._mutex:
                 self._leased[key] += 1
             try:
@@ -249,7 +261,7 @@ class Library:
         with self._mutex:
             turn = self._turns.get(key)
             if turn is None:
-                self._turns[key] = turn = _Turn()
+                self._turns[key] = turn = _Turn(self._path(key))
             return turn
 
     @contextmanager
@@ -264,6 +276,24 @@ class Library:
             yield
         finally:
             turn.writing.release()
+
+    @contextmanager
+    def _kept_from_others(self, key: Key) -> Iterator[None]:
+        """Within, no other process has a lease of a memory. The caller holds it in this one."""
+        if not self.is_shared:
+            yield
+            return
+        others, path = self._turn(key).others, self._path(key)
+        Directory(path).check_regular(LEASE)
+        with explained("lock", path / LEASE):
+            try:
+                others.acquire()  # a second one of the same thread is counted
+            except Timeout:
+                raise MemoryLocked(f"{key[1]!r} is being changed by another process: try again.") from None
+        try:
+            yield
+        finally:
+            others.release()
 
     def _opened(self, key: Key) -> Memory:
         """The memory, up to date."""

@@ -5,8 +5,7 @@ import socket
 
 import h11
 import uvicorn
-from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from memspan.serve.replies import ApiError
@@ -66,7 +65,7 @@ async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:
     await error.response()(scope, receive, send)
 
 
-def make_server(app: FastAPI) -> uvicorn.Server:
+def make_server(app: ASGIApp) -> uvicorn.Server:
     """A server of the app, which `run(sockets=[...])` runs until a signal or `should_exit` ends it."""
     config = uvicorn.Config(
         app,

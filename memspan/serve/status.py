@@ -7,10 +7,12 @@ from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from memspan import __version__
+from memspan.serve.metrics import Metrics
 from memspan.serve.replies import ApiError
 from memspan.serve.service import EngineOf, ServiceOf
 
 router = APIRouter()
+METRICS = "/metrics"
 
 
 @router.get("/health")
@@ -33,7 +35,12 @@ def version() -> dict[str, Any]:
     return {"version": __version__}
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get(METRICS, response_class=PlainTextResponse)
 def metrics(service: ServiceOf) -> Response:
     """Counts and times for Prometheus."""
-    return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return metrics_of(service.metrics)
+
+
+def metrics_of(metrics: Metrics) -> Response:
+    """The reply with these counts and times."""
+    return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

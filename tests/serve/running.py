@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx2
 import openai
+from starlette.types import ASGIApp
 
 from memspan import Answerer, LanguageModel, Library
 from memspan.serve.app import Mounted, make_app
@@ -50,18 +51,24 @@ def running(
     mount: Callable[[Service], Mapping[str, Mounted]] = lambda service: {},
 ) -> Iterator[Running]:
     service = Service(Library(root, lm), Engine(), model, answerer, limits or Limits(new_tokens=8))
-    server = make_server(make_app(service, Rules(keys, LOOPBACK), mounted=mount(service)))
-    listener = listening("127.0.0.1", 0)
+    with listening_app(make_app(service, Rules(keys, LOOPBACK), mounted=mount(service))) as url:
+        server_of_tests = Running(url, service)
+        yield server_of_tests
+        for client in server_of_tests.clients:
+            client.close()
+
+
+@contextmanager
+def listening_app(app: ASGIApp) -> Iterator[str]:
+    """The address of an app that answers within."""
+    server, listener = make_server(app), listening("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:
         while not server.started:
             assert thread.is_alive(), "the server ended"
             time.sleep(0.01)
-        server_of_tests = Running(f"http://127.0.0.1:{listener.getsockname()[1]}", service)
-        yield server_of_tests
-        for client in server_of_tests.clients:
-            client.close()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()

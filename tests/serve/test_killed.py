@@ -27,10 +27,12 @@ def user(text: str) -> Any:
 
 
 @contextmanager
-def served(root: Path, model: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], openai.OpenAI]]:
+def served(
+    root: Path, model: Path, *options: str, seconds: float = 120
+) -> Iterator[tuple[subprocess.Popen[str], openai.OpenAI]]:
     command = [sys.executable, "-m", "memspan", "serve", str(root), "--port", "0", "--model", str(model), *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    watchdog = threading.Timer(120, process.kill)
+    watchdog = threading.Timer(seconds, process.kill)
     watchdog.start()
     try:
         assert process.stderr is not None

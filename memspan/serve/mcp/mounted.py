@@ -39,9 +39,7 @@ class OwnerScope(Scope):
         Raises UsageError for what cannot be its name.
         """
         if write_to is not None:
-            require_name(write_to)
-            if is_session(write_to):
-                raise UsageError(f"{write_to!r} is the name of a session's memory: choose another one to write to.")
+            require_writable(write_to)
         self._service, self._write_to = service, write_to
         self.is_writable = write_to is not None
 
@@ -95,6 +93,13 @@ class OwnerScope(Scope):
     def sentence(self, error: MemspanError) -> str:
         """See `Scope.sentence`. No path of the server is in it."""
         return as_api_error(error, str(self._service.library.root)).message
+
+
+def require_writable(name: str) -> None:
+    """Raises UsageError for what cannot be the name of a memory that clients change."""
+    require_name(name)
+    if is_session(name):
+        raise UsageError(f"{name!r} is the name of a session's memory: choose another one to write to.")
 
 
 class MountedTools:
