@@ -255,6 +255,22 @@ def test_what_is_lost_with_a_replica_is_said_or_ends(begun: bool) -> None:
             assert reply.json()["error"]["code"] == "lost"
 
 
+def test_a_reply_that_is_whole_is_not_cancelled() -> None:
+    ended = threading.Event()
+
+    async def slow_end() -> AsyncIterator[Any]:
+        yield {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")], "route": None}
+        yield {"type": "http.response.body", "body": b"done"}
+        await asyncio.sleep(0.1)  # what a replica still does
+        ended.set()
+
+    parts = Parts(slow_end())
+    with fronted(lambda *request: parts, Limits()) as url:
+        assert httpx2.get(f"{url}/v1/models").text == "done"
+        assert ended.wait(30)
+    assert not parts.is_cancelled
+
+
 def test_a_model_that_cannot_be_loaded_fails_the_replica(tmp_path: Path) -> None:
     def fail() -> LanguageModel:
         raise Lost("no such model")
