@@ -341,6 +341,32 @@ def faults() -> str:
     return markdown(("what", "measured"), rows)
 
 
+def replicas() -> str:
+    """What replicas of a server kept while one of them was killed again and again."""
+    found = newest("replicas")
+    again, statuses = found["found again"], found["requests by status"]
+    pause, replaced = (
+        found[f"seconds from a kill to {what}"]
+        for what in ("the next request that is carried out", "another replica's process")
+    )
+    rows = [
+        ("replicas; kills of one of them", f"{found['replicas']}; {found['kills']}"),
+        ("requests carried out", f"{statuses['200']:,}"),
+        ("refused with status 503; ended in the middle", f"{statuses.get('503', 0)}; {statuses.get('0', 0)}"),
+        (
+            "acknowledged turns, files, files in stores and deletions looked for",
+            f"{sum(again[name] for name in ('turns', 'files', 'files in stores', 'deleted')):,}",
+        ),
+        (
+            "of them lost; doubled; wrong replies",
+            f"{len(found['lost'])}; {len(found['doubled'])}; {len(found['wrong'])}",
+        ),
+        ("from a kill to the next request carried out, most, s", f"{pause['most']:.1f}"),
+        ("from a kill to another replica's process, median, s", f"{replaced['median']:.0f}"),
+    ]
+    return markdown(("what", "measured"), rows)
+
+
 def warm() -> str:
     """How soon a question of the command line reaches the server that holds the model."""
     rows = newest("warm")["seconds"]
