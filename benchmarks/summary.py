@@ -512,10 +512,15 @@ def tasks_on_texts(language: str = "en") -> str:
         found = {row["model"]: row["R@10"] for row in newest(f"replies-{corpus}")["rows"]}
         best = max((name for name in found if name.startswith("TF-IDF")), key=lambda name: found[name])
         rows.append([data, "R@10", found["with a memory"], best, found[best]])
-    for data in ("squad", "csl", "qmsum"):
+    for data in ("squad", "cmrc", "csl", "qmsum"):
         run = newest(f"tasks-pretrained-{data}")["runs"][data]
         best = max(run["baselines"], key=lambda name: run["baselines"][name])
-        label = {"squad": "short answers, SQuAD", "csl": "titles, CSL (Chinese)", "qmsum": "meetings, QMSum"}[data]
+        label = {
+            "squad": "short answers, SQuAD",
+            "cmrc": "short answers, CMRC 2018 (Chinese)",
+            "csl": "titles, CSL (Chinese)",
+            "qmsum": "meetings, QMSum",
+        }[data]
         rows.append([label, run["metric"], run["contenders"][0]["mean"], best, run["baselines"][best]])
     details = newest("recommendation")["dates"]["0.2"]
     others = {name: side["metrics"]["NDCG@10"] for name, side in details["details"]["baselines"].items()}
@@ -553,6 +558,11 @@ def memory_on_texts() -> str:
         "squad": (
             "question answering",
             "SQuAD, three draws of 60 questions about a heap of 300 paragraphs",
+            "the last 640 tokens",
+        ),
+        "cmrc": (
+            "question answering",
+            "CMRC 2018, one draw of 30 questions about a heap of 300 Chinese paragraphs",
             "the last 640 tokens",
         ),
         "csl": ("summarisation", "CSL, titles of 1,000 Chinese abstracts", "the last 160 tokens"),
