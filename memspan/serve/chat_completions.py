@@ -1,10 +1,12 @@
 """The route /v1/chat/completions: replies to a conversation, as a whole or as a stream of server-sent events."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -37,6 +39,7 @@ from memspan.serve.streams import DONE, EVENTS, UNCACHED, as_event
 from memspan.serve.turns import Begun, Reply, Turn, take_turn
 
 router = APIRouter()
+_END: Any = object()  # behind the last part of a choice
 
 
 class StreamOptions(Strict):
@@ -111,22 +114,43 @@ class _Completion:
         self.common = {"id": f"chatcmpl-{secrets.token_hex(16)}", "created": int(time.time()), "model": body.model}
 
     async def parts(self, turns: list[Turn]) -> AsyncGenerator[tuple[int, Begun | str | Reply], None]:
-        """The parts of all choices, each with its number."""
-        for number, turn in enumerate(turns):
+        """The parts of all choices as they come, each with its number: the choices share the steps of the model."""
+        made: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
+        tasks = [asyncio.create_task(self._put_parts(number, turn, made)) for number, turn in enumerate(turns)]
+        unfinished = len(tasks)
+        try:
+            while unfinished:
+                number, part = await made.get()
+                if isinstance(part, BaseException):
+                    raise part
+                if part is _END:
+                    unfinished -= 1
+                else:
+                    yield number, part
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-            def work(turn: Turn = turn) -> Any:
-                return take_turn(self.service, turn)
-
+    async def _put_parts(self, number: int, turn: Turn, made: asyncio.Queue[tuple[int, Any]]) -> None:
+        """Put the parts of one choice into a queue, and `_END` or what it raised behind them."""
+        last: Any = _END
+        try:
+            work = partial(take_turn, self.service, turn)
             async with aclosing(self.service.engine.stream(turn.owner, work, turn.alone)) as stream:
                 async for part in stream:
-                    yield number, part
+                    made.put_nowait((number, part))
+        except Exception as error:
+            last = error
+        made.put_nowait((number, last))
 
     async def whole(self, turns: list[Turn]) -> Response:
-        replies: list[Reply] = []
+        found: dict[int, Reply] = {}
         async with aclosing(self.parts(turns)) as parts:
-            async for _, part in parts:
+            async for number, part in parts:
                 if isinstance(part, Reply):
-                    replies.append(part)
+                    found[number] = part
+        replies = [found[number] for number in range(len(turns))]
         choices = [
             {
                 "index": number,

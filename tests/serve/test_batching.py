@@ -1,5 +1,6 @@
 """Requests that are answered at the same time: each as it would be alone, none with the words of another."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -89,6 +90,26 @@ def test_completions_share_steps_too(server: Running, shared: list[int]) -> None
         together = list(pool.map(completion, range(4)))
     assert max(shared) > 1
     assert together == [completion(number) for number in range(4)]
+
+
+def test_the_choices_of_a_request_share_steps(server: Running, shared: list[int]) -> None:
+    body: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "temperature": 1.0}
+    body |= {"max_tokens": 20, "seed": 7}
+    with server.http() as http:
+        whole = http.post("/v1/chat/completions", json={**body, "n": 4}).json()
+        assert max(shared) > 1
+        texts = [choice["message"]["content"] for choice in whole["choices"]]
+        assert [choice["index"] for choice in whole["choices"]] == [0, 1, 2, 3]
+        for number, text in enumerate(texts):
+            alone = http.post("/v1/chat/completions", json={**body, "seed": 7 + number}).json()
+            assert alone["choices"][0]["message"]["content"] == text
+        events = http.post("/v1/chat/completions", json={**body, "n": 4, "stream": True}).text.split("\n\n")
+    streamed = ["", "", "", ""]
+    for event in events:
+        if event.startswith("data: {"):
+            (choice,) = json.loads(event.removeprefix("data: "))["choices"]
+            streamed[choice["index"]] += choice["delta"].get("content") or ""
+    assert streamed == texts
 
 
 def test_requests_of_a_session_follow_each_other(server: Running) -> None:
