@@ -1,5 +1,6 @@
 """Several memories searched as one: a view of all their passages, with one ranking over them."""
 
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
@@ -37,6 +38,28 @@ def united(memories: Sequence[Contents], *, names_one: bool = False) -> View:
     for name, view in zip(names, views, strict=True):
         refuse_foreign(name, view.fingerprint, views[0].fingerprint)
     return _UnitedView(names, views)
+
+
+class LatestUnion:
+    """The union that was asked for last: it is the same as long as none of its memories changes, so that what a search computes
+    once about all passages is not computed again.
+    """
+
+    def __init__(self, *, names_one: bool = False) -> None:
+        """As `united`."""
+        self._names_one = names_one
+        self._latest: tuple[list[Snapshot], View] | None = None
+
+    def of(self, memories: Sequence[Contents]) -> View:
+        """The union of memories. Threads may call it at once: each gets that of its own memories. Raises as `united` does."""
+        views = [memory.view() for memory in memories]
+        snapshots = [view.snapshot for view in views]
+        of_latest, latest = self._latest or ([], None)
+        is_same = len(of_latest) == len(snapshots) and all(map(operator.is_, of_latest, snapshots))
+        if latest is None or not is_same:
+            latest = united(views, names_one=self._names_one)
+            self._latest = snapshots, latest
+        return latest
 
 
 class _UnitedView(View):

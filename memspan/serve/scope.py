@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from memspan.errors import MemspanError, UsageError
 from memspan.memory import Contents, Memory, load_memory
 from memspan.memory.store.folder import Folder
-from memspan.memory.union import united
+from memspan.memory.union import LatestUnion
 from memspan.serve.names import LOCAL, require_name
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class FolderScope(Scope):
         self.folders, self.is_writable = tuple(folders), is_writable
         self.turn = threading.RLock()
         self._load = load
+        self._union = LatestUnion()
         self._memories: dict[Path, Memory] = {}
         for folder in folders:
             if not (is_writable and Folder(folder).is_vacant()):
@@ -126,7 +127,7 @@ class FolderScope(Scope):
             if self._is_vacant():
                 return None
             memories = [self._opened(folder) for folder in self.folders]
-            return memories[0] if len(memories) == 1 else united(memories)
+            return memories[0] if len(memories) == 1 else self._union.of(memories)
 
     def use(self, function: Callable[[], Result]) -> Result:
         """See `Scope.use`."""

@@ -18,7 +18,7 @@ from memspan.memory import EncodedText, Filter, Memory, Passage, View, load_memo
 from memspan.memory.index.bm25 import WordIndex
 from memspan.memory.store.folder import Folder
 from memspan.memory.tags import tag
-from memspan.memory.union import united
+from memspan.memory.union import LatestUnion, united
 from tests.memory.make import FINGERPRINT, encoded
 
 DAY = 86_400.0
@@ -420,6 +420,23 @@ def test_several_memories_are_one_ranking_with_the_scores_of_one_memory() -> Non
     ]
     assert view.passing(Filter(sources="notes")).tolist() == [0, 2]
     assert united([memories[0]]).sources == memories[0].sources
+
+
+def test_a_union_is_kept_until_one_of_its_memories_changes_and_for_no_others() -> None:
+    first, second, third = (Memory(FINGERPRINT) for _ in range(3))
+    for number, memory in enumerate((first, second, third)):
+        memory.append([encoded(f"text {number}", source=f"{number}")])
+    latest = LatestUnion(names_one=True)
+    kept = latest.of([first, second])
+    assert latest.of([first, second]) is kept
+    second.append([encoded("more", source="more")])
+    changed = latest.of([first, second])
+    assert list(changed.sources) == ["memory 1/0", "memory 2/1", "memory 2/more"]
+    assert list(latest.of([second, first]).sources)[-1] == "memory 2/0"
+    assert list(latest.of([first, third]).sources) == ["memory 1/0", "memory 2/2"]
+    assert list(latest.of([first]).sources) == ["memory/0"]
+    second.forget("more")
+    assert list(latest.of([first, second]).sources) == ["memory 1/0", "memory 2/1"]
 
 
 def test_the_names_of_several_memories_tell_them_apart(quick_path: Path) -> None:

@@ -13,7 +13,7 @@ from starlette import types
 from memspan.assistant.language_model import LanguageModel
 from memspan.errors import MemspanError, UsageError
 from memspan.memory import Contents, Memory
-from memspan.memory.union import united
+from memspan.memory.union import LatestUnion
 from memspan.models.generate import Sampling
 from memspan.serve.mcp import MemoryServer
 from memspan.serve.names import require_name
@@ -41,6 +41,7 @@ class OwnerScope(Scope):
         if write_to is not None:
             require_writable(write_to)
         self._service, self._write_to = service, write_to
+        self._union = LatestUnion(names_one=True)
         self.is_writable = write_to is not None
 
     @property
@@ -52,7 +53,7 @@ class OwnerScope(Scope):
         """See `Scope.contents`. Sources have the name of their memory, however many there are."""
         library, owner = self._service.library, _owner.get()
         memories = [library.open(owner, name) for name in served_names(library, owner)]
-        return united(memories, names_one=True) if memories else None
+        return self._union.of(memories) if memories else None
 
     def use(self, function: Callable[[], Result]) -> Result:
         """See `Scope.use`; called in a thread of anyio's. Raises UsageError where no more is taken in."""
