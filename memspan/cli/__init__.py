@@ -26,7 +26,7 @@ from memspan.errors import MemspanError
 __all__ = ["ORDER", "all_commands", "command_files", "main", "run"]
 
 PANELS = {
-    "Memories": ("read", "ask", "history", "chat", "memories", "transfer", "audit", "models", "mcp", "serve"),
+    "Memories": ("read", "ask", "history", "chat", "memories", "transfer", "remote", "audit", "models", "mcp", "serve"),
     "Training and evaluation": ("train", "evaluate", "explain", "bias"),
     "Programs for one purpose": ("desk", "monitor", "support", "review", "recommend"),
 }

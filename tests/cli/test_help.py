@@ -30,6 +30,8 @@ COMMANDS = (
         "merge",
         "export",
         "import",
+        "push",
+        "pull",
         "audit",
         "models",
         "mcp",

@@ -5,6 +5,7 @@ parts/<name>.safetensors  the shards, immutable; one that the manifest does not 
 search.sqlite             the word index, a cache that may be missing or stale
 search.json               what the word index covers, its checksum, and the signature of the user who built it
 retention.json            how long sources are kept; missing where there is no rule
+remotes.json              what was sent to remote stores and received from them; missing where nothing was
 lock                      held by the writer; readers take no lock
 unfinished                there while the folder is being made; such a folder holds nothing yet
 """
@@ -13,7 +14,7 @@ import os
 import re
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -40,10 +41,11 @@ _LARGEST_MANIFEST = 8 * 1024 * 1024  # bytes; a shard takes about 200 of them, a
 _UNFINISHED_MARK = "unfinished"
 _LOCK = "lock"
 _RETENTION = "retention.json"
-_LARGEST_RETENTION = 256 * 1024  # bytes
+_REMOTES = "remotes.json"
+_LARGEST_RECORD = 256 * 1024  # bytes
 _SUFFIX = ".safetensors"
 _SHARD_FILE = re.compile(rf"[0-9a-f]{{32}}{re.escape(_SUFFIX)}")
-_FILES = {_MANIFEST, _UNFINISHED_MARK, _RETENTION, *INDEX_FILES}  # that are written beside the shards
+_FILES = {_MANIFEST, _UNFINISHED_MARK, _RETENTION, _REMOTES, *INDEX_FILES}  # that are written beside the shards
 _UNFINISHED = b"The memory was not saved to its end and holds nothing. Save it here again, or delete the folder.\n"
 
 
@@ -134,7 +136,14 @@ class Folder:
     def read_retention(self) -> bytes | None:
         """The rules on how long sources are kept, as they are stored; None where there are none. Raises DamagedMemory."""
         try:
-            return self._top.read(_RETENTION, _LARGEST_RETENTION)
+            return self._top.read(_RETENTION, _LARGEST_RECORD)
+        except FileNotFoundError:
+            return None
+
+    def read_remotes(self) -> bytes | None:
+        """The record of what was sent and received, as it is stored; None where there is none. Raises DamagedMemory."""
+        try:
+            return self._top.read(_REMOTES, _LARGEST_RECORD)
         except FileNotFoundError:
             return None
 
@@ -206,7 +215,7 @@ class Folder:
 
     def _clear(self) -> None:
         self._parts.remove(*filter(_is_shard_file, self._parts.names()))
-        self._top.remove(_MANIFEST, _RETENTION, *INDEX_FILES, *filter(_is_unfinished, self._top.names()))
+        self._top.remove(_MANIFEST, _RETENTION, _REMOTES, *INDEX_FILES, *filter(_is_unfinished, self._top.names()))
 
     def store(self, group: Sequence[Shard]) -> Shard:
         """The contents of a group of shards as one shard with a file here; one that is here already stays."""
@@ -226,6 +235,41 @@ class Folder:
         name = _new_name()
         size, sha256 = self._parts.write(name, chunks)
         return decode(self._parts.read_verified(name, size, sha256), ShardFile(self._parts, name, sha256))
+
+    def receive(
+        self, manifest: Manifest, read: Callable[[str], Iterable[files.Bytes]], retention: bytes | None
+    ) -> None:
+        """Hold the contents of another folder's manifest, under a lineage of its own, and its rules of retention.
+
+        A claimed, vacant folder is filled, any other has the new contents instead of its own. What is there already is not read
+        again; after an interruption neither.
+
+        Args:
+            read: the bytes of a shard by the name of its file.
+
+        Raises:
+            DamagedMemory: what was read is not what the manifest names.
+            MemspanError: the system refused. The contents are as they were.
+        """
+        is_new = self.is_vacant()
+        if is_new:
+            self._top.write(_UNFINISHED_MARK, [_UNFINISHED])
+        self._parts.make()
+        for entry in manifest.shards:
+            name = entry.name + _SUFFIX
+            try:
+                self._parts.read_verified(name, entry.bytes, entry.sha256)
+            except (FileNotFoundError, DamagedMemory):
+                self._parts.write(name, read(name))
+            self._open(entry, manifest.fingerprint)
+        self.write_retention(retention)
+        received = replace(manifest, lineage=new_lineage())
+        if is_new:
+            self._top.write(_MANIFEST, [render(received)])
+            self._top.remove(_UNFINISHED_MARK)
+        else:
+            self.publish(received, self.manifest())
+        self.clean()
 
     def publish(self, manifest: Manifest, previous: Manifest) -> None:
         """Commit: from here on the folder holds the contents of `manifest` instead of those of `previous`.
@@ -249,6 +293,10 @@ class Folder:
             self._top.remove(_RETENTION)
         else:
             self._top.write(_RETENTION, [rules])
+
+    def write_remotes(self, record: bytes) -> None:
+        """Store the record of what was sent and received."""
+        self._top.write(_REMOTES, [record])
 
     def clean(self) -> None:
         """Delete what dead writers left: unfinished files, shards that the manifest does not name (joined, or forgotten),

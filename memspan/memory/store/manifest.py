@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import secrets
 from collections.abc import Iterable
@@ -172,7 +173,7 @@ def render(manifest: Manifest) -> bytes:
 
 
 @lru_cache(maxsize=2)  # a writer reads the same bytes several times for each change
-def parse(raw: bytes, path: Path) -> Manifest:
+def parse(raw: bytes, path: Path | str) -> Manifest:
     """Read what `render` wrote. The form of the checksum is the same for all versions of the format.
 
     Raises:
@@ -193,7 +194,7 @@ def parse(raw: bytes, path: Path) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedMemory(f"{path} is not the manifest of a memory: {error}. {WAY_OUT}") from error
     raise ForeignMemory(
-        f"{path.parent} was written in format version {version}, but this memspan reads versions up to {FORMAT_VERSION}. "
+        f"{os.path.dirname(path)} was written in format version {version}, but this memspan reads versions up to {FORMAT_VERSION}. "
         "Install the memspan that wrote it, or read the documents again."
     )
 
