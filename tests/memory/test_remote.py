@@ -55,6 +55,8 @@ def test_what_was_pushed_is_pulled(quick_path: Path, store: Any) -> None:
     assert received == sent
     theirs = load_memory(quick_path / "theirs")
     assert contents_of(theirs) == contents_of(ours)
+    manifests = [Folder(quick_path / name).manifest() for name in ("ours", "theirs")]
+    assert manifests[0].lineage != manifests[1].lineage  # both may go on, each in its own way
     assert theirs.word_scores("text of b").tolist() == ours.word_scores("text of b").tolist()
     assert os.stat(quick_path / "theirs" / "manifest.json").st_mode & 0o777 == 0o600
 
