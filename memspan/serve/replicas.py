@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any, Protocol, TypeAlias
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memspan.assistant.ray_encoders import ModelToLoad
 from memspan.errors import MemspanError
@@ -142,7 +142,11 @@ class Front:
         body = (await receive()).get("body", b"")  # the guard has read it as a whole
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         group = group_of(scope["state"]["owner"], scope["path"], headers, body)
-        parts = self._ask({name: scope[name] for name in _SENT if name in scope}, body, group)
+        try:
+            parts = self._ask({name: scope[name] for name in _SENT if name in scope}, body, group)
+        except self._lost as error:  # there is no replica at all
+            await _refusal(error)(scope, receive, send)
+            return
         reply = _Reply(parts, self._lost)
         replying = asyncio.ensure_future(reply.send(scope, receive, send))
         leaving = asyncio.ensure_future(_left(receive))
@@ -184,11 +188,16 @@ class _Reply:
         except self._lost as error:
             if self.is_whole or self.is_unwanted:
                 return
-            log.warning("a replica was lost: %s", first_line(error))
+            refusal = _refusal(error)
             if not has_begun:  # else the reply ends without its last part, and the connection is closed
-                again = {"Retry-After": "1"}
-                lost = ApiError(503, "The replica with this request was lost: try again.", code="lost", headers=again)
-                await lost.response()(scope, receive, send)
+                await refusal(scope, receive, send)
+
+
+def _refusal(error: Exception) -> ASGIApp:
+    """The reply where a replica is lost, which is logged."""
+    log.warning("a replica was lost: %s", first_line(error))
+    sentence = "The replica with this request was lost: try again."
+    return ApiError(503, sentence, code="lost", headers={"Retry-After": "1"}).response()
 
 
 async def _left(receive: Receive) -> None:

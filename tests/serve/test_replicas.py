@@ -255,6 +255,16 @@ def test_what_is_lost_with_a_replica_is_said_or_ends(begun: bool) -> None:
             assert reply.json()["error"]["code"] == "lost"
 
 
+def test_without_any_replica_a_request_is_refused() -> None:
+    def ask(*request: Any) -> Parts:
+        raise Lost
+
+    with fronted(ask, Limits()) as url:
+        reply = httpx2.get(f"{url}/v1/models")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "lost")
+        assert httpx2.get(f"{url}/metrics").status_code == 200
+
+
 def test_a_reply_that_is_whole_is_not_cancelled() -> None:
     ended = threading.Event()
 
