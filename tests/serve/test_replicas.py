@@ -68,7 +68,8 @@ class InProcess:
         self.asked: list[Parts] = []
 
     def ask(self, scope: dict[str, Any], body: bytes, group: str) -> Parts:
-        number = int(group.split()[1]) % self.count if group else len(self.seen) % self.count
+        turn = sum(not of_group for _, of_group, _ in self.seen)
+        number = (int(group.split()[1]) if group else turn) % self.count
         self.seen.append((scope["path"], group, number))
         self.asked.append(Parts(self._answer(number, scope, body, group)))
         return self.asked[-1]
