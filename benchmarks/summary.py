@@ -205,6 +205,20 @@ def updated_folder() -> str:
     return markdown(heads, rows)
 
 
+def bulk_reading() -> str:
+    """Workers of Ray against a process: time, and whether the memory is the same."""
+    rows = [
+        (
+            row["way"],
+            f"{row['tokens/s']:,.0f}",
+            f"{row['over a process']:.2f}",
+            "yes" if row["same bytes"] and row["same search"] else "no",
+        )
+        for row in newest("bulk-reading")["rows"]
+    ]
+    return markdown(("read by", "tokens/s", "over a process with 1 thread", "same bytes, same search"), rows)
+
+
 def multihop() -> str:
     """Questions that need two passages: both in the prompt."""
     figures = newest("multihop-hotpot")
