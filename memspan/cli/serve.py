@@ -278,19 +278,23 @@ def _run(
 def _run_replicas(
     count: int, model: "ModelToLoad", settings: "Settings", rules: "Rules", owners: str, host: str, port: int
 ) -> None:
-    """Serve by replicas until Ctrl-C or SIGTERM. Raises UsageError as `_run` does, and where Ray cannot be started."""
+    """Serve by replicas until Ctrl-C or SIGTERM.
+
+    Raises UsageError as `_run` does, for a memory that tools cannot write to, and where Ray cannot be started.
+    """
     from memspan.pretrained.ray_cluster import interruptible
     from memspan.serve.guard import Guard
     from memspan.serve.replicas import started_replicas
     from memspan.serve.running import make_server
 
+    mounted = settings.mounted_at()
     with (
         listening_at(host, port) as (listener, url),
         interruptible(),
         started_replicas(count, model, settings, has_keys=rules.keys is not None) as front,
     ):
         server = make_server(Guard(front, rules=rules, service=front))
-        _announce(url, settings.root, owners, settings.mounted_at())
+        _announce(url, settings.root, owners, mounted)
         with ends_in_order():
             server.run(sockets=[listener])
 
