@@ -52,7 +52,7 @@ class Ledger:
         except BROKEN as error:
             status = 0
             raise Failed(0) from error
-        except openai.APIError as error:  # the last event of a stream
+        except (openai.APIError, StreamError) as error:  # the last event of a stream
             status = 507 if getattr(error, "code", None) == "storage_failed" else 500
             raise Failed(status) from error
         finally:
@@ -66,6 +66,14 @@ class Ledger:
     def count(self, what: str, number: int = 1) -> None:
         with self.mutex:
             self.checked[what] = self.checked.get(what, 0) + number
+
+
+class StreamError(Exception):
+    """The last event of a stream of /v1/responses, which the client does not raise, is an error."""
+
+    def __init__(self, code: str | None) -> None:
+        super().__init__(f"the stream ended with the error {code}")
+        self.code = code
 
 
 class Failed(Exception):

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import httpx2
 import openai
 
-from benchmarks.ledger import Failed, Ledger, check_gone, compare_turns, turns_of
+from benchmarks.ledger import Failed, Ledger, StreamError, check_gone, compare_turns, turns_of
 
 THINKING = 0.7  # seconds between two requests of a client, on average
 TURNS, FILES = 20, 12  # after which a client begins another conversation, or another store
@@ -79,6 +79,8 @@ class Talker(Client):
             if self.draw.random() < 1 / 3:
                 reply = None
                 for event in self.client.responses.create(input=message, stream=True, **options):
+                    if event.type == "error":
+                        raise StreamError(event.code)
                     if event.type in ("response.completed", "response.incomplete"):
                         reply = event.response.output_text
                 if reply is None:
