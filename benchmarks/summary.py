@@ -531,7 +531,7 @@ def tasks_on_texts(language: str = "en") -> str:
         best = max(run["baselines"], key=lambda name: run["baselines"][name])
         label = {
             "squad": "short answers, SQuAD",
-            "cmrc": "short answers, CMRC 2018 (Chinese)",
+            "cmrc": "short answers, CMRC 2018 (Chinese, 30 questions)",
             "csl": "titles, CSL (Chinese)",
             "qmsum": "meetings, QMSum",
         }[data]

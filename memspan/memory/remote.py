@@ -16,13 +16,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from memspan.errors import DamagedMemory, MemspanError, UsageError
-from memspan.memory.store.folder import Folder
+from memspan.memory.store.folder import MANIFEST, PARTS, RETENTION, SUFFIX, Folder, is_shard_file
 from memspan.memory.store.manifest import Manifest, parse, render
 
-MANIFEST, RETENTION, PARTS = "manifest.json", "retention.json", "parts"
 BLOCK = 8 * 1024**2  # bytes that are sent or received at once
 TRIES = 3  # to receive contents that are changed meanwhile
-_SHARD_FILE = re.compile(r"[0-9a-f]{32}\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Remote:
         Raises:
             UsageError: there is no memory; or the store holds another one, or another state of it than was last seen here.
             DamagedMemory: the memory is damaged, or what the store holds.
-            MemspanError: the store refused. It holds the old contents.
+            MemspanError: the store refused. It holds the old contents, or the new ones beside files that were forgotten: push again.
         """
         folder = Folder(path)
         manifest, shards = folder.load()
@@ -82,7 +80,7 @@ class Remote:
             missing = [
                 shard
                 for entry, shard in zip(manifest.shards, shards, strict=True)
-                if there.get(_file(entry.name)) != entry.bytes
+                if there.get(entry.name + SUFFIX) != entry.bytes
             ]
             for shard in missing:
                 assert shard.raw is not None
@@ -92,7 +90,7 @@ class Remote:
             if retention is not None:
                 self._send(RETENTION, retention)
             self._send(MANIFEST, render(manifest))
-            named = {_file(entry.name) for entry in manifest.shards}
+            named = {entry.name + SUFFIX for entry in manifest.shards}
             self._remove([f"{PARTS}/{name}" for name in there if name not in named])
             if retention is None:
                 self._remove([RETENTION])
@@ -190,7 +188,7 @@ class Remote:
         except FileNotFoundError:
             return {}
         names = {PurePosixPath(each["name"]).name: int(each["size"] or 0) for each in found}
-        return {name: size for name, size in names.items() if _SHARD_FILE.fullmatch(name)}
+        return {name: size for name, size in names.items() if is_shard_file(name)}
 
     def _make_folders(self) -> None:
         from fsspec.implementations.local import LocalFileSystem
@@ -235,10 +233,6 @@ def _records(folder: Folder) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return records if isinstance(records, dict) else {}
-
-
-def _file(name: str) -> str:
-    return f"{name}.safetensors"
 
 
 def _digest(raw: bytes) -> str:

@@ -36,16 +36,16 @@ from memspan.memory.store.manifest import (
 )
 from memspan.memory.store.shard import Shard, ShardFile, decode, encode
 
-_MANIFEST = "manifest.json"
+MANIFEST, PARTS = "manifest.json", "parts"
 _LARGEST_MANIFEST = 8 * 1024 * 1024  # bytes; a shard takes about 200 of them, and most have 64 MiB or more
 _UNFINISHED_MARK = "unfinished"
 _LOCK = "lock"
-_RETENTION = "retention.json"
+RETENTION = "retention.json"
 _REMOTES = "remotes.json"
 _LARGEST_RECORD = 256 * 1024  # bytes
-_SUFFIX = ".safetensors"
-_SHARD_FILE = re.compile(rf"[0-9a-f]{{32}}{re.escape(_SUFFIX)}")
-_FILES = {_MANIFEST, _UNFINISHED_MARK, _RETENTION, _REMOTES, *INDEX_FILES}  # that are written beside the shards
+SUFFIX = ".safetensors"
+_SHARD_FILE = re.compile(rf"[0-9a-f]{{32}}{re.escape(SUFFIX)}")
+_FILES = {MANIFEST, _UNFINISHED_MARK, RETENTION, _REMOTES, *INDEX_FILES}  # that are written beside the shards
 _UNFINISHED = b"The memory was not saved to its end and holds nothing. Save it here again, or delete the folder.\n"
 
 
@@ -63,13 +63,13 @@ class Folder:
             raise UsageError(f"`path` must be the path of a folder, got {text!r}.")
         self.path = Path(os.path.realpath(text))
         self._top = Directory(self.path)
-        self._parts = Directory(self.path / "parts", self._top)
+        self._parts = Directory(self.path / PARTS, self._top)
         self.index = IndexFile(self._top)
 
     @staticmethod
     def is_memory(path: str | os.PathLike[str]) -> bool:
         """Whether there is the folder of a memory at `path`, by its manifest, which is not read."""
-        return Path(path, _MANIFEST).is_file()
+        return Path(path, MANIFEST).is_file()
 
     @staticmethod
     def is_saved(path: str | os.PathLike[str]) -> bool:
@@ -105,12 +105,12 @@ class Folder:
         if self._top.status(_UNFINISHED_MARK) is not None:
             raise UsageError(f"the saving of a memory to {self.path} was interrupted; save it there again.")
         try:
-            raw = self._top.read(_MANIFEST, _LARGEST_MANIFEST)
+            raw = self._top.read(MANIFEST, _LARGEST_MANIFEST)
         except FileNotFoundError:
             if self._parts.names():
-                raise DamagedMemory(f"{self.path / _MANIFEST} is missing. {WAY_OUT}") from None
+                raise DamagedMemory(f"{self.path / MANIFEST} is missing. {WAY_OUT}") from None
             raise self._nothing_here() from None
-        return parse(raw, self.path / _MANIFEST)
+        return parse(raw, self.path / MANIFEST)
 
     def load(self, opened: Iterable[Shard] = ()) -> tuple[Manifest, tuple[Shard, ...]]:
         """The manifest and its shards, verified; those in `opened` that it still names are not read again.
@@ -136,7 +136,7 @@ class Folder:
     def read_retention(self) -> bytes | None:
         """The rules on how long sources are kept, as they are stored; None where there are none. Raises DamagedMemory."""
         try:
-            return self._top.read(_RETENTION, _LARGEST_RECORD)
+            return self._top.read(RETENTION, _LARGEST_RECORD)
         except FileNotFoundError:
             return None
 
@@ -170,7 +170,7 @@ class Folder:
         return UsageError(f"there is no memory at {self.path}; check the path, or save one there.")
 
     def _file(self, entry: ShardEntry) -> ShardFile:
-        return ShardFile(self._parts, entry.name + _SUFFIX, entry.sha256)
+        return ShardFile(self._parts, entry.name + SUFFIX, entry.sha256)
 
     def _open(self, entry: ShardEntry, fingerprint: Fingerprint) -> Shard:
         file = self._file(entry)
@@ -202,9 +202,9 @@ class Folder:
             self._parts.make()
             stored = tuple([self.store([shard]) for shard in shards])
             if retention is not None:
-                self._top.write(_RETENTION, [retention])
+                self._top.write(RETENTION, [retention])
             manifest = manifest_of(fingerprint, generation, new_lineage(), stored)
-            self._top.write(_MANIFEST, [render(manifest)])
+            self._top.write(MANIFEST, [render(manifest)])
             self._top.remove(_UNFINISHED_MARK)
         except MemspanError:
             with suppress(MemspanError):  # the mark stays: whatever could not be cleared does not count
@@ -214,8 +214,8 @@ class Folder:
         return manifest, stored
 
     def _clear(self) -> None:
-        self._parts.remove(*filter(_is_shard_file, self._parts.names()))
-        self._top.remove(_MANIFEST, _RETENTION, _REMOTES, *INDEX_FILES, *filter(_is_unfinished, self._top.names()))
+        self._parts.remove(*filter(is_shard_file, self._parts.names()))
+        self._top.remove(MANIFEST, RETENTION, _REMOTES, *INDEX_FILES, *filter(_is_unfinished, self._top.names()))
 
     def store(self, group: Sequence[Shard]) -> Shard:
         """The contents of a group of shards as one shard with a file here; one that is here already stays."""
@@ -256,7 +256,7 @@ class Folder:
             self._top.write(_UNFINISHED_MARK, [_UNFINISHED])
         self._parts.make()
         for entry in manifest.shards:
-            name = entry.name + _SUFFIX
+            name = entry.name + SUFFIX
             try:
                 self._parts.read_verified(name, entry.bytes, entry.sha256)
             except (FileNotFoundError, DamagedMemory):
@@ -265,7 +265,7 @@ class Folder:
         self.write_retention(retention)
         received = replace(manifest, lineage=new_lineage())
         if is_new:
-            self._top.write(_MANIFEST, [render(received)])
+            self._top.write(MANIFEST, [render(received)])
             self._top.remove(_UNFINISHED_MARK)
         else:
             self.publish(received, self.manifest())
@@ -279,20 +279,20 @@ class Folder:
                 then it holds either.
         """
         try:
-            self._top.write(_MANIFEST, [render(manifest)])
+            self._top.write(MANIFEST, [render(manifest)])
         except MemspanError:
             with suppress(MemspanError):
                 if self.manifest() == manifest:
                     # A reader may have seen it by now: its numbering must not be taken for that of the next commit.
-                    self._top.write(_MANIFEST, [render(replace(previous, lineage=new_lineage()))])
+                    self._top.write(MANIFEST, [render(replace(previous, lineage=new_lineage()))])
             raise
 
     def write_retention(self, rules: bytes | None) -> None:
         """Store the rules on how long sources are kept, or with None no rules."""
         if rules is None:
-            self._top.remove(_RETENTION)
+            self._top.remove(RETENTION)
         else:
-            self._top.write(_RETENTION, [rules])
+            self._top.write(RETENTION, [rules])
 
     def write_remotes(self, record: bytes) -> None:
         """Store the record of what was sent and received."""
@@ -302,9 +302,9 @@ class Folder:
         """Delete what dead writers left: unfinished files, shards that the manifest does not name (joined, or forgotten),
         and the word index of a numbering of passages that is no more."""
         manifest = self.manifest()
-        named = {entry.name + _SUFFIX for entry in manifest.shards}
+        named = {entry.name + SUFFIX for entry in manifest.shards}
         self._top.remove(*filter(_is_unfinished, self._top.names()))
-        self._parts.remove(*(name for name in self._parts.names() if _is_shard_file(name) and name not in named))
+        self._parts.remove(*(name for name in self._parts.names() if is_shard_file(name) and name not in named))
         self.index.delete_foreign(manifest.lineage)
 
     def store_index(self, index: WordIndex, manifest: Manifest) -> bool:
@@ -320,7 +320,7 @@ class Folder:
 
 def _new_name() -> str:
     """A name for the file of a shard, which no other has."""
-    return secrets.token_hex(16) + _SUFFIX
+    return secrets.token_hex(16) + SUFFIX
 
 
 def _is_unfinished(name: str) -> bool:
@@ -328,6 +328,6 @@ def _is_unfinished(name: str) -> bool:
     return files.unfinished(name) in _FILES
 
 
-def _is_shard_file(name: str) -> bool:
+def is_shard_file(name: str) -> bool:
     """Whether memspan gives this name to the file of a shard, finished or not; no other file in `parts` is deleted."""
     return _SHARD_FILE.fullmatch(files.unfinished(name) or name) is not None
