@@ -1,6 +1,8 @@
 """A tiny language model with random weights and a real tokenizer, as a folder: everything but the knowledge."""
 
 import json
+import re
+import string
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +55,19 @@ def save_tiny_model(folder: Path, seed: int = 0) -> Path:
 def save_tiny_encoder(folder: Path, seed: int = 0, size: int = 32) -> Path:
     """Write a sentence encoder to `folder`, as sentence-transformers does: a BERT of one layer, mean pooling, 40 tokens at once.
 
-    Its vocabulary is that of the logbook and lower-case words of one letter.
+    Its vocabulary is written here, not trained: a trainer of WordPiece numbers and chooses the tokens differently in each
+    process, and the random vectors with them. It holds the words of the logbook, their pairs of letters, and the letters.
     """
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # type: ignore[call-arg]
-    tokenizer.normalizer = normalizers.BertNormalizer()  # type: ignore[assignment]
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=VOCABULARY, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]"], show_progress=False
-    )
-    tokenizer.train_from_iterator([logbook()], trainer)
+    words = set(re.findall(r"\w+|[^\w\s]", logbook().lower()))
+    letters = set("".join(words)) | set(string.ascii_lowercase)
+    parts = letters | {word[start : start + 2] for word in words for start in range(len(word) - 1)}
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted(words | parts), *(f"##{part}" for part in sorted(parts))]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     around = [("[CLS]", 2), ("[SEP]", 3)]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=around)  # type: ignore[assignment]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=around)
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **names).save_pretrained(folder)
     torch.manual_seed(seed)
