@@ -515,6 +515,26 @@ def tasks() -> str:
     )
 
 
+# The words of `tasks_on_texts` in Chinese; names of data sets, metrics and methods stay as they are.
+IN_CHINESE = {
+    "financial sentiment, all agree": "金融情感（标注者全部一致）",
+    "financial sentiment, half agree": "金融情感（半数以上一致）",
+    "in-scope accuracy": "范围内准确率",
+    "CSL, disciplines of Chinese titles": "CSL，按中文标题分学科",
+    "replies, MultiWOZ": "对话回复，MultiWOZ",
+    "replies, KdConv (Chinese)": "对话回复，KdConv（中文）",
+    "TF-IDF, last turn": "TF-IDF，最后一轮",
+    "short answers, SQuAD": "简短答案，SQuAD",
+    "short answers, CMRC 2018 (Chinese, 30 questions)": "简短答案，CMRC 2018（中文，30 问）",
+    "nearest sentence, given the right document": "最相近的句子（已给定正确文档）",
+    "titles, CSL (Chinese)": "标题，CSL（中文）",
+    "first 18 words": "前 18 个词",
+    "meetings, QMSum": "会议摘要，QMSum",
+    "first 71 words": "前 71 个词",
+    "next film, MovieLens": "下一部电影，MovieLens",
+}
+
+
 def tasks_on_texts(language: str = "en") -> str:
     """What one command reaches on public data, beside the best baseline without a neural network; `language` is en or zh."""
     rows = []
@@ -544,7 +564,9 @@ def tasks_on_texts(language: str = "en") -> str:
         "en": ("data", "metric", "memspan", "baseline", "its value"),
         "zh": ("数据", "指标", "memspan", "基线", "基线的值"),
     }[language]
-    return markdown(heads, [[*row[:2], f"{row[2]:.3f}", row[3], f"{row[4]:.3f}"] for row in rows])
+    words = IN_CHINESE if language == "zh" else {}
+    rows = [[words.get(cell, cell) if isinstance(cell, str) else f"{cell:.3f}" for cell in row] for row in rows]
+    return markdown(heads, rows)
 
 
 def translation() -> str:
