@@ -37,7 +37,6 @@ OPTIONAL = {
     "scipy": ("SciPy", "memspan[tasks,train]"),
     "sklearn": ("scikit-learn", "memspan[tasks,train]"),
     "tensorboard": ("TensorBoard", "memspan[train]"),
-    "threadpoolctl": ("threadpoolctl", "memspan[tasks,train]"),
     "torchmetrics": ("TorchMetrics", "memspan[tasks,train]"),
     "uvicorn": ("uvicorn", "memspan[serve]"),
     "watchfiles": ("watchfiles", "memspan[watch]"),

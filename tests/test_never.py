@@ -60,6 +60,7 @@ ALLOWED = {
     ("explain/page.py", "jinja2"): "templates of this package; what they show is escaped",
     ("data/formats/main_text.py", "importlib.import_module"): "a package named in the file, where it is installed",
     ("models/folders.py", "ctypes"): "renameat2 of the C library, which swaps two names in one step",
+    ("pretrained/threads.py", "ctypes"): "a call without arguments from outside of the OpenMP that torch has loaded",
     ("data/formats/ooxml.py", "lxml"): "the parts of an Office document, by a parser without entities and without a network",
     ("cli/renewal.py", "importlib.import_module"): "a package named in the file, where it is installed",
     ("apps/monitor/delivery.py", "httpx2"): "an address that the user names, to which alerts are sent",

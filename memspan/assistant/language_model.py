@@ -47,6 +47,7 @@ from memspan.pretrained.placement import input_device
 from memspan.pretrained.self_test import check_parity
 from memspan.pretrained.support import find_causal_lm, why_unsupported
 from memspan.pretrained.text_encoder import EncoderSource, ReadingModel
+from memspan.pretrained.threads import release_threads
 
 # The lock of each model whose questions take turns; a lock within a model would keep it from being copied.
 _TURNS: "WeakKeyDictionary[LanguageModel, threading.Lock]" = WeakKeyDictionary()
@@ -337,7 +338,10 @@ class LanguageModel:
 
     def _in_turn(self, memory: Contents | Sequence[Contents], question: str, settings: Mapping[str, Any]) -> Answer:
         with _TURNS.setdefault(self, threading.Lock()):
-            return self.ask(memory, question, **settings)
+            try:
+                return self.ask(memory, question, **settings)
+            finally:
+                release_threads()
 
     def _stream(
         self,

@@ -17,6 +17,7 @@ from memspan.pretrained.calibrations import file_of
 from memspan.pretrained.identity import weights_sample
 from memspan.pretrained.placement import Device, input_device
 from memspan.pretrained.text_encoder import EncoderSource
+from memspan.pretrained.threads import release_threads
 
 
 # The parameters are what a user chooses about a model.
@@ -82,6 +83,7 @@ def load_model(
     if recalibrate:
         _measure_budget(lm, loaded, calibration_progress)
     lm.prompt_budget = PromptBudget.stored(loaded) or lm.prompt_budget
+    release_threads()  # the model may compute in another thread from now on
     return lm
 
 

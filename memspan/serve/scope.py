@@ -17,6 +17,7 @@ from memspan.errors import MemspanError, UsageError
 from memspan.memory import Contents, Memory, load_memory
 from memspan.memory.store.folder import Folder
 from memspan.memory.union import LatestUnion
+from memspan.pretrained.threads import release_threads
 from memspan.serve.names import LOCAL, require_name
 
 if TYPE_CHECKING:
@@ -132,7 +133,10 @@ class FolderScope(Scope):
     def use(self, function: Callable[[], Result]) -> Result:
         """See `Scope.use`."""
         with self.turn:
-            return function()
+            try:
+                return function()
+            finally:
+                release_threads()
 
     @contextmanager
     def changing(self, *, make: bool) -> Iterator[Memory]:

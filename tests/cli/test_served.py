@@ -23,6 +23,7 @@ from memspan.cli.warm import client, detached, model, sockets
 from memspan.cli.warm.model import Declined, Held
 from memspan.cli.warm.process import Background
 from memspan.cli.warm.served import Served, Serving
+from memspan.pretrained import threads
 from memspan.serve.app import make_app
 from memspan.serve.engine import Engine
 from memspan.serve.guard import Rules
@@ -128,6 +129,19 @@ def test_the_same_output_and_exit_status_as_without_a_server(
     assert [untimed(outcome) for outcome in there] == [untimed(run(*command)) for command in commands]
     assert [outcome.code for outcome in there if outcome is not None] == [0, 3, 0, 2]
     assert len(set(replies)) == 1
+
+
+def test_neither_the_engine_nor_the_question_leaves_threads_waiting(
+    serving: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[str] = []
+    monkeypatch.setattr(threads, "release_threads", lambda: released.append(threading.current_thread().name))
+
+    def script(asked: Asked) -> None:
+        asked.ask("library", HELD, *SHORT)
+
+    serving(script)
+    assert released == ["memspan engine", threading.main_thread().name]
 
 
 def test_a_question_takes_its_turn(library: Path, run: Run, serving: Callable[[Script], None]) -> None:

@@ -15,6 +15,7 @@ from mcp.client import Client
 from mcp_types import CallToolResult
 
 from memspan import Filter, LanguageModel, Memory, Sampling, load_memory
+from memspan.serve import scope
 from memspan.serve.mcp import MOST_LISTED, MemoryServer, uri_of
 from memspan.serve.mcp.tools import LONGEST_STRETCH, LONGEST_TEXT
 from memspan.serve.scope import FolderScope, memory_folders
@@ -132,6 +133,19 @@ def test_a_search_finds_what_the_library_finds(lm: LanguageModel, folder: Path) 
     least = sorted(scores.values())[-1]
     above = call(lm, folder, "search_memory", query=query, top=3, min_score=least)["passages"]
     assert [each["text"] for each in above] == [text for text, score in scores.items() if score >= least]
+
+
+def test_the_thread_of_a_tool_leaves_no_threads_of_torch_waiting(
+    lm: LanguageModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    search = lm.search
+    monkeypatch.setattr(
+        lm, "search", lambda *given, **settings: (order.append("search"), search(*given, **settings))[1]
+    )
+    monkeypatch.setattr(scope, "release_threads", lambda: order.append("released"))
+    call(lm, folder, "search_memory", query="Where does the zinc trunk stand?")
+    assert order == ["search", "released"]
 
 
 def test_a_search_keeps_to_its_filters(lm: LanguageModel, folder: Path) -> None:

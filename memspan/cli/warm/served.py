@@ -144,11 +144,13 @@ class Serving:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Within, the engine works on nothing else. Raises Declined if it takes no more requests."""
+        from memspan.pretrained.threads import release_threads
         from memspan.serve.library import LOCAL
 
         begun, ended = threading.Event(), threading.Event()
 
         def hold() -> None:
+            release_threads()
             begun.set()
             ended.wait()
 
@@ -160,6 +162,7 @@ class Serving:
                 raise Declined
             yield
         finally:
+            release_threads()
             ended.set()
             call.cancel()
 

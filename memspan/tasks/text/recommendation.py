@@ -80,7 +80,7 @@ class Recommendation(RecordTask):
     """
 
     columns, metric = ("user", "item", "time"), f"NDCG@{RECOMMENDED}"
-    packages, baseline_packages = ("torchmetrics",), ("implicit", "scipy", "threadpoolctl")
+    packages, baseline_packages = ("torchmetrics",), ("implicit", "scipy")
     default_runs = (FITTED_BEFORE_A_DATE, FITTED)
     guide = Guide(
         columns="user, item, time; or also rating, title, genres",
