@@ -4,6 +4,7 @@ import operator
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,9 +130,15 @@ def _names(views: Sequence[View]) -> list[str]:
     return names
 
 
+_RENAMED: WeakKeyDictionary[Shard, dict[str, list[Shard]]] = WeakKeyDictionary()  # by the name of the memory
+
+
 def _renamed(name: str, snapshot: Snapshot) -> list[Shard]:
-    return [
-        view
-        for shard in snapshot.shards
-        for view in select(shard, {source: f"{name}/{source}" for source in shard.sources})
-    ]
+    """The shards with other names of sources. They are the same for every union, and with them what is computed of them once."""
+    renamed = []
+    for shard in snapshot.shards:
+        known = _RENAMED.setdefault(shard, {})
+        if name not in known:
+            known[name] = select(shard, {source: f"{name}/{source}" for source in shard.sources})
+        renamed += known[name]
+    return renamed

@@ -48,12 +48,12 @@ def head_scores(question: HeadQuery, blocks: Iterable[Block]) -> Floats:
     return scores
 
 
-def scores_of_part(log_masses: Floats, counts: Floats) -> Floats:
-    """The `head_scores` of some passages of a memory, (P,), where the others are known by some of them.
+def scores_of_masses(log_masses: Floats, counts: Floats | None = None) -> Floats:
+    """The `head_scores` of the passages of a memory, (P,), or of some where the others are known by some of them.
 
     Args:
         log_masses: of these passages, see `log_masses`, (S * H, P).
-        counts: how many passages of the memory each stands for, (P,).
+        counts: how many passages of the memory each stands for, (P,); None for itself alone.
     """
     scores: Floats = _shares(log_masses, counts).sum(axis=0, dtype=np.float32)
     return scores

@@ -60,6 +60,11 @@ class Block:
     vectors: Vectors | None = None  # int8 (P, E), directions; zeros where a passage has none, None where all have none
 
 
+def block_of(shard: Shard, first: int = 0) -> Block:
+    """The passages of a shard, which are counted from `first`."""
+    return Block(first, shard.keys, shard.scales, shard.passages[:, TOKEN_END], shard.vectors)
+
+
 @dataclass(frozen=True, eq=False)
 class Snapshot:
     """The shards of a memory, in order of reading.
@@ -122,7 +127,7 @@ class Snapshot:
         """All passages in order, a shard at a time."""
         for first, shard in zip(self._firsts, self.shards, strict=False):
             if len(shard.passages) > 0:
-                yield Block(first, shard.keys, shard.scales, shard.passages[:, TOKEN_END], shard.vectors)
+                yield block_of(shard, first)
 
     def texts(self, first: int) -> Iterator[str]:
         """The text of passage `first` and of each after it."""

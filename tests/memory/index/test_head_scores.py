@@ -189,8 +189,8 @@ def test_a_passage_that_stands_for_several_counts_as_if_it_were_there_several_ti
     limits = recall.longest_scales([Block(0, keys, scales, ends)])
     masses = recall.log_masses(question, Block(0, keys, scales, ends), limits)
     counts = np.array([1, 3, 1, 2, 1], np.float32)
-    repeated = recall.scores_of_part(masses.repeat(counts.astype(int), axis=1), np.ones(8, np.float32))
-    np.testing.assert_allclose(recall.scores_of_part(masses, counts), repeated[[0, 1, 4, 5, 7]], rtol=1e-5)
+    repeated = recall.scores_of_masses(masses.repeat(counts.astype(int), axis=1), np.ones(8, np.float32))
+    np.testing.assert_allclose(recall.scores_of_masses(masses, counts), repeated[[0, 1, 4, 5, 7]], rtol=1e-5)
 
 
 def test_a_sample_stands_for_a_memory() -> None:
@@ -203,6 +203,6 @@ def test_a_sample_stands_for_a_memory() -> None:
     part = gathered(blocks, order)
     counts = np.where(np.isin(order, chosen), 1, (2000 - len(chosen)) / len(sampled)).astype(np.float32)
     masses = recall.log_masses(question, part, recall.longest_scales(blocks))
-    scores = standard(np.sqrt(recall.scores_of_part(masses, counts)), counts)[np.isin(order, chosen)]
+    scores = standard(np.sqrt(recall.scores_of_masses(masses, counts)), counts)[np.isin(order, chosen)]
     assert expected[chosen].min() > 1.5
     np.testing.assert_allclose(scores, expected[chosen], rtol=0.2)

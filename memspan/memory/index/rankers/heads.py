@@ -16,16 +16,17 @@ from memspan.memory.index.head_scores import (
     head_scores,
     log_masses,
     longest_scales,
-    scores_of_part,
+    scores_of_masses,
 )
 from memspan.memory.index.probe_corpus import haystack
 from memspan.memory.index.rankers.base import Encoders, Scores
-from memspan.memory.store.per_snapshot import PerSnapshot
-from memspan.memory.store.snapshot import Block, Snapshot
+from memspan.memory.store.per_snapshot import PerShard, PerSnapshot
+from memspan.memory.store.shard import Shard
+from memspan.memory.store.snapshot import Block, Snapshot, block_of
 from memspan.memory.view import View
 
 # Invented questions, which no passage answers. With 2 to 24 of them the right passage is first as often, within two
-# questions of 400, see LOG.md; each costs as much as a search by heads, once for every change of a memory.
+# questions of 400, see LOG.md; each costs as much as a search by heads, once for every shard of a memory.
 INVENTED = 6
 FEW = 16  # passages, of which all count for their spread
 SAMPLED = 4096  # passages that stand for a large memory where only some are scored, see LOG.md
@@ -59,6 +60,8 @@ class HeadRanker:
         self._keys = encoders.keys
         self._invented: list[HeadQuery] = []
         self._habit = PerSnapshot(self._mean_of_invented)
+        self._largest = PerShard(lambda shard: shard.scales.max(axis=0))
+        self._uncut = PerShard(self._uncut_masses)
         self._sample = PerSnapshot(self._sample_of)
 
     def scores(self, view: View, question: str) -> Scores:
@@ -81,7 +84,7 @@ class HeadRanker:
 
         def standing(query: HeadQuery, sampled: Floats) -> Scores:
             masses = np.concatenate([log_masses(query, block, sample.limits), sampled[:, is_other]], axis=1)
-            return standard(np.sqrt(scores_of_part(masses, counts)), counts)
+            return standard(np.sqrt(scores_of_masses(masses, counts)), counts)
 
         query = self._keys.question(question)
         drawn = standing(query, log_masses(query, sample.block, sample.limits))
@@ -98,9 +101,29 @@ class HeadRanker:
     def _mean_of_invented(self, snapshot: Snapshot) -> Scores:
         """What each passage draws from questions that it does not answer, (P,)."""
         self._make_invented()
-        drawn = [standard(np.sqrt(head_scores(question, snapshot.blocks()))) for question in self._invented]
+        limits = longest_scales(list(snapshot.blocks()))
+        masses = [self._masses(shard, limits) for shard in snapshot.shards if len(shard.passages) > 0]
+        if not masses:
+            return np.zeros(0, np.float32)
+        drawn = [
+            standard(np.sqrt(scores_of_masses(np.concatenate(of_question, axis=1))))
+            for of_question in zip(*masses, strict=True)
+        ]
         mean: Scores = np.mean(drawn, axis=0, dtype=np.float32)
         return mean
+
+    def _masses(self, shard: Shard, limits: Floats) -> list[Floats]:
+        """The `log_masses` of a shard for each of the invented questions, (S * H, P).
+
+        The limits depend on the other shards. Where they cut no key, which is usual, the masses are those of a search before.
+        """
+        if (self._largest(shard) <= limits).all():
+            return self._uncut(shard)
+        return [log_masses(query, block_of(shard), limits) for query in self._invented]
+
+    def _uncut_masses(self, shard: Shard) -> list[Floats]:
+        limits = np.full(shard.scales.shape[1], np.inf, np.float32)
+        return [log_masses(query, block_of(shard), limits) for query in self._invented]
 
     def _make_invented(self) -> None:
         if not self._invented:
