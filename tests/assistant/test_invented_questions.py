@@ -93,5 +93,17 @@ def test_keys_of_one_shard_that_are_cut_are_cut_by_the_limits_of_the_memory(
     assert computed.count(len(memory)) == 3 * heads.INVENTED  # of the shard that is cut, each time
 
 
+def test_keys_of_a_quiet_shard_are_cut_by_the_limits_of_the_memory_alone(
+    lm: LanguageModel, ranker: HeadRanker, memory: Memory
+) -> None:
+    snapshot = memory.view().snapshot
+    (shard,) = snapshot.shards
+    scales = shard.scales.copy() / 16
+    scales[7] *= 16  # loud in this shard, usual in the memory
+    ranker.scores(memory.view(), QUESTION)  # makes the questions
+    changed = Snapshot(snapshot.generation, snapshot.lineage, (shard,) * 12 + (replace(shard, scales=scales),))
+    np.testing.assert_allclose(ranker._habit(changed), naive(lm, changed), atol=1e-5)
+
+
 def test_an_empty_memory_draws_nothing(lm: LanguageModel, ranker: HeadRanker) -> None:
     assert ranker.scores(lm.new_memory().view(), QUESTION).shape == (0,)
