@@ -61,6 +61,7 @@ ALLOWED = {
     ("data/formats/main_text.py", "importlib.import_module"): "a package named in the file, where it is installed",
     ("models/folders.py", "ctypes"): "renameat2 of the C library, which swaps two names in one step",
     ("pretrained/threads.py", "ctypes"): "a call without arguments from outside of the OpenMP that torch has loaded",
+    ("serve/heap.py", "ctypes"): "malloc_trim of the C library, which gives unused memory back to the system",
     ("data/formats/ooxml.py", "lxml"): "the parts of an Office document, by a parser without entities and without a network",
     ("cli/renewal.py", "importlib.import_module"): "a package named in the file, where it is installed",
     ("apps/monitor/delivery.py", "httpx2"): "an address that the user names, to which alerts are sent",

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Hashable, Itera
 from contextlib import aclosing
 from typing import Any, TypeVar
 
+from memspan.serve.heap import trim_heap
 from memspan.serve.replies import ApiError
 
 Part = TypeVar("Part")
@@ -23,6 +24,7 @@ _END: Any = object()
 _SECONDS = 5.0  # that a request takes, until some have been measured
 _WEIGHT = 0.2  # of the last request in the average
 _PARTS = 8  # of a request in a turn, at most
+_TRIM = 5.0  # seconds, after which the end of a request gives unused memory back to the system
 
 
 class _Job:
@@ -95,7 +97,7 @@ class Engine:
         self._running: list[_Job] = []
         self._changed = threading.Condition()
         self._ending = False
-        self._seconds = _SECONDS
+        self._seconds, self._trimmed = _SECONDS, time.monotonic()
         self._thread = threading.Thread(target=self._work, name="memspan engine", daemon=True)
         self._thread.start()
 
@@ -225,6 +227,12 @@ class Engine:
                         took = (time.monotonic() - job.begun) / len(self._running)
                         self._running.remove(job)
                     self._seconds += _WEIGHT * (took - self._seconds)
+                    self._trim()
+
+    def _trim(self) -> None:
+        if time.monotonic() - self._trimmed >= _TRIM:
+            trim_heap()
+            self._trimmed = time.monotonic()
 
 
 def _stopping() -> ApiError:

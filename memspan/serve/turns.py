@@ -6,7 +6,7 @@ whose client left while it was written.
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -98,22 +98,25 @@ def take_turn(service: Service, turn: Turn) -> Generator[Begun | str | Reply, No
     """
     begun, metrics, is_first, is_over, charged = time.monotonic(), service.metrics, True, False, 0
     try:
-        for part in _turn(service, turn):
-            if part == "":
-                yield PAUSE
-                continue
-            used = _tokens_so_far(part, charged)
-            service.rates.charge(turn.owner, used - charged)  # as they are used: a client that leaves has used them too
-            charged = used
-            if isinstance(part, str) and is_first:
-                metrics.first_token.observe(time.monotonic() - begun)
-                is_first = False
-            if isinstance(part, Reply):
-                metrics.prompt_tokens.inc(part.prompt_tokens)
-                metrics.memory_tokens.inc(part.memory_tokens)
-                metrics.answer_tokens.inc(part.answer_tokens)
-                is_over = True
-            yield part
+        with closing(_turn(service, turn)) as parts:  # a lease ends in the thread that has taken it
+            for part in parts:
+                if part == "":
+                    yield PAUSE
+                    continue
+                used = _tokens_so_far(part, charged)
+                service.rates.charge(
+                    turn.owner, used - charged
+                )  # as they are used: a client that leaves has used them too
+                charged = used
+                if isinstance(part, str) and is_first:
+                    metrics.first_token.observe(time.monotonic() - begun)
+                    is_first = False
+                if isinstance(part, Reply):
+                    metrics.prompt_tokens.inc(part.prompt_tokens)
+                    metrics.memory_tokens.inc(part.memory_tokens)
+                    metrics.answer_tokens.inc(part.answer_tokens)
+                    is_over = True
+                yield part
     except GeneratorExit:
         if not is_over:
             metrics.left.inc()
