@@ -26,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=100_000)
     parser.add_argument("--full", type=int, nargs="*", default=[16_384, 32_768])
+    parser.add_argument("--name", default="reading", help="of the result file")
     options = parser.parse_args()
 
     import memspan
@@ -118,7 +119,7 @@ def main() -> None:
     raw = reading[0] / reading[-1]  # of tokens/s, whatever the machine did meanwhile
     print(f"last tenth over first, raw: {raw:.3f}")
     report.save(
-        "reading",
+        options.name,
         {
             "rows": rows,
             "last tenth over first, raw": raw,
@@ -135,7 +136,7 @@ def main() -> None:
         axes.set(xlabel="tokens read so far", ylabel="tokens/s", ylim=(0, None))
         axes.legend()
 
-    report.plot("reading", draw)
+    report.plot(options.name, draw)
 
 
 if __name__ == "__main__":
