@@ -104,9 +104,8 @@ def take_turn(service: Service, turn: Turn) -> Generator[Begun | str | Reply, No
                     yield PAUSE
                     continue
                 used = _tokens_so_far(part, charged)
-                service.rates.charge(
-                    turn.owner, used - charged
-                )  # as they are used: a client that leaves has used them too
+                # As they are used: a client that leaves has used them too.
+                service.rates.charge(turn.owner, used - charged)
                 charged = used
                 if isinstance(part, str) and is_first:
                     metrics.first_token.observe(time.monotonic() - begun)

@@ -115,7 +115,7 @@ class HeadRanker:
     def _masses(self, shard: Shard, limits: Floats) -> list[Floats]:
         """The `log_masses` of a shard for each of the invented questions, (S * H, P).
 
-        The limits depend on the other shards. Where they cut no key, which is usual, the masses are those of a search before.
+        The limits depend on the other shards. Where they cut no key, which is usual, the masses are computed once.
         """
         if (self._largest(shard) <= limits).all():
             return self._uncut(shard)
