@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-LIBRARY = Path("/proc/self/task")
+TASKS = Path("/proc/self/task")
 
 COUNT = """
 import asyncio, os, sys, threading
@@ -30,7 +30,7 @@ assert count() > alone, "torch computes in one thread"
 
 def run(program: str, *arguments: str) -> None:
     """Run a program with two threads for torch, after `COUNT`."""
-    if not LIBRARY.exists():
+    if not TASKS.exists():
         pytest.skip("threads are counted in /proc, which only Linux has")
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     done = subprocess.run(

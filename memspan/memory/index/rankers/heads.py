@@ -61,7 +61,9 @@ class HeadRanker:
         self._invented: list[HeadQuery] = []
         self._habit = PerSnapshot(self._mean_of_invented)
         self._largest = PerShard(lambda shard: shard.scales.max(axis=0))
-        self._uncut = PerShard(self._uncut_masses)
+        self._uncut = PerShard(
+            lambda shard: self._invented_masses(block_of(shard), np.full(shard.scales.shape[1], np.inf, np.float32))
+        )
         self._sample = PerSnapshot(self._sample_of)
 
     def scores(self, view: View, question: str) -> Scores:
@@ -96,7 +98,7 @@ class HeadRanker:
         self._make_invented()
         numbers = np.unique(np.linspace(0, snapshot.passages - 1, SAMPLED).astype(np.int64))
         block, limits = gathered(snapshot.blocks(), numbers), longest_scales(list(snapshot.blocks()))
-        return _Sample(numbers, block, limits, [log_masses(query, block, limits) for query in self._invented])
+        return _Sample(numbers, block, limits, self._invented_masses(block, limits))
 
     def _mean_of_invented(self, snapshot: Snapshot) -> Scores:
         """What each passage draws from questions that it does not answer, (P,)."""
@@ -119,11 +121,10 @@ class HeadRanker:
         """
         if (self._largest(shard) <= limits).all():
             return self._uncut(shard)
-        return [log_masses(query, block_of(shard), limits) for query in self._invented]
+        return self._invented_masses(block_of(shard), limits)
 
-    def _uncut_masses(self, shard: Shard) -> list[Floats]:
-        limits = np.full(shard.scales.shape[1], np.inf, np.float32)
-        return [log_masses(query, block_of(shard), limits) for query in self._invented]
+    def _invented_masses(self, block: Block, limits: Floats) -> list[Floats]:
+        return [log_masses(query, block, limits) for query in self._invented]
 
     def _make_invented(self) -> None:
         if not self._invented:
