@@ -125,6 +125,8 @@ def shipped(name: str) -> Any:
     from memspan.mechanisms import trained_memory
     from memspan.pretrained import hub, trained
     from memspan.pretrained.adapt import adapt
+    from memspan.training.config import TrainConfig
+    from memspan.training.precision import precision_of
 
     memory = trained_memory(SEGMENT)
     mechanism = memory.pop("name")
@@ -133,7 +135,8 @@ def shipped(name: str) -> Any:
     if known is None:
         sys.exit(f"No trained memory of {name} comes with memspan.")
     size = Tokenizer.of_pretrained(hub.tokenizer_of(name)).size
-    model = adapt(name, size, None, "bf16", mechanism, {**known.settings, **memory})
+    precision = precision_of(TrainConfig.of(task="memory"))
+    model = adapt(name, size, None, precision, mechanism, {**known.settings, **memory})
     trained.put_in(list(model.mechanisms), known)
     return model
 
@@ -172,7 +175,7 @@ def streaming(name: str) -> None:
     import memspan
     from memspan.mechanisms import DEFAULT, trained_memory
 
-    lm = memspan.load_model(name, dtype="bfloat16")
+    lm = memspan.load_model(name)
     rows = []
     for book_name in BOOKS["test"]:
         ids = lm.tokenizer(book(book_name), return_tensors="pt")["input_ids"]
@@ -199,7 +202,7 @@ def answers(name: str, test: bool, count: int) -> None:
     import memspan
     from benchmarks import questions
 
-    lm = memspan.load_model(name, dtype="bfloat16")
+    lm = memspan.load_model(name)
     paragraphs, asked = questions.load("squad", test=test, paragraphs=HEAP, questions=count)
     memory = lm.new_memory()
     for number, paragraph in enumerate(paragraphs):
