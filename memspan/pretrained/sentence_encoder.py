@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,10 @@ POOLED = {  # the field of the pooling's configuration -> the method
 LONGEST = 512  # tokens that are encoded at once, whatever more the encoder allows: longer texts are encoded in parts
 LONGEST_PROMPT = 1000  # characters
 TOKENS_AT_ONCE = 4096  # of a batch, padding included
+QUESTIONS_KEPT = 64  # whose vectors are kept: an answer asks for that of its question several times
+PADDING_AT_ONCE = (
+    24  # tokens of padding in a batch on a CPU, where they cost as much as a further batch would, see LOG.md
+)
 # Of the words of a text, the share beyond which the encoder does not know what it is about. Of questions and paragraphs
 # outside the benchmarks, MiniLM does not know 0 to 7 % of the words in English and 30 to 100 % in Chinese, see LOG.md.
 MOST_UNKNOWN = 0.2
@@ -83,6 +88,7 @@ class SentenceEncoder:
         self.size = int(model.config.hidden_size)
         self._model = model.eval()
         self._kept = KeptReadings(self._read_anew)
+        self._kept_question = lru_cache(QUESTIONS_KEPT)(self._question_anew)
         self._around = _special_ids(tokenizer)
         self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._tokenizer.no_truncation()
@@ -99,13 +105,17 @@ class SentenceEncoder:
         return self._vectors(texts, self.pooling.passage)
 
     def question(self, text: str) -> NDArray[np.float32] | None:
-        """The vector of a question, float32 (E,), of length one; None if too many of its words are unknown."""
-        vector = self._vectors([text], self.pooling.query)[0]
-        return vector if vector.any() else None
+        """The vector of a question, float32 (E,), of length one, to be read only; None if too many of its words are unknown."""
+        return self._kept_question(text)
 
     def read(self, texts: Sequence[str]) -> list[ReadText]:
         """The vectors of passages, as `passages` gives them, and the states of their tokens, in one pass; the last are kept."""
         return self._kept(texts)
+
+    def _question_anew(self, text: str) -> NDArray[np.float32] | None:
+        vector = self._vectors([text], self.pooling.query)[0]
+        vector.flags.writeable = False
+        return vector if vector.any() else None
 
     @torch.inference_mode()
     def _read_anew(self, texts: Sequence[str]) -> list[ReadText]:
@@ -154,6 +164,11 @@ class SentenceEncoder:
             unknown += self._unknown in ids or is_spelled
         return unknown / max(1, words)
 
+    @property
+    def _device(self) -> torch.device:
+        device: torch.device = next(self._model.parameters()).device
+        return device
+
     @torch.inference_mode()
     def _vectors(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
         """The vectors of texts."""
@@ -179,7 +194,7 @@ class SentenceEncoder:
             for part in _parts(ids, room):
                 rows.append([*before, *part, *behind])
                 owners.append(number)
-        for batch in _batches(rows):
+        for batch in _batches(rows, PADDING_AT_ONCE if self._device.type == "cpu" else TOKENS_AT_ONCE):
             hidden, vectors = self._hidden([rows[row] for row in batch])
             for row, states, vector in zip(batch, hidden, vectors, strict=True):
                 end = len(rows[row]) - len(behind)
@@ -188,10 +203,9 @@ class SentenceEncoder:
     def _hidden(self, rows: Sequence[list[int]]) -> tuple[Tensor, NDArray[np.float32]]:
         """The hidden states of rows of ids, (B, S, E), and their vectors, (B, E), of length one."""
         longest = max(map(len, rows))
-        device = next(self._model.parameters()).device
-        ids = torch.tensor([row + [self._pad] * (longest - len(row)) for row in rows], device=device)
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        mask = (torch.arange(longest, device=device) < lengths[:, None]).long()
+        ids = torch.tensor([row + [self._pad] * (longest - len(row)) for row in rows], device=self._device)
+        lengths = torch.tensor([len(row) for row in rows], device=self._device)
+        mask = (torch.arange(longest, device=self._device) < lengths[:, None]).long()
         hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         pooled = _pool(hidden, mask, self.pooling.method)
         return hidden, torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
@@ -239,13 +253,16 @@ def _parts(ids: list[int], room: int) -> Iterator[list[int]]:
     return (ids[first:end] for first, end in pairwise(edges))
 
 
-def _batches(rows: Sequence[list[int]]) -> Iterator[list[int]]:
-    """The numbers of the rows, those of similar length together: little is padded."""
+def _batches(rows: Sequence[list[int]], padding: int) -> Iterator[list[int]]:
+    """The numbers of the rows, those of similar length together, so that at most `padding` tokens of a batch are padding."""
     batch: list[int] = []
+    padded = 0
     for row in sorted(range(len(rows)), key=lambda row: -len(rows[row])):
-        if batch and (len(batch) + 1) * len(rows[batch[0]]) > TOKENS_AT_ONCE:
+        longest = len(rows[batch[0] if batch else row])
+        padded += longest - len(rows[row])
+        if batch and (padded > padding or (len(batch) + 1) * longest > TOKENS_AT_ONCE):
             yield batch
-            batch = []
+            batch, padded = [], 0
         batch.append(row)
     if batch:
         yield batch

@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from memspan.errors import DamagedFolder, UsageError
 from memspan.pretrained import encoders
-from memspan.pretrained.sentence_encoder import SentenceEncoder
+from memspan.pretrained.sentence_encoder import PADDING_AT_ONCE, SentenceEncoder
 from tests.tiny import save_tiny_encoder
 
 TEXTS = [
@@ -60,6 +60,33 @@ def test_a_text_longer_than_the_encoder_is_encoded_to_its_end(encoder: SentenceE
     assert np.linalg.norm(long) == pytest.approx(1, abs=1e-5)
     assert long @ other < 0.999
     assert long @ other > long @ encoder.passages(["Whales."])[0]
+
+
+def test_little_of_a_batch_is_padding(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of many lengths in any order: short ones are not filled up to the longest, and none is left out."""
+    seen: list[list[list[int]]] = []
+    computed = encoder._hidden
+
+    def noted(rows: list[list[int]]) -> Any:
+        seen.append(rows)
+        return computed(rows)
+
+    monkeypatch.setattr(encoder, "_hidden", noted)
+    texts = [" ".join(["rain"] * (count % 20 + 1)) for count in range(0, 2000, 7)]
+    vectors = encoder.passages(texts)
+    assert sum(map(len, seen)) == len(texts)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert max(sum(max(map(len, rows)) - len(row) for row in rows) for rows in seen) <= PADDING_AT_ONCE
+    assert len(seen) <= 20, "texts of one length are encoded together"
+
+
+def test_a_question_is_encoded_once(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    vector = encoder.question("Who lit the lamp at dusk?")
+    monkeypatch.setattr(encoder, "_hidden", None)
+    assert vector is not None
+    assert encoder.question("Who lit the lamp at dusk?") is vector
+    with pytest.raises(ValueError, match="read-only"):
+        vector[0] = 0.0
 
 
 def test_reading_gives_the_vectors_and_the_states_of_the_tokens(folder: Path, encoder: SentenceEncoder) -> None:
