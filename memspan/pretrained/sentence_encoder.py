@@ -41,9 +41,7 @@ LONGEST = 512  # tokens that are encoded at once, whatever more the encoder allo
 LONGEST_PROMPT = 1000  # characters
 TOKENS_AT_ONCE = 4096  # of a batch, padding included
 QUESTIONS_KEPT = 64  # whose vectors are kept: an answer asks for that of its question several times
-PADDING_AT_ONCE = (
-    24  # tokens of padding in a batch on a CPU, where they cost as much as a further batch would, see LOG.md
-)
+PADDING_AT_ONCE = 64  # tokens of padding in a batch on a CPU: about what a further batch costs, see LOG.md
 # Of the words of a text, the share beyond which the encoder does not know what it is about. Of questions and paragraphs
 # outside the benchmarks, MiniLM does not know 0 to 7 % of the words in English and 30 to 100 % in Chinese, see LOG.md.
 MOST_UNKNOWN = 0.2
