@@ -5,6 +5,7 @@ told apart.
 """
 
 from functools import lru_cache
+from math import inf
 from typing import NamedTuple
 
 import torch
@@ -38,8 +39,11 @@ class Gist(windows.Windowed):
         block: number of tokens that leave together, a multiple of `rate`.
         code: size of the code of a token, from which the network computes.
         hidden: width of its hidden layer.
+        strength: what the values of the slots are multiplied by where they are read, at least 0. Slots that were trained to
+            answer questions say too much where a text only goes on, see LOG.md.
     """
 
+    # Each parameter is a size of the memory or of its network, and the settings that users write.
     def __init__(
         self,
         rate: int = 8,
@@ -49,6 +53,7 @@ class Gist(windows.Windowed):
         block: int = 128,
         code: int = 64,
         hidden: int = 192,
+        strength: float = 1.0,
     ) -> None:
         if rate < 1 or block < 1 or block % rate or (window is not None and (window < block or window % block)):
             raise UsageError(
@@ -60,8 +65,10 @@ class Gist(windows.Windowed):
                 "slots must be at least block / rate, code and hidden at least 1, and sinks 0 to block, "
                 f"got slots={slots}, code={code}, hidden={hidden}, sinks={sinks}, block={block}, rate={rate}."
             )
+        if not 0 <= strength < inf:
+            raise UsageError(f"strength must be a number of at least 0, got {strength}.")
         super().__init__(sinks, window, block, slots * rate)
-        self.rate, self.kept, self.widths = rate, slots, (code, hidden)
+        self.rate, self.kept, self.widths, self.strength = rate, slots, (code, hidden), strength
         self.pool: _Pool | None = None  # made once the size of the keys is known
 
     def make_weights(self, heads: int, size: int) -> None:
@@ -88,7 +95,7 @@ class Gist(windows.Windowed):
         slots = self._slots_after(state, change.leaving, change.columns)
         recalled = Recalled(
             torch.cat([slots["k"], after["k"]], 2),
-            torch.cat([slots["v"], after["v"]], 2),
+            torch.cat([slots["v"] if self.strength == 1 else self.strength * slots["v"], after["v"]], 2),
             change.mask,
             change.key_positions,
             change.query_positions,

@@ -40,8 +40,8 @@ def rules(draw: st.DrawFn) -> Rule:
     return rate, groups + draw(st.integers(0, 4)), draw(st.integers(0, block)), blocks * block, block
 
 
-def made(rule: Rule) -> Trained:
-    mechanism = Trained(*rule, code=3, hidden=5)
+def made(rule: Rule, strength: float = 1.0) -> Trained:
+    mechanism = Trained(*rule, code=3, hidden=5, strength=strength)
     mechanism.make_weights(HEADS, SIZE)
     return mechanism.double()
 
@@ -68,7 +68,7 @@ def slot(pool: nn.Module, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return slots[0], slots[1]
 
 
-def naive(q: Tensor, k: Tensor, v: Tensor, rule: Rule, pool: nn.Module) -> Tensor:
+def naive(q: Tensor, k: Tensor, v: Tensor, rule: Rule, pool: nn.Module, strength: float = 1.0) -> Tensor:
     rate, kept, sinks, window, block = rule
     assert window is not None
     rows = []
@@ -82,7 +82,7 @@ def naive(q: Tensor, k: Tensor, v: Tensor, rule: Rule, pool: nn.Module) -> Tenso
             for group in groups:
                 tokens = slice(group * rate, group * rate + rate)
                 key, value = slot(pool, k[row, :, tokens], v[row, :, tokens])
-                keys.append(key), values.append(value)
+                keys.append(key), values.append(strength * value)
                 positions.append(group * rate + (rate - 1) // 2 - dropped)
             for token in range(at + 1):
                 if token < sinks or token >= start:
@@ -97,14 +97,16 @@ def naive(q: Tensor, k: Tensor, v: Tensor, rule: Rule, pool: nn.Module) -> Tenso
     return torch.cat(rows)
 
 
-@given(rule=rules(), cuts=st.lists(st.integers(1, 12), min_size=1, max_size=4))
+@given(
+    rule=rules(), cuts=st.lists(st.integers(1, 12), min_size=1, max_size=4), strength=st.sampled_from([1.0, 0.5, 0.0])
+)
 @settings(max_examples=20, deadline=None, derandomize=True)
-def test_outputs_and_gradients_equal_the_naive_reference(rule: Rule, cuts: list[int]) -> None:
-    mechanism = made(rule)
+def test_outputs_and_gradients_equal_the_naive_reference(rule: Rule, cuts: list[int], strength: float) -> None:
+    mechanism = made(rule, strength)
     stream: Stream = tuple(x.requires_grad_() for x in random_stream(mechanism, 2, sum(cuts)))
     output, _ = read(mechanism, stream, cuts)
     assert mechanism.pool is not None
-    expected = naive(*stream, rule, mechanism.pool)
+    expected = naive(*stream, rule, mechanism.pool, strength)
     torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
     same_gradients([output], [expected], [*stream, *mechanism.parameters()], some_unused=True)
 
