@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from benchmarks.report import interval, newest
@@ -52,7 +53,7 @@ def headline(language: str = "en") -> str:
         (
             "Reading speed, two CPU cores",
             f"{reading[0]:,.0f} tokens/s ({reading[1]:.1f} times the plain model's) without a sentence encoder; with it, in float32 "
-            f"on AVX2, {slower['read tok/s']:,.0f} ({slower['ratio']:.1f} times)",
+            f"on AVX2, {slower['read tok/s']:,.0f} ({slower['ratio']:.2f} times)",
         ),
         ("Growth of host memory while reading", f"{memory['host B/token']:.0f} bytes per token"),
         (
@@ -82,7 +83,7 @@ def headline(language: str = "en") -> str:
         f"{percent(answers['memory'])}（直接给出正确段落时 {percent(answers['oracle'])}）",
         f"{needles['first of 8']} / {needles['answers']}（共 8 个）",
         f"不用句子编码器时 {reading[0]:,.0f} token/s（原模型的 {reading[1]:.1f} 倍）；使用它、在 AVX2 上以 float32 计算时 "
-        f"{slower['read tok/s']:,.0f} token/s（{slower['ratio']:.1f} 倍）",
+        f"{slower['read tok/s']:,.0f} token/s（{slower['ratio']:.2f} 倍）",
         f"每个 token {memory['host B/token']:.0f} 字节",
         f"{decoding['memory of 128k tokens over an almost empty one']:.2f} 倍",
         f"{durability['kills']} 次中 {durability['lost']} 次",
@@ -320,9 +321,17 @@ def decoding() -> str:
 
 def serving() -> str:
     """What the server gains where several ask at once, and what it costs."""
-    found = newest("serving-small")
-    rows = [(row["what"], f"{row['ratio']:.2f}") for row in found["ratios"]]
-    rows.append(("texts of eight streams that differ from those written alone", str(len(found["differ"]))))
+    found = newest("serving")
+    rows = [(row["what"], f"{row['ratio']:.2f} ({row['least']:.2f} to {row['most']:.2f})") for row in found["ratios"]]
+    added = sorted(asked["first"] - asked["without a memory"] for asked in found["questions"])
+    rows += [
+        ("seconds that the memory adds to it", f"{median(added):.2f} ({added[0]:.2f} to {added[-1]:.2f})"),
+        (f"of {found['texts']} texts, those that differ from what is written alone", str(len(found["differ"]))),
+        (
+            f"words of others in {found['canaries']['turns']} turns of {found['canaries']['sessions']} sessions",
+            str(found["canaries"]["words of other sessions"]),
+        ),
+    ]
     return markdown(("what", "measured"), rows)
 
 

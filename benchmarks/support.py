@@ -148,7 +148,7 @@ def docs() -> str:
     if measured:
         lines += [
             "",
-            f"{measured['questions']} questions of the test part of Bitext's customer support, as many of each of 27 intents, to 27 "
+            f"{measured['questions']} questions of the test part of Bitext's customer support, about as many of each of 27 intents, to 27 "
             "articles that were written for the intents:",
             "",
             "| search | right article first |",
