@@ -173,3 +173,11 @@ def test_a_benchmark_shows_its_help(
             module = import_module(str(node.module))
             for alias in node.names:
                 assert hasattr(module, alias.name) or find_spec(f"{node.module}.{alias.name}"), alias.name
+
+
+def test_every_page_with_generated_parts_is_checked() -> None:
+    """By `make docs-check`: a page that is not listed would go on showing the figures of an old result."""
+    (line,) = [line for line in (ROOT / "Makefile").read_text("utf-8").splitlines() if line.startswith("GENERATED")]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    with_parts = {str(page.relative_to(ROOT)) for page in pages if "[[[cog" in page.read_text("utf-8")}
+    assert set(line.split("=")[1].split()) == with_parts
