@@ -335,9 +335,25 @@ def serving() -> str:
     return markdown(("what", "measured"), rows)
 
 
+def recognition() -> str:
+    """Share of characters that text recognition gets wrong in drawn paragraphs, by what is done to the picture."""
+    rows: Any = newest("ocr")
+    rates = {(row["condition"], row["language"]): row for row in rows}
+    shown = [
+        (condition, *(_percent_of_characters(rates[condition, language]) for language in ("English", "Chinese")))
+        for condition in dict.fromkeys(row["condition"] for row in rows)
+    ]
+    return markdown(("picture", "English", "Chinese"), shown)
+
+
+def _percent_of_characters(row: Any) -> str:
+    low, high = row["interval"]
+    return f"{100 * row['error rate']:.2f} % ({100 * low:.2f} to {100 * high:.2f})"
+
+
 def faults() -> str:
     """What a server kept under faults, and what they cost those who did nothing wrong."""
-    found = newest("faults-small")
+    found = newest("faults")
     latency, memory, down = found["latency"], found["memory"], found["seconds from a kill to the next reply"]
     again = found["found again"]
     by_kind = {row["kind"]: f"{row['p99 with'] / row['p99 without']:.2f}" for row in latency["by kind"]}
@@ -349,7 +365,7 @@ def faults() -> str:
         ),
         (
             "bad requests; connections of slow clients",
-            f"{sum(found['bad requests'].values())}; {sum(found['slow connections'].values())}",
+            f"{sum(found['bad requests'].values()):,}; {sum(found['slow connections'].values()):,}",
         ),
         (
             "acknowledged turns, files, files in stores and deletions looked for",
