@@ -199,6 +199,12 @@ def test_settings_that_cannot_be(rule: Rule) -> None:
         Gist(*rule)
 
 
+@pytest.mark.parametrize("strength", [-0.1, float("nan"), float("inf")])
+def test_a_strength_that_cannot_be(strength: float) -> None:
+    with pytest.raises(UsageError, match="strength must be a number of at least 0, got"):
+        Gist(strength=strength)
+
+
 def test_without_weights_it_says_what_is_missing() -> None:
     mechanism = Gist(rate=2, slots=3, sinks=0, window=4, block=4).double()
     with pytest.raises(UsageError, match="must be attached to a model"):
