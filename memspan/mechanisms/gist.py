@@ -43,7 +43,7 @@ class Gist(windows.Windowed):
             answer questions say too much where a text only goes on, see LOG.md.
     """
 
-    # Each parameter is a size of the memory or of its network, and the settings that users write.
+    # Each parameter is a setting that users write: a size of the memory or of its network, or how strongly slots are read.
     def __init__(
         self,
         rate: int = 8,

@@ -117,3 +117,12 @@ def test_the_embedded_model_remembers_what_has_left_its_window() -> None:
         own = loss(number + filler, "gist")
     assert own < loss(number + filler, "sink_window") - 0.5
     assert own < loss(number.replace("7352", "1840") + filler, "gist") - 0.5
+
+
+def test_no_more_slots_are_attached_than_the_weights_were_trained_with() -> None:
+    """Those that come with memspan were trained on texts of 1,024 tokens; four times as many slots made a model much worse."""
+    paths = trained._shipped_files()
+    assert paths
+    for path in paths:
+        settings = trained._header(path)["settings"]
+        assert settings["slots"] * settings["rate"] <= 1024, path.name
