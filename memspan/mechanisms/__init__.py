@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memspan.errors import UnknownName, UsageError
+from memspan.mechanisms.associative import Associative
 from memspan.mechanisms.attention import Attention
 from memspan.mechanisms.autoencoder import Autoencoder
 from memspan.mechanisms.base import (
@@ -34,6 +35,7 @@ from memspan.mechanisms.sink_window import SinkWindow
 from memspan.plugins import load_plugin, plugin_names, reserve
 
 MECHANISMS: dict[str, type[KVMechanism] | type[Mechanism]] = {
+    "associative": Associative,
     "attention": Attention,
     "autoencoder": Autoencoder,
     "bidirectional": Bidirectional,

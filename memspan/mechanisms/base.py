@@ -139,6 +139,8 @@ class Recalled(NamedTuple):
             sees all keys up to its own.
         key_positions: (B, N) int64.
         query_positions: (B, S) int64.
+        added: (B, Hq, S, K), what the mechanism itself found for the queries, which is added to what they attend to; None:
+            nothing.
     """
 
     k: Tensor
@@ -146,6 +148,7 @@ class Recalled(NamedTuple):
     mask: Tensor | None
     key_positions: Tensor
     query_positions: Tensor
+    added: Tensor | None = None
 
 
 class KVMechanism(Resizable, nn.Module, ABC):

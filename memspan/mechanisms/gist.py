@@ -118,7 +118,7 @@ class Gist(windows.Windowed):
         device = state["k"].device
         slots = self._slots_after(state, *(x if x is None else x.to(device) for x in (leaving, columns)))
         stays = (index >= 0) & ((index < self.sinks) | (index >= done))
-        kept = _first(stays)
+        kept = windows.first_columns(stays)
         tokens = {kind: windows.take(state[kind], kept.to(device)) for kind in ("k", "v")}
         index = torch.where(stays.gather(1, kept), index.gather(1, kept), -1)
         return {**state, **tokens, "index": index, "slots": slots, "slot_index": slot_index, "left": done.flatten()}
@@ -244,19 +244,13 @@ def _leaving(
     leaves = (index >= left) & (index < done)
     if not bool(leaves.any()):
         return None, None, slot_index
-    leaving = _first(leaves)
+    leaving = windows.first_columns(leaves)
     groups = torch.where(leaves.gather(1, leaving), index.gather(1, leaving), -1)[:, :: rule.rate] // rule.rate
     slot_index = torch.cat([slot_index, groups], 1)
     stays = (slot_index >= 0) & (slot_index >= done // rule.rate - rule.slots)
-    columns = _first(stays)
+    columns = windows.first_columns(stays)
     return leaving, columns, torch.where(stays.gather(1, columns), slot_index.gather(1, columns), -1)
 
 
 # Tensors are compared by identity: layers whose states share their counts compute the update only once.
 _slot_update_once = lru_cache(maxsize=32)(_slot_update)
-
-
-def _first(chosen: Tensor) -> Tensor:
-    """The columns of `chosen` (R, N) bool that are true, in order, and then others up to the largest number in a row."""
-    columns = chosen.byte().argsort(dim=1, descending=True, stable=True)
-    return columns[:, : int(chosen.sum(1).max())]

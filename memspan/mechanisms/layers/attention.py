@@ -30,7 +30,8 @@ def attend(
     sink_logits: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """q (B, Hq, S, K) attends to `recalled`; returns (B, Hq, S, K). Hq is a multiple of the recalled heads H.
+    """q (B, Hq, S, K) attends to `recalled`; returns (B, Hq, S, K) with what the mechanism added. Hq is a multiple of the
+    recalled heads H.
 
     Args:
         rotate: rotates queries and keys to their re-assigned positions; None for models without rotary embedding.
@@ -39,6 +40,24 @@ def attend(
         sink_logits: (Hq,), gpt-oss's learned score of attending to nothing.
         bias: added to the scaled scores, (B or 1, Hq, S, N).
     """
+    options = (scale, dropout, sliding_window, softcap, sink_logits, bias)
+    attended = _attended(q, recalled, rotate, *options)
+    return attended if recalled.added is None else attended + recalled.added
+
+
+# The options are those of `attend`.
+def _attended(
+    q: Tensor,
+    recalled: Recalled,
+    rotate: Rotate | None,
+    scale: float | None,
+    dropout: float,
+    sliding_window: int | None,
+    softcap: float | None,
+    sink_logits: Tensor | None,
+    bias: Tensor | None,
+) -> Tensor:
+    """`attend` without what the mechanism added."""
     k, v = recalled.k, recalled.v
     mask = _mask(recalled, sliding_window)
     if rotate is not None:

@@ -188,3 +188,9 @@ def take(x: Tensor, columns: Tensor) -> Tensor:
     if columns.shape[0] == 1:
         return x.index_select(2, columns[0])
     return x.gather(2, columns[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
+
+
+def first_columns(chosen: Tensor) -> Tensor:
+    """The columns of `chosen` (R, N) bool that are true, in order, and then others up to the largest number in a row."""
+    columns = chosen.byte().argsort(dim=1, descending=True, stable=True)
+    return columns[:, : int(chosen.sum(1).max())]
