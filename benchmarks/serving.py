@@ -1,6 +1,6 @@
 """What a server costs, and what it gains where several clients ask at once; all speeds as ratios within one run.
 
-    python -m benchmarks.serving [--size small]
+    python -m benchmarks.serving [--size small] [--only first-token]
 
 `memspan serve` runs as a process of its own with the model smollm2; the clients are threads of this program. Greedy throughout.
 
@@ -8,7 +8,8 @@
    prompts included. The rounds of both take turns. Every text must be the same in both, and in the library.
 2. The streams one after the other over memspan.Chat in this process, with the same messages and settings.
 3. The time to the first token of a question to a memory of 100,000 tokens, over that of a request without a memory whose
-   prompt has as many tokens: what is searched, and what is recalled.
+   prompt has as many tokens: what is searched, and what is recalled. Also over that of one whose prompt holds the question and as
+   many tokens as may be recalled at most.
 4. Sessions at once, each with a secret word that it was given in a message and another in a memory of its own: in how many of
    the replies and recalled passages the word of another session stands, which must be none.
 
@@ -184,31 +185,45 @@ def streams(
     }
 
 
-def first_tokens(client: openai.OpenAI, lm: Any, count: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The ratio of 3, with the prompts' tokens and the seconds."""
+def first_tokens(client: openai.OpenAI, lm: Any, count: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The ratios of 3, with the prompts' tokens and the seconds."""
     words = needs(DATA / "gutenberg_en" / "pg1342.txt").read_text("utf-8").split()[2000:]
     streamed(client, "Who is the Count?", 2, model="smollm2/book")  # builds the index
-    ratios, seconds = [], []
+    equal, full, seconds = [], [], []
     for number, question in enumerate(QUESTIONS[:count]):
         with_memory = streamed(client, question, 2, model="smollm2/book")
         size = with_memory.prompt_tokens
-        message = " ".join(words[number * 3000 : number * 3000 + size])
-        for _ in range(8):  # as many tokens, by the words that are left out
-            surplus = len(lm.prompt_ids(message)) - size
-            if surplus <= 0:
-                break
-            message = " ".join(message.split()[: -max(1, int(surplus / 1.5))])
-        without = streamed(client, message, 2)
-        ratios.append(with_memory.first / without.first)
+        budget = len(lm.prompt_ids(question)) + lm.prompt_budget.tokens
+        without = streamed(client, message(lm, words[number * 3000 :], size), 2)
+        with_budget = streamed(client, message(lm, words[number * 3000 + 1500 :], budget), 2)
+        equal.append(with_memory.first / without.first)
+        full.append(with_memory.first / with_budget.first)
         seconds.append(
             {
                 "prompt": size,
                 "prompt without a memory": without.prompt_tokens,
                 "first": with_memory.first,
                 "without a memory": without.first,
+                "prompt of the whole budget": with_budget.prompt_tokens,
+                "of the whole budget": with_budget.first,
             }
         )
-    return ratio_row("first token with a memory over that of an equal prompt without", ratios), {"questions": seconds}
+    rows = [
+        ratio_row("first token with a memory over that of an equal prompt without", equal),
+        ratio_row("first token with a memory over that of a prompt of the whole budget without", full),
+    ]
+    return rows, {"questions": seconds}
+
+
+def message(lm: Any, words: list[str], size: int) -> str:
+    """The first of `words`, so many that the prompt of the message has about `size` tokens, and no more."""
+    text = " ".join(words[:size])
+    for _ in range(8):
+        surplus = len(lm.prompt_ids(text)) - size
+        if surplus <= 0:
+            break
+        text = " ".join(text.split()[: -max(1, int(surplus / 1.5))])
+    return text
 
 
 def canaries(client: openai.OpenAI, words: list[tuple[str, str]]) -> dict[str, Any]:
@@ -255,8 +270,10 @@ def secret_words(count: int) -> list[tuple[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--only", choices=("first-token",), help="3 alone")
     options = parser.parse_args()
     rounds, questions, sessions, tokens = SIZES[options.size]
+    name = "serving" if options.size == "full" else "serving-small"
 
     import memspan
 
@@ -266,6 +283,12 @@ def main() -> None:
         text = needs(DATA / "gutenberg_en" / "pg1184.txt").read_text("utf-8")
         book = lm.new_memory(owner / "book")
         lm.read(text[: int(tokens * 4.0)], book, source="monte-cristo.txt")
+        if options.only is not None:
+            with served(Path(folder)) as (client, _):
+                first, seconds = first_tokens(client, lm, questions)
+            report.table(first)
+            report.save(f"{name}-{options.only}", {"ratios": first, "memory tokens": book.tokens, **seconds}, seeds=[])
+            return
         for number, (_, word) in enumerate(words):
             lm.read(
                 f"The secret word of the diary is {word}.", lm.new_memory(owner / f"diary-{number}"), source="diary.txt"
@@ -274,12 +297,12 @@ def main() -> None:
             rows, speeds = streams(client, server, lm, rounds)
             first, seconds = first_tokens(client, lm, questions)
             crossing = canaries(client, words)
-    rows.append(first)
+    rows += first
     report.table(rows)
     print(f"{len(speeds['differ'])} of {speeds['texts']} texts differ")
     report.table([crossing])
     figures = {"ratios": rows, **speeds, "memory tokens": book.tokens, **seconds, "canaries": crossing}
-    report.save("serving" if options.size == "full" else "serving-small", figures, seeds=[SEED])
+    report.save(name, figures, seeds=[SEED])
 
 
 if __name__ == "__main__":

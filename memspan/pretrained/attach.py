@@ -38,6 +38,9 @@ def attached(
 
     A model of a family that is not in `FAMILIES` first has to pass the parity self-test.
 
+    Warns with `memspan.pretrained.trained.Untrained` for a mechanism with weights, given by its name, where there are none
+    that were trained for this model and these settings.
+
     Args:
         mechanism: a registered name with its `settings`, one mechanism for all layers, or one per layer.
         weights: the folder of a trained model, whose mechanism has weights of its own; by default those that come with
@@ -45,8 +48,8 @@ def attached(
 
     Raises:
         UnsupportedModel: the model's attention does not fit; the message states the reason.
-        UsageError: no trained weights of the mechanism in `weights`, or those of another model; unknown mechanism, invalid settings, a window beyond the trained positions; the model has a memory
-            attached already.
+        UsageError: no trained weights of the mechanism in `weights`, or those of another model; unknown mechanism, invalid
+            settings, a window beyond the trained positions; the model has a memory attached already.
     """
     require_type("model", model, nn.Module, "a transformers model")
     attachment = Attachment(model, lambda: MemoryCache(chosen))
@@ -60,6 +63,8 @@ def attached(
     )
     if known is not None:
         trained.put_in(chosen, known)
+    elif isinstance(mechanism, str) and any(True for layer in chosen for _ in layer.parameters()):
+        trained.warn_untrained(mechanism)
     if attachment.causal_lm.config.model_type not in FAMILIES:
         _try_out(attachment.causal_lm)
     attachment.attach(to_this_thread=True)

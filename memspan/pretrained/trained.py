@@ -114,23 +114,25 @@ def find(
 ) -> Trained | None:
     """The trained weights of a mechanism for a model: those of `weights`, or else those that come with memspan.
 
-    Warns with `Untrained` where memspan has weights of the mechanism, but none for this model and these settings. Raises
-    UsageError for a path without weights, or with those of another mechanism.
+    Raises UsageError for a path without weights, or with those of another mechanism.
     """
     if weights is not None:
         trained = of_run(weights)
         if trained.mechanism != mechanism:
             raise UsageError(f"The weights in {weights} are those of '{trained.mechanism}', not of '{mechanism}'.")
         return trained
-    known = shipped(model, mechanism, settings)
-    if known is None and _shipped_files_of(mechanism):
-        warnings.warn(
-            f"memspan has no trained weights of '{mechanism}' for this model and these settings, so that older tokens are "
-            "kept as their mean. `memspan train --task memory --model NAME` makes them, and `weights=FOLDER` uses them.",
-            Untrained,
-            stacklevel=4,
-        )
-    return known
+    return shipped(model, mechanism, settings)
+
+
+def warn_untrained(mechanism: str) -> None:
+    """Warns with `Untrained`, on behalf of the caller of `memspan.attached`."""
+    warnings.warn(
+        f"memspan has no trained weights of '{mechanism}' for this model and these settings, so that what has left the window "
+        f"is worth little or nothing. `memspan train --task memory --model NAME --mechanism {mechanism}` makes them, and "
+        "`weights=FOLDER` uses them.",
+        Untrained,
+        stacklevel=4,
+    )
 
 
 def shipped(model: nn.Module, mechanism: str, settings: Mapping[str, Any]) -> Trained | None:

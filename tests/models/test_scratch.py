@@ -125,6 +125,7 @@ def behind_padding(model: torch.nn.Module, lengths: list[int], cut: int) -> None
 
 
 SMALL = {
+    "associative": {"block": 8, "window": 16},
     "autoencoder": {"segment": 8, "rate": 2},
     "bidirectional": {"segment": 8},
     "compressed": {"block": 4, "rate": 2, "slots": 8},

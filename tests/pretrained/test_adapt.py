@@ -134,6 +134,7 @@ def test_a_causal_model_computes_what_transformers_computes(bases: dict[str, str
 
 
 WITH_WEIGHTS: dict[str, dict[str, object]] = {
+    "associative": {"rate": 2, "window": 16, "block": 8, "code": 4, "latent": 4, "keys": 4},
     "compressed": {"block": 8, "rate": 2, "slots": 16},
     "gist": {"rate": 2, "slots": 16, "window": 16, "block": 8, "code": 4, "hidden": 4},
 }

@@ -29,8 +29,8 @@ def base_of(bases: dict[str, str]) -> LlamaForCausalLM:
     return LlamaForCausalLM.from_pretrained(bases["causal"]).eval()
 
 
-def logits(model: LlamaForCausalLM, **how: Any) -> torch.Tensor:
-    with torch.no_grad(), attached(model, "gist", **how) as attached_model:
+def logits(model: LlamaForCausalLM, mechanism: str = "gist", **how: Any) -> torch.Tensor:
+    with torch.no_grad(), attached(model, mechanism, **how) as attached_model:
         return attached_model(IDS).logits
 
 
@@ -62,6 +62,15 @@ def test_memspan_knows_its_weights_by_the_base(
         small = {"slots": 16, "window": 16, "block": 8, **settings}
         with pytest.warns(trained.Untrained, match="no trained weights of 'gist' for this model"):
             logits(model, **small)
+
+
+def test_a_mechanism_that_nobody_trained_says_so(bases: dict[str, str]) -> None:
+    """Where memspan brings no weights of a mechanism for any model: before training it is a window, and no memory."""
+    small = {"rate": 4, "window": 16, "block": 8, "sinks": 2}
+    with pytest.warns(trained.Untrained, match="--mechanism associative` makes them"):
+        found = logits(base_of(bases), "associative", **small)
+    window = {name: value for name, value in small.items() if name != "rate"}
+    torch.testing.assert_close(found, logits(base_of(bases), "sink_window", **window))
 
 
 def test_what_comes_with_memspan_is_whole() -> None:

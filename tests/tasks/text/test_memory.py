@@ -129,14 +129,24 @@ def settings_without_name(window: int) -> dict[str, object]:
     return {name: value for name, value in window_only(window).items() if name != "name"}
 
 
-def test_a_working_memory_with_weights_is_trained(bases: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("mechanism", "settings", "changed"),
+    [
+        ("gist", {"slots": 16}, "pool.down.weight"),
+        ("associative", {"window": SEGMENT, "block": SEGMENT}, "memory.out"),
+    ],
+)
+def test_a_working_memory_with_weights_is_trained(
+    bases: dict[str, str], tmp_path: Path, mechanism: str, settings: dict[str, int], changed: str
+) -> None:
     """The base stays as it is; what training changes of the memory is in the folder."""
-    report = train(run(bases["causal"], output=str(tmp_path / "run")))
+    how = {"mechanism": mechanism, "mechanism_settings": settings}
+    report = train(run(bases["causal"], output=str(tmp_path / "run"), **how))
     weights = load_file(tmp_path / "run" / "last" / "model.safetensors")
     assert {name.split(".")[0] for name in weights} == {"mechanisms"}
     assert weights.keys() == report.model.learned().keys()
     for layer in (0, 1):
-        assert weights[f"mechanisms.{layer}.pool.down.weight"].abs().max() > 0  # zero before training
+        assert weights[f"mechanisms.{layer}.{changed}"].abs().max() > 0  # zero before training
 
 
 @pytest.mark.parametrize(
