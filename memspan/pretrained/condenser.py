@@ -109,7 +109,7 @@ class Condenser:
                 self._read([text], cache)
                 self._condense(cache)
             else:
-                self._place(text, rows, cache)
+                self._put_back(text, rows, cache)
         return Prefix(tuple(ids), self._plain(cache) if self._is_plain and texts else cache)
 
     def latents(self, texts: Sequence[Sequence[int]]) -> list[NDArray[np.int8]]:
@@ -140,12 +140,29 @@ class Condenser:
                 found[row] = slots[first : first + len(whole[row]) // self.rate].clone()
         return [found[row] for row in range(len(whole))]
 
+    def logits(self, ids: Tensor, slots: Tensor, opening: Sequence[int]) -> Tensor:
+        """The logits (B, T, V) of ids (B, T) behind `opening` and texts whose slots these are, (B, M, L, 2, H, K).
+
+        Gradients flow to the slots.
+        """
+        cache, device = MemoryCache(self._mechanisms), input_device(self._attachment.causal_lm)
+        with torch.no_grad():
+            self._read([opening] * len(ids), cache)
+            self._condense(cache)
+        triples = zip(self._mechanisms, cache.states, slots.unbind(2), strict=True)
+        cache.states = share(tuple(mechanism.followed_by(state, layer) for mechanism, state, layer in triples))
+        cache.seen += slots.shape[1] * self.rate
+        cache.text_tokens = cache.text_tokens + slots.shape[1] * self.rate
+        inputs = {"input_ids": ids.to(device), "use_cache": True, self._attachment.cache_name: cache}
+        logits: Tensor = self._attachment.causal_lm(**inputs).logits
+        return logits
+
     def needed_codec(self) -> LatentCodec:
         """The codec. Raises UsageError, with the way out, if there is none."""
         if self.codec is None:
             raise UsageError(
-                "There are no latents by this trained memory: it has no codec. memspan.pretrained.latent_fitting.fit_latents "
-                "makes one, see docs/trained-memory.md."
+                "There are no latents by this trained memory: it has no codec. memspan.training.latents.make_latents makes "
+                "one, see docs/trained-memory.md."
             )
         return self.codec
 
@@ -161,7 +178,7 @@ class Condenser:
         states = zip(self._mechanisms, cache.states, strict=True)
         cache.states = share(tuple(mechanism.condensed(state) for mechanism, state in states))
 
-    def _place(self, text: Sequence[int], latents: NDArray[np.int8], cache: MemoryCache) -> None:
+    def _put_back(self, text: Sequence[int], latents: NDArray[np.int8], cache: MemoryCache) -> None:
         """Puts what the latents of a text stand for behind what was read."""
         codec = self.needed_codec()
         if latents.shape != (len(text) // self.rate, codec.size):

@@ -1,11 +1,15 @@
-"""A codec of latents for a trained memory, by the text that its model reads."""
+"""A codec of latents for a trained memory: which directions of its slots to keep, by what errors cost that reads them.
 
-from collections.abc import Iterable, Iterator
+Letters: B texts, M slots of a text, L layers, H key heads, K head size, T tokens of a reading.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from transformers import PreTrainedModel
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from memspan.data.plain_text import plain_ids
 from memspan.errors import UsageError
@@ -14,47 +18,51 @@ from memspan.pretrained.latents import FILE, LatentCodec
 
 OPENING = "Here is a part of a text, which is to be kept in mind:"  # its first ids are read before every passage
 LEAST_OPENING = 8  # tokens
-PASSAGE = 256  # tokens of a passage from which the codec is made
-AT_ONCE = 16  # passages
+AT_ONCE = 8  # texts
+WEIGHED = 48  # texts by which errors are weighed; gradients take longer than reading
+FLOOR = 0.1  # of the weight of a number that is no matter to what was read
+
+
+class Example(NamedTuple):
+    """A text and what can be predicted well behind it only by a model that remembers it.
+
+    Attributes:
+        text: ids, as many for every example.
+        readings: ids and targets of what is read behind the text, each by itself, of the same kinds in every example.
+    """
+
+    text: list[int]
+    readings: list[tuple[list[int], list[int]]]
 
 
 def fit_latents(
-    model: PreTrainedModel,
+    condenser: Condenser,
     tokenizer: Any,
-    texts: Iterable[str],
+    examples: Sequence[Example],
     run: str | Path,
     *,
     directions: int = 1024,
     bits: int = 4,
-    tokens: int = 100_000,
 ) -> Path:
     """Makes the codec of the trained memory in the folder of a run, and writes it there; returns its file.
 
+    The slots of every text are looked at, and what errors in them cost is estimated by the gradients of some.
+
     Args:
-        texts: like those that will be read, at least `tokens` tokens of them, which are read.
+        condenser: with the weights of the run.
         directions: numbers of a latent, of `bits` each.
 
-    Raises UsageError for a folder without a trained memory of this model, and for too little text.
+    Raises UsageError for too few texts.
     """
-    condenser = Condenser(model, (), run)
+    if not examples:
+        raise UsageError("There must be texts to make a codec from, got none.")
     opening, filler = opening_and_filler(tokenizer, condenser.rate)
-    passages = _passages(tokenizer, texts)
-    slots, read = [], 0
-    while read < tokens:
-        batch = [ids for ids, _ in zip(passages, range(AT_ONCE), strict=False)]
-        if not batch:
-            raise UsageError(f"There must be at least {tokens:,} tokens of text, got {read:,}.")
-        slots += condenser.slots(batch, opening, filler)
-        read += sum(map(len, batch))
-    fields: dict[str, Any] = {
-        "bits": bits,
-        "rate": condenser.rate,
-        "opening": opening,
-        "filler": filler,
-        "memory": condenser.weights,
-    }
+    slots = torch.cat(condenser.slots([example.text for example in examples], opening, filler))
+    importance = _importance(condenser, examples[:WEIGHED], slots.var(0), opening, filler)
+    fields: dict[str, Any] = {"bits": bits, "rate": condenser.rate, "opening": opening, "filler": filler}
+    codec = LatentCodec.fitted(slots, directions, importance, memory=condenser.weights, **fields)
     path = Path(run) / FILE
-    LatentCodec.fitted(torch.cat(slots), directions, **fields).save(path)
+    codec.save(path)
     return path
 
 
@@ -65,9 +73,30 @@ def opening_and_filler(tokenizer: Any, rate: int) -> tuple[tuple[int, ...], int]
     return tuple((ids * length)[:length]), plain_ids(tokenizer, "\n")[-1]
 
 
-def _passages(tokenizer: Any, texts: Iterable[str]) -> Iterator[list[int]]:
-    """The ids of the texts in passages of `PASSAGE` tokens; what is left of a text is left out."""
-    for text in texts:
-        ids = plain_ids(tokenizer, text)
-        for start in range(0, len(ids) - PASSAGE + 1, PASSAGE):
-            yield ids[start : start + PASSAGE]
+def _importance(
+    condenser: Condenser, examples: Sequence[Example], variance: Tensor, opening: Sequence[int], filler: int
+) -> Tensor:
+    """What an error of 1 of each number of a slot costs, squared: (L, 2, H, K). All kinds of readings count alike.
+
+    It is the mean square of the gradient of the loss, and so much besides that what never had a gradient is not lost.
+    """
+    costs = torch.zeros(len(examples[0].readings), *variance.shape)
+    for start in range(0, len(examples), AT_ONCE):
+        group = examples[start : start + AT_ONCE]
+        slots = torch.stack(condenser.slots([example.text for example in group], opening, filler))
+        for kind, cost in enumerate(costs):
+            leaf = slots.clone().requires_grad_()
+            ids, targets = _padded([example.readings[kind] for example in group])
+            logits = condenser.logits(ids, leaf, opening).float().cpu()
+            loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, leaf)
+            cost += gradient.square().sum((0, 1))
+    together = (costs / (costs * variance).sum((1, 2, 3, 4), keepdim=True).clamp_min(1e-12)).sum(0)
+    return together + FLOOR * (together * variance).sum() / variance.numel() / variance.clamp_min(1e-12)
+
+
+def _padded(rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
+    """Ids and targets (B, T), filled up on the right, where nothing depends on them."""
+    longest = max(len(ids) for ids, _ in rows)
+    ids = torch.tensor([ids + ids[-1:] * (longest - len(ids)) for ids, _ in rows])
+    return ids, torch.tensor([targets + [-100] * (longest - len(targets)) for _, targets in rows])

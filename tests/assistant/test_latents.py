@@ -10,9 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from memspan import LanguageModel, Memory, Sampling, load_memory, load_model
 from memspan.errors import ForeignMemory, UsageError
 from memspan.pretrained.condenser import Condenser
-from memspan.pretrained.latent_fitting import fit_latents
 from tests.assistant.conftest import HEADS
-from tests.tiny import logbook, save_trained_memory
+from tests.tiny import logbook, save_codec, save_trained_memory
 
 QUESTION = "What did the wind do on the third day?"
 SHORT = Sampling(max_new_tokens=6)
@@ -21,8 +20,7 @@ SHORT = Sampling(max_new_tokens=6)
 def trained_run(folder: Path, tiny_model: Path, text: str) -> Path:
     """A run with random weights and the codec of this text."""
     run = save_trained_memory(str(tiny_model), folder, rate=4, window=64, block=64, code=4, hidden=4)
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
-    fit_latents(model.eval(), tokenizer, [text], run, directions=32, bits=4, tokens=2048)
+    save_codec(tiny_model, run, text)
     return run
 
 

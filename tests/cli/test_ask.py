@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from memspan import load_memory
-from memspan.pretrained.latent_fitting import fit_latents
 from tests.commands import Run
-from tests.tiny import logbook, save_trained_memory
+from tests.tiny import logbook, save_codec, save_trained_memory
 
 
 def test_json(run: Run, library: Path, tiny_model: Path) -> None:
@@ -160,8 +158,7 @@ def test_passages_from_latents(run: Run, tiny_model: Path, tmp_path: Path) -> No
     assert without.code == 2
     assert "it has no codec" in without.err
     assert not (tmp_path / "new").exists()
-    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
-    fit_latents(model, AutoTokenizer.from_pretrained(tiny_model), [logbook()], weights, directions=16, tokens=1024)
+    save_codec(tiny_model, weights, logbook())
     assert run("read", "log.txt", *latents, "--into", "new").code == 0
     assert f"latents by {weights}" in run("inspect", "new").out
     question = ["ask", "new", "Where does the zinc trunk stand?", "--answer-anyway", "--passages", "1"]

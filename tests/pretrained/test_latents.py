@@ -14,12 +14,14 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from memspan.errors import UsageError
 from memspan.models.generate import Sampling
 from memspan.pretrained.condenser import Condenser
-from memspan.pretrained.latent_fitting import fit_latents, opening_and_filler
+from memspan.pretrained.latent_fitting import Example, fit_latents, opening_and_filler
 from memspan.pretrained.latents import CLIP, FILE, LEVELS, LatentCodec
 from tests.tiny import save_trained_memory
 
 SHAPE = (3, 2, 2, 4)  # of a slot: 48 numbers
 SETTINGS: dict[str, Any] = {"rate": 4, "slots": 16, "window": 16, "block": 16, "code": 4, "hidden": 4}
+IDS = torch.randint(3, 400, (20, 48), generator=torch.Generator().manual_seed(0)).tolist()
+EXAMPLES = [Example(ids, [(ids[:12], [*ids[1:12], -100]), (ids[20:24], [-100, *ids[22:24], -100])]) for ids in IDS]
 TEXTS = [list(range(3, 3 + length)) for length in (20, 9, 33)]
 
 
@@ -42,9 +44,10 @@ def run(bases: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def condenser(bases: dict[str, str], run: Path) -> Condenser:
-    tokenizer, model = AutoTokenizer.from_pretrained(bases["causal"]), LlamaForCausalLM.from_pretrained(bases["causal"])
-    fit_latents(model.eval(), tokenizer, ["one two three " * 2000], run, directions=16, bits=8, tokens=1024)
-    return Condenser(model.eval(), (), run)
+    model = LlamaForCausalLM.from_pretrained(bases["causal"]).eval()
+    condenser = Condenser(model, (), run)
+    fit_latents(condenser, AutoTokenizer.from_pretrained(bases["causal"]), EXAMPLES, run, directions=16, bits=8)
+    return Condenser(model, (), run)
 
 
 @pytest.mark.parametrize(("bits", "most"), [(8, 0.02), (4, 0.2)])
@@ -185,7 +188,7 @@ def test_a_trained_memory_without_a_codec(
     model = LlamaForCausalLM.from_pretrained(bases["causal"]).eval()
     bare = Condenser(model, (), run)
     bare.codec = None
-    with pytest.raises(UsageError, match=r"it has no codec\. memspan\.pretrained\.latent_fitting"):
+    with pytest.raises(UsageError, match=r"it has no codec\. memspan\.training\.latents\.make_latents"):
         bare.latents(TEXTS)
     replace(condenser.needed_codec(), memory="other").save(tmp_path / FILE)
     for name in ("config.json", "model.safetensors"):
@@ -198,7 +201,30 @@ def test_the_opening_is_of_whole_slots(bases: dict[str, str]) -> None:
     assert [len(opening_and_filler(tokenizer, rate)[0]) for rate in (1, 3, 8, 100)] == [8, 9, 8, 100]
 
 
-def test_too_little_text(bases: dict[str, str], run: Path) -> None:
-    model = LlamaForCausalLM.from_pretrained(bases["causal"]).eval()
-    with pytest.raises(UsageError, match=r"at least 1,000,000 tokens of text, got [\d,]+"):
-        fit_latents(model, AutoTokenizer.from_pretrained(bases["causal"]), ["one two " * 900], run, tokens=10**6)
+def test_too_few_texts(condenser: Condenser, bases: dict[str, str], tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(bases["causal"])
+    for examples, message in (([], "must be texts"), (EXAMPLES[:3], "16 directions need more than 56 slots, got 36")):
+        with pytest.raises(UsageError, match=message):
+            fit_latents(condenser, tokenizer, examples, tmp_path, directions=16)
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_count_where_they_change_what_is_read(condenser: Condenser) -> None:
+    """What the logits behind a text are without errors, and with errors of one size in numbers of large or of small weight."""
+    codec = condenser.needed_codec()
+    order, (slots,) = codec.weight.argsort(), condenser.slots([IDS[0]], codec.opening, codec.filler)
+    prompt = torch.tensor([IDS[1][:12]])
+    noise = torch.randn(len(slots), 20, generator=torch.Generator().manual_seed(0))
+
+    def logits(numbers: Tensor) -> Tensor:
+        changed = slots.flatten(1).clone()
+        changed[:, numbers] += noise[:, : len(numbers)]
+        with torch.no_grad():
+            return condenser.logits(prompt, changed.reshape(1, *slots.shape), codec.opening)
+
+    exact = logits(order[:0])
+    with torch.no_grad():
+        read = condenser.read([[*codec.opening, *IDS[0]]])
+        torch.testing.assert_close(exact[0], condenser.decoder.step(prompt, read.cache, len(read.ids), keep=12))
+    large, small = ((logits(numbers) - exact).square().mean() for numbers in (order[-20:], order[:20]))
+    assert large > 2 * small
