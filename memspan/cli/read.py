@@ -91,7 +91,7 @@ def read(
         typer.Option(
             "--latents",
             help="Of a new memory: keep beside every passage what the trained memory of the language model makes of it, so that "
-            "`memspan ask --condensed` need not read it anew. Reading takes about three times as long.",
+            "`memspan ask --condensed` need not read it anew. Reading takes longer, and the memory is larger.",
         ),
     ] = False,
     memory_weights: MEMORY_WEIGHTS = None,

@@ -131,7 +131,7 @@ class Gist(windows.Windowed):
         seen: Tensor = state["seen"].cpu()
         if bool((seen != state["left"].cpu()).any()):
             raise UsageError("Slots can follow only whole groups of tokens, all of them condensed.")
-        new = slots.permute(2, 0, 3, 1, 4).to(state["k"].dtype)
+        new = slots.permute(2, 0, 3, 1, 4).to(state["k"])
         groups = (seen // self.rate)[:, None] + torch.arange(slots.shape[1])
         both = {kind: torch.cat([state["slots"][kind], added], 2) for kind, added in zip(("k", "v"), new, strict=True)}
         kept = {kind: keys[:, :, -self.kept :].contiguous() for kind, keys in both.items()}

@@ -200,7 +200,10 @@ class Condenser:
             module.layer_idx: module for module in self._attachment.base.modules() if hasattr(module, "layer_idx")
         }
         for layer, (mechanism, state) in enumerate(zip(memory.mechanisms, memory.states, strict=True)):
-            token = state["v"].new_zeros(1, *state["v"].shape[1:2], 1, state["v"].shape[3])
+            slots = mechanism.condensed_keys(state)
+            if slots is None:  # of no mechanism that `condensing` names
+                raise UsageError("The memory has no condensed form.")
+            token = slots.new_zeros(1, slots.shape[3], 1, slots.shape[4])
             recalled, _ = mechanism.recall(token, token, token, state)  # the last key is that of the token
             rotate = self._attachment.rotation(attentions[layer], layer, step)
             keys = recalled.k if rotate is None else rotate(recalled.k, recalled.key_positions)

@@ -67,7 +67,7 @@ class LatentCodec:
         """Z."""
         return len(self.basis) * self.bits // 8
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """A hash of the codec and of the trained memory that it belongs to."""
         ids = torch.tensor((self.bits, self.rate, self.filler, *self.opening))
