@@ -18,6 +18,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,10 @@ HEAP = 100  # paragraphs
 PASSAGES: dict[str, dict[str, int]] = {
     "2 passages as text": {"passages": 2},
     "2 as text, 6 condensed": {"passages": 2, "condensed": 6},
+    "2 as text, 6 from latents": {"passages": 2, "condensed": 6},
     "8 as text": {"passages": 8},
 }
+FROM_LATENTS = "2 as text, 6 from latents"  # asked of a memory that holds latents
 MOST_HELD_OUT = 400_000  # characters of each kind of text but books
 
 
@@ -202,17 +205,28 @@ def answers(name: str, test: bool, count: int) -> None:
     import memspan
     from benchmarks import questions
 
-    lm = memspan.load_model(name)
+    lm = memspan.load_model(name, latents=True)
     paragraphs, asked = questions.load("squad", test=test, paragraphs=HEAP, questions=count)
-    memory = lm.new_memory()
+    with_latents, begun = lm.new_memory(), time.process_time()
     for number, paragraph in enumerate(paragraphs):
-        lm.read(paragraph, memory, source=str(number))
+        lm.read(paragraph, with_latents, source=str(number))
+    reading = time.process_time() - begun
+    memory = memspan.Memory(replace(lm.fingerprint, latents=None))
+    memory.merge(with_latents)  # without latents
+    stored = {
+        "tokens": memory.tokens,
+        "bytes of a token": memory.nbytes / memory.tokens,
+        "with latents": with_latents.nbytes / memory.tokens,
+        "CPU seconds of reading": reading,
+    }
+    print(stored, flush=True)
     sampling = memspan.Sampling(max_new_tokens=24)
     found: dict[str, list[dict[str, Any]]] = {label: [] for label in PASSAGES}
     for number, question in enumerate(asked, start=1):
         for label, settings in PASSAGES.items():
             begun = time.process_time()
-            answer = lm.ask(memory, question.question, sampling=sampling, rerank=0, **settings)
+            asked_of = with_latents if label == FROM_LATENTS else memory
+            answer = lm.ask(asked_of, question.question, sampling=sampling, rerank=0, **settings)
             seconds = time.process_time() - begun
             texts = " ".join(passage.text for passage in (*answer.passages, *answer.condensed))
             right, at_hand = (questions.contained(text, question.answers) for text in (answer.text, texts))
@@ -220,7 +234,13 @@ def answers(name: str, test: bool, count: int) -> None:
         if number % 10 == 0 or number == count:
             print(f"{number} questions", flush=True)
             table([as_row(label, rows, next(iter(found.values()))) for label, rows in found.items()])
-            figures = {"model": name, "half": "test" if test else "choosing", "paragraphs": HEAP, "read": found}
+            figures = {
+                "model": name,
+                "half": "test" if test else "choosing",
+                "paragraphs": HEAP,
+                "stored": stored,
+                "read": found,
+            }
             save("trained_memory-answers", figures, seeds=[questions.seed_of(test)])
 
 

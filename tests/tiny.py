@@ -11,7 +11,11 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoTokenizer, BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from examples.logbook.generate import make_logbook
+from memspan.data.plain_text import plain_ids
 from memspan.pretrained.adapt import adapt
+from memspan.pretrained.condenser import Condenser
+from memspan.pretrained.latent_fitting import Example, fit_latents
+from memspan.tasks.base import IGNORE_INDEX
 
 VOCABULARY = 2000
 WINDOW = 2048
@@ -102,3 +106,13 @@ def save_trained_memory(base: str, folder: Path, **settings: Any) -> Path:
             weight += torch.randn_like(weight)
     model.save_pretrained(folder)
     return folder
+
+
+def save_codec(base: str | Path, run: Path, text: str) -> Path:
+    """Write the codec of latents of the trained memory in `run`, of the causal model `base`, by a text that it reads."""
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    ids = plain_ids(tokenizer, text)
+    texts = [ids[start : start + 64] for start in range(0, min(len(ids), 2048) - 63, 64)]
+    examples = [Example(ids, [(ids[:8], [*ids[1:8], IGNORE_INDEX])]) for ids in texts]
+    condenser = Condenser(LlamaForCausalLM.from_pretrained(base).eval(), (), run)
+    return fit_latents(condenser, tokenizer, examples, run, directions=32, bits=4)

@@ -4,7 +4,7 @@ from os import PathLike, fspath
 from typing import Any
 
 from memspan.errors import UsageError
-from memspan.memory import Contents, Memory
+from memspan.memory import Contents, Fingerprint, Memory
 from memspan.memory.union import united
 
 
@@ -25,6 +25,15 @@ def check_contents(memory: Any) -> Contents:
     if not isinstance(memory, Contents):
         raise _no_memory(memory)
     return memory
+
+
+def check_latents(memory: Memory, model: Fingerprint) -> None:
+    """Raises UsageError for a memory without latents where the model was loaded to make some."""
+    if model.latents is not None and memory.fingerprint.latents is None:
+        raise UsageError(
+            f"The memory at {memory.path} must have latents from its beginning on, got one that was made without: leave "
+            "--latents (latents=...) out, or read the documents into a new memory."
+        )
 
 
 def _no_memory(value: Any) -> UsageError:

@@ -91,8 +91,8 @@ def answering(
         took = {"recall": searched - begun, "answer": 0.0, "quote": 0.0}
         return Answer(SILENCE, tuple(near), view.tokens, 0, 0, took, confidence=support, is_answered=False)
     prompt = choose(room, question.text, found, usable)
-    condensed = further(room, prompt, [*found, *rest], question.condensed)
-    answerer = answerer_behind(condenser, condensed, tokenizer, answerer)
+    condensed = further(room, prompt, [*found, *rest], question.condensed, view)
+    answerer = answerer_behind(condenser, condensed, view, tokenizer, answerer)
     try:
         text, usage = yield from write(answerer, prompt, question.sampling, tokenizer)
     except PromptTooLong as error:  # counted with another tokenizer, or an unknown window

@@ -5,40 +5,63 @@ from typing import Any
 
 from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.answerers.local import LocalAnswerer
+from memspan.assistant.condensers import fingerprint_of
 from memspan.assistant.prompt_choice import Prompt, Room
 from memspan.assistant.retrieved import RetrievedPassage, distinct
 from memspan.data.plain_text import plain_ids
+from memspan.memory import View
+from memspan.memory.store.passage_latents import Latents
 from memspan.pretrained.condenser import Condenser
 
 
-def further(room: Room, prompt: Prompt, found: Iterable[RetrievedPassage], most: int) -> tuple[RetrievedPassage, ...]:
+def further(
+    room: Room, prompt: Prompt, found: Iterable[RetrievedPassage], most: int, view: View
+) -> tuple[RetrievedPassage, ...]:
     """The best `most` passages of `found`, best first, that the prompt does not quote, as far as the window holds them too.
 
     A condensed token takes a position of the window, though the model sees far fewer keys.
     """
-    left, chosen = room.tokens - prompt.tokens, list[RetrievedPassage]()
+    spare = 0 if view.fingerprint.latents is None else view.fingerprint.latents.rate  # for the last latent of each
+    left, chosen = room.tokens - prompt.tokens - 2 * spare, list[RetrievedPassage]()
     for passage in distinct(found):
         if len(chosen) == most:
             break
-        tokens = len(_ids(room.tokenizer, passage))
+        tokens = len(_ids(room.tokenizer, passage)) + spare
         is_new = not any(_overlap(passage, quoted) for quoted in prompt.passages)
-        if is_new and 0 < tokens <= left:
+        if is_new and spare < tokens <= left:
             chosen.append(passage)
             left -= tokens
     return tuple(chosen)
 
 
 def answerer_behind(
-    condenser: Condenser | None, passages: Sequence[RetrievedPassage], tokenizer: Any, answerer: Answerer
+    condenser: Condenser | None,
+    passages: Sequence[RetrievedPassage],
+    view: View,
+    tokenizer: Any,
+    answerer: Answerer,
 ) -> Answerer:
-    """What answers behind the condensed `passages`, best first: the best is read last, next to the prompt.
+    """What answers behind the condensed `passages` of a view, best first: the best is read last, next to the prompt.
 
-    It is `answerer` itself without a condenser, and without passages.
+    Passages of which the memory holds latents by this trained memory are not read anew. It is `answerer` itself without a
+    condenser, and without passages.
     """
     if condenser is None or not passages:
         return answerer
-    texts = [_ids(tokenizer, passage) for passage in reversed(passages)]
-    return LocalAnswerer(tokenizer, condenser.decoder, answerer.name, behind=condenser.read(texts))
+    by_this = condenser.codec is not None and fingerprint_of(condenser).is_of(view.fingerprint.latents)
+    texts, latents = [], []
+    for passage in reversed(passages):
+        rows = _stored(view, passage) if by_this else None
+        texts.append(_ids(tokenizer, passage) if rows is None else view.ids(passage.number).tolist())
+        latents.append(rows)
+    return LocalAnswerer(tokenizer, condenser.decoder, answerer.name, behind=condenser.read(texts, latents))
+
+
+def _stored(view: View, passage: RetrievedPassage) -> Latents | None:
+    """The latents that the memory holds of a passage; None also for one that is shown with its surroundings."""
+    stored = view.passage(passage.number)
+    is_whole = (stored.source, stored.start, stored.end) == (passage.source, passage.start, passage.end)
+    return view.latents(passage.number) if is_whole else None
 
 
 def _overlap(passage: RetrievedPassage, other: RetrievedPassage) -> bool:

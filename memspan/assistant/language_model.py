@@ -16,9 +16,10 @@ from memspan.assistant.answer import Answer
 from memspan.assistant.answer_stream import AnswerStream
 from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.answerers.local import LocalAnswerer
-from memspan.assistant.arguments import check_contents, check_memory
+from memspan.assistant.arguments import check_contents, check_latents, check_memory
 from memspan.assistant.asking import Question
 from memspan.assistant.carried import Carried, carried_by
+from memspan.assistant.condensers import Condensers
 from memspan.assistant.confidence import require_confidence, supported
 from memspan.assistant.progress import ReadProgress
 from memspan.assistant.prompt_budget import default_budget
@@ -39,7 +40,6 @@ from memspan.memory.index.encoder import KeyEncoder
 from memspan.memory.index.passage_vectors import VectorEncoder
 from memspan.memory.tags import tag
 from memspan.models.generate import Sampling
-from memspan.pretrained.condenser import Condenser
 from memspan.pretrained.decoding import CompiledDecoder, Decoder
 from memspan.pretrained.heads import HeadReader
 from memspan.pretrained.identity import tokenizer_fingerprint, weights_sample
@@ -64,10 +64,12 @@ class LanguageModel:
         retriever: searches memories.
         decoder: generates token by token.
         answerer: the decoder as an answerer.
+        condensers: its trained memory, which turns passages into latents and back.
         prompt_budget: how much retrieved text the model can use.
         fingerprint: of the memories made with this model.
     """
 
+    # The parameters are what a user chooses about a model.
     def __init__(
         self,
         model: nn.Module,
@@ -79,6 +81,7 @@ class LanguageModel:
         identity: str | None = None,
         calibration_progress: Callable[[float], None] | None = None,
         sentence_encoder: EncoderSource | None = None,
+        latents: bool | str | Path = False,
     ) -> None:
         """
         Args:
@@ -90,6 +93,7 @@ class LanguageModel:
             identity: a hash of the files that the model was loaded from; None identifies it by a sample of its weights.
             calibration_progress: called during a calibration with the share of it that is done, 0 to 1.
             sentence_encoder: whose vectors new memories hold, for a search by meaning; see `memspan.pretrained.encoders`.
+            latents: whether new memories hold latents of their passages, see `load_model`.
 
         Raises:
             UsageError: no transformers model, no fast tokenizer, or heads that the model does not have.
@@ -110,6 +114,9 @@ class LanguageModel:
         hashes = frozenset((sample, sample if identity is None else identity))
         reading = ReadingModel(head_reader, tokenizer, hashes, name)
         self.vectors = VectorEncoder(None if sentence_encoder is None else sentence_encoder.beside(reading))
+        self.decoder: Decoder = (CompiledDecoder if compiled else Decoder)(self.causal_lm, self._stop_tokens())
+        weights = None if isinstance(latents, bool) else latents
+        self.condensers = Condensers(self.causal_lm, self._stop_tokens(), name, self.decoder, weights)
         self.fingerprint = Fingerprint(
             model=sample if identity is None else identity,
             sample=sample,
@@ -119,12 +126,12 @@ class LanguageModel:
             head_size=head_reader.head_size,
             name=name,
             encoder=self.vectors.fingerprint,
+            latents=None if latents is False else self.condensers.fingerprint,
         )
-        self.decoder: Decoder = (CompiledDecoder if compiled else Decoder)(self.causal_lm, self._stop_tokens())
         self.answerer = LocalAnswerer(tokenizer, self.decoder, name)
         parameters, on_cpu = self.causal_lm.num_parameters(), input_device(self.causal_lm).type == "cpu"
         self.prompt_budget = default_budget(self.decoder.window, parameters, on_cpu=on_cpu)
-        self.reader = TextReader(self.encoder, self.fingerprint, self.vectors)
+        self.reader = TextReader(self.encoder, self.fingerprint, self.vectors, self.condensers)
         self.retriever = Retriever(
             self.causal_lm, tokenizer, self.encoder, self.fingerprint, self.decoder.window, self.vectors
         )
@@ -134,14 +141,14 @@ class LanguageModel:
         """Says how likely words are as an answer."""
         return SpanReader(self.causal_lm, self.tokenizer, sorted(self.decoder.stop), self.decoder.window)
 
-    @cached_property
-    def condenser(self) -> Condenser:
-        """Reads passages by the trained memory that comes with memspan. Raises UsageError for a model that has none."""
-        return self._condenser(None)
-
     def new_memory(self, path: str | Path | None = None) -> Memory:
-        """An empty memory in RAM; with a path, the memory in that folder, which is made if it does not exist."""
-        return Memory(self.fingerprint) if path is None else Memory.open(path, self.fingerprint)
+        """An empty memory in RAM; with a path, the memory in that folder, which is made if it does not exist.
+
+        Raises UsageError if the model makes latents, and the memory in the folder was made without.
+        """
+        memory = Memory(self.fingerprint) if path is None else Memory.open(path, self.fingerprint)
+        check_latents(memory, self.fingerprint)
+        return memory
 
     def read(
         self,
@@ -356,18 +363,12 @@ class LanguageModel:
         if len(view) == 0 and question.min_confidence == 0:
             raise UsageError("This memory is empty; read something into it first.")
         usable = self.prompt_budget if answerer is None or answerer is self.answerer else None
-        condenser = None
-        if question.condensed:
-            if usable is None:
-                raise UsageError("Condensed passages are read by the language model itself: let nothing else answer.")
-            weights = question.memory_weights  # of a folder that may change meanwhile
-            condenser = self.condenser if weights is None else self._condenser(weights)
+        if question.condensed and usable is None:
+            raise UsageError("Condensed passages are read by the language model itself: let nothing else answer.")
+        condenser = self.condensers.of(question.memory_weights) if question.condensed else None
         how = (self.retriever, self.tokenizer, answerer or self.answerer, usable, condenser)
         parts = asking.answering(view, question, *how)
         return AnswerStream(parts if screen is None else screen.screened(question.text, parts))
-
-    def _condenser(self, memory_weights: str | Path | None) -> Condenser:
-        return Condenser(self.causal_lm, self._stop_tokens(), memory_weights, self.name)
 
     def carried_by(self, question: str, answer: Answer) -> tuple[Carried, ...]:
         """Which texts of its prompt carried an answer to `question`: those without which it is least likely first.

@@ -32,6 +32,7 @@ def load_model(
     recalibrate: bool = False,
     calibration_progress: Callable[[float], None] | None = None,
     encoder: str | PathLike[str] | EncoderSource | None = encoders.AUTO,
+    latents: bool | str | PathLike[str] = False,
 ) -> LanguageModel:
     """A language model by name: `smollm2` (embedded), a Hugging Face id, a local folder, or a GGUF file.
 
@@ -53,15 +54,24 @@ def load_model(
             folder of sentence-transformers, a folder that `memspan train --task retrieval` wrote for this model, a Hugging
             Face id, "none", or "auto", which is $MEMSPAN_ENCODER, else `minilm` if it is at hand or can be fetched; or an
             encoder of `memspan.pretrained.encoders`, or None for none.
+        latents: whether new memories hold latents of their passages, from which `ask(..., condensed=N)` reads them without
+            reading their text anew: by the trained memory that comes with memspan, or by that in the folder of a run. Reading
+            takes longer, and a memory is larger; see docs/trained-memory.md.
 
     Raises:
-        UsageError: no such model or encoder; the message names the way out.
+        UsageError: no such model or encoder, or no trained memory of the model; the message names the way out.
         UnsupportedModel: the model does not support a memory; the message gives the reason.
     """
+    folder = latents if isinstance(latents, bool) else path_argument("latents", latents)
     if isinstance(name, nn.Module):
         vectors = _sentence_encoder(encoder, device)
         return _passed_in(
-            name, tokenizer, compiled=compiled, calibration_progress=calibration_progress, sentence_encoder=vectors
+            name,
+            tokenizer,
+            compiled=compiled,
+            calibration_progress=calibration_progress,
+            sentence_encoder=vectors,
+            latents=folder,
         )
     if tokenizer is not None:
         raise UsageError("`tokenizer` belongs to a model that is passed in; a model loaded by name has its own.")
@@ -77,6 +87,7 @@ def load_model(
         identity=loaded.identity,
         calibration_progress=calibration_progress,
         sentence_encoder=_sentence_encoder(encoder, device),
+        latents=folder,
     )
     if heads is None:
         lm.heads.store(loaded)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from memspan.assistant.condensers import Condensers
 from memspan.assistant.progress import ReadingMeter, ReadProgress
 from memspan.assistant.reading import Preparation, Reading, UnencodedText
 from memspan.data.documents import Document
@@ -17,10 +18,17 @@ Encode = Callable[
 
 
 class TextReader:
-    """Reads texts with a model's retrieval heads and a sentence encoder, and appends them to memories of that model."""
+    """Reads texts with a model's retrieval heads, a sentence encoder and its trained memory, and appends them to memories of
+    that model."""
 
-    def __init__(self, encoder: KeyEncoder, fingerprint: Fingerprint, vectors: VectorEncoder | None = None) -> None:
-        self.encoder, self.fingerprint = encoder, fingerprint
+    def __init__(
+        self,
+        encoder: KeyEncoder,
+        fingerprint: Fingerprint,
+        vectors: VectorEncoder | None = None,
+        condensers: Condensers | None = None,
+    ) -> None:
+        self.encoder, self.fingerprint, self._condensers = encoder, fingerprint, condensers
         self.vectors = VectorEncoder() if vectors is None else vectors
 
     def preparation(self) -> Preparation:
@@ -45,10 +53,13 @@ class TextReader:
             keep_all(reading, encodings, ReadingMeter(text, name, reading.known, progress))
 
     def encode(self, chunk: UnencodedText, memory: Fingerprint, meter: ReadingMeter | None = None) -> EncodedText:
-        """A chunk as it is encoded for a memory of this fingerprint, with the vectors of its passages if that has any.
+        """A chunk as it is encoded for a memory of this fingerprint, with the vectors and latents of its passages if that has any.
 
-        Raises MemspanError if the model computes numbers that are not finite, ForeignMemory as `VectorEncoder.check` does.
+        Raises MemspanError if the model computes numbers that are not finite, ForeignMemory as `VectorEncoder.check` and
+        `Condensers.check` do.
         """
+        if self._condensers is not None:
+            self._condensers.check(memory)
         progress = None if meter is None else meter.within(chunk.text)
         encoding = self.encoder.encode(chunk.text, chunk.before, progress, chunk.cut)
         text = EncodedText(
@@ -59,7 +70,8 @@ class TextReader:
             passages=encoding.passages,
             **chunk.fields,
         )
-        return self.vectors.added_to(text, memory)
+        text = self.vectors.added_to(text, memory)
+        return text if self._condensers is None else self._condensers.added_to(text, memory)
 
     def remember(self, memory: Memory, text: str, *, source: str, kind: str, meta: dict[str, Any]) -> None:
         """Reads one short, complete text in one commit; see `LanguageModel.remember`."""

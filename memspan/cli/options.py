@@ -99,7 +99,7 @@ MEMORY_WEIGHTS = Annotated[
     Path | None,
     typer.Option(
         metavar="RUN",
-        help="Weights of the trained memory for --condensed: `best` of a run of `memspan train --task memory` (default: those "
+        help="Weights of the trained memory for condensed passages: `best` of a run of `memspan train --task memory` (default: those "
         "that come with memspan for the model).",
     ),
 ]
@@ -184,6 +184,7 @@ def load_language_model(
     opened: bool = False,
     recalibrate: bool = False,
     on_warning: Callable[[Warning], None] = print_warning,
+    latents: bool | Path = False,
 ) -> "LanguageModel":
     """The model of this name, else the model that made the memory in `folder`, else the default.
 
@@ -193,6 +194,7 @@ def load_language_model(
     Args:
         opened: there must be a memory in the folder.
         on_warning: called with what is to be known about the model or the encoder.
+        latents: see `load_model`.
 
     Raises UsageError if there is none; or if code is trusted that only the memory names.
     """
@@ -229,6 +231,7 @@ def load_language_model(
             recalibrate=recalibrate,
             calibration_progress=calibration.show,
             encoder=load_encoder(loading.encoder, recorded, loading.device),
+            latents=latents,
         )
     for warning in caught:
         on_warning(warning.message if isinstance(warning.message, Warning) else UserWarning(warning.message))

@@ -148,7 +148,9 @@ def print_contents(contents: dict[str, Any]) -> None:
     print_line(f"{contents['path']}", style="bold")
     encoder = fingerprint.get("encoder")
     vectors = f", vectors by {encoder['name']}" if encoder else ""
-    print_line(f"  made with {fingerprint['name']} in {fingerprint['dtype']}{vectors}")
+    made_by = fingerprint.get("latents")
+    latents = f", latents by {made_by['name']}" if made_by else ""
+    print_line(f"  made with {fingerprint['name']} in {fingerprint['dtype']}{vectors}{latents}")
     counts = f"{count(contents['tokens'], 'token')}, {count(contents['passages'], 'passage')}"
     size = format_bytes(contents["bytes"])
     print_line(f"  {counts}, {contents['characters']:,} characters, {size} on disk")

@@ -13,7 +13,15 @@ import typer
 from memspan.cli.auditing import audited
 from memspan.cli.commands import command, stops_in_order
 from memspan.cli.filters import TAGS, parse_tags
-from memspan.cli.options import AS_JSON, MODEL, NEW_OR_OLD_MEMORY, Loading, load_language_model, loads_model
+from memspan.cli.options import (
+    AS_JSON,
+    MEMORY_WEIGHTS,
+    MODEL,
+    NEW_OR_OLD_MEMORY,
+    Loading,
+    load_language_model,
+    loads_model,
+)
 from memspan.cli.output import (
     count,
     format_bytes,
@@ -78,6 +86,15 @@ def read(
         ),
     ] = False,
     where: TAGS = None,
+    latents: Annotated[
+        bool,
+        typer.Option(
+            "--latents",
+            help="Of a new memory: keep beside every passage what the trained memory of the language model makes of it, so that "
+            "`memspan ask --condensed` need not read it anew. Reading takes longer, and the memory is larger.",
+        ),
+    ] = False,
+    memory_weights: MEMORY_WEIGHTS = None,
     ray: Annotated[
         int | None,
         typer.Option(
@@ -99,6 +116,10 @@ def read(
     """
     _check_name(name, paths)
     renewal.check(paths)
+    if memory_weights is not None and (ray is not None or not latents):
+        raise UsageError(
+            "--memory-weights names the trained memory of --latents, in this process: give that too, and no --ray."
+        )
     if ray is not None:
         from memspan.pretrained.ray_cluster import require_ray
 
@@ -123,7 +144,9 @@ def read(
     if not documents:
         _print_failures(report)
         raise UsageError("There is no readable document at these paths: see the warnings above.")
-    memory, reader = _memory_and_reader(model, loading, into, ray)
+    memory, reader = _memory_and_reader(
+        model, loading, into, ray, latents if memory_weights is None else memory_weights.resolve()
+    )
 
     def read_now(documents: "list[tuple[str, Document]]", report: _Report) -> None:
         passages = len(memory)
@@ -232,10 +255,10 @@ class _Reader:
 
 
 def _memory_and_reader(
-    model: str | None, loading: Loading, into: Path, ray: int | None
+    model: str | None, loading: Loading, into: Path, ray: int | None, latents: bool | Path
 ) -> "tuple[Memory, _Reader | RayEncoders]":
     """The memory in a folder, and what reads documents into it; with `ray` the model is not kept in this process."""
-    lm = load_language_model(model, loading, into)
+    lm = load_language_model(model, loading, into, latents=latents)
     memory = lm.new_memory(into)
     memory.lock_seconds, memory.on_wait = None, print_waiting
     if ray is None:

@@ -155,6 +155,7 @@ class KVMechanism(Resizable, nn.Module, ABC):
     """The rule that turns the keys and values of a segment, and the state, into those its queries attend to."""
 
     plugin_group: ClassVar[str] = PLUGIN_GROUP
+    rate: int = 1  # tokens that share a key and a value in the condensed form
 
     @abstractmethod
     def recall(
@@ -177,6 +178,20 @@ class KVMechanism(Resizable, nn.Module, ABC):
         """The state in which everything read so far has the form of what has left the window.
 
         A mechanism without such a form returns the state as it is.
+        """
+        return state
+
+    def condensed_keys(self, state: State) -> Tensor | None:
+        """The keys, un-rotated, and the values of what has the condensed form, the oldest first: (B, M, 2, H, K).
+
+        None for a mechanism without such a form.
+        """
+        return None
+
+    def followed_by(self, state: State, slots: Tensor) -> State:
+        """The state once texts have been read whose condensed form is `slots`, (B, M, 2, H, K) as `condensed_keys` returns them.
+
+        What was read before must be condensed as a whole. A mechanism without such a form returns the state as it is.
         """
         return state
 

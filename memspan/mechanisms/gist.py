@@ -123,6 +123,22 @@ class Gist(windows.Windowed):
         index = torch.where(stays.gather(1, kept), index.gather(1, kept), -1)
         return {**state, **tokens, "index": index, "slots": slots, "slot_index": slot_index, "left": done.flatten()}
 
+    def condensed_keys(self, state: State) -> Tensor | None:
+        return None if state is None else torch.stack([state["slots"]["k"], state["slots"]["v"]]).permute(1, 3, 0, 2, 4)
+
+    def followed_by(self, state: State, slots: Tensor) -> State:
+        """Raises UsageError if there are tokens behind the last whole group of the state."""
+        seen: Tensor = state["seen"].cpu()
+        if bool((seen != state["left"].cpu()).any()):
+            raise UsageError("Slots can follow only whole groups of tokens, all of them condensed.")
+        new = slots.permute(2, 0, 3, 1, 4).to(state["k"])
+        groups = (seen // self.rate)[:, None] + torch.arange(slots.shape[1])
+        both = {kind: torch.cat([state["slots"][kind], added], 2) for kind, added in zip(("k", "v"), new, strict=True)}
+        kept = {kind: keys[:, :, -self.kept :].contiguous() for kind, keys in both.items()}
+        index = torch.cat([state["slot_index"].cpu(), groups], 1)[:, -self.kept :]
+        seen = seen + slots.shape[1] * self.rate
+        return {**state, "slots": kept, "slot_index": index, "seen": seen, "left": seen.clone()}
+
     def _slots_after(self, state: State, leaving: Tensor | None, columns: Tensor | None) -> dict[str, Tensor]:
         """The slots once the tokens in the columns `leaving` of the state have become slots, of which `columns` stay."""
         slots: dict[str, Tensor] = state["slots"]

@@ -3,7 +3,8 @@
 from memspan.memory.filter import Filter
 from memspan.memory.memory import Memory, load_memory
 from memspan.memory.store.encoded_text import EncodedText
-from memspan.memory.store.manifest import FORMAT_VERSION, EncoderFingerprint, Fingerprint
+from memspan.memory.store.manifest import FORMAT_VERSION, EncoderFingerprint, Fingerprint, LatentsFingerprint
+from memspan.memory.store.passage_latents import PassageLatents
 from memspan.memory.store.shard import SourceRecord
 from memspan.memory.store.snapshot import Block, Passage
 from memspan.memory.view import Contents, View
@@ -16,8 +17,10 @@ __all__ = [
     "EncoderFingerprint",
     "Filter",
     "Fingerprint",
+    "LatentsFingerprint",
     "Memory",
     "Passage",
+    "PassageLatents",
     "SourceRecord",
     "View",
     "load_memory",

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from memspan.memory.store.manifest import (
     Fingerprint,
     Manifest,
     adopted,
+    comparable,
     manifest_of,
     new_lineage,
     refuse_foreign,
@@ -253,7 +254,8 @@ class Memory(Contents):
         """Add the sources of another memory, in their order, in one commit.
 
         A source that is here under the same name with the same text is skipped; one with other text gets the name
-        "name (2)". The vectors of its passages are added if they are of this memory's sentence encoder.
+        "name (2)". The vectors of its passages are added if they are of this memory's sentence encoder, their latents if they
+        are of its trained memory.
 
         Returns the names of the added sources. Raises ForeignMemory if the other memory has another fingerprint.
         """
@@ -262,8 +264,8 @@ class Memory(Contents):
         theirs = other.snapshot
         with self._turn(cleaning=True):
             names = free_names(theirs.sources, self.sources)
-            is_same = other.fingerprint.encoder == self.fingerprint.encoder
-            groups = [select(shard if is_same else replace(shard, vectors=None), names) for shard in theirs.shards]
+            fingerprints = (other.fingerprint, self.fingerprint)
+            groups = [select(comparable(shard, *fingerprints), names) for shard in theirs.shards]
             if names:
                 self._commit([*([shard] for shard in self.snapshot.shards), *(group for group in groups if group)])
             return list(names.values())

@@ -1,6 +1,7 @@
 """Several memories searched as one: a view of all their passages, with one ranking over them."""
 
 import operator
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
@@ -15,6 +16,7 @@ from memspan.memory.index.bm25 import weight, words_of
 from memspan.memory.index.passage_table import Condition
 from memspan.memory.index.word_search import WordScorer
 from memspan.memory.store.manifest import new_lineage, refuse_foreign
+from memspan.memory.store.passage_latents import Latents
 from memspan.memory.store.shard import Shard, select
 from memspan.memory.store.snapshot import Snapshot
 from memspan.memory.view import Contents, View
@@ -72,6 +74,12 @@ class _UnitedView(View):
         generation = sum(view.generation for view in views)
         words = _UnitedScorer(views)
         super().__init__(views[0].fingerprint, Snapshot(generation, new_lineage(), tuple(shards)), words, None)
+
+    def latents(self, number: int) -> Latents | None:
+        """See `Contents.latents`; None also where the memory of the passage has its latents by another trained memory."""
+        firsts = list(accumulate((len(view) for view in self._views), initial=0))
+        own = self._views[bisect_right(firsts, number) - 1].fingerprint.latents if 0 <= number < firsts[-1] else None
+        return super().latents(number) if own is None or own.is_of(self.fingerprint.latents) else None
 
     def passing(self, filter: Filter | None) -> NDArray[np.int64]:
         """See `Contents.passing`; names of sources are those in their own memory."""

@@ -15,6 +15,7 @@ from memspan.memory.index.word_search import WordScorer
 from memspan.memory.selection import Selection
 from memspan.memory.source_table import as_html
 from memspan.memory.store.manifest import Fingerprint, refuse_foreign
+from memspan.memory.store.passage_latents import Latents
 from memspan.memory.store.shard import Ids, Times
 from memspan.memory.store.snapshot import Block, Passage, Snapshot
 from memspan.memory.store.sources import Sources
@@ -89,6 +90,11 @@ class Contents(ABC):
     def ids(self, number: int) -> Ids:
         """The token ids of one passage, int32 (T,), read-only. Raises IndexError."""
         return self.snapshot.ids(number)
+
+    def latents(self, number: int) -> Latents | None:
+        """The latents of one passage by the trained memory that `fingerprint.latents` names, int8 (n, Z), read-only; None if it
+        has none. Raises IndexError."""
+        return self.snapshot.latents(number)
 
     def passages_of(self, source: str) -> list[int]:
         """The numbers of a source's passages, in the order of its text; none if there is no such source."""

@@ -201,8 +201,12 @@ class Decoder:
 
     def step(self, ids: Tensor, cache: Cache, before: int, keep: int = 1) -> Tensor:
         """The logits (keep, V) of the tokens after the last of ids (1, S), read behind the `before` tokens in the cache."""
-        output = self.model(input_ids=ids, **{self._cache_name: cache}, use_cache=True, logits_to_keep=keep)
-        logits: Tensor = output.logits[0, -keep:]
+        inputs = {"input_ids": ids, self._cache_name: cache, "use_cache": True, "logits_to_keep": keep}
+        if (
+            can_step_back(cache) and cache.get_seq_length() != before
+        ):  # condensed text takes a position for each token, and fewer keys
+            inputs["position_ids"] = torch.arange(before, before + ids.shape[1], device=ids.device)[None]
+        logits: Tensor = self.model(**inputs).logits[0, -keep:]
         return logits
 
     def begin(self, ids: Sequence[int], sampling: Sampling, prefix: Prefix | None = None) -> tuple[Writing, Tensor]:

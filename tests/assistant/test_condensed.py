@@ -34,8 +34,9 @@ def test_the_next_best_passages_are_condensed_the_best_last(
     read: list[list[str]] = []
     original = Condenser.read
 
-    def recorded(condenser: Condenser, texts: list[list[int]]) -> object:
+    def recorded(condenser: Condenser, texts: list[list[int]], latents: list[None]) -> object:
         read.append([lm.tokenizer.decode(ids) for ids in texts])
+        assert latents == [None] * len(texts)
         return original(condenser, texts)
 
     monkeypatch.setattr(Condenser, "read", recorded)

@@ -8,7 +8,7 @@ import torch
 
 from memspan import load_memory
 from tests.commands import Run
-from tests.tiny import save_trained_memory
+from tests.tiny import logbook, save_codec, save_trained_memory
 
 
 def test_json(run: Run, library: Path, tiny_model: Path) -> None:
@@ -146,3 +146,30 @@ def test_passages_in_condensed_form(run: Run, library: Path, tiny_model: Path, t
     refused = run("ask", *question, "--condensed", "2")
     assert refused.code == 2
     assert "has no trained memory to read condensed passages with: `memspan train --task memory" in refused.err
+
+
+def test_passages_from_latents(run: Run, tiny_model: Path, tmp_path: Path) -> None:
+    """They are chosen when a memory is made; the commands that go on with it say how where they cannot."""
+    (tmp_path / "log.txt").write_text(logbook()[:6000], "utf-8")
+    (tmp_path / "more.txt").write_text("One more text.", "utf-8")
+    weights = save_trained_memory(str(tiny_model), tmp_path / "run", rate=4, window=64, block=64, code=4, hidden=4)
+    latents = ["--latents", "--memory-weights", "run", "--encoder", "none"]
+    without = run("read", "log.txt", *latents, "--into", "new")
+    assert without.code == 2
+    assert "it has no codec" in without.err
+    assert not (tmp_path / "new").exists()
+    save_codec(tiny_model, weights, logbook())
+    assert run("read", "log.txt", *latents, "--into", "new").code == 0
+    assert f"latents by {weights}" in run("inspect", "new").out
+    question = ["ask", "new", "Where does the zinc trunk stand?", "--answer-anyway", "--passages", "1"]
+    options = ["--condensed", "2", "--memory-weights", "run", "--max-new-tokens", "4", "--json"]
+    assert len(json.loads(run(*question, *options).out)["condensed"]) == 2
+    refused = run("read", "more.txt", "--into", "new")
+    assert refused.code == 2
+    assert f"--latents --memory-weights {weights}" in refused.err
+    assert run("read", "more.txt", *latents, "--into", "new").code == 0
+    assert run("read", "log.txt", "--encoder", "none", "--into", "old").code == 0
+    late = run("read", "more.txt", *latents, "--into", "old")
+    assert late.code == 2
+    assert "must have latents from its beginning on" in late.err
+    assert "give that too" in run("read", "more.txt", "--memory-weights", "run", "--into", "old").err

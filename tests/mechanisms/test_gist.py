@@ -160,6 +160,28 @@ def test_what_is_condensed_is_what_would_have_left_the_window() -> None:
         assert both["index"][row][both["index"][row] >= 0].tolist() == alone["index"][0].tolist()
 
 
+@pytest.mark.parametrize("kept", [12, 3])
+def test_slots_follow_as_the_tokens_they_stand_for_would(kept: int) -> None:
+    """Also where the oldest of them are dropped; what is read next sees the same."""
+    mechanism = made((2, kept, 1, None, 2))
+    stream = random_stream(mechanism, 2, 19)
+    parts = [tuple(x[:, :, first:end] for x in stream) for first, end in ((0, 8), (8, 14), (14, 19))]
+    _, read_whole = read(mechanism, tuple(x[:, :, :14] for x in stream), [14])
+    expected = mechanism.condensed(read_whole)
+    before, behind = (mechanism.condensed(read(mechanism, part, [part[0].shape[2]])[1]) for part in parts[:2])
+    slots = mechanism.condensed_keys(behind)
+    assert mechanism.condensed_keys(None) is None
+    assert slots is not None
+    assert slots.shape == (2, 3, 2, HEADS, SIZE)
+    state = mechanism.followed_by(before, slots)
+    for name in ("slot_index", "left", "seen", "index"):
+        assert torch.equal(state[name], expected[name])
+    outputs = [read(mechanism, parts[2], [5], start)[0] for start in (state, expected)]
+    torch.testing.assert_close(*outputs)
+    with pytest.raises(UsageError, match="only whole groups"):
+        mechanism.followed_by(read(mechanism, parts[2], [5], state)[1], slots)
+
+
 def test_what_is_behind_the_last_group_stays_until_the_group_is_whole() -> None:
     mechanism = made((4, 2, 1, None, 4))
     stream = random_stream(mechanism, 1, 16)

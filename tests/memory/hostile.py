@@ -25,8 +25,8 @@ from tests.memory.make import FINGERPRINT, encoded, word_scores
 Attack: TypeAlias = Callable[[Path], object]
 
 CODES = {
-    "passages": "I64", "added": "F64", "happened": "F64", "ids": "I32", "scales": "F16", "keys": "I8", "vectors": "I8",
-    "text": "U8", "sources": "U8", "marks": "U8"
+    "passages": "I64", "added": "F64", "happened": "F64", "ids": "I32", "chunks": "I32", "scales": "F16", "keys": "I8",
+    "vectors": "I8", "latents": "I8", "text": "U8", "sources": "U8", "marks": "U8"
 }  # fmt: skip
 SOURCE, TOKEN, TOKEN_END, CHARACTER, CHARACTER_END, BYTE, BYTE_END = range(7)
 
@@ -140,6 +140,24 @@ def extended(change: Callable[[dict[str, np.ndarray]], object]) -> Attack:
         arrays["marks"] = np.frombuffer(b'{"page":[[0,2],[1,null]],"title":[[1],["x"]]}', np.uint8)
         change(arrays)
         store_shard(folder, arrays_joined(arrays), passages=rows, tokens=len(arrays["ids"]))
+
+    return attack
+
+
+def latent(change: Callable[[dict[str, np.ndarray]], object], **fields: Any) -> Attack:
+    """Latents in the first shard, which `change` alters in place, by a trained memory that the manifest names: one for each
+    two tokens. `fields` are others of its fingerprint."""
+
+    def attack(folder: Path) -> None:
+        made_by = {"identity": "c" * 64, "name": "small", "size": 3, "rate": 2, **fields}
+        body = manifest_of(folder)
+        sign_manifest(folder, {**body, "format": 3, "fingerprint": {**body["fingerprint"], "latents": made_by}})
+        arrays = arrays_of(folder)
+        tokens = arrays["passages"][:, TOKEN_END] - arrays["passages"][:, TOKEN]
+        arrays["chunks"] = -(-tokens // 2).astype(np.int32)
+        arrays["latents"] = np.ones((arrays["chunks"].sum(), 3), np.int8)
+        change(arrays)
+        store_shard(folder, arrays_joined(arrays), passages=len(arrays["passages"]), tokens=len(arrays["ids"]))
 
     return attack
 
@@ -392,6 +410,22 @@ EXTENSIONS: list[tuple[str, Attack]] = [
     ("vectors of no size", extended(lambda arrays: arrays.update(vectors=arrays["vectors"][:, :0]))),
     ("vectors of other passages", extended(lambda arrays: arrays.update(vectors=arrays["vectors"][1:]))),
     ("vectors of one axis", extended(lambda arrays: arrays.update(vectors=arrays["vectors"][:, 0]))),
+    ("latents of another size", latent(lambda arrays: arrays.update(latents=arrays["latents"][:, :2]))),
+    ("latents of no size", latent(lambda arrays: arrays.update(latents=arrays["latents"][:, :0]))),
+    ("latents of one axis", latent(lambda arrays: arrays.update(latents=arrays["latents"][:, 0]))),
+    ("a latent too few", latent(lambda arrays: arrays.update(latents=arrays["latents"][1:]))),
+    ("latents without counts", latent(lambda arrays: arrays.pop("chunks"))),
+    ("counts without latents", latent(lambda arrays: arrays.pop("latents"))),
+    ("counts of other passages", latent(lambda arrays: arrays.update(chunks=arrays["chunks"][1:]))),
+    ("a negative count", latent(lambda arrays: arrays["chunks"].__iadd__([-9, 9, 0]))),
+    ("counts that are not of the tokens", latent(lambda arrays: arrays["chunks"].__iadd__([-1, 1, 0]))),
+    ("counts beyond every number", latent(lambda arrays: arrays["chunks"].fill(2**31 - 1))),
+    ("latents of another rate", latent(lambda arrays: None, rate=3)),
+    ("latents of no rate", latent(lambda arrays: None, rate=0)),
+    ("a rate of latents that is no number", latent(lambda arrays: None, rate="2")),
+    ("a size of latents beyond all", latent(lambda arrays: None, size=2**40)),
+    ("a trained memory of a long name", latent(lambda arrays: None, name="x" * 5000)),
+    ("a trained memory with another field", latent(lambda arrays: None, more=1)),
     ("times of other passages", extended(lambda arrays: arrays.update(happened=arrays["happened"][1:]))),
     ("a time at infinity", times(np.inf)),
     ("a time after the year 9999", times(1e300)),

@@ -43,6 +43,9 @@ def contents_of(memory: Memory) -> dict[str, Any]:
         "keys": b"".join(block.keys.tobytes() for block in blocks),
         "scales": b"".join(block.scales.tobytes() for block in blocks),
         "vectors": b"".join(block.vectors.tobytes() for block in blocks if block.vectors is not None),
+        "latents": [
+            None if (latents := memory.latents(number)) is None else latents.tolist() for number in range(len(memory))
+        ],
         "lengths": [length for block in blocks for length in np.diff(block.ends, prepend=0).tolist()],
         "tokens": memory.tokens,
         "neighbours": [memory.neighbours(number, 1, 2) for number in range(len(memory))],

@@ -60,7 +60,13 @@ def test_another_memory_in_the_same_place_is_not_taken_for_this_one(quick_path: 
 
 
 def test_every_field_but_the_name_is_compared(quick_path: Path) -> None:
-    assert {field.name for field in dataclasses.fields(Fingerprint)} == {*OTHERS, "name", "sample", "encoder"}
+    assert {field.name for field in dataclasses.fields(Fingerprint)} == {
+        *OTHERS,
+        "name",
+        "sample",
+        "encoder",
+        "latents",
+    }
     Memory.open(quick_path / "m", FINGERPRINT)
     renamed = dataclasses.replace(FINGERPRINT, name="other")
     assert load_memory(quick_path / "m", expect=renamed).fingerprint.name == "tiny"

@@ -1,6 +1,6 @@
 """Text as a model encoded it: what a memory appends, checked against itself, its source and the memory.
 
-Letters: T tokens, P passages, G retrieval heads, K numbers per key, E numbers per vector.
+Letters: T tokens, P passages, G retrieval heads, K numbers per key, E numbers per vector, C latents, Z numbers of a latent.
 """
 
 import hashlib
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from memspan.errors import MemspanError, UsageError, require_type
-from memspan.memory.store.manifest import Fingerprint
+from memspan.memory.store.manifest import Fingerprint, LatentsFingerprint
+from memspan.memory.store.passage_latents import PassageLatents
 from memspan.memory.store.passage_marks import Marks, PassageMarks, check_marks
 from memspan.memory.store.records import check_meta, is_moment, strict_json
 from memspan.memory.store.shard import (
@@ -52,6 +53,7 @@ class EncodedText:
             counts; a row of zeros, or `None` for all, where there is none.
         happened: float64 (P,), unix seconds of what each passage is about, NaN where that is not known; `None` if it is
             known of none.
+        latents: what the memory's trained memory keeps of the passages; `None` where there is nothing.
         passage_marks: for each passage what holds of it, such as its page; empty if nothing is known of any.
     """
 
@@ -68,6 +70,7 @@ class EncodedText:
     added: float | None = None
     vectors: Vectors | None = None
     happened: Times | None = None
+    latents: PassageLatents | None = None
     passage_marks: Sequence[Marks] = ()
 
     def check(self, heads: int, head_size: int, vector_size: int | None = None) -> None:
@@ -104,6 +107,26 @@ class EncodedText:
                 f"{self.source!r}: scales hold NaN or infinity, so the model's keys overflowed. Nothing was stored; "
                 "load the model with another dtype (bfloat16 or float32) and read the source again."
             )
+
+
+def _check_latents(text: EncodedText, made_by: LatentsFingerprint | None) -> None:
+    """Raises UsageError for latents that are not those of the passages by the trained memory of the memory."""
+    latents = text.latents
+    if latents is None:
+        return
+    if made_by is None:
+        raise UsageError(f"{text.source!r} has latents, but the memory names no trained memory")
+    try:
+        latents.check(len(text.passages))
+    except ValueError as error:
+        raise UsageError(f"{text.source!r}: {error}") from error
+    are_whole = latents.counts.dtype == np.int32 and latents.latents.dtype == np.int8
+    tokens = text.passages[:, 1] - text.passages[:, 0]
+    if not are_whole or latents.size != made_by.size or not latents.are_of(tokens, made_by.rate):
+        raise UsageError(
+            f"{text.source!r}: latents must be int8 (C, {made_by.size}), one for each {made_by.rate} tokens of a passage or "
+            f"none, got {latents.latents.dtype} {latents.latents.shape}"
+        )
 
 
 def _check_fields(text: EncodedText) -> None:
@@ -161,6 +184,7 @@ def check_texts(texts: Sequence[EncodedText], fingerprint: Fingerprint) -> None:
     for text in texts:
         require_type("texts", text, EncodedText, noun)
         text.check(len(fingerprint.heads), fingerprint.head_size, fingerprint.vector_size)
+        _check_latents(text, fingerprint.latents)
 
 
 def continue_sources(
@@ -239,5 +263,6 @@ def _view(text: EncodedText, record: SourceRecord, added: float) -> Shard:
         sources={record.name: record},
         happened=None if text.happened is None or np.isnan(text.happened).all() else text.happened,
         vectors=None if text.vectors is None or not text.vectors.any() else text.vectors,
+        latents=None if text.latents is None or len(text.latents.latents) == 0 else text.latents,
         marks=PassageMarks.of(text.passage_marks),
     )

@@ -27,6 +27,7 @@ from memspan.memory.store.index_file import INDEX_FILES, IndexFile
 from memspan.memory.store.lock import LOCK_SECONDS, OnWait, locked
 from memspan.memory.store.manifest import (
     Fingerprint,
+    LatentsFingerprint,
     Manifest,
     ShardEntry,
     manifest_of,
@@ -34,7 +35,7 @@ from memspan.memory.store.manifest import (
     parse,
     render,
 )
-from memspan.memory.store.shard import Shard, ShardFile, decode, encode
+from memspan.memory.store.shard import TOKEN, TOKEN_END, Shard, ShardFile, decode, encode
 
 MANIFEST, PARTS = "manifest.json", "parts"
 _LARGEST_MANIFEST = 8 * 1024 * 1024  # bytes; a shard takes about 200 of them, and most have 64 MiB or more
@@ -180,6 +181,8 @@ class Folder:
             raise DamagedMemory(f"{file.path} does not match its entry in the manifest. {WAY_OUT}")
         if shard.vectors is not None and shard.vectors.shape[1] != fingerprint.vector_size:
             raise DamagedMemory(f"{file.path} holds vectors that are not of the memory's encoder. {WAY_OUT}")
+        if shard.latents is not None and not _are_latents_of(shard, fingerprint.latents):
+            raise DamagedMemory(f"{file.path} holds latents that are not of the memory's trained memory. {WAY_OUT}")
         return shard
 
     # ---- writing
@@ -316,6 +319,13 @@ class Folder:
                 return self.index.write(index, manifest)
         except (MemspanError, sqlite3.Error):  # a read-only folder, a full disk, a writer at work: it is only a cache
             return False
+
+
+def _are_latents_of(shard: Shard, made_by: LatentsFingerprint | None) -> bool:
+    """Whether the latents of a shard, which has some, are in form those of this trained memory."""
+    if shard.latents is None or made_by is None or shard.latents.size != made_by.size:
+        return False
+    return shard.latents.are_of(shard.passages[:, TOKEN_END] - shard.passages[:, TOKEN], made_by.rate)
 
 
 def _new_name() -> str:

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 
 from memspan.memory.store.encoded_text import EncodedText
+from memspan.memory.store.passage_latents import PassageLatents
 from memspan.memory.store.shard import BYTE, BYTE_END, CHARACTER, CHARACTER_END, SOURCE, TOKEN, TOKEN_END, Shard
 from memspan.memory.store.snapshot import Snapshot
 
@@ -53,5 +54,10 @@ def _kept(shard: Shard, first: int, end: int, start: int) -> EncodedText:
         added=float(shard.added[first]),
         vectors=None if shard.vectors is None else np.array(shard.vectors[first:end]),
         happened=None if shard.happened is None else np.array(shard.happened[first:end]),
+        latents=None if shard.latents is None else _copied(shard.latents.part(first, end)),
         passage_marks=() if shard.marks is None else [shard.marks.at(row) for row in range(first, end)],
     )
+
+
+def _copied(latents: PassageLatents | None) -> PassageLatents | None:
+    return None if latents is None else PassageLatents(np.array(latents.counts), np.array(latents.latents))

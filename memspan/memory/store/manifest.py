@@ -17,13 +17,15 @@ from memspan.memory.store.records import check_count, check_sha256, check_types
 from memspan.memory.store.shard import Shard
 
 FIRST_VERSION = 1  # of the format; it is written wherever it can hold the contents
-FORMAT_VERSION = 2  # with vectors, times and marks of passages, and a sentence encoder in the fingerprint
+SECOND_VERSION = 2  # with vectors, times and marks of passages, and a sentence encoder in the fingerprint
+FORMAT_VERSION = 3  # with latents of passages, and the trained memory that made them in the fingerprint
 DIGITS = 12  # of a hash in a message
 
 _RANDOM_NAME = re.compile(r"[0-9a-f]{32}")  # of shards and lineages
 _LONGEST_STRING = 4096  # characters
 _LARGEST_HEAD = 65536
 _LARGEST_VECTOR = 65536
+_LARGEST_RATE = 65536
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,20 @@ class EncoderFingerprint:
     identity: str  # hash of the files that it was loaded from
     name: str  # by which it was loaded
     size: int  # E, the numbers of a vector
+
+
+@dataclass(frozen=True)
+class LatentsFingerprint:
+    """The trained memory of the model by which a memory holds latents: those of another mean nothing to it."""
+
+    identity: str  # hash of the weights of the trained memory and of its codec
+    name: str  # where they were loaded from, for people; never compared
+    size: int  # Z, the numbers of a latent
+    rate: int  # the tokens of a latent
+
+    def is_of(self, other: "LatentsFingerprint | None") -> bool:
+        """Whether latents by one mean the same to the other, whatever they are called."""
+        return other is not None and (self.identity, self.size, self.rate) == (other.identity, other.size, other.rate)
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,7 @@ class Fingerprint:
     name: str  # of the model, for people; never compared
     sample: str | None = field(default=None, compare=False, repr=False)  # hash of some of the weights; never stored
     encoder: EncoderFingerprint | None = None  # whose vectors it has beside the keys; None for no vectors
+    latents: LatentsFingerprint | None = None  # by which trained memory it has latents; None for no latents
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that are stored, as JSON values."""
@@ -54,6 +71,8 @@ class Fingerprint:
         del stored["sample"]
         if self.encoder is None:
             del stored["encoder"]
+        if self.latents is None:
+            del stored["latents"]
         return stored
 
     @property
@@ -135,6 +154,15 @@ def adopted(actual: Fingerprint, expected: Fingerprint | None) -> Fingerprint:
     return replace(actual, model=expected.model, sample=expected.sample)
 
 
+def comparable(shard: Shard, theirs: Fingerprint, ours: Fingerprint) -> Shard:
+    """A shard of a memory of another fingerprint, of the same model, without the arrays that mean nothing here."""
+    return replace(
+        shard,
+        vectors=shard.vectors if theirs.encoder == ours.encoder else None,
+        latents=shard.latents if ours.latents is not None and ours.latents.is_of(theirs.latents) else None,
+    )
+
+
 def manifest_of(fingerprint: Fingerprint, generation: int, lineage: str, shards: Iterable[Shard]) -> Manifest:
     """The manifest of shards that are stored in one folder. Raises ValueError if a shard is not stored."""
     entries = []
@@ -156,8 +184,11 @@ def manifest_of(fingerprint: Fingerprint, generation: int, lineage: str, shards:
 
 def format_version(fingerprint: Fingerprint, shards: Iterable[Shard]) -> int:
     """The oldest version of the format that can hold them."""
+    shards = list(shards)
+    if fingerprint.latents is not None or any(shard.latents is not None for shard in shards):
+        return FORMAT_VERSION
     is_new = fingerprint.encoder is not None or any(shard.has_more for shard in shards)
-    return FORMAT_VERSION if is_new else FIRST_VERSION
+    return SECOND_VERSION if is_new else FIRST_VERSION
 
 
 def render(manifest: Manifest) -> bytes:
@@ -189,7 +220,7 @@ def parse(raw: bytes, path: Path | str) -> Manifest:
         if not intact:
             raise ValueError("its checksum does not match")
         version = body.pop("format")
-        if version in (FIRST_VERSION, FORMAT_VERSION) and type(version) is int:
+        if version in (FIRST_VERSION, SECOND_VERSION, FORMAT_VERSION) and type(version) is int:
             return _manifest_from(**body, version=version)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedMemory(f"{path} is not the manifest of a memory: {error}. {WAY_OUT}") from error
@@ -229,7 +260,8 @@ def _entry_from(fields: dict[str, Any]) -> ShardEntry:
 def _fingerprint_from(fields: dict[str, Any]) -> Fingerprint:
     strings = {"model": str, "tokenizer": str, "dtype": str, "name": str}
     encoder = _encoder_from(fields["encoder"]) if "encoder" in fields else None
-    fields = {name: value for name, value in fields.items() if name != "encoder"}
+    latents = _latents_from(fields["latents"]) if "latents" in fields else None
+    fields = {name: value for name, value in fields.items() if name not in ("encoder", "latents")}
     check_types(fields, {**strings, "heads": list, "head_size": int})
     if any(len(fields[name]) > _LONGEST_STRING for name in strings):
         raise ValueError(f"a text of its fingerprint has more than {_LONGEST_STRING} characters")
@@ -241,7 +273,7 @@ def _fingerprint_from(fields: dict[str, Any]) -> Fingerprint:
         check_count("a head", head)
     if not heads or list(heads) != sorted(set(heads)):
         raise ValueError("its heads must ascend, each of them once, and be at least one")
-    return Fingerprint(**{**fields, "heads": heads}, encoder=encoder)
+    return Fingerprint(**{**fields, "heads": heads}, encoder=encoder, latents=latents)
 
 
 def _encoder_from(fields: dict[str, Any]) -> EncoderFingerprint:
@@ -251,3 +283,13 @@ def _encoder_from(fields: dict[str, Any]) -> EncoderFingerprint:
     if not 0 < fields["size"] <= _LARGEST_VECTOR:
         raise ValueError(f"the size of a vector must be from 1 to {_LARGEST_VECTOR}, got {fields['size']}")
     return EncoderFingerprint(**fields)
+
+
+def _latents_from(fields: dict[str, Any]) -> LatentsFingerprint:
+    check_types(fields, {"identity": str, "name": str, "size": int, "rate": int})
+    if any(len(fields[name]) > _LONGEST_STRING for name in ("identity", "name")):
+        raise ValueError(f"a text of its trained memory has more than {_LONGEST_STRING} characters")
+    for name, largest in (("size", _LARGEST_VECTOR), ("rate", _LARGEST_RATE)):
+        if not 0 < fields[name] <= largest:
+            raise ValueError(f"the {name} of its latents must be from 1 to {largest}, got {fields[name]}")
+    return LatentsFingerprint(**fields)

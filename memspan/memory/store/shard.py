@@ -1,19 +1,22 @@
 """A shard: consecutive passages of a memory in one immutable safetensors file (or the same bytes in RAM).
 
-Shapes: T tokens, P passages, G retrieval heads, K numbers per key, E numbers per vector, N bytes of text.
+Shapes: T tokens, P passages, G retrieval heads, K numbers per key, E numbers per vector, C latents, Z numbers of a latent, N
+bytes of text.
 
     passages  int64    (P, 7)      the extent of each passage, see the columns below
     added     float64  (P,)        when it was added, unix seconds
     happened  float64  (P,)        when that happened which it is about, unix seconds; NaN where that is not known
     ids       int32    (T,)        token ids
+    chunks    int32    (P,)        how many latents each passage has, see `PassageLatents`
     scales    float16  (T, G)      a key is keys * scales[..., None]
     keys      int8     (T, G, K)
     vectors   int8     (P, E)      the direction of each passage's vector by a sentence encoder; zeros for no vector
+    latents   int8     (C, Z)      what a trained memory keeps of the passages, one passage after another
     text      uint8    (N,)        UTF-8
     sources   uint8    (M,)        JSON: the record of every source of this shard, as it was after it
     marks     uint8    (J,)        JSON: the marks of the passages, see `PassageMarks`
 
-`happened`, `vectors` and `marks` are there only if a passage has one.
+`happened`, `chunks`, `vectors`, `latents` and `marks` are there only if a passage has one.
 
 Passages tile the tokens and the text of their shard. Many shards joined are again a shard: appending, compacting,
 forgetting and merging are all `encode` over a list of shards, copied straight from one mapped file to the next.
@@ -33,9 +36,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspan.errors import DamagedMemory
+from memspan.memory.store.arrays import arrays_in, content
 from memspan.memory.store.files import CHUNK, WAY_OUT, Bytes, Directory
+from memspan.memory.store.passage_latents import PassageLatents
 from memspan.memory.store.passage_marks import PassageMarks
-from memspan.memory.store.records import FIRST_YEAR, FIRST_YEAR_BEYOND, parse_records, strict_json
+from memspan.memory.store.records import FIRST_YEAR, FIRST_YEAR_BEYOND, parse_records
 
 Ids: TypeAlias = NDArray[np.int32]
 Keys: TypeAlias = NDArray[np.int8]
@@ -47,23 +52,7 @@ Vectors: TypeAlias = NDArray[np.int8]
 # The columns of a shard's passages: a row of its sources; tokens and bytes within the shard; characters of the source.
 SOURCE, TOKEN, TOKEN_END, CHARACTER, CHARACTER_END, BYTE, BYTE_END = range(7)
 
-# In the order of the file: the widest first, so that every array is aligned.
-_ARRAYS: dict[str, tuple[str, np.dtype[Any]]] = {
-    "passages": ("I64", np.dtype("<i8")),
-    "added": ("F64", np.dtype("<f8")),
-    "happened": ("F64", np.dtype("<f8")),
-    "ids": ("I32", np.dtype("<i4")),
-    "scales": ("F16", np.dtype("<f2")),
-    "keys": ("I8", np.dtype("<i1")),
-    "vectors": ("I8", np.dtype("<i1")),
-    "text": ("U8", np.dtype("<u1")),
-    "sources": ("U8", np.dtype("<u1")),
-    "marks": ("U8", np.dtype("<u1")),
-}
-_OPTIONAL = ("happened", "vectors", "marks")
-_LONGEST_HEADER = 64 * 1024  # bytes; eleven entries take less than two thousand
 _EXPONENT = 0x7C00  # the exponent's bits of a float16, all set for NaN and infinity
-_MOST_AXES, _LONGEST_AXIS = 3, 2**40
 _ROWS_AT_ONCE = 64 * 1024  # that are checked with few temporary bytes
 
 
@@ -107,6 +96,7 @@ class Shard:
     sources: Mapping[str, SourceRecord]
     happened: Times | None = None
     vectors: Vectors | None = None
+    latents: PassageLatents | None = None
     marks: PassageMarks | None = None
     raw: Bytes | None = None  # the encoded bytes these arrays look into; None for a view made up in RAM
     file: ShardFile | None = None
@@ -117,12 +107,12 @@ class Shard:
         if self.raw is not None:
             return len(self.raw)
         arrays = (self.passages, self.added, self.happened, self.ids, self.scales, self.keys, self.vectors, self.text)
-        return sum(array.nbytes for array in arrays if array is not None)
+        return sum(array.nbytes for array in (*arrays, self.latents) if array is not None)
 
     @property
     def has_more(self) -> bool:
-        """Whether it has an array that format version 1 does not know."""
-        return any(getattr(self, name) is not None for name in _OPTIONAL)
+        """Whether it has an array that format version 1 does not know, and version 2 does."""
+        return any(optional is not None for optional in (self.happened, self.vectors, self.marks))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -190,6 +180,7 @@ def _view(shard: Shard, first: int, end: int, records: Mapping[str, SourceRecord
         sources=records,
         happened=None if shard.happened is None else shard.happened[first:end],
         vectors=None if shard.vectors is None else shard.vectors[first:end],
+        latents=None if shard.latents is None else shard.latents.part(first, end),
         marks=None if shard.marks is None else shard.marks.part(first, end),
     )
 
@@ -213,11 +204,7 @@ def encode(shards: Sequence[Shard]) -> Iterator[Bytes]:
     for name in ("added", "ids", "scales", "keys", "text"):
         columns[name] = [getattr(shard, name) for shard in shards]
     columns.update(_optional_columns(shards))
-    yield _header(columns)
-    for name, (_, dtype) in _ARRAYS.items():
-        for array in columns.get(name, ()):
-            if array.size > 0:
-                yield np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data
+    yield from content(columns)
 
 
 def _optional_columns(shards: Sequence[Shard]) -> dict[str, list[NDArray[Any]]]:
@@ -233,6 +220,7 @@ def _optional_columns(shards: Sequence[Shard]) -> dict[str, list[NDArray[Any]]]:
             np.zeros((len(shard.passages), size), np.int8) if shard.vectors is None else shard.vectors
             for shard in shards
         ]
+    columns.update(PassageLatents.columns((shard.latents, len(shard.passages)) for shard in shards))
     marks = PassageMarks.joined((shard.marks, len(shard.passages)) for shard in shards)
     if marks is not None:
         columns["marks"] = [np.frombuffer(marks.encoded(), np.uint8)]
@@ -254,23 +242,6 @@ def _joined_passages(shards: Sequence[Shard], rows: Mapping[str, int]) -> list[N
     return tables
 
 
-def _header(columns: Mapping[str, Sequence[NDArray[Any]]]) -> bytes:
-    """The length and the JSON that begin a safetensors file, padded so that the arrays are aligned to eight bytes."""
-    entries: dict[str, Any] = {}
-    offset = 0
-    for name, (code, dtype) in _ARRAYS.items():
-        if name not in columns:
-            continue
-        arrays = columns[name]
-        shape = (sum(len(array) for array in arrays), *arrays[0].shape[1:])
-        size = int(np.prod(shape)) * dtype.itemsize
-        entries[name] = {"dtype": code, "shape": shape, "data_offsets": (offset, offset + size)}
-        offset += size
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text
-
-
 def join(group: Sequence[Shard]) -> Shard:
     """The contents of a group of shards as one shard in RAM."""
     if len(group) == 1 and group[0].raw is not None:
@@ -287,44 +258,22 @@ def decode(raw: Bytes, file: ShardFile | None = None) -> Shard:
     """
     where = "the shard" if file is None else str(file.path)
     try:
-        arrays = dict(_views(raw))
+        arrays = dict(arrays_in(raw))
         records = parse_records(arrays.pop("sources").tobytes())
         sources = {record["name"]: SourceRecord(**record) for record in records}
         marks = None
         if "marks" in arrays:
             marks = PassageMarks.parsed(arrays.pop("marks").tobytes(), len(arrays["passages"]))
-        shard = Shard(**arrays, sources=sources, marks=marks, raw=raw, file=file)
+        latents = None
+        if "chunks" in arrays or "latents" in arrays:
+            latents = PassageLatents(arrays.pop("chunks"), arrays.pop("latents"))
+        shard = Shard(**arrays, sources=sources, latents=latents, marks=marks, raw=raw, file=file)
         _check_consistent(shard)
         _check_numbers(shard)
         _check_text(shard)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, struct.error) as error:
         raise DamagedMemory(f"{where} is not a shard of a memory: {error}. {WAY_OUT}") from error
     return shard
-
-
-def _views(raw: Bytes) -> Iterator[tuple[str, NDArray[Any]]]:
-    (length,) = struct.unpack_from("<Q", raw)
-    if length > min(_LONGEST_HEADER, len(raw) - 8):
-        raise ValueError(f"its header claims {length} bytes")
-    entries = strict_json(bytes(raw[8 : 8 + length]))
-    position = 0
-    for name, (code, dtype) in _ARRAYS.items():
-        if name in _OPTIONAL and name not in entries:
-            continue
-        entry = entries[name]
-        shape, (first, end) = entry["shape"], entry["data_offsets"]
-        if len(shape) > _MOST_AXES or not all(type(axis) is int and 0 <= axis < _LONGEST_AXIS for axis in shape):
-            raise ValueError(f"{name} has an impossible shape")
-        count = 1
-        for axis in shape:
-            count *= axis
-        expected = {"dtype": code, "shape": shape, "data_offsets": [position, position + count * dtype.itemsize]}
-        if entry != expected or 8 + length + end > len(raw):
-            raise ValueError(f"{name} is not at its offset")
-        yield name, np.frombuffer(raw, dtype, count, 8 + length + first).reshape(shape)
-        position = end
-    if 8 + length + position != len(raw):
-        raise ValueError("bytes follow its last array")
 
 
 def _check_consistent(shard: Shard) -> None:
@@ -335,6 +284,8 @@ def _check_consistent(shard: Shard) -> None:
         raise ValueError("the times of its passages have the wrong shape")
     if shard.vectors is not None and (shard.vectors.ndim != 2 or len(shard.vectors) != rows):
         raise ValueError("the vectors of its passages have the wrong shape")
+    if shard.latents is not None:
+        shard.latents.check(rows)
     if shard.scales.shape[:1] != (tokens,) or shard.keys.shape[:2] != shard.scales.shape:
         raise ValueError("its arrays differ in length")
     for first, end, length in ((TOKEN, TOKEN_END, tokens), (BYTE, BYTE_END, len(shard.text))):

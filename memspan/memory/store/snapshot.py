@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from memspan.data.marks import Value
 from memspan.memory.context import with_context
 from memspan.memory.index.passage_table import Row
+from memspan.memory.store.passage_latents import Latents
 from memspan.memory.store.passage_marks import Marks
 from memspan.memory.store.shard import (
     CHARACTER,
@@ -114,6 +115,12 @@ class Snapshot:
         """The token ids of one passage, int32 (T,), read-only. Raises IndexError."""
         shard, row = self.locate(number)
         return shard.ids[shard.passages[row, TOKEN] : shard.passages[row, TOKEN_END]]
+
+    def latents(self, number: int) -> Latents | None:
+        """The latents of one passage, int8 (n, Z), read-only; None if it has none. Raises IndexError."""
+        shard, row = self.locate(number)
+        latents = None if shard.latents is None else shard.latents.at(row)
+        return None if latents is None or len(latents) == 0 else latents
 
     def neighbours(self, number: int, before: int, after: int) -> list[int]:
         """The numbers of the passages around one in its source, itself included. Raises IndexError."""

@@ -19,6 +19,7 @@ from memspan.data.tokenizer import Tokenizer
 from memspan.errors import UsageError
 from memspan.mechanisms import trained_memory
 from memspan.pretrained import hub
+from memspan.pretrained.latent_fitting import Example
 from memspan.state import State, select
 from memspan.tasks.base import IGNORE_INDEX, Batch, Task
 from memspan.tasks.samples import word_lists
@@ -131,6 +132,19 @@ class TextMemory(Task):
             targets.append([IGNORE_INDEX] * len(text) + wanted + [IGNORE_INDEX] * len(rest))
         ids, wanted_ids = (torch.from_numpy(np.array(lists, np.int64)) for lists in (rows, targets))
         return Batch(ids, wanted_ids)
+
+    def examples(self, count: int, generator: torch.Generator, facts: int = 4) -> list[Example]:
+        """Texts of a segment, each with what is read behind it: half of the text itself, and questions for its facts."""
+        half, found = self.segment // 2, []
+        for number, excerpt in enumerate(self._excerpts(count, 1, generator, facts)):
+            part = excerpt.text[:half] if number % 2 == 0 else excerpt.text[half:]
+            questions: list[int] = []
+            wanted: list[int] = []
+            for question, answer in excerpt.questions:
+                questions += [*question, *answer]
+                wanted += [IGNORE_INDEX] * (len(question) - 1) + [*answer, IGNORE_INDEX]
+            found.append(Example(excerpt.text, [(part, [*part[1:], IGNORE_INDEX]), (questions, wanted)]))
+        return found
 
     def _reading_and_answer(self, excerpt: Excerpt, with_following: bool) -> tuple[list[int], list[int]]:
         """What follows the text and questions, at most a segment, and their targets."""

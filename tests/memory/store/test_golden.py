@@ -13,12 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memspan.memory import FORMAT_VERSION, EncoderFingerprint, Memory, load_memory
+from memspan.memory import (
+    FORMAT_VERSION,
+    EncoderFingerprint,
+    LatentsFingerprint,
+    Memory,
+    PassageLatents,
+    load_memory,
+)
 from memspan.memory.store.manifest import parse, render
 from tests.memory.make import FINGERPRINT, contents_of, encoded, word_scores
 
 GOLDEN = Path(__file__).parent / "golden_v1"
 GOLDEN_2 = Path(__file__).parent / "golden_v2"
+GOLDEN_3 = Path(__file__).parent / "golden_v3"
 
 
 def golden() -> Memory:
@@ -58,15 +66,24 @@ def golden_2() -> Memory:
     return memory
 
 
+def golden_3() -> Memory:
+    """A memory with latents, made anew: two tokens share one."""
+    memory = Memory(replace(FINGERPRINT, latents=LatentsFingerprint("c" * 64, "small", 4, 2)))
+    memory.append([encoded("no latents here", source="plain.txt", added=1700000000.0)])
+    latents = PassageLatents(np.array([2, 1], np.int32), np.arange(-6, 6, dtype=np.int8).reshape(3, 4))
+    memory.append([encoded("one two three four", source="latent.txt", added=1700000001.0, latents=latents)])
+    return memory
+
+
 def write() -> None:
     """How the golden folders came to be."""
-    for memory, path in ((golden(), GOLDEN), (golden_2(), GOLDEN_2)):
+    for memory, path in ((golden(), GOLDEN), (golden_2(), GOLDEN_2), (golden_3(), GOLDEN_3)):
         memory.save(path)
         (path / "lock").unlink()
 
 
 def test_a_memory_of_format_version_1_can_be_read_searched_and_extended(tmp_path: Path) -> None:
-    assert FORMAT_VERSION == 2
+    assert FORMAT_VERSION == 3
     shutil.copytree(GOLDEN, tmp_path / "m")
     memory = load_memory(tmp_path / "m", expect=FINGERPRINT)
     assert contents_of(memory) == contents_of(golden())
@@ -87,7 +104,16 @@ def test_a_memory_of_format_version_2_can_be_read_and_extended(tmp_path: Path) -
     assert [block.vectors is not None for block in load_memory(tmp_path / "m").blocks()][-1]
 
 
-@pytest.mark.parametrize(("make", "golden_path"), [(golden, GOLDEN), (golden_2, GOLDEN_2)])
+def test_a_memory_of_format_version_3_can_be_read_and_extended(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN_3, tmp_path / "m")
+    memory = load_memory(tmp_path / "m", expect=FINGERPRINT)
+    assert contents_of(memory) == contents_of(golden_3())
+    assert contents_of(memory)["latents"] == [None, [[-6, -5, -4, -3], [-2, -1, 0, 1]], [[2, 3, 4, 5]]]
+    memory.append([encoded("more", source="more")])
+    assert contents_of(load_memory(tmp_path / "m"))["latents"][1:] == [*contents_of(golden_3())["latents"][1:], None]
+
+
+@pytest.mark.parametrize(("make", "golden_path"), [(golden, GOLDEN), (golden_2, GOLDEN_2), (golden_3, GOLDEN_3)])
 def test_what_is_written_is_the_same_to_the_byte(make: Callable[[], Memory], golden_path: Path, tmp_path: Path) -> None:
     """But for random names: the shards, and the fields of the manifest."""
 

@@ -165,3 +165,18 @@ def test_what_cannot_be(bases: dict[str, str], options: dict[str, object], messa
 def test_an_encoder_is_refused(bases: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="choose a causal model"):
         train(run(bases["encoder"], mechanism=None, mechanism_settings={}))
+
+
+def test_examples_for_a_codec_of_latents(task: TextMemory) -> None:
+    """Half of the text, and questions for its facts of which only the values are wanted."""
+    for number, example in enumerate(task.examples(2, torch.Generator().manual_seed(0), facts=1)):
+        (part, next_tokens), (questions, values) = example.readings
+        assert len(example.text) == SEGMENT
+        assert part == (example.text[SEGMENT // 2 :] if number else example.text[: SEGMENT // 2])
+        assert next_tokens == [*part[1:], IGNORE_INDEX]
+        assert len(questions) == len(values)
+        assert [values[index] == questions[index + 1] for index in range(len(values) - 1) if values[index] >= 0].count(
+            False
+        ) == 0
+        assert IGNORE_INDEX in values
+        assert max(values) > 0
