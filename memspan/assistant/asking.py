@@ -91,7 +91,8 @@ def answering(
         took = {"recall": searched - begun, "answer": 0.0, "quote": 0.0}
         return Answer(SILENCE, tuple(near), view.tokens, 0, 0, took, confidence=support, is_answered=False)
     prompt = choose(room, question.text, found, usable)
-    condensed = further(room, prompt, [*found, *rest], question.condensed, view)
+    left = room.tokens - prompt.tokens
+    condensed = further(left, tokenizer, prompt.passages, [*found, *rest], question.condensed, view)
     answerer = answerer_behind(condenser, condensed, view, tokenizer, answerer)
     try:
         text, usage = yield from write(answerer, prompt, question.sampling, tokenizer)

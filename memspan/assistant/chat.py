@@ -3,22 +3,24 @@
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from memspan.assistant.answerers.base import Answerer, PromptTooLong, answer_parts, window_of
 from memspan.assistant.answerers.local import LocalAnswerer
 from memspan.assistant.asking import LEAST_FOUND
 from memspan.assistant.complement import with_complement
+from memspan.assistant.condensed import answerer_behind, further
 from memspan.assistant.confidence import MIN_CONFIDENCE, require_confidence, supported
 from memspan.assistant.language_model import LanguageModel
-from memspan.assistant.prompt_budget import default_budget
+from memspan.assistant.prompt_budget import PASSAGE_TOKENS, default_budget
 from memspan.assistant.prompt_choice import in_reading_order, within_budget
 from memspan.assistant.prompts import Quotable, chat_message
 from memspan.assistant.retrieved import RetrievedPassage
 from memspan.assistant.screen import Screen
 from memspan.data.plain_text import Message, plain_ids
 from memspan.data.redaction import REDACTED, Redaction
-from memspan.errors import NoMatch, UsageError
+from memspan.errors import NoMatch, UsageError, require_whole
 from memspan.memory import Contents, Filter, Memory, Passage, View
 from memspan.memory.union import united
 from memspan.models.generate import Sampling
@@ -61,6 +63,7 @@ class Chat:
     Attributes:
         message: of the user in the last turn.
         recalled: the passages in the prompt of the last turn, best first, each with its confidence.
+        condensed: further passages that the model read before that prompt in condensed form, best first.
     """
 
     # The parameters are the settings of a conversation.
@@ -82,6 +85,8 @@ class Chat:
         screen: Screen | None = None,
         found: Sequence[RetrievedPassage] = (),
         message_with: Callable[[str, Sequence[Quotable]], str] = chat_message,
+        condensed: int = 0,
+        memory_weights: str | Path | None = None,
     ) -> None:
         """
         Args:
@@ -101,8 +106,18 @@ class Chat:
                 sentence that says so.
             found: passages of another search, best first, which enter every prompt before those that are recalled.
             message_with: the user's message with the passages of the prompt, of which there may be none.
+            condensed: further passages that the model reads before a prompt which quotes some, condensed by its trained memory;
+                the most recent exchanges leave room for them. The window is then read anew in such a turn.
+            memory_weights: the folder of the run that trained that memory; None for what comes with memspan.
+
+        Raises UsageError where passages are to be condensed, and the model has no trained memory or another one replies.
         """
         require_confidence("min_confidence", min_confidence)
+        require_whole("condensed", condensed, least=0)
+        if condensed and answerer is not None:
+            raise UsageError("Condensed passages are read by the language model itself: let nothing else answer.")
+        self._most_condensed = condensed
+        self._condenser = lm.condensers.of(memory_weights) if condensed else None
         self.lm, self.memory, self.system = lm, memory, system
         own = lm.prompt_budget if answerer is None else default_budget(window_of(answerer))
         self.budget = own.limited(budget, passages)
@@ -113,6 +128,8 @@ class Chat:
         self.found, self._message_with = tuple(found), message_with
         self.message = ""
         self.recalled: tuple[RetrievedPassage, ...] = ()
+        self.condensed: tuple[RetrievedPassage, ...] = ()
+        self._found: tuple[View, tuple[RetrievedPassage, ...]] | None = None  # by the last search, and in which view
         self.answerer = answerer or LocalAnswerer(lm.tokenizer, lm.decoder, lm.name, keeps_prefix=True)
         self._lengths: dict[Exchange, int] = {}  # in tokens
 
@@ -141,7 +158,7 @@ class Chat:
 
     def forget(self, pattern: str) -> list[str]:
         """Forget sources of the memory for good, as `Memory.forget` does, and whatever the last turn kept of them."""
-        self.message, self.recalled = "", ()
+        self.message, self.recalled, self.condensed, self._found = "", (), (), None
         if isinstance(self.answerer, LocalAnswerer):
             self.answerer.forget_prefix()
         return self.memory.forget(pattern)
@@ -166,6 +183,8 @@ class Chat:
             raise UsageError(
                 f"The message must have at most {room} tokens to fit into the window, got {alone}: shorten it."
             )
+        kept_free = min(self._most_condensed * PASSAGE_TOKENS, (room - alone) // 2)
+        room -= kept_free
         budget = min(self.budget.tokens, (room - alone) // 2)
         own = self.memory.view()
         recent = self._most_recent(own, room - budget - alone)
@@ -178,7 +197,15 @@ class Chat:
             else:
                 self.recalled = self.recalled[:-1]
             messages = self._with_recalled(recent, text)
+        self.condensed = self._to_condense(room + kept_free - self._count(messages))
         return messages
+
+    def _to_condense(self, left: int) -> tuple[RetrievedPassage, ...]:
+        """Further passages of the last search, within so many tokens; none where none of it bears on the message."""
+        if self._found is None or not self.recalled or self._most_condensed == 0:
+            return ()
+        view, found = self._found
+        return further(left, self.lm.tokenizer, self.recalled, found, self._most_condensed, view)
 
     def _recall(self, own: View, text: str, budget: int, without: Collection[str]) -> tuple[RetrievedPassage, ...]:
         """The passages within a budget of tokens: those of `found`, then those that bear on a message.
@@ -187,7 +214,8 @@ class Chat:
         """
         given = self._within(self.found, budget, self.budget.passages)
         budget, most = budget - sum(passage.tokens for passage in given), self.budget.passages - len(given)
-        top = max(LEAST_FOUND, self.budget.passages)
+        top = max(LEAST_FOUND, self.budget.passages) + self._most_condensed
+        self._found = None
         views = [view for view in (own, *(memory.view() for memory in self.also)) if len(view) > 0]
         if not views or most < 1:
             return given
@@ -201,7 +229,8 @@ class Chat:
             found = self.lm.retriever.search(view, text, top=top, by_likelihood=0, among=may_enter, filter=self.filter)
         except NoMatch:  # a filter may exclude all that was read so far
             return given
-        encoder = self.lm.retriever.vectors.encoder
+        self._found = view, tuple(found)
+        encoder, found = self.lm.retriever.vectors.encoder, found[: top - self._most_condensed]
         found = with_complement(view, text, found, encoder, among=may_enter, filter=self.filter)
         chosen = self._within(found, budget, most)
         judged = supported(view, text, chosen, self.lm.retriever, 0.0)
@@ -263,14 +292,18 @@ class Chat:
             return (yield from written)
         whole, usage = _joined(written)
         reply = self.screen.reply(text, whole.strip(), self.recalled)
-        self.recalled = self.screen.shown(self.recalled)
+        self.recalled, self.condensed = self.screen.shown(self.recalled), self.screen.shown(self.condensed)
         yield reply
         return usage
 
     def _written(self, text: str, messages: list[Message]) -> Generator[str, None, object]:
         """The parts of the reply, to a shorter prompt if the answerer refuses this one for its length."""
+        answerer = self.answerer
+        if self._found is not None:
+            view, _ = self._found
+            answerer = answerer_behind(self._condenser, self.condensed, view, self.lm.tokenizer, answerer)
         try:
-            return (yield from answer_parts(self.answerer, messages, self.sampling))
+            return (yield from answer_parts(answerer, messages, self.sampling))
         except PromptTooLong as error:  # counted with another tokenizer, or an unknown window
             window = error.fitting_window(self._count(messages), self.sampling.max_new_tokens)
             return (yield from answer_parts(self.answerer, self.messages(text, window), self.sampling))

@@ -6,7 +6,6 @@ from typing import Any
 from memspan.assistant.answerers.base import Answerer
 from memspan.assistant.answerers.local import LocalAnswerer
 from memspan.assistant.condensers import fingerprint_of
-from memspan.assistant.prompt_choice import Prompt, Room
 from memspan.assistant.retrieved import RetrievedPassage, distinct
 from memspan.data.plain_text import plain_ids
 from memspan.memory import View
@@ -15,19 +14,24 @@ from memspan.pretrained.condenser import Condenser
 
 
 def further(
-    room: Room, prompt: Prompt, found: Iterable[RetrievedPassage], most: int, view: View
+    left: int,
+    tokenizer: Any,
+    quoted: Sequence[RetrievedPassage],
+    found: Iterable[RetrievedPassage],
+    most: int,
+    view: View,
 ) -> tuple[RetrievedPassage, ...]:
-    """The best `most` passages of `found`, best first, that the prompt does not quote, as far as the window holds them too.
+    """The best `most` passages of `found`, best first, that are not `quoted` in the prompt, within the `left` tokens of its window.
 
     A condensed token takes a position of the window, though the model sees far fewer keys.
     """
     spare = 0 if view.fingerprint.latents is None else view.fingerprint.latents.rate  # for the last latent of each
-    left, chosen = room.tokens - prompt.tokens - 2 * spare, list[RetrievedPassage]()
+    left, chosen = left - 2 * spare, list[RetrievedPassage]()
     for passage in distinct(found):
         if len(chosen) == most:
             break
-        tokens = len(_ids(room.tokenizer, passage)) + spare
-        is_new = not any(_overlap(passage, quoted) for quoted in prompt.passages)
+        tokens = len(_ids(tokenizer, passage)) + spare
+        is_new = not any(_overlap(passage, other) for other in quoted)
         if is_new and spare < tokens <= left:
             chosen.append(passage)
             left -= tokens

@@ -11,11 +11,13 @@ import typer
 from memspan.cli.answering import Answering, answers
 from memspan.cli.auditing import audited, sources_of
 from memspan.cli.commands import command
-from memspan.cli.evidence import print_passages
+from memspan.cli.evidence import print_condensed, print_passages
 from memspan.cli.filters import Filters, takes_filters
 from memspan.cli.options import (
     BUDGET,
+    CONDENSED,
     MAX_NEW_TOKENS,
+    MEMORY_WEIGHTS,
     MIN_CONFIDENCE,
     MODEL,
     NEW_OR_OLD_MEMORY,
@@ -61,6 +63,8 @@ def chat(
     budget: BUDGET = None,
     passages: PASSAGES = None,
     min_confidence: MIN_CONFIDENCE = None,
+    condensed: CONDENSED = 0,
+    memory_weights: MEMORY_WEIGHTS = None,
     max_new_tokens: MAX_NEW_TOKENS = 256,
     redact: REDACT = None,
     model: MODEL = None,
@@ -81,7 +85,7 @@ def chat(
     from memspan.assistant.chat import Chat
 
     options: dict[str, Any] = {"budget": budget, "passages": passages, "filter": filter, "answerer": answerer}
-    options |= {"redaction": redaction, "screen": screen}
+    options |= {"redaction": redaction, "screen": screen, "condensed": condensed, "memory_weights": memory_weights}
     if min_confidence is not None:
         options["min_confidence"] = min_confidence
     conversation = Chat(lm, memory, system=system, sampling=sampling, **options)
@@ -120,7 +124,7 @@ def _reply(conversation: "Chat", message: str) -> None:
         with audited("chat", *_folders(conversation), question=message) as event:
             for part in conversation.reply(message):
                 print_part(part)
-            event.sources = sources_of(conversation.recalled)
+            event.sources = sources_of((*conversation.recalled, *conversation.condensed))
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
@@ -159,6 +163,7 @@ def _run_chat_command(line: str, conversation: "Chat") -> str:
             print_contents(memory.inspect())
         case "recalled":
             print_passages(conversation.recalled, conversation.memory, question=conversation.message)
+            print_condensed(conversation.condensed, conversation.memory)
         case "forget":
             print_line(f"Forgot {', '.join(_forget(conversation, argument))}.")
         case "save" if argument:

@@ -167,7 +167,7 @@ class _Matrix(nn.Module):
         """Keys and values (B, 2, H, M, K) of blocks of L tokens, of which those in `blocks` (R, M / L) are written."""
         rows, heads, size = len(kinds), *self.shape
         tokens = kinds.to(self.code.weight.dtype).permute(0, 3, 1, 2, 4)  # (B, M, 2, H, K)
-        chunks = tokens.unflatten(1, (-1, self.rate))  # (B, G, rate, 2, H, K)
+        chunks = tokens.reshape(rows, -1, self.rate, 2, heads, size)  # (B, G, rate, 2, H, K)
         scale = (chunks.square().mean((2, 5), keepdim=True) + 1e-12).sqrt()
         chunks = chunks / scale
         codes = self.encoder(self.code(chunks.flatten(3)).reshape(-1, block, self.code.out_features))
