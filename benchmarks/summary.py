@@ -512,6 +512,18 @@ def mechanisms() -> str:
     return markdown(("test", "accuracy, by segments in the stream", "state, bytes"), rows)
 
 
+def equal_bytes() -> str:
+    """Accuracy on held-out streams by their tokens, of every mechanism that fits the same bytes of state and number of weights."""
+    found = {task: newest(f"state-budget-{task}")["outcomes"] for task in ("mqar", "recall")}
+    by_name = {row["mechanism"]: row for row in found["recall"]}
+    rows = []
+    for row in found["mqar"]:
+        both = (row["accuracy"], by_name[row["mechanism"]]["accuracy"])
+        shown = [", ".join(f"{length}: {share:.2f}" for length, share in accuracy.items()) for accuracy in both]
+        rows.append([row["mechanism"], *shown, f"{max(row['state_bytes'].values()):,}", str(row["steps"])])
+    return markdown(("mechanism", "MQAR, four pairs", "recall, four facts", "state, bytes", "steps"), rows)
+
+
 def side_by_side() -> str:
     """memspan's delta rule and other libraries in one training loop."""
     rows = [
