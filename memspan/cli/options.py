@@ -92,7 +92,7 @@ CONDENSED = Annotated[
         min=0,
         metavar="N",
         help="Further passages that the language model reads before the prompt, condensed by its trained memory: a key and a "
-        "value for 8 tokens instead of one for each. They cost time, and text in the prompt answers more.",
+        "value for 8 tokens instead of one for each. They cost time unless the memory holds latents, and text in the prompt answers more.",
     ),
 ]
 MEMORY_WEIGHTS = Annotated[

@@ -68,7 +68,7 @@ def fit_latents(
 
 def opening_and_filler(tokenizer: Any, rate: int) -> tuple[tuple[int, ...], int]:
     """The ids that are read before every passage, whole slots of them, and the id that fills its last slot up."""
-    ids: list[int] = tokenizer(OPENING)["input_ids"]
+    ids = plain_ids(tokenizer, OPENING)
     length = -(-LEAST_OPENING // rate) * rate
     return tuple((ids * length)[:length]), plain_ids(tokenizer, "\n")[-1]
 

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+import memspan
 from memspan.errors import UsageError
 from memspan.models.generate import Sampling
+from memspan.pretrained import trained
 from memspan.pretrained.condenser import Condenser
 from memspan.pretrained.latent_fitting import Example, fit_latents, opening_and_filler
-from memspan.pretrained.latents import CLIP, FILE, LEVELS, LatentCodec
+from memspan.pretrained.latents import CLIP, FILE, LEVELS, LatentCodec, codec_of
 from tests.tiny import save_trained_memory
 
 SHAPE = (3, 2, 2, 4)  # of a slot: 48 numbers
@@ -228,3 +230,14 @@ def test_errors_count_where_they_change_what_is_read(condenser: Condenser) -> No
         torch.testing.assert_close(exact[0], condenser.decoder.step(prompt, read.cache, len(read.ids), keep=12))
     large, small = ((logits(numbers) - exact).square().mean() for numbers in (order[-20:], order[:20]))
     assert large > 2 * small
+
+
+def test_the_codec_that_comes_with_memspan_is_that_of_its_weights() -> None:
+    (path,) = (Path(memspan.__file__).parent / "pretrained" / "memories" / "latents").glob("*.safetensors")
+    (known,) = [trained.of_run(weights) for weights in path.parents[1].glob("*.safetensors")]
+    codec = codec_of(known.weights, None)
+    assert codec is not None
+    codec.check((30, 2, 3, 64))
+    assert (codec.size, codec.rate, len(codec.opening)) == (512, known.settings["rate"], 8)
+    assert path.stat().st_size < 16 * 2**20
+    assert codec_of({name: weight + 1 for name, weight in known.weights.items()}, None) is None
