@@ -7,8 +7,8 @@ and stores are added and deleted without end, while the disk fills up again and 
 (`--ram` of the server) is so small that memories are let go from the first minutes on: what still grows then, no budget counts.
 
 In its first thousand requests a process builds what it keeps afterwards (kernels for the shapes of products, tensors, compiled
-code), so that the growth is that of the last half. Its interval is that of the line through the medians of the minutes, which
-takes these as independent. Needs what `benchmarks.faults` needs.
+code), so that the growth is that of the last half. Its interval is that of the line through the medians of the minutes, and through
+their tenth percentiles, which takes the minutes as independent. Needs what `benchmarks.faults` needs.
 """
 
 import argparse
@@ -24,12 +24,14 @@ from typing import Any
 
 import httpx2
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import mixed_load, report
 from benchmarks.faults import SEED, faults_of, load
 from benchmarks.ledger import Ledger
 from benchmarks.server_process import GOOD, INSIDE, Server, run_inside, started
 
+FLOOR = 10  # percentile: what is left between requests, which need large arrays for a moment
 PARTS = 6  # of the time, of which the last three count
 STUDENT = (12.7, 4.3, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)  # 97.5 % of t, by degrees of freedom from 1 on
 
@@ -45,20 +47,30 @@ def growth(times: Sequence[float], mebibytes: Sequence[float]) -> dict[str, Any]
     parts = np.minimum((at / at[-1] * PARTS).astype(int), PARTS - 1)
     minute = np.floor(at - at[-1] / 2)  # of the last half, whose last one may be cut off
     minutes = np.arange(max(2, int(at[-1] / 2)))
-    medians = np.array([np.median(size[minute == number]) for number in minutes])
-    slope, start = np.polyfit(minutes, medians, 1)
-    freedom = len(minutes) - 2
-    error = float("nan")
-    if freedom > 0:
-        rest = medians - (start + slope * minutes)
-        spread = np.sqrt((rest**2).sum() / freedom / ((minutes - minutes.mean()) ** 2).sum())
-        error = float(spread * STUDENT[min(freedom, len(STUDENT)) - 1])
-    return {
+    figures: dict[str, Any] = {
         "MiB, median of each sixth of the time": [float(np.median(size[parts == part])) for part in range(PARTS)],
+        "MiB, floor of each sixth of the time": [
+            float(np.percentile(size[parts == part], FLOOR)) for part in range(PARTS)
+        ],
         "minutes of the last half": float(at[-1] / 2),
-        "slope of the last half, MiB a minute": float(slope),
-        "interval": [float(slope) - error, float(slope) + error],
     }
+    for name, percent in (("medians", 50), ("floors", FLOOR)):
+        values = np.array([np.percentile(size[minute == number], percent) for number in minutes])
+        slope, error = line(minutes, values)
+        figures[f"slope of the {name} of the last half, MiB a minute"] = slope
+        figures[f"interval of the slope of the {name}"] = [slope - error, slope + error]
+    return figures
+
+
+def line(at: NDArray[Any], values: NDArray[Any]) -> tuple[float, float]:
+    """The slope of a line through the values, and half of its 95 % interval; NaN for two values."""
+    slope, start = np.polyfit(at, values, 1)
+    freedom = len(at) - 2
+    if freedom < 1:
+        return float(slope), float("nan")
+    rest = values - (start + slope * at)
+    spread = np.sqrt((rest**2).sum() / freedom / ((at - at.mean()) ** 2).sum())
+    return float(slope), float(spread * STUDENT[min(freedom, len(STUDENT)) - 1])
 
 
 def counted(server: Server) -> int:

@@ -126,10 +126,13 @@ def test_memory_is_that_of_the_longest_life() -> None:
 def test_growth_is_that_of_the_last_half_alone() -> None:
     times = [float(second) for second in range(721)]
     found = growth(times, [min(second, 300) + 2 * max(0, second - 360) / 60 for second in times])
-    assert found["slope of the last half, MiB a minute"] == pytest.approx(2, rel=0.05)
+    for name in ("medians", "floors"):
+        assert found[f"slope of the {name} of the last half, MiB a minute"] == pytest.approx(2, rel=0.05)
     flat = growth(times, [min(second, 300) for second in times])
-    assert flat["interval"] == pytest.approx([0, 0], abs=1e-9)
+    assert flat["interval of the slope of the medians"] == pytest.approx([0, 0], abs=1e-9)
     assert flat["MiB, median of each sixth of the time"][-3:] == [300, 300, 300]
+    peaks = growth(times, [300.0 + 40 * (second % 5 == 0) * (second / 600) for second in times])
+    assert peaks["MiB, floor of each sixth of the time"] == [300] * 6
     assert flat["minutes of the last half"] == pytest.approx(6)
 
 
