@@ -19,7 +19,8 @@ COPY memspan ./memspan
 RUN pip install --no-cache-dir -c constraints.txt '.[serve]'
 
 RUN useradd --create-home --uid 1000 memspan && mkdir /data && chown memspan /data
-USER memspan
+# By number, so that a cluster that starts no container as root can tell that this one is not.
+USER 1000
 ENV MEMSPAN_CACHE=/data/.cache/memspan \
     HF_HOME=/data/.cache/huggingface \
     XDG_STATE_HOME=/data/.state \
@@ -32,5 +33,7 @@ EXPOSE 8000
 # Of the server; the first start also fetches the model. `docker run --no-healthcheck` for other commands that take long.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10m --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=4)"]
+# As Ctrl-C does: the first process of a container does not end at SIGTERM while it loads a model or reads a document.
+STOPSIGNAL SIGINT
 ENTRYPOINT ["memspan"]
 CMD ["serve", "/data/memories", "--host", "0.0.0.0", "--port", "8000"]

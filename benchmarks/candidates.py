@@ -1,7 +1,7 @@
 """A search in a large memory: how many candidates hold the exact first 8, and what time and memory they save.
 
-    python -m benchmarks.candidates [--half choosing|test] [--questions 100] [--passages 1000000] [--exhaustive 3]
-        [--stored DIR] [--folder DIR] [--save]
+    python -m benchmarks.candidates [--half choosing|test] [--questions 100] [--paragraphs 1200] [--passages 1000000]
+        [--exhaustive 3] [--stored DIR] [--folder DIR] [--save]
 
 1. Real text: the paragraphs of SQuAD's half, read into a memory of SmolLM2 with vectors (or the memory `--stored`, read
    before from the same paragraphs). For each question, the share of the first 8 passages by all rankers that the best n by
@@ -171,7 +171,7 @@ def large(lm, real, asked, count: int, exhaustive: int, folder: Path) -> dict[st
         ordered = [best(run[0][1], candidates.CANDIDATES) for run in exact]
         found = [set(best(run[0], TOP)) for run in runs[:exhaustive]]
         figures |= {
-            "questions, all": exhaustive,
+            "questions, all": len(exact),
             "CPU s, all": float(np.median([run[1] for run in exact])),
             "MB, all": max(run[2] for run in exact),
             "first 8 held by candidates": float(
@@ -189,6 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--half", default="choosing", choices=["choosing", "test"])
     parser.add_argument("--questions", type=int, default=100)
+    parser.add_argument("--paragraphs", type=int, default=1200, help="of real text, fewer of which are read sooner")
     parser.add_argument("--passages", type=int, default=1_000_000)
     parser.add_argument("--exhaustive", type=int, default=3, help="questions that are searched by all passages as well")
     parser.add_argument("--stored", type=Path)
@@ -198,7 +199,7 @@ def main() -> None:
     from memspan import load_memory, load_model
 
     test = options.half == "test"
-    paragraphs, asked = questions.load("squad", test=test, paragraphs=1200, questions=options.questions)
+    paragraphs, asked = questions.load("squad", test=test, paragraphs=options.paragraphs, questions=options.questions)
     lm = load_model("smollm2")
     if options.stored is None:
         real = lm.read("\n\n".join(paragraphs), source="squad")
@@ -209,7 +210,8 @@ def main() -> None:
     report.table(figures["real"])
     if options.passages:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            figures["large"] = large(lm, real, asked[:8], options.passages, options.exhaustive, Path(folder))
+            searched = asked[: max(8, options.exhaustive)]
+            figures["large"] = large(lm, real, searched, options.passages, options.exhaustive, Path(folder))
         print(os.linesep.join(f"{name}: {value}" for name, value in figures["large"].items()))
     if options.save:
         report.save("candidates", figures, seeds=[questions.seed_of(test), SEED])

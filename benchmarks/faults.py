@@ -19,23 +19,17 @@ It needs Linux, with the right to make a name space for its file system (`unshar
 """
 
 import argparse
-import os
 import random
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
 import openai
 
@@ -43,103 +37,13 @@ from benchmarks import report
 from benchmarks.bad_clients import BadClient, SlowClients, bad_requests
 from benchmarks.ledger import Failed, Ledger, Request
 from benchmarks.mixed_load import Client, Reader, Resender, Talker, Uploader
-from tests.tiny import save_tiny_model
+from benchmarks.server_process import GOOD, INSIDE, OTHER, Server, full, run_inside, started
 
 BLOCKS, BLOCKS_WITH_KILLS = 5, 3  # times without faults, and as many with them, of which the first have kills
 BETWEEN_KILLS, BETWEEN_FILLS, FULL = 25.0, 8.0, 8.0  # seconds, on average; and how long the disk is full
-DISK = 512  # mebibytes
-GOOD, OTHER = "good-key-0123456789abcdef", "other-key-0123456789abcdef"
-INSIDE = "--inside"  # the own file systems
 SEED = 26
-SLOWEST_START = 120.0  # seconds
 
 Interval = tuple[float, float]
-
-
-@dataclass
-class Server:
-    """The server's process, killed and started again on the same port and folder.
-
-    Attributes:
-        is_up: set as long as it takes requests.
-        down: from each kill until it was ready again.
-        samples: time, start of the process, bytes of its own memory, and open descriptors.
-    """
-
-    disk: Path
-    work: Path
-    model: Path
-    port: int
-    is_up: threading.Event = field(default_factory=threading.Event)
-    down: list[Interval] = field(default_factory=list)
-    failed_starts: int = 0
-    samples: list[tuple[float, float, int, int]] = field(default_factory=list)
-    begun: float = 0.0
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def log(self) -> Path:
-        return self.work / "log"
-
-    def start(self) -> None:
-        """Start it, again if it fails, and wait until it is ready."""
-        since = time.monotonic()
-        while not self._started(since):
-            self.failed_starts += 1
-            time.sleep(1)
-        self.begun = time.monotonic()
-        self.is_up.set()
-
-    def _started(self, since: float) -> bool:
-        command = [sys.executable, "-m", "memspan", "serve", str(self.disk / "root"), "--port", str(self.port)]
-        command += [
-            "--model",
-            str(self.model),
-            "--keys",
-            str(self.work / "keys"),
-            "--ram",
-            "32",
-            "--max-new-tokens",
-            "16",
-        ]
-        state = {name: str(self.disk) for name in ("TMPDIR", "XDG_STATE_HOME")}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env={**os.environ, **state})
-        while self.process.poll() is None:
-            with suppress(httpx2.HTTPError):
-                if httpx2.get(f"{self.url}/ready", headers={"Authorization": f"Bearer {GOOD}"}).status_code == 200:
-                    return True
-            if time.monotonic() - since > SLOWEST_START:
-                raise RuntimeError(f"the server does not start: {self.log.read_text('utf-8')[-2000:]}")
-            time.sleep(0.1)
-        return False
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.is_up.clear()
-        self.process.kill()
-        self.process.wait()
-
-    def restart(self) -> None:
-        begun = time.monotonic()
-        self.kill()
-        self.start()
-        self.down.append((begun, time.monotonic()))
-
-    def sample(self) -> None:
-        """Note the memory and the descriptors of the process."""
-        assert self.process is not None
-        with suppress(OSError, KeyError, ValueError):  # it was killed meanwhile
-            folder = Path("/proc", str(self.process.pid))
-            lines = dict(line.split(":", 1) for line in (folder / "status").read_text("utf-8").splitlines())
-            kibibytes = int(lines["RssAnon"].split()[0])
-            if self.is_up.is_set():
-                now = time.monotonic()
-                self.samples.append((now, self.begun, kibibytes * 1024, len(os.listdir(folder / "fd"))))
 
 
 @dataclass
@@ -193,23 +97,6 @@ class Faults:
             with full(self.server.disk):
                 time.sleep(FULL)
             self.full.append((begun, time.monotonic()))
-
-
-@contextmanager
-def full(disk: Path) -> Iterator[None]:
-    """Within, there is no byte left on a file system, as far as nothing is deleted."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        size = 1024**2
-        while size > 0:
-            try:
-                file.write(bytes(size))
-            except OSError:
-                size //= 2
-    try:
-        yield
-    finally:
-        ballast.unlink()
 
 
 def overlaps(request: Request, intervals: Sequence[Interval]) -> bool:
@@ -300,12 +187,17 @@ def load(server: Server, ledger: Ledger) -> list[Client]:
     return [uploader, make(Talker, 2), make(Talker, 3), make(Resender, 4), make(Reader, 5), make(Reader, 6)]
 
 
+def faults_of(server: Server) -> Faults:
+    """The faults, with the file that slow clients read."""
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=OTHER, max_retries=3) as other:
+        slow_file = other.files.create(file=("slow.txt", b"slow\n" * 2**20), purpose="assistants").id
+    return Faults(server, random.Random(SEED), slow_file)
+
+
 def measured(server: Server, minutes: float) -> dict[str, Any]:
     """Load without faults and with them in turns, and what is there in the end."""
     ledger, ending = Ledger(), threading.Event()
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=OTHER, max_retries=3) as other:
-        slow_file = other.files.create(file=("slow.txt", b"slow\n" * 2**20), purpose="assistants").id
-    faults, clients = Faults(server, random.Random(SEED), slow_file), load(server, ledger)
+    faults, clients = faults_of(server), load(server, ledger)
 
     def sample() -> None:
         while not ending.wait(1):
@@ -367,26 +259,10 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where the server's log is left (default: nowhere)")
     parser.add_argument(INSIDE, action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if not options.inside:
-        command = ["unshare", "--map-root-user", "--mount", sys.executable, "-m", "benchmarks.faults"]
-        return subprocess.run([*command, *sys.argv[1:], INSIDE], check=False).returncode
-    sys.argv.remove(INSIDE)
-    with tempfile.TemporaryDirectory() as folder:
-        work, disk = Path(folder), Path(folder, "disk")
-        disk.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}m,mode=700", "tmpfs", str(disk)], check=True)
-        (work / "keys").write_text(f"good:{GOOD}\nother:{OTHER}\n", "utf-8")
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-        server = Server(disk, work, save_tiny_model(work / "model"), port)
-        try:
-            server.start()
-            figures = measured(server, options.minutes)
-        finally:
-            server.kill()
-            if options.folder is not None and server.log.exists():
-                (options.folder / "faults.log").write_bytes(server.log.read_bytes())
-            subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    if (status := run_inside("benchmarks.faults")) is not None:
+        return status
+    with started(log=options.folder) as server:
+        figures = measured(server, options.minutes)
     report.table(figures["latency"]["by kind"])
     for name, value in figures.items():
         print(f"{name}: {value}")

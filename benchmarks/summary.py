@@ -387,6 +387,51 @@ def faults() -> str:
     return markdown(("what", "measured"), rows)
 
 
+def served_memory() -> str:
+    """How a server's memory grew under load and faults when its budget was used up."""
+    found = newest("served-memory")
+    slopes = {
+        name: (
+            found[f"slope of the {name} of the last half, MiB a minute"],
+            found[f"interval of the slope of the {name}"],
+        )
+        for name in ("medians", "floors")
+    }
+    rows = [
+        (
+            "minutes; requests of clients, of them in the last half",
+            f"{found['minutes']:.0f}; {found['requests']:,}, {found['of them in the last half']:,}",
+        ),
+        (
+            "budget, MiB; counted at most",
+            f"{found['budget, MiB']}; {found['counted bytes of open memories, median and most'][1] / 2**20:.2f}",
+        ),
+        ("memories stored at the end", str(found["memories in the folder at the end"])),
+        ("times with a full disk; bad requests", f"{found['times with a full disk']}; {found['bad requests']:,}"),
+        (
+            "MiB, medians of the sixths of the time",
+            ", ".join(f"{size:.0f}" for size in found["MiB, median of each sixth of the time"]),
+        ),
+        (
+            "MiB, tenth percentiles of these",
+            ", ".join(f"{size:.0f}" for size in found["MiB, floor of each sixth of the time"]),
+        ),
+        *(
+            (
+                f"growth in the last half by the {what} of the minutes, MiB a minute",
+                f"{slopes[name][0]:.1f} ({slopes[name][1][0]:.1f} to {slopes[name][1][1]:.1f})",
+            )
+            for name, what in (("medians", "medians"), ("floors", "tenth percentiles"))
+        ),
+        (
+            "open descriptors, most of the first and the last third",
+            "; ".join(map(str, found["descriptors, most of the first and the last third"])),
+        ),
+        ("wrong replies; tracebacks in the log", f"{len(found['wrong'])}; {found['tracebacks in the log']}"),
+    ]
+    return markdown(("what", "measured"), rows)
+
+
 def replicas() -> str:
     """What replicas of a server kept while one of them was killed again and again."""
     found = newest("replicas")

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.bad_clients import is_error, is_whole
 from benchmarks.faults import latencies, memory_of, unexpected
 from benchmarks.ledger import Ledger, Request, compare_turns
+from benchmarks.served_memory import growth
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 FILES = sorted(FOLDER.rglob("*.py"))
@@ -120,6 +121,19 @@ def test_memory_is_that_of_the_longest_life() -> None:
     samples = [(float(at), 0.0, 2**30, 9) for at in range(20)]
     samples += [(100.0 + at, 100.0, 2**20 * (50 + at), 9) for at in range(60)]
     assert memory_of(samples)["slope, MiB a minute"] == pytest.approx(60)
+
+
+def test_growth_is_that_of_the_last_half_alone() -> None:
+    times = [float(second) for second in range(721)]
+    found = growth(times, [min(second, 300) + 2 * max(0, second - 360) / 60 for second in times])
+    for name in ("medians", "floors"):
+        assert found[f"slope of the {name} of the last half, MiB a minute"] == pytest.approx(2, rel=0.05)
+    flat = growth(times, [min(second, 300) for second in times])
+    assert flat["interval of the slope of the medians"] == pytest.approx([0, 0], abs=1e-9)
+    assert flat["MiB, median of each sixth of the time"][-3:] == [300, 300, 300]
+    peaks = growth(times, [300.0 + 40 * (second % 5 == 0) * (second / 600) for second in times])
+    assert peaks["MiB, floor of each sixth of the time"] == [300] * 6
+    assert flat["minutes of the last half"] == pytest.approx(6)
 
 
 def test_an_error_of_another_form_is_noticed() -> None:

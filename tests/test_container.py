@@ -29,7 +29,9 @@ def argument(name: str) -> str:
 
 def test_the_image_runs_as_a_user_without_rights_that_can_write_to_its_volume_alone() -> None:
     names = [name for name, _ in instructions()]
-    assert argument("USER") not in ("root", "0")
+    assert argument("USER").isdecimal()  # else a cluster cannot tell that it is not root
+    assert argument("USER") != "0"
+    assert f"useradd --create-home --uid {argument('USER')} " in " ".join(value for _, value in instructions())
     assert not {"RUN", "COPY", "ADD"} & set(names[names.index("USER") :])
     variables = dict(re.findall(r"(\w+)=(\S+)", argument("ENV")))
     volume = argument("VOLUME")
@@ -37,6 +39,13 @@ def test_the_image_runs_as_a_user_without_rights_that_can_write_to_its_volume_al
         assert variables[name].startswith(f"{volume}/"), name
     assert variables["PYTHONDONTWRITEBYTECODE"] == "1"
     assert argument("WORKDIR") == volume
+
+
+def test_the_image_is_stopped_by_what_python_ends_at_in_any_moment() -> None:
+    """The first process of a container ignores SIGTERM until the server listens: for SIGINT, Python has a handler."""
+    assert argument("STOPSIGNAL") == "SIGINT"
+    for service in SERVICES.values():
+        assert "stop_signal" not in service
 
 
 def test_images_are_named_without_a_registry() -> None:

@@ -295,7 +295,7 @@ def _readers(model: str | None, loading: Loading, write: bool) -> "tuple[TextEnc
 def _working(document: "Document", output: Path | None) -> "Iterator[Work]":
     """The folder that keeps the work: beside the output, or in the cache folder under the name of the document."""
     from memspan.apps.desk.work import Work
-    from memspan.pretrained.hub import cache_folder
+    from memspan.pretrained.model_cache import cache_folder
 
     if output is None:
         path = "-" if document.size is None else str(Path(document.source).resolve())

@@ -71,8 +71,9 @@ def _print_record(record: dict[str, Any], as_json: bool) -> None:
 
 def _show_models(as_json: bool) -> None:
     from memspan.pretrained import encoders
-    from memspan.pretrained.hub import EMBEDDED, cache_folder, cached_models, folder_records
+    from memspan.pretrained.hub import EMBEDDED, cached_models, folder_records
     from memspan.pretrained.identity import recorded_folders
+    from memspan.pretrained.model_cache import cache_folder
 
     cached, records = cached_models(), recorded_folders(folder_records())
     if as_json:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 from memspan.errors import MemspanError
 from memspan.models.folders import write_checksums
 from memspan.pretrained import hub
+from memspan.pretrained.model_cache import cache_folder
 from memspan.pretrained.support import find_causal_lm
 
 
@@ -87,7 +88,7 @@ def file_of(loaded: hub.LoadedModel, kind: str) -> Path:
     if loaded.converted is not None:
         return loaded.converted / f"{kind}.json"
     dtype = str(find_causal_lm(loaded.model).dtype).removeprefix("torch.")
-    return hub.cache_folder() / kind / f"{loaded.identity[:32]}-{dtype}.json"
+    return cache_folder() / kind / f"{loaded.identity[:32]}-{dtype}.json"
 
 
 def _checksum(record: Mapping[str, Any]) -> str:

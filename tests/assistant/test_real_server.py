@@ -16,6 +16,7 @@ from memspan.cli import main
 from memspan.models.generate import Sampling
 from memspan.plugins import is_installed
 from memspan.pretrained import hub
+from memspan.pretrained.model_cache import cache_folder
 from tests.tiny import logbook
 from tests.tiny_gguf import write_gguf
 
@@ -37,7 +38,7 @@ def own_cache() -> Iterator[None]:
         patch.delenv("MEMSPAN_CACHE", raising=False)
         if CACHE is not None:
             patch.setenv("MEMSPAN_CACHE", CACHE)
-        if not list(hub.cache_folder().glob("models/smollm2-*")):
+        if not list(cache_folder().glob("models/smollm2-*")):
             pytest.skip("the embedded model is not in the cache: memspan models --get smollm2")
         yield
 

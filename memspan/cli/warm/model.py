@@ -199,8 +199,9 @@ def choice(model: str | None, loading: Loading, folder: Path) -> Mapping[str, An
 def calibrations() -> list[Any]:
     """The calibrations of models in the cache: one that is measured anew counts at the next question."""
     from memspan.pretrained import hub
+    from memspan.pretrained.model_cache import cache_folder
 
-    cache = hub.cache_folder()
+    cache = cache_folder()
     found = {*cache.glob("*/*.json"), *cache.glob("models/*/*.json")} - set(hub.folder_records().glob("*.json"))
     return [_status(path) for path in sorted(found)]
 

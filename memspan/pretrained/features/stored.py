@@ -8,8 +8,8 @@ from contextlib import closing
 import numpy as np
 
 from memspan.errors import MemspanError
-from memspan.pretrained import hub
 from memspan.pretrained.features.base import Floats, Progress
+from memspan.pretrained.model_cache import cache_folder
 
 FOLDER = "features"  # in the cache folder; it may be deleted at any time
 AT_ONCE = 256  # texts that are computed between two writings: what an interrupted call has computed is kept
@@ -24,7 +24,7 @@ class Stored:
         Args:
             name: says everything that a vector depends on beside the text.
         """
-        self.path = hub.cache_folder() / FOLDER / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.sqlite"
+        self.path = cache_folder() / FOLDER / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.sqlite"
 
     def vectors(
         self, texts: Sequence[str], compute: Callable[[Sequence[str]], Floats], progress: Progress | None = None
