@@ -387,6 +387,35 @@ def faults() -> str:
     return markdown(("what", "measured"), rows)
 
 
+def candidates() -> str:
+    """What a search by candidates finds and takes in large synthetic memories, beside one of all passages."""
+    rows = []
+    for name in ("candidates-250000", "candidates"):
+        found = newest(name)["large"]
+        first = round(found["first 8 found"] * 8 * found["questions, all"])
+        rows.append(
+            (
+                f"{found['passages']:,}",
+                str(found["questions, all"]),
+                f"{first} of {8 * found['questions, all']}",
+                f"{found['first found']:.2f}",
+                f"{found['CPU s, candidates']:.1f}; {found['CPU s, all']:.1f}",
+                f"{found['CPU s once, candidates']:.1f}; {found['CPU s once, all']:.0f}",
+                f"{found['MB, candidates']:,.0f}; {found['MB, all']:,.0f}",
+            )
+        )
+    head = (
+        "passages",
+        "questions",
+        "first 8 found",
+        "first found",
+        "CPU s: candidates; all",
+        "once after a change",
+        "MB, most",
+    )
+    return markdown(head, rows)
+
+
 def served_memory() -> str:
     """How a server's memory grew under load and faults when its budget was used up."""
     found = newest("served-memory")
