@@ -23,7 +23,7 @@ TORCH ?= $(patsubst torch==%,%,$(filter torch==%,$(file < constraints.txt)))
 # Compiled files are kept, whatever the environment says: the tests start hundreds of processes, each of which imports memspan.
 KEPT = PYTHONDONTWRITEBYTECODE=
 FAST = -m pytest -m "not slow" -q -n 2 --dist worksteal
-GENERATED = README.md README.zh-CN.md docs/benchmarks.md docs/cli.md docs/cookbook.md docs/mechanisms.md docs/monitor.md docs/recommend.md docs/safety.md docs/support.md docs/tasks.md
+GENERATED = README.md README.zh-CN.md docs/benchmarks.md docs/cli.md docs/cookbook.md docs/mechanisms.md docs/monitor.md docs/recommend.md docs/safety.md docs/support.md docs/tasks.md docs/trained-memory.md
 
 .PHONY: demo test slow lint types audit docs docs-check site wheel matrix mutations browser bench clean
 .DELETE_ON_ERROR:

@@ -613,6 +613,28 @@ def latents() -> str:
     return markdown(("tokens", "tokens per latent", "share rebuilt"), rows)
 
 
+def stored_latents() -> str:
+    """The losses behind passages in condensed form, as slots and as latents, and the values of facts that are right."""
+    found = newest("stored-latents")
+    rows = []
+    for form, metrics in found["forms"].items():
+        for reading, label in (
+            ("text", "the text itself"),
+            ("following", "the next 64 tokens"),
+            ("facts", "facts' values"),
+        ):
+            losses = [f"{metrics[f'{reading} {memory}']:.3f}" for memory in ("nothing", "other", "own", "full")]
+            closed = [f"{metrics[f'{reading} {name}']:.2f}" for name in ("closed", "closed by another text's")]
+            rows.append([form, label, *losses, *closed])
+        right = [
+            f"{round(metrics[f'facts right {memory}'] * found['texts'])}"
+            for memory in ("nothing", "other", "own", "full")
+        ]
+        rows.append([form, f"values right, of {found['texts']}", *right, "", ""])
+    heads = ("passages as", "reading", "nothing", "another text's", "own", "full", "closed", "closed by another's")
+    return markdown(heads, rows)
+
+
 def language() -> str:
     """Bits per byte on the test part of wikitext-2."""
     ordered = sorted(newest("language")["table"], key=lambda row: row["bits per byte"])
