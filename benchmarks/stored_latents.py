@@ -16,22 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.report import needs, save
 from benchmarks.trained_memory import SEGMENT, shipped, tables
 
 
-class BehindPassages(nn.Module):
-    """`TextMemory.score`'s model: a text without state becomes the condensed form of a passage, and what follows is read behind it."""
+class BehindPassages:
+    """What `TextMemory.score` asks of a model: a text without state becomes the condensed form of a passage, behind which the model
+    reads what follows."""
 
     def __init__(self, plain: Any, condenser: Any, *, stored: bool) -> None:
         """`stored`: the slots take the way through latents."""
-        super().__init__()
         self.plain, self.condenser, self.stored = plain, condenser, stored
-        self.is_full = False
+        self.is_full, self.training = False, False
+        self.parameters, self.eval, self.train = plain.parameters, plain.eval, plain.train
 
-    def forward(self, ids: Tensor, state: Any, keep: int) -> tuple[Tensor, Any]:
+    def __call__(self, ids: Tensor, state: Any, keep: int) -> tuple[Tensor, Any]:
         if self.is_full or (state is None and keep):
             return self.plain(ids, state, keep)  # type: ignore[no-any-return]
         codec = self.condenser.needed_codec()
@@ -69,7 +70,7 @@ def main() -> None:
     condenser, plain = memspan.load_model(options.model).condensers.default, shipped(options.model)
     results: dict[str, dict[str, float]] = {}
     for name, stored in (("slots", False), ("latents", True)):
-        model = BehindPassages(plain, condenser, stored=stored)
+        model: Any = BehindPassages(plain, condenser, stored=stored)
         results[name] = task.score(model, 2, options.texts, batch_size=8)
         tables(results, options.texts)
     size = condenser.needed_codec().size

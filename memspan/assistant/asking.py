@@ -91,8 +91,7 @@ def answering(
         took = {"recall": searched - begun, "answer": 0.0, "quote": 0.0}
         return Answer(SILENCE, tuple(near), view.tokens, 0, 0, took, confidence=support, is_answered=False)
     prompt = choose(room, question.text, found, usable)
-    left = room.tokens - prompt.tokens
-    condensed = further(left, tokenizer, prompt.passages, [*found, *rest], question.condensed, view)
+    condensed = further(room.left(prompt), tokenizer, prompt.passages, [*found, *rest], question.condensed, view)
     answerer = answerer_behind(condenser, condensed, view, tokenizer, answerer)
     try:
         text, usage = yield from write(answerer, prompt, question.sampling, tokenizer)

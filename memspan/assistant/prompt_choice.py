@@ -36,6 +36,10 @@ class Room:
         window = int(self.window * (1 - COUNTING_MARGIN)) if self.is_estimate else self.window
         return window - min(self.max_new_tokens, window // 2)
 
+    def left(self, prompt: "Prompt") -> int:
+        """Tokens that a prompt leaves free."""
+        return self.tokens - prompt.tokens
+
     def count(self, messages: Sequence[Message]) -> int:
         """The tokens of a prompt, in the tokenizer's chat template if it has one."""
         return len(prompts.prompt_ids(self.tokenizer, messages))

@@ -170,7 +170,10 @@ class _Matrix(nn.Module):
         chunks = tokens.reshape(rows, -1, self.rate, 2, heads, size)  # (B, G, rate, 2, H, K)
         scale = (chunks.square().mean((2, 5), keepdim=True) + 1e-12).sqrt()
         chunks = chunks / scale
-        codes = self.encoder(self.code(chunks.flatten(3)).reshape(-1, block, self.code.out_features))
+        codes = self.code(chunks.flatten(3)).to(
+            tokens.dtype
+        )  # autocast would leave them in half precision, which no norm here takes
+        codes = self.encoder(codes.reshape(-1, block, self.code.out_features))
         latents = self.pool(codes.reshape(rows, -1, self.pool.in_features))  # (B, G, latent)
         key = self.key(latents).unflatten(2, (heads, -1)).transpose(1, 2)
         value = chunks[:, :, :, 1].mean(2) + self.value(latents).unflatten(2, (heads, size))
@@ -191,7 +194,7 @@ class _Matrix(nn.Module):
         """What the queries (B, Hq, S, K) find: (B, Hq, S, K)."""
         rows, count, length, size = q.shape
         by_head = q.reshape(rows, self.shape[0], -1, size)  # the query heads of a key head are so many queries of it
-        asked = normalize(silu(by_head.to(self.query.dtype) @ self.query), dim=-1)
+        keys = normalize(silu(by_head.to(self.query.dtype) @ self.query), dim=-1)
         with exact_products(q):
-            found = exact(asked) @ matrix @ exact(self.out)
+            found = exact(keys) @ matrix @ exact(self.out)
         return found.reshape(rows, count, length, size).to(q.dtype)

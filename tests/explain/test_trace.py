@@ -299,7 +299,7 @@ def test_a_picture_of_a_model(run: Run, tmp_path: Path) -> None:
     [
         ([], "Name either a mechanism"),
         (["lstm", "--model", "model"], "Name either a mechanism"),
-        (["lstmm"], "There is no mechanism 'lstmm'. Known: attention,"),
+        (["lstmm"], "There is no mechanism 'lstmm'. Known: associative,"),
         (["lstm", "--text", "a"], "reads numbers"),
         (["lstm", "--input", "1,a"], "must be numbers like 1,0,1,0,1, got '1,a'"),
         (["lstm", "--input", "nan"], "give numbers like"),

@@ -111,8 +111,8 @@ def naive(q: Tensor, k: Tensor, v: Tensor, rule: Rule, memory: nn.Module) -> Ten
             found = []
             for head in range(QUERY_HEADS):
                 group = head // GROUPS
-                asked = normalize(silu(memory.query[group].T @ q[row, head, at]), dim=0)
-                found.append(memory.out[group].T @ (matrices[group].T @ asked))
+                key = normalize(silu(memory.query[group].T @ q[row, head, at]), dim=0)
+                found.append(memory.out[group].T @ (matrices[group].T @ key))
             outputs.append(attended + torch.stack(found)[None, :, None])
         rows.append(torch.cat(outputs, 2))
     return torch.cat(rows)
