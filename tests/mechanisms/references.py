@@ -5,10 +5,21 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from memspan.mechanisms import Mechanism
+from memspan.mechanisms import KVMechanism, Mechanism
 from memspan.testing import Example, random_stream, read
 
 WIDTH = Example.width
+
+
+class RandomWeights(KVMechanism):
+    """A mechanism over keys and values with weights as training might leave them, rather than those it begins with."""
+
+    def make_weights(self, heads: int, size: int) -> None:
+        super().make_weights(heads, size)
+        generator = torch.Generator().manual_seed(1)
+        for weight in self.parameters():
+            with torch.no_grad():
+                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
 
 
 def equals_reference(mechanism: Mechanism, reference: Callable[[Tensor], Tensor], cuts: Sequence[int]) -> None:

@@ -11,21 +11,14 @@ from memspan.errors import UsageError
 from memspan.mechanisms.associative import Associative
 from memspan.mechanisms.layers.attention import rotary
 from memspan.testing import HEADS, QUERY_HEADS, SIZE, Example, Stream, random_stream, read, rotate
-from tests.mechanisms.references import same_gradients
+from tests.mechanisms.references import RandomWeights, same_gradients
 
 GROUPS = QUERY_HEADS // HEADS
 Rule = tuple[int, int, int, int]  # rate, sinks, window, block
 
 
-class Trained(Associative):
-    """With weights as training might leave them, rather than a read that adds nothing."""
-
-    def make_weights(self, heads: int, size: int) -> None:
-        super().make_weights(heads, size)
-        generator = torch.Generator().manual_seed(1)
-        for weight in self.parameters():
-            with torch.no_grad():
-                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
+class Trained(RandomWeights, Associative):
+    pass
 
 
 EXAMPLE = Example(

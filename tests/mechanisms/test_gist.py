@@ -10,21 +10,14 @@ from torch.nn.functional import gelu
 from memspan.errors import UsageError
 from memspan.mechanisms.gist import Gist
 from memspan.testing import HEADS, QUERY_HEADS, SIZE, Example, Stream, random_stream, read, rotate
-from tests.mechanisms.references import same_gradients
+from tests.mechanisms.references import RandomWeights, same_gradients
 
 GROUPS = QUERY_HEADS // HEADS
 Rule = tuple[int, int, int, int | None, int]  # rate, slots, sinks, window, block
 
 
-class Trained(Gist):
-    """With weights as training might leave them, rather than the mean of each group."""
-
-    def make_weights(self, heads: int, size: int) -> None:
-        super().make_weights(heads, size)
-        generator = torch.Generator().manual_seed(1)
-        for weight in self.parameters():
-            with torch.no_grad():
-                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
+class Trained(RandomWeights, Gist):
+    pass
 
 
 EXAMPLE = Example(
