@@ -322,8 +322,11 @@ def decoding() -> str:
 def serving() -> str:
     """What the server gains where several ask at once, and what it costs."""
     found = newest("serving")
+    whole_budget = newest("serving-first-token")["ratios"][-1]
     rows = [(row["what"], f"{row['ratio']:.2f} ({row['least']:.2f} to {row['most']:.2f})") for row in found["ratios"]]
     added = sorted(asked["first"] - asked["without a memory"] for asked in found["questions"])
+    shown = f"{whole_budget['ratio']:.2f} ({whole_budget['least']:.2f} to {whole_budget['most']:.2f})"
+    rows.append((whole_budget["what"], shown))
     rows += [
         ("seconds that the memory adds to it", f"{median(added):.2f} ({added[0]:.2f} to {added[-1]:.2f})"),
         (f"of {found['texts']} texts, those that differ from what is written alone", str(len(found["differ"]))),
