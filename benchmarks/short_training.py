@@ -1,11 +1,11 @@
 """Trained memories of a language model after the same short training: slots for 4, 8 and 16 tokens, and a matrix of fixed size.
 
     python -m benchmarks.trained_memory --prepare FOLDER      # train.txt, choosing.txt and test.txt, once
-    python -m benchmarks.short_training --data FOLDER [--steps 60] [--seeds 1] [--texts 64] [--memories slots-4 ...]
+    python -m benchmarks.short_training --data FOLDER [--steps 40] [--seeds 1] [--texts 64] [--memories slots-4 ...]
 
 Each memory begins untrained and takes the same steps over the same streams (a text of 256 tokens, and what cannot be predicted
 well without it), on a CPU within minutes. So the figures compare the memories with one another; they are not what a memory can
-reach: the weights that come with memspan saw sixty times as many streams (benchmarks.trained_memory). Every reading has its own
+reach: the weights that come with memspan saw more than a hundred times as many streams (benchmarks.trained_memory). Every reading has its own
 text's memory, another text's, nothing, and the full text.
 """
 
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, metavar="FOLDER", default=Path("data"))
     parser.add_argument("--memories", nargs="+", choices=MEMORIES, default=list(MEMORIES), metavar="MEMORY")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--texts", type=int, default=64)
     options = parser.parse_args()

@@ -638,6 +638,39 @@ def stored_latents() -> str:
     return markdown(heads, rows)
 
 
+def kept_keys() -> str:
+    """The values of facts that are right where one key in eight of a text is kept, by memspan and by kvpress."""
+    rows = []
+    for run in ("kept-keys", "kept-keys-kvpress"):
+        for row in newest(run)["rows"]:
+            low, high = row["interval"]
+            rows.append([row["kept"], f"{row['loss']:.2f}", f"{row['right']} of {row['of']} [{low:.2f}, {high:.2f}]"])
+    return markdown(("kept of a text", "loss of the values", "values right"), rows)
+
+
+def short_training() -> str:
+    """The share of the distance from nothing to the full text that each trained memory closes after the same short training."""
+    rows = []
+    for run in ("short_training", "short_training-slots-16"):
+        for row in newest(run)["rows"]:
+            shares = [
+                f"{row[f'{reading} closed{by}']:.2f}"
+                for reading in ("text", "following", "facts")
+                for by in ("", " by another text's")
+            ]
+            rows.append([row["memory"], *shares])
+    heads = (
+        "memory",
+        "the text itself",
+        "by another's",
+        "the next 64 tokens",
+        "by another's",
+        "facts' values",
+        "by another's",
+    )
+    return markdown(heads, rows)
+
+
 def language() -> str:
     """Bits per byte on the test part of wikitext-2."""
     ordered = sorted(newest("language")["table"], key=lambda row: row["bits per byte"])
