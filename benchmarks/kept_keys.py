@@ -24,7 +24,16 @@ from torch import Tensor
 from benchmarks.report import interval, needs, save, table
 
 FACTS, RATE, SEGMENT = 4, 8, 256
-PRESSES = ("StreamingLLMPress", "KnormPress", "TOVAPress", "SnapKVPress", "ExpectedAttentionPress", "KeyDiffPress")
+# By name, with settings. SnapKV looks from a window of the last 64 tokens, more than are kept here: also one of 16.
+PRESSES: dict[str, tuple[str, dict[str, int]]] = {
+    "StreamingLLM": ("StreamingLLMPress", {}),
+    "Knorm": ("KnormPress", {}),
+    "TOVA": ("TOVAPress", {}),
+    "SnapKV": ("SnapKVPress", {}),
+    "SnapKV, window of 16": ("SnapKVPress", {"window_size": 16}),
+    "ExpectedAttention": ("ExpectedAttentionPress", {}),
+    "KeyDiff": ("KeyDiffPress", {}),
+}
 # ids of a text -> (ids that follow -> their logits (T, V))
 Behind = Callable[[list[int]], Callable[[list[int]], Tensor]]
 
@@ -101,8 +110,8 @@ def theirs(folder: str) -> Iterator[tuple[str, Behind]]:
     from transformers import AutoModelForCausalLM, DynamicCache
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    for name in PRESSES:
-        press = getattr(kvpress, name)(compression_ratio=1 - 1 / RATE)
+    for name, (kind, settings) in PRESSES.items():
+        press = getattr(kvpress, kind)(compression_ratio=1 - 1 / RATE, **settings)
 
         def behind(ids: list[int], press: Any = press) -> Callable[[list[int]], Tensor]:
             kept = DynamicCache()
@@ -117,7 +126,7 @@ def theirs(folder: str) -> Iterator[tuple[str, Behind]]:
 
             return follow
 
-        yield f"kvpress, {name.removesuffix('Press')}", behind
+        yield f"kvpress, {name}", behind
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from memspan import load_memory
 from tests.commands import Run, run_process
+from tests.tiny import logbook, save_trained_memory
 
 
 def test_chatting_through_a_pipe_survives_a_restart(run: Run, tiny_model: Path, tmp_path: Path) -> None:
@@ -43,3 +44,17 @@ def test_what_was_recalled_is_shown_around_what_fits_and_with_its_confidence(run
     one = run(*arguments, "--min-confidence", "0", "--passages", "1", stdin=turns).out
     assert "[2] " not in one
     assert "[1] " in one
+
+
+def test_further_passages_are_read_in_condensed_form(run: Run, tiny_model: Path, tmp_path: Path) -> None:
+    weights = save_trained_memory(str(tiny_model), tmp_path / "run", rate=4, window=64, block=64, code=4, hidden=4)
+    (tmp_path / "log.txt").write_text(logbook(), "utf-8")
+    assert run("read", "log.txt", "--into", "diary").code == 0
+    chat = ["chat", "--memory", "diary", "--max-new-tokens", "4", "--passages", "1", "--min-confidence", "0"]
+    options = ["--condensed", "2", "--memory-weights", str(weights)]
+    printed = run(*chat, *options, stdin="Where does the zinc trunk stand?\n/recalled\n")
+    assert printed.code == 0
+    assert printed.out.splitlines()[-1].startswith("read condensed: log.txt, line ")
+    refused = run(*chat, "--condensed", "2", stdin="Where does the zinc trunk stand?\n")
+    assert refused.code == 2
+    assert "has no trained memory to read condensed passages with: `memspan train --task memory" in refused.err
