@@ -2,12 +2,13 @@
 
     python -m benchmarks.trained_memory --prepare FOLDER      # train.txt, choosing.txt and test.txt, once
     python -m benchmarks.kept_keys --data FOLDER [--texts 32] [--questions questions.json]
-    PYTHON -m benchmarks.kept_keys --kvpress MODEL --questions questions.json
+    pip install --no-deps --target build/peers/kvpress -r benchmarks/peers/kvpress.txt
+    PYTHONPATH=build/peers/kvpress python -m benchmarks.kept_keys --kvpress MODEL --questions questions.json
 
 Texts of 256 tokens that no weights were trained on, each with four invented facts. A text is read, all but an eighth of its keys and
 values go, and each fact is asked for: the loss of its value, in nats per token, and the values of which every token is the likeliest.
-The first command measures memspan and writes the questions as token ids. The second runs in an environment of its own with kvpress
-and the transformers that it needs (below 5.3), where MODEL is the folder of the same model.
+The first command measures memspan and writes the questions as token ids. The last runs with kvpress and the
+transformers that it needs (below 5.3), from a folder of their own; MODEL is the folder of the same model.
 """
 
 import argparse

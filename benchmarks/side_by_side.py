@@ -1,9 +1,11 @@
 """Recall of four facts beside other libraries' models, in one training loop, at about equal parameters and equal CPU time.
 
-    pip install --target peers --no-deps x-transformers titans-pytorch recurrent-memory-transformer-pytorch \\
-        compressive-transformer-pytorch einops einx loguru rotary-embedding-torch axial-positional-embedding \\
-        assoc-scan tensordict hyper-connections torch-einops-utils frozendict mogrifier pyvers orjson
-    PYTHONPATH=peers python -m benchmarks.side_by_side
+    for peer in x-transformers recurrent-memory-transformer-pytorch compressive-transformer-pytorch titans-pytorch; do
+        pip install --no-deps --target build/peers/$peer -r benchmarks/peers/$peer.txt
+    done
+    python -m benchmarks.side_by_side
+
+Every library is loaded in a process of its own, from its own folder with the versions that are pinned for it.
 
 Two layers of width 64, segments of 32 tokens, streams of 2 to 5 segments as they are mastered, every model at the better of two
 learning rates. Each is used as its own documentation shows: memories handed from segment to segment, or the whole stream in one
@@ -18,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from benchmarks import report
@@ -122,6 +125,15 @@ MODELS = {
 }
 
 
+# The folder and the list of pinned versions of a library, by the model
+PEERS = {
+    "x-transformers (XL memory)": "x-transformers",
+    "recurrent-memory-transformer-pytorch": "recurrent-memory-transformer-pytorch",
+    "compressive-transformer-pytorch": "compressive-transformer-pytorch",
+    "titans-pytorch (MAC)": "titans-pytorch",
+}
+
+
 def train_and_measure(name: str, learning_rate: float, seconds: float, seed: int) -> dict[str, Any]:
     import torch
     from torch.nn.functional import cross_entropy
@@ -176,12 +188,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=75)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--peers", type=Path, metavar="FOLDER", default=Path("build/peers"))
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run is not None:
         name, learning_rate = options.run
         print(json.dumps(train_and_measure(name, float(learning_rate), options.seconds, options.seed)))
         return
+
+    missing = [peer for peer in PEERS.values() if not (options.peers / peer).is_dir()]
+    if missing:
+        sys.exit(f"This benchmark needs {', '.join(missing)} in {options.peers}: see benchmarks/peers and --help.")
 
     def measured(name: str, learning_rate: float) -> dict[str, Any]:
         rest = ["--seconds", str(options.seconds), "--seed", str(options.seed)]
@@ -196,7 +213,9 @@ def main() -> None:
             str(learning_rate),
             *rest,
         ]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        paths = [str(options.peers.resolve() / PEERS[name])] if name in PEERS else []
+        paths += filter(None, [os.environ.get("PYTHONPATH")])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
         figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return figures
