@@ -610,6 +610,32 @@ def side_by_side() -> str:
     return markdown(("model", "accuracy over 5 segments", "over 16 segments", "training steps in 60 s"), rows)
 
 
+def delta_reference() -> str:
+    """The largest relative differences of the delta rule from fla's naive reference in double precision."""
+    rows = []
+    for row in newest("delta-reference")["rows"]:
+        relative = {tensor: found["relative"] for tensor, found in row["largest"].items()}
+        gradients = max(value for tensor, value in relative.items() if tensor.startswith("gradient"))
+        by = f"{row['by']}, {'double' if row['bits'] == 64 else 'single'}"
+        shown = (relative["outputs"], relative["last memory"], gradients)
+        rows.append([row["rule"], by, *(f"{value:.0e}" for value in shown)])
+    return markdown(("rule", "computed by, precision", "outputs", "last memory", "gradients"), rows)
+
+
+def delta_times() -> str:
+    """The time of a training step of the gated delta rule, of memspan's chunks and of fla's naive references."""
+    rows = newest("delta-reference")["times"]
+    lengths = dict.fromkeys(row["tokens"] for row in rows)
+    found = {(row["by"], row["tokens"]): row for row in rows}
+    return markdown(
+        ("computed by", *(f"{length:,} tokens" for length in lengths)),
+        [
+            [by, *(f"{1000 * found[by, n]['seconds']:.0f} ms, {found[by, n]['over memspan']:.1f}" for n in lengths)]
+            for by in dict.fromkeys(row["by"] for row in rows)
+        ],
+    )
+
+
 def latents() -> str:
     """Share of tokens that the autoencoder rebuilds from one latent a chunk."""
     rows = [[row["tokens"], row["rate"], f"{row['rebuilt']:.4f}"] for row in newest("autoencode")["rows"]]

@@ -5,11 +5,14 @@ import re
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
+from benchmarks import delta_reference
 from benchmarks.bad_clients import is_error, is_whole
 from benchmarks.faults import latencies, memory_of, unexpected
 from benchmarks.ledger import Ledger, Request, compare_turns
 from benchmarks.served_memory import growth
+from memspan.mechanisms.layers.delta_rule import gated_delta_rule
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 FILES = sorted(FOLDER.rglob("*.py"))
@@ -73,6 +76,61 @@ def test_modelling_is_recognised(code: str, tmp_path: Path) -> None:
     path = tmp_path / "benchmark.py"
     path.write_text(code, "utf-8")
     assert modelling(path)
+
+
+PEERS = {path.stem.replace("-", "_"): path for path in sorted((FOLDER / "peers").iterdir())}
+
+
+def imported(path: Path) -> set[str]:
+    """The first names of the modules that a file imports."""
+    names = set[str]()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names}
+
+
+def test_a_peer_is_pinned_with_all_that_it_needs_but_torch() -> None:
+    for path in PEERS.values():
+        head, *lines = path.read_text("utf-8").splitlines()
+        assert head.startswith(
+            f"# pip install --no-deps --target build/peers/{path.stem} -r benchmarks/peers/{path.name};"
+        )
+        assert [line for line in lines if not re.fullmatch(r"[a-z0-9_-]+==[0-9][0-9a-z.]*", line)] == []
+        assert not any(line.startswith("torch==") for line in lines)
+
+
+def test_a_benchmark_and_its_peers_name_each_other() -> None:
+    imports = {path: imported(path) for path in FILES}
+    for peer in PEERS:
+        paths = [path for path, names in imports.items() if peer in names]
+        assert paths, f"no benchmark imports {peer}"
+        for path in paths:
+            assert f"python -m benchmarks.{path.stem}" in PEERS[peer].read_text("utf-8").splitlines()[0]
+            text = path.read_text("utf-8")
+            assert "-r benchmarks/peers/" in text
+            assert PEERS[peer].stem in text
+
+
+def test_a_rule_that_differs_from_its_reference_is_noticed() -> None:
+    """The reference casts to single precision, as those of fla do; compared in double precision it does not."""
+
+    def single(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return gated_delta_rule(*(x.float() for x in inputs), 8)
+
+    def writes_less(
+        q: Tensor, k: Tensor, v: Tensor, decay: Tensor, rate: Tensor, memory: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return single(q, k, v, decay, rate * 0.99, memory)
+
+    rows = delta_reference.compared("gated delta rule", {"loop": single, "other": writes_less})
+    found = {(row["by"], row["bits"]): row["largest"] for row in delta_reference.largest(rows)}
+    assert len(found["memspan", 64]) == 8
+    assert max(tensor["relative"] for tensor in found["memspan", 64].values()) < 1e-12
+    assert 1e-12 < max(tensor["relative"] for tensor in found["memspan", 32].values()) < 1e-4
+    assert min(tensor["relative"] for tensor in found["other", 64].values()) > 1e-4
 
 
 SENT: list[tuple[str, str | None]] = [("one", "1"), ("two", None), ("three", "3")]
