@@ -8,7 +8,7 @@ heads, sizes, decays and rates, in single and double precision. All are compared
 Relative is the largest difference over the largest number of the tensor.
 
 fla trains with Triton kernels, which need a GPU. Its naive references are what its authors test those kernels against; they are
-written to be read, so the times say what chunks are worth on a CPU, not how fast fla is.
+written to be read, so the times do not say how fast fla is.
 """
 
 import argparse
