@@ -1,7 +1,7 @@
 """Trained memories of a language model after the same short training: slots for 4, 8 and 16 tokens, and a matrix of fixed size.
 
     python -m benchmarks.trained_memory --prepare FOLDER      # train.txt, choosing.txt and test.txt, once
-    python -m benchmarks.short_training --data FOLDER [--steps 40] [--seeds 1] [--texts 64] [--memories slots-4 ...]
+    python -m benchmarks.short_training --data FOLDER [--steps 40] [--seeds 0 ...] [--texts 64] [--memories slots-4 ...]
 
 Each memory begins untrained and takes the same steps over the same streams (a text of 256 tokens, and what cannot be predicted
 well without it), on a CPU within minutes. So the figures compare the memories with one another; they are not what a memory can
@@ -77,30 +77,30 @@ def main() -> None:
     parser.add_argument("--data", type=Path, metavar="FOLDER", default=Path("data"))
     parser.add_argument("--memories", nargs="+", choices=MEMORIES, default=list(MEMORIES), metavar="MEMORY")
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--texts", type=int, default=64)
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
-    rows: list[dict[str, Any]] = []
-    for seed in range(options.seeds):
-        for name in options.memories:
-            rows.append(
-                {"memory": name, "seed": seed, **trained(name, options.data, options.steps, seed, options.texts)}
-            )
-            shown = [
+    shown: list[dict[str, Any]] = []
+    for name in options.memories:
+        rows: list[dict[str, Any]] = []
+        for seed in options.seeds:
+            row = trained(name, options.data, options.steps, seed, options.texts)
+            rows.append({"memory": name, "seed": seed, **row})
+            shown.append(
                 {
-                    "memory": row["memory"],
+                    "memory": name,
+                    "seed": seed,
                     **{f"{reading} closed": row[f"{reading} closed"] for reading in ("text", "following", "facts")},
                     "closed by another's": row["facts closed by another text's"],
                     "facts right": exactly(row["facts right own"], options.texts),
                     "full": exactly(row["facts right full"], options.texts),
                     "CPU s": row["CPU s"],
                 }
-                for row in rows
-            ]
+            )
             table(shown)
             figures = {"steps": options.steps, "streams of a step": STREAMS, "texts": options.texts, "rows": rows}
-            save("short_training", figures, seeds=list(range(seed + 1)))
+            save(f"short_training-{name}", figures, seeds=options.seeds[: len(rows)])
 
 
 if __name__ == "__main__":
