@@ -68,6 +68,12 @@ def newest(name: str) -> Any:
     return json.loads(paths[-1].read_text("utf-8"))["figures"] if paths else None
 
 
+def every(beginning: str) -> list[Any]:
+    """The figures of all result files whose names begin so, the oldest first."""
+    paths = [path for path in sorted(RESULTS.glob(f"*-{beginning}*.json")) if path.stem[11:].startswith(beginning)]
+    return [json.loads(path.read_text("utf-8"))["figures"] for path in paths]
+
+
 def interval(right: int, all_: int) -> tuple[float, float]:
     """The 95 % interval of a share, by Wilson."""
     z = 1.96

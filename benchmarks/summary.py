@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.report import interval, newest
+from benchmarks.report import every, interval, newest
 from benchmarks.tasks_pretrained import error
 
 RANKERS = {
@@ -676,15 +676,18 @@ def kept_keys() -> str:
 
 def short_training() -> str:
     """The share of the distance from nothing to the full text that each trained memory closes after the same short training."""
+    newest_rows = {(row["memory"], row["seed"]): row for run in every("short_training") for row in run["rows"]}
+    memories: dict[str, list[dict[str, Any]]] = {}
+    for (memory, _), row in sorted(newest_rows.items()):
+        memories.setdefault(memory, []).append(row)
     rows = []
-    for run in ("short_training", "short_training-slots-16"):
-        for row in newest(run)["rows"]:
-            shares = [
-                f"{row[f'{reading} closed{by}']:.2f}"
-                for reading in ("text", "following", "facts")
-                for by in ("", " by another text's")
-            ]
-            rows.append([row["memory"], *shares])
+    for memory, seeds in sorted(memories.items(), key=lambda item: (len(item[0]), item[0])):  # 4 before 16
+        shares = [
+            ", ".join(f"{row[f'{reading} closed{by}']:.2f}" for row in seeds)
+            for reading in ("text", "following", "facts")
+            for by in ("", " by another text's")
+        ]
+        rows.append([memory, *shares])
     heads = (
         "memory",
         "the text itself",

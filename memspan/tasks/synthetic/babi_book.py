@@ -13,6 +13,8 @@ from memspan.tasks.base import IGNORE_INDEX, Batch, Task
 
 BUCKETS = 1024  # ids of the words of the book
 TOKENS_PER_STORY = 128  # of a training stream, at least: its stories fill up to two thirds of it
+EXCERPT = 64  # tokens of an excerpt where a training stream holds several
+BEFORE, AROUND = 12, 16  # tokens before a word of the stories in an excerpt around it, and tokens of that excerpt
 WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -32,8 +34,8 @@ class BabiBook(Task):
 
     Training streams hold whole stories with all of their questions, one story after the other, from one story to as many
     as there are times 128 tokens, and end with the last question. Held-out streams follow BABILong: a single question at
-    the end, and before it only the facts of its story up to there. A tenth of the stories and the last tenth of the book
-    are held out; an excerpt that is longer than its part of the book begins it again.
+    the end, and before it only the facts of its story up to there. A tenth of the stories is held out, and another book, or
+    the last tenth of the one; an excerpt that is longer than its part of the book begins it again.
 
     Tokens are words and punctuation marks: those of the stories have an id each, those of the book one of 1,024, by their
     checksum. As in BABILong the book keeps its words that stories use too: War and Peace has "Mary" 668 times and "garden"
@@ -44,13 +46,27 @@ class BabiBook(Task):
         stories: a file of bAbI, e.g. qa1_single-supporting-fact_train.txt.
         book: a text file.
         segment: tokens of a segment.
+        held_out_book: a text file for the held-out streams; "": the last tenth of `book`.
+        hard_negatives: share, from 0 to 1, of the excerpts of a training stream that are 16 tokens around a word that stories
+            use too, each such word as likely as the others. Above 0 a stream holds many short excerpts rather than one:
+            a book says "garden" so rarely that a memory hardly learns to ignore it there. Held-out streams stay as they are.
 
-    Raises UsageError for a missing file, or one without ten stories in the format of bAbI.
+    Raises UsageError for a missing or empty file, one without ten stories in the format of bAbI, a share out of range, or a share above 0
+    where the book has no word of the stories.
     """
 
-    def __init__(self, stories: str = "", book: str = "", segment: int = 64) -> None:
+    def __init__(
+        self,
+        stories: str = "",
+        book: str = "",
+        segment: int = 64,
+        held_out_book: str = "",
+        hard_negatives: float = 0.0,
+    ) -> None:
         if not stories or not book:
             raise UsageError("This task needs a file of bAbI as `stories` and a text file as `book`.")
+        if not 0 <= hard_negatives <= 1:
+            raise UsageError(f"hard_negatives must be a share from 0 to 1, got {hard_negatives}.")
         parsed = _stories(_read(stories))
         if len(parsed) < 10:
             raise UsageError(f"{stories} must hold at least 10 stories in the format of bAbI, got {len(parsed)}.")
@@ -59,9 +75,15 @@ class BabiBook(Task):
         words |= {sentence.answer for sentence in sentences if sentence.answer is not None}
         self.words = {word: number for number, word in enumerate(sorted(words))}
         self.segment, self.vocabulary = segment, len(words) + BUCKETS
-        text = torch.tensor([self._id(word) for word in WORD.findall(_read(book).lower())])
-        cut = len(text) * 9 // 10
-        self.text, self.held_out_text = text[:cut], text[cut:]
+        text = self._ids(book)
+        cut = len(text) if held_out_book else len(text) * 9 // 10
+        self.text, self.held_out_text = text[:cut], self._ids(held_out_book) if held_out_book else text[cut:]
+        places = [(self.text == number).nonzero().flatten() for number in self.words.values()]
+        self.hard_negatives, self.places = hard_negatives, [found for found in places if len(found)]
+        if hard_negatives and not self.places:
+            raise UsageError(
+                f"hard_negatives must be 0 for a book without a word of the stories, got {hard_negatives}."
+            )
         cut = len(parsed) * 9 // 10
         self.stories, self.held_out_stories = parsed[:cut], _single_questions(parsed[cut:])
         self.max_stories: int | None = None  # of a stream; None: by its length
@@ -72,7 +94,7 @@ class BabiBook(Task):
         return Batch(torch.stack([ids for ids, _ in streams]), torch.stack([targets for _, targets in streams]))
 
     def held_out(self) -> Self:
-        return self.copy_with(text=self.held_out_text, stories=self.held_out_stories, max_stories=1)
+        return self.copy_with(text=self.held_out_text, stories=self.held_out_stories, max_stories=1, hard_negatives=0.0)
 
     def _draw(self, length: int, generator: torch.Generator) -> list[Sentence]:
         """The sentences of a stream of `length` tokens."""
@@ -86,8 +108,7 @@ class BabiBook(Task):
         space = length - sum(len(sentence.words) for sentence in sentences)
         if space < 0:
             raise UsageError(f"A stream of {length} tokens is too short for a story: give more or longer segments.")
-        start = int(torch.randint(0, len(self.text), (), generator=generator))
-        noise = self.text[torch.arange(start, start + space) % len(self.text)]
+        noise = self._excerpts(space, generator)
         offsets = torch.randint(0, space + 1, (len(sentences) - 1,), generator=generator).sort().values.tolist()
         stream, targets, used = [], torch.full((length,), IGNORE_INDEX), 0
         end = 0  # of the stream so far
@@ -98,6 +119,30 @@ class BabiBook(Task):
             if sentence.answer is not None:
                 targets[end - 1] = self.words[sentence.answer]
         return torch.cat(stream), targets
+
+    def _excerpts(self, length: int, generator: torch.Generator) -> Tensor:
+        """So many tokens of the book: one excerpt, or, with hard negatives, several."""
+        if not self.hard_negatives:
+            return self._excerpt(int(torch.randint(0, len(self.text), (), generator=generator)), length)
+        excerpts, left = [self.text[:0]], length
+        while left:
+            if torch.rand((), generator=generator) < self.hard_negatives:
+                places = self.places[int(torch.randint(0, len(self.places), (), generator=generator))]
+                start, count = int(places[torch.randint(0, len(places), (), generator=generator)]) - BEFORE, AROUND
+            else:
+                start, count = int(torch.randint(0, len(self.text), (), generator=generator)), EXCERPT
+            excerpts.append(self._excerpt(start, min(count, left)))
+            left -= len(excerpts[-1])
+        return torch.cat(excerpts)
+
+    def _excerpt(self, start: int, length: int) -> Tensor:
+        return self.text[torch.arange(start, start + length) % len(self.text)]
+
+    def _ids(self, path: str) -> Tensor:
+        ids = [self._id(word) for word in WORD.findall(_read(path).lower())]
+        if not ids:
+            raise UsageError(f"{path} must hold words, got none.")
+        return torch.tensor(ids)
 
     def _id(self, word: str) -> int:
         number = self.words.get(word)

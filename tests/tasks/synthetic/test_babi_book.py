@@ -2,6 +2,7 @@
 
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -110,6 +111,28 @@ def test_the_book_is_there_and_knows_the_stories_words(task: BabiBook) -> None:
     assert len(task.text) + len(task.held_out().text) == len(BOOK.split())
 
 
+def test_hard_negatives_are_excerpts_around_words_that_stories_use(task: BabiBook, tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("one two three " * 300 + "bathroom " + "one two three " * 300)
+    files = str(tmp_path / "stories.txt"), str(tmp_path / "book.txt")
+    plain, hard = BabiBook(*files, segment=16), BabiBook(*files, segment=16, hard_negatives=1.0)
+    for ids, targets in zip(*make(hard, 8)[:2], strict=True):
+        assert asked(hard, targets) == answers(hard, ids)
+        assert words(hard, ids).count("bathroom") >= 1 + 6  # of the story, and of excerpts of 16 tokens
+    assert max(words(plain, ids).count("bathroom") for ids in make(plain, 8).ids) <= 2
+    assert torch.equal(make(hard.held_out(), 8).ids, make(plain.held_out(), 8).ids)
+
+
+def test_another_book_may_be_held_out(task: BabiBook, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("seven eight nine " * 100)
+    other = BabiBook(
+        str(tmp_path / "stories.txt"), str(tmp_path / "book.txt"), 16, held_out_book=str(tmp_path / "other.txt")
+    )
+    assert len(other.text) == len(BOOK.split())
+    assert len(other.held_out().text) == 300
+    assert other.held_out().text.unique().numel() == 3
+    assert not set(other.text.tolist()) & set(other.held_out().text.tolist())
+
+
 def test_the_stories_and_the_book_of_the_benchmark(real: BabiBook) -> None:
     for task, segments in ((real, 2), (real, 8), (real.held_out(), 64)):
         batch = make(task, segments)
@@ -131,8 +154,17 @@ def test_a_stream_too_short_for_its_story_is_refused(task: BabiBook) -> None:
         ({}, "needs a file of bAbI"),
         ({"stories": "no.txt", "book": "no.txt"}, "no.txt cannot be read"),
         ({"stories": __file__, "book": __file__}, "format of bAbI"),
+        ({"hard_negatives": 1.5}, "hard_negatives must be a share from 0 to 1, got 1.5"),
+        ({"held_out_book": "empty.txt"}, "empty.txt must hold words"),
+        ({"book": "foreign.txt", "hard_negatives": 0.5}, "must be 0 for a book without a word of the stories"),
     ],
 )
-def test_what_cannot_be_is_refused(settings: dict[str, str], reason: str) -> None:
+def test_what_cannot_be_is_refused(
+    settings: dict[str, Any], reason: str, task: BabiBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.txt").touch()
+    Path("foreign.txt").write_text("une deux trois")
+    files = {} if not settings else {"stories": "stories.txt", "book": "book.txt"}
     with pytest.raises(UsageError, match=reason):
-        BabiBook(**settings)
+        BabiBook(**{**files, **settings})
