@@ -889,6 +889,25 @@ def speed() -> str:
     return markdown(heads, rows)
 
 
+def speed_by_width() -> str:
+    """Training speed of `delta` relative to torch's LSTM, by shape, with the least and the greatest of the processes."""
+    found = newest("speed-delta")
+    rows = [
+        [
+            row["mechanism"],
+            f"{row['rows']} of {row['length']:,}",
+            str(row["width"]),
+            str(row["settings"]["heads"]),
+            f"{row['of nn.LSTM']:.2f} [{row['least']:.2f}, {row['greatest']:.2f}]",
+            f"{row['ms']:.1f}",
+            f"{row['ms of nn.LSTM']:.1f}",
+        ]
+        for row in found["rows"]
+    ]
+    heads = ("mechanism", "rows of tokens", "width", "heads", "relative to torch.nn.LSTM", "ms", "ms of nn.LSTM")
+    return markdown(heads, rows)
+
+
 # ---- what several tables share
 
 
