@@ -110,7 +110,7 @@ def main() -> None:
         "cpu seconds": done.seconds,
         "config": {**config.to_dict(), "task_settings": {"stories": stories.name, **NOVELS}},
         "history": done.history,
-        "batch_size": rows,
+        "rows": rows,
     }
     report.save(f"babi-{options.mechanism}", figures, seeds=[options.seed])
 

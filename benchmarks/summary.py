@@ -708,8 +708,11 @@ def language() -> str:
 
 def babi() -> str:
     """Right answers to bAbI's first task by the length of the book around it."""
-    rows = [(row["tokens"], f"{row['accuracy']:.2f}") for row in newest("babi-delta")["rows"]]
-    return markdown(("tokens in the book", "right answers"), rows)
+    rows = []
+    for row in newest("babi-delta")["rows"]:
+        least, greatest = row["95 %"]
+        rows.append((row["tokens"], f"{row['accuracy']:.2f}", f"{least:.2f} to {greatest:.2f}", row["questions"]))
+    return markdown(("tokens of the novels", "right answers", "95 % interval", "questions"), rows)
 
 
 def tasks() -> str:

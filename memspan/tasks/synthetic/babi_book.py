@@ -78,9 +78,9 @@ class BabiBook(Task):
         text = self._ids(book)
         cut = len(text) if held_out_book else len(text) * 9 // 10
         self.text, self.held_out_text = text[:cut], self._ids(held_out_book) if held_out_book else text[cut:]
-        places = [(self.text == number).nonzero().flatten() for number in self.words.values()]
-        self.hard_negatives, self.places = hard_negatives, [found for found in places if len(found)]
-        if hard_negatives and not self.places:
+        occurrences = [(self.text == number).nonzero().flatten() for number in self.words.values()]
+        self.hard_negatives, self.occurrences = hard_negatives, [found for found in occurrences if len(found)]
+        if hard_negatives and not self.occurrences:
             raise UsageError(
                 f"hard_negatives must be 0 for a book without a word of the stories, got {hard_negatives}."
             )
@@ -127,8 +127,8 @@ class BabiBook(Task):
         excerpts, left = [self.text[:0]], length
         while left:
             if torch.rand((), generator=generator) < self.hard_negatives:
-                places = self.places[int(torch.randint(0, len(self.places), (), generator=generator))]
-                start, count = int(places[torch.randint(0, len(places), (), generator=generator)]) - BEFORE, AROUND
+                found = self.occurrences[int(torch.randint(0, len(self.occurrences), (), generator=generator))]
+                start, count = int(found[torch.randint(0, len(found), (), generator=generator)]) - BEFORE, AROUND
             else:
                 start, count = int(torch.randint(0, len(self.text), (), generator=generator)), EXCERPT
             excerpts.append(self._excerpt(start, min(count, left)))
