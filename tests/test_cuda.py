@@ -1,5 +1,6 @@
 """On a CUDA device: the laws of every mechanism, a pretrained model with its memory, and training."""
 
+import copy
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +12,7 @@ import memspan
 from memspan import Sampling, attached
 from memspan import testing as laws
 from memspan.mechanisms import MECHANISMS, KVMechanism, build
+from memspan.mechanisms.layers.fused_delta_rule import installed_kernel
 from memspan.models.generate import continue_text
 from memspan.models.scratch import ScratchConfig, ScratchModel
 from memspan.training.loop import train
@@ -65,6 +67,20 @@ def test_padding_is_not_read(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision_changes_little(name: str) -> None:
     laws.half_precision_changes_little(example_of(name))
+
+
+@pytest.mark.parametrize("name", ["delta", "ltm"])
+def test_the_kernels_of_another_package_compute_what_the_chunks_do(name: str) -> None:
+    """In half precision on a GPU, where flash-linear-attention is installed."""
+    pytest.importorskip("fla", reason="flash-linear-attention is not installed")
+    assert installed_kernel() is not None
+    laws.half_precision_changes_little(example_of(name))
+    torch.manual_seed(0)
+    here = build(64, name)
+    there = copy.deepcopy(here).cuda().bfloat16()
+    x = torch.randn(2, 300, 64)
+    outputs = [mechanism(given)[0].float().cpu() for mechanism, given in ((here, x), (there, x.cuda().bfloat16()))]
+    assert (outputs[0] - outputs[1]).norm() < 0.02 * outputs[0].norm()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from memspan.mechanisms.layers.fused_delta_rule import fused_rule
 from memspan.mechanisms.layers.precision import exact, exact_products
 
 
@@ -37,8 +38,13 @@ def gated_delta_rule(
     u_t = b_t (v_t - M'_t^T k_t), where M'_t is the decayed memory before t. That is a triangular system in u, whose solution
     is A (v - g k M_0) with A (C, C) independent of the memory. Only three products have to wait for the previous chunk:
     one with M_0, for queries and keys together, and two with the errors v - g k M_0.
+
+    On a GPU, values in half precision are written by the kernels of flash-linear-attention where it is installed.
     """
     with exact_products(q):
+        fused = fused_rule(k, v) if correct else None
+        if fused is not None:
+            return fused(q, k, v, log_decay, rate, memory)
         return _chunks(
             exact(q), exact(k), exact(v), exact(log_decay), exact(rate), exact(memory), min(chunk, q.shape[2]), correct
         )
