@@ -711,7 +711,7 @@ def babi() -> str:
     rows = []
     for row in newest("babi-delta")["rows"]:
         least, greatest = row["95 %"]
-        rows.append((row["tokens"], f"{row['accuracy']:.2f}", f"{least:.2f} to {greatest:.2f}", row["questions"]))
+        rows.append((row["tokens"], f"{row['accuracy']:.2f}", f"{least:.2f} to {greatest:.2f}", str(row["questions"])))
     return markdown(("tokens of the novels", "right answers", "95 % interval", "questions"), rows)
 
 
