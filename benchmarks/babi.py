@@ -103,12 +103,14 @@ def main() -> None:
         )
         print(rows[-1], flush=True)
     report.table(rows)
+    used = config.to_dict()
+    used["task"]["settings"] = {"stories": stories.name, **NOVELS}  # names rather than folders of this machine
     figures = {
         "mechanism": options.mechanism,
         "seed": options.seed,
         "steps": done.step,
         "cpu seconds": done.seconds,
-        "config": {**config.to_dict(), "task_settings": {"stories": stories.name, **NOVELS}},
+        "config": used,
         "history": done.history,
         "rows": rows,
     }
